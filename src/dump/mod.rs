@@ -1,0 +1,353 @@
+//! File formats turned into one [`Dump`]: address space, memory map, modules, threads, process facts, problems.
+//!
+//! Nothing here knows of .NET. Every byte comes from a hostile file: no size, count or offset is used unchecked.
+
+pub mod map;
+pub mod space;
+
+use std::path::PathBuf;
+
+pub use space::AddressSpace;
+
+/// Which kind of file the dump came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DumpKind {
+    /// Windows minidump; `flags` is the `MINIDUMP_TYPE` of the header.
+    Minidump {
+        /// `MINIDUMP_TYPE` bits as written by `MiniDumpWriteDump`.
+        flags: u64,
+    },
+    /// Linux ELF core file.
+    ElfCore {
+        /// Who seems to have written it.
+        writer: CoreWriter,
+    },
+}
+
+/// Who wrote an ELF core, as far as its contents tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CoreWriter {
+    /// The runtime's own `createdump`.
+    CreateDump,
+    /// gdb's `gcore`.
+    Gcore,
+    /// The Linux kernel.
+    Kernel,
+    /// Not told apart (for example qemu-user).
+    Unknown,
+}
+
+/// Operating system of the dumped process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Os {
+    /// Any Windows.
+    Windows,
+    /// Any Linux.
+    Linux,
+}
+
+/// Processor architecture of the dumped process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Arch {
+    /// 64-bit x86.
+    X64,
+    /// 32-bit x86.
+    X86,
+    /// 64-bit ARM.
+    Arm64,
+    /// 32-bit ARM.
+    Arm,
+}
+
+impl Arch {
+    /// Bytes in a pointer.
+    pub fn pointer_size(self) -> u8 {
+        match self {
+            Arch::X64 | Arch::Arm64 => 8,
+            Arch::X86 | Arch::Arm => 4,
+        }
+    }
+
+    /// The name users know it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arch::X64 => "x64",
+            Arch::X86 => "x86",
+            Arch::Arm64 => "arm64",
+            Arch::Arm => "arm",
+        }
+    }
+}
+
+/// Facts about the process and the moment of the dump; what the file lacks is `None`.
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    /// Process id.
+    pub pid: Option<u64>,
+    /// Executable name or path.
+    pub name: Option<String>,
+    /// Command line, when recorded.
+    pub command_line: Option<String>,
+    /// When the dump was written, seconds since 1970 UTC.
+    pub dump_time: Option<u64>,
+    /// When the process started, seconds since 1970 UTC.
+    pub start_time: Option<u64>,
+    /// User and kernel CPU seconds.
+    pub cpu_seconds: Option<(u64, u64)>,
+    /// Operating system version text, e.g. `10.0.19045`.
+    pub os_version: Option<String>,
+    /// Logical processors of the machine.
+    pub processors: Option<u32>,
+    /// Page size in bytes.
+    pub page_size: u64,
+}
+
+/// A module (mapped executable image or other named file mapping with code) of the process.
+#[derive(Debug, Clone, Default)]
+pub struct Module {
+    /// Lowest mapped address.
+    pub base: u64,
+    /// Bytes from base to end, `.bss` included where known.
+    pub size: u64,
+    /// Path as the dump records it.
+    pub path: String,
+    /// PE timestamp (Windows), for identity.
+    pub timestamp: Option<u32>,
+    /// PE `SizeOfImage` (Windows), for identity.
+    pub image_size: Option<u32>,
+    /// File version `a.b.c.d`, when recorded.
+    pub version: Option<[u16; 4]>,
+    /// ELF build id, when its bytes are in the dump.
+    pub build_id: Option<Vec<u8>>,
+    /// CodeView PDB path, when recorded.
+    pub pdb: Option<String>,
+}
+
+impl Module {
+    /// Last component of the path, whichever slash it uses.
+    pub fn file_name(&self) -> &str {
+        self.path.rsplit(['/', '\\']).next().unwrap_or(&self.path)
+    }
+}
+
+/// A module that was unloaded before the dump was written (Windows only).
+#[derive(Debug, Clone)]
+pub struct UnloadedModule {
+    /// Former base address.
+    pub base: u64,
+    /// Former size.
+    pub size: u64,
+    /// Name as recorded.
+    pub name: String,
+}
+
+/// A thread with its registers.
+#[derive(Debug, Clone, Default)]
+pub struct Thread {
+    /// Operating system thread id.
+    pub os_id: u64,
+    /// Name, when recorded.
+    pub name: Option<String>,
+    /// Thread environment block (Windows).
+    pub teb: Option<u64>,
+    /// General registers, instruction pointer and stack pointer.
+    pub registers: Option<Registers>,
+    /// Stack range `[low, high)` by TEB, thread bounds or the memory map; `high` is never past the thread's own stack.
+    pub stack: Option<(u64, u64)>,
+    /// Suspend count and priority class where the dump records them.
+    pub suspend_count: u32,
+}
+
+/// Registers of one thread.
+#[derive(Debug, Clone, Default)]
+pub struct Registers {
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer.
+    pub fp: u64,
+    /// Thread pointer: `fs_base` on x64 Linux, `tpidr_el0` on arm64 where recorded.
+    pub tp: Option<u64>,
+    /// General registers by name in the debugger's order (`rax`, `rbx`, ...), `ip` and `sp` included.
+    pub general: Vec<(&'static str, u64)>,
+}
+
+/// The event that caused the dump.
+#[derive(Debug, Clone)]
+pub struct ExceptionInfo {
+    /// Thread it happened on.
+    pub thread_id: u64,
+    /// Windows exception code or Linux signal number.
+    pub code: u32,
+    /// Faulting or raising address.
+    pub address: u64,
+    /// Exception flags (Windows) or `si_code` (Linux).
+    pub flags: u32,
+    /// Parameters as recorded.
+    pub parameters: Vec<u64>,
+}
+
+/// One operating system handle (Windows handle data stream).
+#[derive(Debug, Clone)]
+pub struct OsHandle {
+    /// Handle value.
+    pub value: u64,
+    /// Object type name, e.g. `Event`.
+    pub type_name: String,
+    /// Object name, when it has one.
+    pub object_name: Option<String>,
+}
+
+/// State of a range of the address space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MapState {
+    /// `MEM_COMMIT`.
+    Commit,
+    /// `MEM_RESERVE`.
+    Reserve,
+    /// `MEM_FREE`.
+    Free,
+}
+
+/// Type of a range of the address space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MapType {
+    /// `MEM_PRIVATE`, or an anonymous mapping.
+    Private,
+    /// `MEM_MAPPED`, or a mapped data file.
+    Mapped,
+    /// `MEM_IMAGE`, or a mapped executable image.
+    Image,
+    /// The dump does not say.
+    Unknown,
+}
+
+/// How much of a range's content the dump holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Presence {
+    /// Its bytes are in the dump.
+    Dumped,
+    /// Known to be mapped (a PT_LOAD without bytes, an NT_FILE entry, a MemoryInfo entry), bytes not in the dump.
+    MappedOnly,
+    /// Nothing is known of it.
+    Unknown,
+}
+
+/// One range of the address space as the dump describes it. Ranges are sorted, do not overlap and are maximal runs of
+/// equal attributes of one allocation.
+#[derive(Debug, Clone)]
+pub struct MapEntry {
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+    /// Commit, reserve or free.
+    pub state: MapState,
+    /// Private, mapped or image.
+    pub kind: MapType,
+    /// Windows `PAGE_*` bits (ELF flags are translated: r-- 0x02, rw- 0x04, r-x 0x20, rwx 0x40, --- 0x01).
+    pub protect: u32,
+    /// Base of the allocation it belongs to (Windows), else `start`.
+    pub allocation_base: u64,
+    /// Protection at allocation (Windows), else `protect`.
+    pub allocation_protect: u32,
+    /// Whether the bytes are in the dump.
+    pub presence: Presence,
+    /// Index into [`Dump::modules`] when it belongs to one.
+    pub module: Option<u32>,
+    /// Path of the mapped file, when known.
+    pub file: Option<String>,
+}
+
+/// Something odd in the file, found while opening; the dump is usable all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Stream, note or segment it was found in.
+    pub place: String,
+    /// File offset, when it has one.
+    pub offset: Option<u64>,
+    /// What is wrong and what was done about it.
+    pub what: String,
+}
+
+/// Why a file cannot be opened as a dump. The text is the one line the user sees.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operating system refused.
+    #[error("cannot open {path}: {source}")]
+    Io {
+        /// File asked for.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// Recognised, but not a user-mode dump this program reads; says what it is and what to do.
+    #[error("{path}: {what}")]
+    Unsupported {
+        /// File asked for.
+        path: PathBuf,
+        /// What it is and what to do.
+        what: String,
+    },
+    /// A dump of a known format, damaged beyond use.
+    #[error("{path}: {what}")]
+    Damaged {
+        /// File asked for.
+        path: PathBuf,
+        /// What is broken, with the place.
+        what: String,
+    },
+    /// The user interrupted.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// A dump, opened.
+#[derive(Debug)]
+pub struct Dump {
+    /// The file the user named.
+    pub path: PathBuf,
+    /// Bytes of the dump file (uncompressed).
+    pub file_size: u64,
+    /// Format and writer.
+    pub kind: DumpKind,
+    /// Operating system of the process.
+    pub os: Os,
+    /// Architecture of the process.
+    pub arch: Arch,
+    /// Process facts.
+    pub process: Process,
+    /// Loaded modules, by base address.
+    pub modules: Vec<Module>,
+    /// Unloaded modules.
+    pub unloaded: Vec<UnloadedModule>,
+    /// Threads in the dump's order.
+    pub threads: Vec<Thread>,
+    /// Crash or break event.
+    pub exception: Option<ExceptionInfo>,
+    /// Operating system handles.
+    pub handles: Vec<OsHandle>,
+    /// The memory map.
+    pub map: Vec<MapEntry>,
+    /// The readable bytes.
+    pub space: AddressSpace,
+    /// What was odd.
+    pub problems: Vec<Problem>,
+}
+
+impl Dump {
+    /// The module whose range holds `address`.
+    pub fn module_at(&self, address: u64) -> Option<&Module> {
+        let i = self.modules.partition_point(|m| m.base <= address);
+        let m = self.modules.get(i.checked_sub(1)?)?;
+        (address - m.base < m.size).then_some(m)
+    }
+
+    /// The map entry that holds `address`.
+    pub fn map_at(&self, address: u64) -> Option<&MapEntry> {
+        let i = self.map.partition_point(|m| m.start <= address);
+        let m = self.map.get(i.checked_sub(1)?)?;
+        (address < m.end).then_some(m)
+    }
+}

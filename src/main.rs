@@ -1,0 +1,3 @@
+//! The clrscope program: arguments, terminal, exit codes.
+
+fn main() {}

@@ -1,0 +1,235 @@
+//! What a command declares. Parsing, help, completion and the reference in `docs/` all derive from this.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+
+use super::args::Args;
+use super::out::Out;
+use crate::session::Session;
+
+/// How a command is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefix {
+    /// `!name`, the `!` optional where no native command has the name.
+    Bang,
+    /// `.name`.
+    Dot,
+    /// `name`, a native debugger command.
+    Plain,
+}
+
+/// Chapter of the help; commands are listed under it in the table's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Heap and memory.
+    Heap,
+    /// Objects, types, modules.
+    Objects,
+    /// Threads, locks, exceptions.
+    Threads,
+    /// Runtime and its heaps.
+    Runtime,
+    /// Process memory and native state.
+    Memory,
+    /// Session, symbols, output.
+    Session,
+}
+
+/// What must be there before a command runs; checked once, by the dispatcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing, not even a dump.
+    Nothing,
+    /// An open dump.
+    Dump,
+    /// A .NET runtime in the dump.
+    Clr,
+}
+
+/// What kind of value an argument takes: decides parsing and completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Present or absent.
+    Flag,
+    /// Hexadecimal address or expression (`0x`, backticks, leading zeros, `@rsp`, `poi(...)`).
+    Address,
+    /// As `Address`, and completed with addresses of live objects.
+    Object,
+    /// As `Address`, and completed with MethodTables in use.
+    MethodTable,
+    /// Decimal number, `0x` for hexadecimal.
+    Count,
+    /// A type name in either spelling, completed from the type table.
+    TypeName,
+    /// Free text, one word or quoted.
+    Text,
+    /// A file or folder path.
+    File,
+    /// A command name (for help).
+    CommandName,
+    /// One of the listed words, case-insensitive.
+    OneOf(&'static [&'static str]),
+    /// Everything to the end of the command, as typed.
+    Rest,
+}
+
+/// One argument of a command. Options are written `-name`, `--name` or `/name`, case-insensitive.
+#[derive(Debug, Clone, Copy)]
+pub struct Arg {
+    /// Option name without dash, or placeholder of a positional argument in capitals.
+    pub name: &'static str,
+    /// Other spellings of an option.
+    pub aliases: &'static [&'static str],
+    /// Value kind.
+    pub kind: Kind,
+    /// Positional arguments are matched in order of declaration.
+    pub positional: bool,
+    /// Missing is an error.
+    pub required: bool,
+    /// May be given more than once.
+    pub many: bool,
+    /// Help line.
+    pub help: &'static str,
+}
+
+impl Arg {
+    const fn new(name: &'static str, kind: Kind, positional: bool, help: &'static str) -> Self {
+        Self { name, aliases: &[], kind, positional, required: false, many: false, help }
+    }
+
+    /// An option without a value.
+    pub const fn flag(name: &'static str, help: &'static str) -> Self {
+        Self::new(name, Kind::Flag, false, help)
+    }
+
+    /// An option with a value.
+    pub const fn opt(name: &'static str, kind: Kind, help: &'static str) -> Self {
+        Self::new(name, kind, false, help)
+    }
+
+    /// A positional argument; `name` is its placeholder, e.g. `ADDR`.
+    pub const fn pos(name: &'static str, kind: Kind, help: &'static str) -> Self {
+        Self::new(name, kind, true, help)
+    }
+
+    /// Makes it required.
+    pub const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    /// Lets it occur more than once.
+    pub const fn many(mut self) -> Self {
+        self.many = true;
+        self
+    }
+
+    /// Adds other spellings.
+    pub const fn or(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+}
+
+/// An example in the help; also run as a test on a sample dump. `$NAME` in `line` is a placeholder the test fills.
+#[derive(Debug, Clone, Copy)]
+pub struct Example {
+    /// The line as typed.
+    pub line: &'static str,
+    /// What it shows.
+    pub what: &'static str,
+}
+
+/// How complete an answer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything asked for.
+    Complete,
+    /// Some is missing; the reason is printed as `partial: ...`.
+    Partial(String),
+    /// Nothing matched.
+    Empty,
+}
+
+/// One command: the only place where its name, arguments, help and code stand.
+pub struct Command {
+    /// Name, lower case, without prefix.
+    pub name: &'static str,
+    /// How it is typed.
+    pub prefix: Prefix,
+    /// Other names.
+    pub aliases: &'static [&'static str],
+    /// Help chapter.
+    pub group: Group,
+    /// One line for the list.
+    pub summary: &'static str,
+    /// Paragraphs for `.help NAME`.
+    pub help: &'static str,
+    /// Arguments in order.
+    pub args: &'static [Arg],
+    /// Examples.
+    pub examples: &'static [Example],
+    /// Preconditions.
+    pub needs: Needs,
+    /// Does it. Prints through `ctx.out` only.
+    pub run: fn(&mut Ctx<'_>, &Args) -> Result<Outcome>,
+}
+
+/// What a command asks the shell to do after it returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Leave the shell.
+    Quit,
+    /// Open another dump (or the same one again with the current image paths).
+    Open(PathBuf),
+    /// Open the current dump again because image paths changed.
+    Reopen,
+    /// Start copying output to a file.
+    LogOpen {
+        /// The file.
+        path: PathBuf,
+        /// Append instead of replace.
+        append: bool,
+    },
+    /// Stop copying output.
+    LogClose,
+    /// Clear the screen.
+    ClearScreen,
+    /// Make another thread current (index into `Dump::threads`).
+    Thread(usize),
+}
+
+/// Settings that outlive one command and one dump.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Folders of `-i` and `.exepath`.
+    pub image_paths: Vec<PathBuf>,
+    /// The symbol path as set by `.sympath`, local cache folders of it are searched for images.
+    pub symbol_path: String,
+    /// Index of the current thread in `Dump::threads`.
+    pub thread: usize,
+    /// The open log file.
+    pub log: Option<PathBuf>,
+}
+
+/// What a running command sees.
+pub struct Ctx<'a> {
+    /// The open dump, if any.
+    pub session: Option<&'a Session>,
+    /// Where output goes.
+    pub out: &'a mut Out,
+    /// Settings; changes last.
+    pub settings: &'a mut Settings,
+    /// All commands, for help.
+    pub commands: &'static [&'static Command],
+    /// What to do after the command.
+    pub request: Option<Request>,
+}
+
+impl<'a> Ctx<'a> {
+    /// The open dump's session; an error that says what to do when there is none.
+    pub fn session(&self) -> Result<&'a Session> {
+        self.session.ok_or_else(|| anyhow!("no dump is open; open one with .opendump FILE"))
+    }
+}
