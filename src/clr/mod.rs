@@ -1,1 +1,3 @@
-//! (skeleton)
+//! The runtime in the dump: layout providers, MethodTables, modules and metadata, names, fields, threads, handles.
+
+pub mod layout;

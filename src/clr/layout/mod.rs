@@ -1,0 +1,191 @@
+//! A layout is data: named types with field offsets, named globals, each with the provider it came from.
+//!
+//! Built-in tables (`tables/*.json`) have the compact JSON form of the runtime's own contract descriptor
+//! (dotnet/runtime `docs/design/datacontracts/contract-descriptor.md`), so one parser serves both. Two additions:
+//! `baseline` names another table whose entries are inherited (`null` removes one), and `dacSlots` gives positions in
+//! the DAC table relative to the slot of `g_gcDacGlobals`. The algorithms read only a [`Layout`].
+
+pub mod gcdac;
+pub mod report;
+pub mod tables;
+
+use std::fmt;
+
+use rustc_hash::FxHashMap;
+use serde_json::Value;
+
+/// Which provider answered for a fact.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A built-in table, by name.
+    Table(String),
+    /// The contract descriptor found at the address.
+    Descriptor(u64),
+    /// The `GcDacVars` struct found at the address.
+    GcDacVars(u64),
+    /// The DAC table, by slot relative to `g_gcDacGlobals`.
+    DacTable(i32),
+    /// Found by structure in this dump and proved by an invariant.
+    Calibrated,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Table(n) => write!(f, "table {n}"),
+            Source::Descriptor(a) => write!(f, "contract descriptor at {a:x}"),
+            Source::GcDacVars(a) => write!(f, "GcDacVars at {a:x}"),
+            Source::DacTable(s) => write!(f, "DAC table slot {s:+}"),
+            Source::Calibrated => write!(f, "calibration"),
+        }
+    }
+}
+
+/// A value with the provider it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact<T> {
+    /// The value.
+    pub value: T,
+    /// Who said so.
+    pub source: Source,
+}
+
+/// A field, global or constant the layout does not have: no provider knew it, or its invariant refused it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the layout of this runtime has no {0}; !runtimes -v shows which providers were asked")]
+pub struct Missing(pub String);
+
+/// Offsets, sizes, constants and addresses of one runtime.
+#[derive(Debug, Clone, Default)]
+pub struct Layout {
+    /// Field offsets in bytes by (type, field); the field `!` is the size of the type.
+    fields: FxHashMap<(String, String), Fact<u64>>,
+    /// Numeric constants.
+    constants: FxHashMap<String, Fact<u64>>,
+    /// Text constants.
+    texts: FxHashMap<String, Fact<String>>,
+    /// Addresses of runtime variables (one more read gives the variable's value).
+    globals: FxHashMap<String, Fact<u64>>,
+    /// Positions in the DAC table relative to the slot of `g_gcDacGlobals`.
+    pub dac_slots: FxHashMap<String, i32>,
+}
+
+impl Layout {
+    /// Offset of `field` in `ty`, in bytes.
+    pub fn offset(&self, ty: &str, field: &str) -> Result<u64, Missing> {
+        self.field(ty, field).map(|f| f.value).ok_or_else(|| Missing(format!("{ty}.{field}")))
+    }
+
+    /// Offset of `field` in `ty` when the layout has it.
+    pub fn try_offset(&self, ty: &str, field: &str) -> Option<u64> {
+        self.field(ty, field).map(|f| f.value)
+    }
+
+    /// The offset with its source.
+    pub fn field(&self, ty: &str, field: &str) -> Option<&Fact<u64>> {
+        // The map is small and cold: hot code resolves its offsets once.
+        self.fields.get(&(ty.to_owned(), field.to_owned()))
+    }
+
+    /// Numeric constant.
+    pub fn constant(&self, name: &str) -> Result<u64, Missing> {
+        self.constants.get(name).map(|f| f.value).ok_or_else(|| Missing(format!("constant {name}")))
+    }
+
+    /// Text constant.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.texts.get(name).map(|f| f.value.as_str())
+    }
+
+    /// Address of the runtime variable `name`.
+    pub fn global(&self, name: &str) -> Result<u64, Missing> {
+        self.globals.get(name).map(|f| f.value).ok_or_else(|| Missing(format!("global {name}")))
+    }
+
+    /// Sets a field offset.
+    pub fn set_field(&mut self, ty: &str, field: &str, offset: u64, source: Source) {
+        self.fields.insert((ty.to_owned(), field.to_owned()), Fact { value: offset, source });
+    }
+
+    /// Sets a global's address.
+    pub fn set_global(&mut self, name: &str, address: u64, source: Source) {
+        self.globals.insert(name.to_owned(), Fact { value: address, source });
+    }
+
+    /// Removes a refused field; the next provider may set it again.
+    pub fn drop_field(&mut self, ty: &str, field: &str) {
+        self.fields.remove(&(ty.to_owned(), field.to_owned()));
+    }
+
+    /// Removes a refused global.
+    pub fn drop_global(&mut self, name: &str) {
+        self.globals.remove(name);
+    }
+
+    /// Everything known, sorted: `Type.Field`, value, source.
+    pub fn facts(&self) -> Vec<(String, u64, &Source)> {
+        let mut all: Vec<_> = self
+            .fields
+            .iter()
+            .map(|((t, f), v)| (format!("{t}.{f}"), v.value, &v.source))
+            .chain(self.globals.iter().map(|(n, v)| (format!("&{n}"), v.value, &v.source)))
+            .chain(self.constants.iter().map(|(n, v)| (n.clone(), v.value, &v.source)))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// Merges a compact JSON document: its entries win over what is there. Indirect globals (`[n]`) are resolved with
+    /// `pointers`, the descriptor's pointer data. Unknown forms are skipped: names are the contract, not the shape.
+    pub fn merge(&mut self, json: &Value, source: &Source, pointers: &dyn Fn(u64) -> Option<u64>) {
+        for (ty, fields) in json.get("types").and_then(Value::as_object).into_iter().flatten() {
+            for (field, v) in fields.as_object().into_iter().flatten() {
+                if v.is_null() {
+                    self.drop_field(ty, field);
+                } else if let Some(n) = number(v).or_else(|| number(v.get(0)?)) {
+                    self.set_field(ty, field, n, source.clone());
+                }
+            }
+        }
+        for (name, v) in json.get("globals").and_then(Value::as_object).into_iter().flatten() {
+            self.merge_global(name, v, source, pointers);
+        }
+        for (name, v) in json.get("dacSlots").and_then(Value::as_object).into_iter().flatten() {
+            match v.as_i64() {
+                Some(n) => self.dac_slots.insert(name.clone(), n as i32),
+                None => self.dac_slots.remove(name),
+            };
+        }
+    }
+
+    fn merge_global(&mut self, name: &str, v: &Value, source: &Source, pointers: &dyn Fn(u64) -> Option<u64>) {
+        let is_text = v.get(1).and_then(Value::as_str) == Some("string");
+        let first = v.get(0).unwrap_or(v);
+        if is_text && let Some(s) = first.as_str() {
+            self.texts.insert(name.to_owned(), Fact { value: s.to_owned(), source: source.clone() });
+        } else if let Some(index) = first.get(0).and_then(number) {
+            if let Some(address) = pointers(index).filter(|&a| a != 0) {
+                self.set_global(name, address, source.clone());
+            }
+        } else if let Some(n) = number(first) {
+            self.constants.insert(name.to_owned(), Fact { value: n, source: source.clone() });
+        }
+    }
+}
+
+/// A JSON number, or one in a string (decimal, `0x`, `-0x`), as the descriptor's own reader accepts them.
+fn number(v: &Value) -> Option<u64> {
+    if let Some(n) = v.as_u64() {
+        return Some(n);
+    }
+    if let Some(n) = v.as_i64() {
+        return Some(n as u64);
+    }
+    let s = v.as_str()?;
+    let (neg, s) = s.strip_prefix('-').map_or((false, s), |r| (true, r));
+    let n = match s.strip_prefix("0x").or_else(|| s.strip_prefix("0X")) {
+        Some(h) => u64::from_str_radix(h, 16).ok()?,
+        None => s.parse().ok()?,
+    };
+    Some(if neg { n.wrapping_neg() } else { n })
+}

@@ -1,0 +1,83 @@
+//! What the providers answered: shown by `!runtimes -v`.
+
+use super::gcdac::GcDacVars;
+use super::{Layout, Source};
+
+/// Verdict of one invariant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Holds.
+    Passed,
+    /// Does not hold: the fields it vouches for are refused.
+    Failed,
+    /// The memory it needs is not in the dump.
+    NotPossible(String),
+}
+
+/// One invariant, checked.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// What is checked, in a few words.
+    pub name: &'static str,
+    /// The fields and globals it vouches for (`Thread.LinkNext`, `&ThreadStore`).
+    pub fields: Vec<String>,
+    /// The provider whose values were checked.
+    pub source: Source,
+    /// What was expected.
+    pub expected: String,
+    /// What was found.
+    pub found: String,
+    /// The verdict.
+    pub verdict: Verdict,
+}
+
+/// The runtime's module in the process.
+#[derive(Debug, Clone, Default)]
+pub struct RuntimeModule {
+    /// Image base.
+    pub base: u64,
+    /// One past the image's end, `.bss` included.
+    pub end: u64,
+    /// Path as recorded.
+    pub path: String,
+    /// Product version text when known (`10.0.14`, `10.0.1426.x @Commit: ...`), from the version resource, the version
+    /// string in the image or the path; only shown, never used to choose offsets.
+    pub version: Option<String>,
+    /// Whether the runtime is linked into the program (single-file).
+    pub single_file: bool,
+    /// Standalone GC module (`clrgc`) in use, when there is one: base and end of its image.
+    pub gc_module: Option<(u64, u64)>,
+}
+
+/// Everything discovery found.
+#[derive(Debug, Clone)]
+pub struct Discovered {
+    /// The runtime's module.
+    pub module: RuntimeModule,
+    /// The garbage collector's variables.
+    pub gc: GcDacVars,
+    /// The layout, refused facts removed.
+    pub layout: Layout,
+    /// Name of the built-in table the layout is based on.
+    pub table: Option<String>,
+    /// One line a provider: asked, answered, why not.
+    pub providers: Vec<(String, String)>,
+    /// Invariants checked.
+    pub checks: Vec<Check>,
+    /// Major and minor version the layout stands for (from the table, e.g. 10.0), for display and rule choice.
+    pub era: (u16, u16),
+}
+
+/// Why a dump has no readable runtime. The text says what was looked for and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoRuntime {
+    /// No .NET runtime module and no trace of its GC.
+    #[error("no .NET runtime in this dump: {0}")]
+    NotFound(String),
+    /// A runtime is there, but nothing describes it reliably.
+    #[error("the .NET runtime in this dump cannot be read: {0}")]
+    Refused(String),
+    /// NativeAOT: no MethodTables with metadata.
+    #[error("this is a NativeAOT program: {0}")]
+    NativeAot(String),
+}

@@ -1,0 +1,93 @@
+//! The built-in tables, as data. Sources: offsets measured on dumps of the builds named in `docs/layouts.md`; names
+//! follow dotnet/runtime `src/coreclr/vm/datadescriptor/datadescriptor.inc`, with additions for what no descriptor names.
+
+use serde_json::Value;
+
+use super::{Layout, Source};
+use crate::dump::{Arch, Os};
+
+/// One built-in table.
+#[derive(Debug, Clone, Copy)]
+pub struct Table {
+    /// Its name, e.g. `coreclr-10.0-linux-x64`.
+    pub name: &'static str,
+    /// Operating system it is for.
+    pub os: Os,
+    /// Architecture it is for.
+    pub arch: Arch,
+    json: &'static str,
+}
+
+macro_rules! table {
+    ($name:literal, $os:ident, $arch:ident) => {
+        Table { name: $name, os: Os::$os, arch: Arch::$arch, json: include_str!(concat!("tables/", $name, ".json")) }
+    };
+}
+
+/// All built-in tables, newest first.
+pub const TABLES: &[Table] = &[
+    table!("coreclr-10.0-linux-x64", Linux, X64),
+    table!("coreclr-10.0-windows-x64", Windows, X64),
+    table!("coreclr-10.0-linux-arm64", Linux, Arm64),
+    table!("coreclr-9.0-linux-x64", Linux, X64),
+    table!("coreclr-9.0-windows-x64", Windows, X64),
+    table!("coreclr-8.0-linux-x64", Linux, X64),
+    table!("coreclr-8.0-windows-x64", Windows, X64),
+    table!("coreclr-6.0-windows-x64", Windows, X64),
+    table!("coreclr-3.1-linux-x64", Linux, X64),
+    table!("coreclr-3.1-windows-x64", Windows, X64),
+];
+
+impl Table {
+    /// The table's own JSON document, without its baseline.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(self.json).unwrap_or(Value::Null)
+    }
+
+    /// The layout: the baseline chain first, then this table over it. Every fact carries this table's name.
+    pub fn layout(&self) -> Layout {
+        self.layout_with(&self.json())
+    }
+
+    /// As [`Table::layout`], with `json` in place of this table's own document (tests corrupt single fields so).
+    pub fn layout_with(&self, json: &Value) -> Layout {
+        let source = Source::Table(self.name.to_owned());
+        let mut layout = Layout::default();
+        let mut chain = vec![json.clone()];
+        while let Some(base) = chain.last().and_then(|j| j.get("baseline")?.as_str().map(str::to_owned)) {
+            let Some(t) = TABLES.iter().find(|t| t.name == base) else { break };
+            if chain.len() > TABLES.len() {
+                break;
+            }
+            chain.push(t.json());
+        }
+        for j in chain.iter().rev() {
+            layout.merge(j, &source, &|_| None);
+        }
+        layout
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_parses_and_its_baselines_exist() {
+        for t in TABLES {
+            let json = t.json();
+            assert!(json.is_object(), "{} is not JSON", t.name);
+            let base = json["baseline"].as_str().unwrap();
+            assert!(base == "empty" || TABLES.iter().any(|t| t.name == base), "{}: baseline {base}", t.name);
+            assert_eq!(t.layout().offset("MethodTable", "BaseSize").unwrap(), 4, "{}", t.name);
+        }
+    }
+
+    #[test]
+    fn null_removes_an_inherited_field() {
+        let t = TABLES.iter().find(|t| t.name == "coreclr-9.0-linux-x64").unwrap().layout();
+        assert_eq!(t.offset("DomainAssembly", "Module"), Ok(16));
+        assert!(t.try_offset("DomainAssembly", "Assembly").is_none());
+    }
+}
