@@ -1,3 +1,92 @@
 //! The runtime in the dump: layout providers, MethodTables, modules and metadata, names, fields, threads, handles.
 
 pub mod layout;
+pub mod methodtable;
+
+use std::sync::Arc;
+
+use self::layout::report::Discovered;
+use self::layout::{Layout, Missing};
+use self::methodtable::{MethodTable, MtReader};
+use crate::dump::{AddressSpace, Dump};
+
+pub use self::layout::report::NoRuntime;
+
+/// MethodTables every runtime has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WellKnown {
+    /// `System.Object`.
+    pub object: u64,
+    /// `System.String`.
+    pub string: u64,
+    /// The type of free blocks.
+    pub free: u64,
+    /// `System.RuntimeType`.
+    pub runtime_type: u64,
+}
+
+/// The runtime of a dump, opened.
+#[derive(Debug)]
+pub struct Clr {
+    /// The dump it lives in.
+    pub dump: Arc<Dump>,
+    /// What discovery found: module, GC variables, layout, providers, checks.
+    pub found: Discovered,
+    /// Well-known types.
+    pub known: WellKnown,
+    mts: MtReader,
+}
+
+impl Clr {
+    /// Wraps a discovered runtime.
+    pub fn new(dump: Arc<Dump>, found: Discovered) -> Result<Self, Missing> {
+        let mts = MtReader::new(&found.layout)?;
+        let cell = |name: &str| found.layout.global(name).ok().and_then(|a| dump.space.ptr(a)).unwrap_or(0);
+        let known = WellKnown {
+            object: cell("ObjectMethodTable"),
+            string: cell("StringMethodTable"),
+            free: cell("FreeObjectMethodTable"),
+            runtime_type: cell("RuntimeTypeMethodTable"),
+        };
+        Ok(Self { known, mts, found, dump })
+    }
+
+    /// The readable memory.
+    #[inline]
+    pub fn space(&self) -> &AddressSpace {
+        &self.dump.space
+    }
+
+    /// The layout in force.
+    pub fn layout(&self) -> &Layout {
+        &self.found.layout
+    }
+
+    /// The offsets of a MethodTable.
+    pub fn mts(&self) -> &MtReader {
+        &self.mts
+    }
+
+    /// Bytes in a pointer.
+    #[inline]
+    pub fn ptr_size(&self) -> u8 {
+        self.dump.space.ptr_size()
+    }
+
+    /// Reads the MethodTable at `address` without judging it.
+    pub fn method_table(&self, address: u64) -> Option<MethodTable> {
+        self.mts.read(self.space(), address)
+    }
+
+    /// The MethodTable at `address` if it is one: the free type, or a type whose EEClass points back.
+    pub fn valid_method_table(&self, address: u64) -> Option<MethodTable> {
+        let mt = self.method_table(address)?;
+        let ptr = u32::from(self.ptr_size());
+        if address == self.known.free {
+            return Some(mt);
+        }
+        // An instance has at least header and MethodTable; the largest fixed part of a class fits 16 bits of fields.
+        let sane = mt.base_size >= 2 * ptr && mt.base_size < 1 << 24;
+        (sane && self.mts.round_trips(self.space(), &mt)).then_some(mt)
+    }
+}

@@ -1,1 +1,10 @@
-//! (skeleton)
+//! Objects: segments and regions, the walk, references, roots, statistics. Never keeps one Rust value per object.
+
+pub mod refs;
+pub mod segments;
+pub mod types;
+pub mod walk;
+
+pub use segments::{Generation, Heap, Segment, SegmentKind, SubHeap};
+pub use types::{TypeId, TypeInfo, TypeRegistry};
+pub use walk::{Found, Object, WalkReport, Walker};

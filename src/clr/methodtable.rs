@@ -1,0 +1,246 @@
+//! Reading MethodTables: the word every object starts with points at one.
+//!
+//! Layout facts: dotnet/runtime `src/coreclr/vm/methodtable.h` (3.1: dotnet/coreclr v3.1.32), offsets from the
+//! [`Layout`]; flag bits are the same from .NET Core 2.1 to 11 unless noted.
+
+use crate::clr::layout::{Layout, Missing};
+use crate::dump::AddressSpace;
+
+const HAS_COMPONENT_SIZE: u32 = 0x8000_0000;
+const CONTAINS_POINTERS: u32 = 0x0100_0000;
+const HAS_FINALIZER: u32 = 0x0010_0000;
+const CATEGORY: u32 = 0x000C_0000;
+const CATEGORY_VALUE_TYPE: u32 = 0x0004_0000;
+const CATEGORY_ARRAY: u32 = 0x0008_0000;
+const CATEGORY_INTERFACE: u32 = 0x000C_0000;
+const SZ_ARRAY: u32 = 0x0002_0000;
+const GENERICS: u32 = 0x30;
+
+/// The fixed fields of one MethodTable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MethodTable {
+    /// Its address.
+    pub address: u64,
+    /// `m_dwFlags`.
+    pub flags: u32,
+    /// Bytes of an instance without components, object header included.
+    pub base_size: u32,
+    /// Second flag word: 16 bits through .NET 8, low 8 bits since.
+    pub flags2: u32,
+    /// TypeDef row in the defining module's metadata; 0 for arrays.
+    pub rid: u32,
+    /// Number of virtual slots.
+    pub virtuals: u16,
+    /// Number of interfaces.
+    pub interfaces: u16,
+    /// Parent MethodTable or 0.
+    pub parent: u64,
+    /// Module field: the loader module through .NET 8, the defining module since.
+    pub module: u64,
+    /// Writeable data (through .NET 8) or auxiliary data.
+    pub aux: u64,
+    /// EEClass, or the canonical MethodTable with tag bits.
+    pub class_or_canonical: u64,
+    /// Instantiation, or the element type of an array.
+    pub per_inst: u64,
+}
+
+impl MethodTable {
+    /// Bytes of one component (array element, string character); 0 when instances have none.
+    #[inline]
+    pub fn component_size(&self) -> u32 {
+        if self.flags & HAS_COMPONENT_SIZE != 0 { self.flags & 0xFFFF } else { 0 }
+    }
+
+    /// Whether instances hold a component count.
+    #[inline]
+    pub fn has_component_size(&self) -> bool {
+        self.flags & HAS_COMPONENT_SIZE != 0
+    }
+
+    /// Whether instances hold references (a GCDesc lies before the MethodTable).
+    #[inline]
+    pub fn contains_pointers(&self) -> bool {
+        self.flags & CONTAINS_POINTERS != 0
+    }
+
+    /// Whether instances are finalizable.
+    pub fn has_finalizer(&self) -> bool {
+        self.flags & HAS_FINALIZER != 0
+    }
+
+    /// Any array.
+    pub fn is_array(&self) -> bool {
+        self.flags & CATEGORY == CATEGORY_ARRAY
+    }
+
+    /// A vector: one dimension, lower bound 0.
+    pub fn is_sz_array(&self) -> bool {
+        self.is_array() && self.flags & SZ_ARRAY != 0
+    }
+
+    /// A value type (its boxed form lives on the heap).
+    pub fn is_value_type(&self) -> bool {
+        self.flags & CATEGORY == CATEGORY_VALUE_TYPE
+    }
+
+    /// An interface.
+    pub fn is_interface(&self) -> bool {
+        self.flags & CATEGORY == CATEGORY_INTERFACE
+    }
+
+    /// Dimensions of an array: each one of a multidimensional array adds 8 bytes (two u32) to the base size.
+    pub fn rank(&self, ptr_size: u8) -> u32 {
+        if self.is_sz_array() { 1 } else { (self.base_size.saturating_sub(3 * u32::from(ptr_size)) / 8).max(1) }
+    }
+
+    /// Whether the type is generic, instantiated or open.
+    pub fn is_generic(&self) -> bool {
+        self.flags & HAS_COMPONENT_SIZE == 0 && self.flags & GENERICS != 0
+    }
+
+    /// The generic type definition itself (`List<T>`).
+    pub fn is_open_generic(&self) -> bool {
+        self.flags & HAS_COMPONENT_SIZE == 0 && self.flags & GENERICS == GENERICS
+    }
+}
+
+/// Offsets of a MethodTable resolved once.
+#[derive(Debug, Clone, Copy)]
+pub struct MtReader {
+    flags: u64,
+    base_size: u64,
+    flags2: u64,
+    token: Option<u64>,
+    virtuals: u64,
+    interfaces: u64,
+    parent: u64,
+    module: u64,
+    aux: u64,
+    class: u64,
+    per_inst: u64,
+    class_mt: u64,
+    canonical_tag: u64,
+    collectible: u32,
+    overflow_rid: u32,
+}
+
+impl MtReader {
+    /// Resolves the offsets; fails when the layout lacks one.
+    pub fn new(l: &Layout) -> Result<Self, Missing> {
+        let f = |field| l.offset("MethodTable", field);
+        Ok(Self {
+            flags: f("MTFlags")?,
+            base_size: f("BaseSize")?,
+            flags2: f("MTFlags2")?,
+            token: l.try_offset("MethodTable", "Token"),
+            virtuals: f("NumVirtuals")?,
+            interfaces: f("NumInterfaces")?,
+            parent: f("ParentMethodTable")?,
+            module: f("Module")?,
+            aux: f("AuxiliaryData")?,
+            class: f("EEClassOrCanonMT")?,
+            per_inst: f("PerInstInfo")?,
+            class_mt: l.offset("EEClass", "MethodTable")?,
+            canonical_tag: l.constant("CanonicalTag")?,
+            collectible: l.constant("CollectibleFlag")? as u32,
+            overflow_rid: if l.constant("MethodTableTokenBits")? == 16 { 0xFFFF } else { u32::MAX },
+        })
+    }
+
+    /// Reads the MethodTable at `address` without judging it. `None` when it is not readable or misaligned.
+    pub fn read(&self, space: &AddressSpace, address: u64) -> Option<MethodTable> {
+        let ptr = u64::from(space.ptr_size());
+        if address == 0 || !address.is_multiple_of(ptr) {
+            return None;
+        }
+        address.checked_add(256)?;
+        let flags2 = space.u32(address + self.flags2)?;
+        let (flags2, rid) = match self.token {
+            Some(t) => (flags2 & 0xFFFF, u32::from(space.u16(address + t)?)),
+            None => (flags2 & 0xFF, flags2 >> 8),
+        };
+        Some(MethodTable {
+            address,
+            flags: space.u32(address + self.flags)?,
+            base_size: space.u32(address + self.base_size)?,
+            flags2,
+            rid,
+            virtuals: space.u16(address + self.virtuals)?,
+            interfaces: space.u16(address + self.interfaces)?,
+            parent: space.ptr(address + self.parent)?,
+            module: space.ptr(address + self.module)?,
+            aux: space.ptr(address + self.aux)?,
+            class_or_canonical: space.ptr(address + self.class)?,
+            per_inst: space.ptr(address + self.per_inst)?,
+        })
+    }
+
+    /// Whether the class field holds the canonical MethodTable instead of the EEClass.
+    fn canonical_of(&self, mt: &MethodTable) -> Option<u64> {
+        (mt.class_or_canonical & self.canonical_tag != 0).then_some(mt.class_or_canonical & !3)
+    }
+
+    /// The canonical MethodTable's address (its own for most types).
+    pub fn canonical(&self, mt: &MethodTable) -> u64 {
+        self.canonical_of(mt).unwrap_or(mt.address)
+    }
+
+    /// Address of the EEClass, through the canonical MethodTable.
+    pub fn eeclass(&self, space: &AddressSpace, mt: &MethodTable) -> Option<u64> {
+        match self.canonical_of(mt) {
+            None => Some(mt.class_or_canonical),
+            Some(c) => {
+                let class = space.ptr_at(c, self.class)?;
+                (class & self.canonical_tag == 0).then_some(class)
+            }
+        }
+    }
+
+    /// Whether the EEClass points back: the proof that the address is a MethodTable.
+    pub fn round_trips(&self, space: &AddressSpace, mt: &MethodTable) -> bool {
+        let back = |class: u64| space.ptr_at(class, self.class_mt);
+        self.eeclass(space, mt).and_then(back) == Some(self.canonical(mt))
+    }
+
+    /// Whether the type can be unloaded.
+    pub fn is_collectible(&self, mt: &MethodTable) -> bool {
+        mt.flags & self.collectible != 0
+    }
+
+    /// Whether the token did not fit its 16 bits (3.1 to 8).
+    pub fn token_overflows(&self, mt: &MethodTable) -> bool {
+        mt.rid == self.overflow_rid
+    }
+
+    /// Whether the module field is the defining module for every type (9.0 and later).
+    pub fn module_is_defining(&self) -> bool {
+        self.token.is_none()
+    }
+
+    /// Address of multipurpose slot `flag` (a bit of the low five of `flags2`), through .NET 8: dotnet/coreclr v3.1.32
+    /// `methodtable.h`, `GetMultipurposeSlotPtr`. `None` when the type has no such slot.
+    pub fn multipurpose_slot(&self, mt: &MethodTable, flag: u32, ptr: u64) -> Option<u64> {
+        if mt.flags2 & flag == 0 {
+            return None;
+        }
+        let below = mt.flags2 & (flag - 1) & 0x1F;
+        let mut n = u64::from(below.count_ones());
+        if n == 1 && below & 3 == 2 {
+            n = 0;
+        }
+        Some(self.slot_address(mt, n, ptr))
+    }
+
+    /// Address where the optional members begin (after the slots and the vtable chunks), through .NET 8.
+    pub fn optional_members(&self, mt: &MethodTable, ptr: u64) -> u64 {
+        let n = u64::from((mt.flags2 & 0x1F).count_ones());
+        self.slot_address(mt, n.max(2), ptr)
+    }
+
+    fn slot_address(&self, mt: &MethodTable, n: u64, ptr: u64) -> u64 {
+        let chunks = u64::from(mt.virtuals).div_ceil(8) * ptr;
+        let offset = if n < 2 { self.per_inst + n * ptr } else { self.per_inst + 2 * ptr + chunks + (n - 2) * ptr };
+        mt.address.saturating_add(offset)
+    }
+}

@@ -1,0 +1,431 @@
+//! Segments and regions of the GC heap, from the collector's own tables.
+//!
+//! Layout facts: dotnet/runtime `src/coreclr/gc/gcpriv.h` (`heap_segment`, `generation`), `dac_gcheap_fields.h`; the
+//! order in which generations are visited and the end of a segment follow the rules in `docs/layouts.md`.
+
+use rustc_hash::FxHashSet;
+
+use crate::clr::Clr;
+use crate::clr::layout::Missing;
+use crate::dump::AddressSpace;
+
+/// No process has more heaps than this (the runtime's own limit is 1024 processors).
+const MAX_HEAPS: u32 = 1024;
+/// Bound on the nodes of one segment chain.
+const MAX_CHAIN: usize = 1 << 20;
+/// `heap_segment_flags_readonly`: frozen.
+const FLAG_FROZEN: u64 = 1;
+
+/// What a segment holds. The names are those of the field's tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SegmentKind {
+    /// Generation 0 region.
+    Generation0,
+    /// Generation 1 region.
+    Generation1,
+    /// Generation 2 region or segment.
+    Generation2,
+    /// The segment that holds generations 0 and 1 (and the youngest part of 2).
+    Ephemeral,
+    /// Large object heap.
+    Large,
+    /// Pinned object heap.
+    Pinned,
+    /// Frozen (NonGC) heap.
+    Frozen,
+}
+
+impl SegmentKind {
+    /// The name as tables print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Generation0 => "Generation0",
+            Self::Generation1 => "Generation1",
+            Self::Generation2 => "Generation2",
+            Self::Ephemeral => "Ephemeral",
+            Self::Large => "Large",
+            Self::Pinned => "Pinned",
+            Self::Frozen => "Frozen",
+        }
+    }
+}
+
+/// Generation of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Generation {
+    /// gen0.
+    Gen0,
+    /// gen1.
+    Gen1,
+    /// gen2.
+    Gen2,
+    /// Large object heap.
+    Large,
+    /// Pinned object heap.
+    Pinned,
+    /// Frozen (NonGC) heap.
+    Frozen,
+}
+
+impl Generation {
+    /// The name as tables print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gen0 => "Generation0",
+            Self::Gen1 => "Generation1",
+            Self::Gen2 => "Generation2",
+            Self::Large => "Large",
+            Self::Pinned => "Pinned",
+            Self::Frozen => "Frozen",
+        }
+    }
+
+    /// The word SOS prints: `0`, `1`, `2`, `large`, `pinned`, `frozen`.
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Gen0 => "0",
+            Self::Gen1 => "1",
+            Self::Gen2 => "2",
+            Self::Large => "large",
+            Self::Pinned => "pinned",
+            Self::Frozen => "frozen",
+        }
+    }
+
+    /// The generation a user names: `gen0`, `0`, `loh`, `large`, `poh`, `pinned`, `foh`, `frozen`, ...
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text.to_ascii_lowercase().as_str() {
+            "gen0" | "0" | "generation0" => Self::Gen0,
+            "gen1" | "1" | "generation1" => Self::Gen1,
+            "gen2" | "2" | "generation2" => Self::Gen2,
+            "loh" | "large" | "3" => Self::Large,
+            "poh" | "pinned" | "4" => Self::Pinned,
+            "foh" | "frozen" | "nongc" => Self::Frozen,
+            _ => return None,
+        })
+    }
+}
+
+/// One segment or region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Address of its `heap_segment` record.
+    pub record: u64,
+    /// Number of the heap that owns it (0 in workstation GC).
+    pub heap: u32,
+    /// What it holds.
+    pub kind: SegmentKind,
+    /// First object.
+    pub start: u64,
+    /// One past the last object.
+    pub end: u64,
+    /// End of committed memory.
+    pub committed: u64,
+    /// End of reserved memory.
+    pub reserved: u64,
+    /// `heap_segment::flags`.
+    pub flags: u64,
+    /// Start of generation 0, for an ephemeral segment; else `end`.
+    pub gen0: u64,
+    /// Start of generation 1, for an ephemeral segment; else `end`.
+    pub gen1: u64,
+}
+
+impl Segment {
+    /// Bytes between the first object and the end.
+    pub fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether nothing was allocated in it.
+    pub fn is_empty(&self) -> bool {
+        self.end == self.start
+    }
+
+    /// Generation of an object at `address` in this segment.
+    pub fn generation(&self, address: u64) -> Generation {
+        match self.kind {
+            SegmentKind::Generation0 => Generation::Gen0,
+            SegmentKind::Generation1 => Generation::Gen1,
+            SegmentKind::Generation2 => Generation::Gen2,
+            SegmentKind::Large => Generation::Large,
+            SegmentKind::Pinned => Generation::Pinned,
+            SegmentKind::Frozen => Generation::Frozen,
+            SegmentKind::Ephemeral if address >= self.gen0 => Generation::Gen0,
+            SegmentKind::Ephemeral if address >= self.gen1 => Generation::Gen1,
+            SegmentKind::Ephemeral => Generation::Gen2,
+        }
+    }
+
+    /// The part of the segment that belongs to `generation`, empty when none does.
+    pub fn part(&self, generation: Generation) -> (u64, u64) {
+        match (self.kind, generation) {
+            (SegmentKind::Ephemeral, Generation::Gen0) => (self.gen0, self.end),
+            (SegmentKind::Ephemeral, Generation::Gen1) => (self.gen1, self.gen0),
+            (SegmentKind::Ephemeral, Generation::Gen2) => (self.start, self.gen1),
+            _ if self.generation(self.start) == generation => (self.start, self.end),
+            _ => (self.start, self.start),
+        }
+    }
+}
+
+/// One GC heap: the only one of workstation GC, one of several of server GC.
+#[derive(Debug, Clone, Default)]
+pub struct SubHeap {
+    /// Number.
+    pub index: u32,
+    /// Address of the `gc_heap` (server), 0 in workstation GC.
+    pub address: u64,
+    /// End of allocated memory in the ephemeral segment.
+    pub alloc_allocated: u64,
+    /// The ephemeral segment's record.
+    pub ephemeral: u64,
+    /// Address of the finalize queue object.
+    pub finalize_queue: u64,
+    /// Address of the generation table.
+    pub generations: u64,
+    /// Allocation start of each generation (segments only), 0 where unknown.
+    pub allocation_starts: [u64; 5],
+    /// Allocation context of each generation that is set (inside a collection).
+    pub contexts: Vec<(u64, u64)>,
+}
+
+/// The GC heap's shape: heaps, segments, allocation contexts. Objects are found by [`crate::heap::walk`].
+#[derive(Debug, Clone, Default)]
+pub struct Heap {
+    /// Server GC.
+    pub server: bool,
+    /// Regions instead of segments.
+    pub regions: bool,
+    /// A collection was running: the heap is not walkable throughout.
+    pub in_gc: bool,
+    /// The heaps.
+    pub heaps: Vec<SubHeap>,
+    /// All segments, by start address.
+    pub segments: Vec<Segment>,
+    /// Allocation contexts `(pointer, limit)` of threads and generations, sorted.
+    pub contexts: Vec<(u64, u64)>,
+    /// What was wrong or missing; an answer based on this heap is partial when not empty.
+    pub problems: Vec<String>,
+}
+
+impl Heap {
+    /// Reads the heap's shape. `contexts` are the threads' allocation contexts.
+    pub fn read(clr: &Clr, contexts: &[(u64, u64)]) -> Result<Self, Missing> {
+        let gc = &clr.found.gc;
+        let mut heap = Heap { server: gc.is_server(), regions: gc.has_regions(), ..Self::default() };
+        let space = clr.space();
+        heap.in_gc = gc.gc_structures_invalid_cnt.and_then(|a| space.u32(a)).is_some_and(|n| n as i32 > 0);
+        if heap.in_gc {
+            heap.problems
+                .push("the dump was taken inside a garbage collection: parts of the heap are not walkable".into());
+        }
+        let reader = Reader { clr, space, record: RecordOffsets::new(clr)?, seen: FxHashSet::default() };
+        reader.fill(&mut heap)?;
+        heap.contexts = contexts.iter().copied().filter(|c| c.0 != 0).collect();
+        for h in &heap.heaps {
+            heap.contexts.extend(&h.contexts);
+        }
+        heap.contexts.sort_unstable();
+        heap.contexts.dedup();
+        Ok(heap)
+    }
+
+    /// The segment whose objects include `address`.
+    pub fn segment_at(&self, address: u64) -> Option<&Segment> {
+        let i = self.segments.partition_point(|s| s.start <= address);
+        self.segments.get(i.checked_sub(1)?).filter(|s| address < s.end)
+    }
+
+    /// Allocated bytes of all segments.
+    pub fn allocated(&self) -> u64 {
+        self.segments.iter().map(Segment::len).sum()
+    }
+}
+
+struct RecordOffsets {
+    allocated: u64,
+    committed: u64,
+    reserved: u64,
+    mem: u64,
+    flags: u64,
+    next: u64,
+}
+
+impl RecordOffsets {
+    fn new(clr: &Clr) -> Result<Self, Missing> {
+        let f = |name| clr.layout().offset("HeapSegment", name);
+        Ok(Self {
+            allocated: f("Allocated")?,
+            committed: f("Committed")?,
+            reserved: f("Reserved")?,
+            mem: f("Mem")?,
+            flags: f("Flags")?,
+            next: f("Next")?,
+        })
+    }
+}
+
+struct Reader<'a> {
+    clr: &'a Clr,
+    space: &'a AddressSpace,
+    record: RecordOffsets,
+    seen: FxHashSet<u64>,
+}
+
+impl Reader<'_> {
+    fn fill(mut self, heap: &mut Heap) -> Result<(), Missing> {
+        heap.heaps = if heap.server { self.server_heaps(&mut heap.problems)? } else { vec![self.workstation_heap()] };
+        for i in 0..heap.heaps.len() {
+            let sub = &mut heap.heaps[i];
+            Self::read_generations(self.clr, self.space, sub);
+            let sub = sub.clone();
+            // Regions: the order decides which generation a region shared by two chains (a torn dump) belongs to.
+            let order: &[usize] = if heap.regions { &[3, 2, 1, 0, 4] } else { &[2, 3, 4] };
+            for &generation in order {
+                if generation < self.clr.found.gc.generation_count as usize {
+                    self.chain(heap, &sub, generation);
+                }
+            }
+        }
+        heap.segments.sort_by_key(|s| s.start);
+        let overlaps = heap.segments.windows(2).filter(|w| w[1].start < w[0].end).count();
+        if overlaps > 0 {
+            heap.problems.push(format!("{overlaps} segments overlap their neighbour and were cut"));
+            for i in 1..heap.segments.len() {
+                let next = heap.segments[i].start;
+                let s = &mut heap.segments[i - 1];
+                s.end = s.end.min(next.max(s.start));
+            }
+        }
+        Ok(())
+    }
+
+    fn workstation_heap(&self) -> SubHeap {
+        let gc = &self.clr.found.gc;
+        let value = |cell: Option<u64>| cell.and_then(|a| self.space.ptr(a)).unwrap_or(0);
+        SubHeap {
+            alloc_allocated: value(gc.alloc_allocated),
+            ephemeral: value(gc.ephemeral_heap_segment),
+            finalize_queue: value(gc.finalize_queue),
+            generations: gc.generation_table.unwrap_or(0),
+            ..SubHeap::default()
+        }
+    }
+
+    fn server_heaps(&self, problems: &mut Vec<String>) -> Result<Vec<SubHeap>, Missing> {
+        let gc = &self.clr.found.gc;
+        let count = gc.n_heaps.and_then(|a| self.space.u32(a)).unwrap_or(0);
+        if count == 0 || count > MAX_HEAPS {
+            problems.push(format!("the number of server heaps reads {count}; taken as none"));
+            return Ok(Vec::new());
+        }
+        let array = gc.g_heaps.and_then(|a| self.space.ptr(a)).unwrap_or(0);
+        let offset = |index: usize, name: &str| -> Result<u64, Missing> {
+            match gc.gc_heap_field_offsets.get(index) {
+                Some(&o) if o >= 0 => Ok(o as u64),
+                _ => self.clr.layout().offset("GCHeap", name),
+            }
+        };
+        let (alloc, ephemeral) = (offset(0, "AllocAllocated")?, offset(1, "EphemeralHeapSegment")?);
+        let (finalize, table) = (offset(2, "FinalizeQueue")?, offset(18, "GenerationTable")?);
+        let ptr = u64::from(self.space.ptr_size());
+        let mut heaps = Vec::new();
+        for index in 0..count {
+            let Some(address) = self.space.ptr_at(array, u64::from(index) * ptr).filter(|&a| a != 0) else {
+                problems.push(format!("heap {index} of {count} is not readable"));
+                continue;
+            };
+            let value = |o| self.space.ptr_at(address, o).unwrap_or(0);
+            heaps.push(SubHeap {
+                index,
+                address,
+                alloc_allocated: value(alloc),
+                ephemeral: value(ephemeral),
+                finalize_queue: value(finalize),
+                generations: address.saturating_add(table),
+                ..SubHeap::default()
+            });
+        }
+        Ok(heaps)
+    }
+
+    fn generation(clr: &Clr, sub: &SubHeap, generation: usize) -> u64 {
+        sub.generations.saturating_add(clr.found.gc.generation_size.saturating_mul(generation as u64))
+    }
+
+    fn read_generations(clr: &Clr, space: &AddressSpace, sub: &mut SubHeap) {
+        let offsets = clr.found.gc.generation_field_offsets;
+        let ptr = u64::from(space.ptr_size());
+        for g in 0..(clr.found.gc.generation_count as usize).min(5) {
+            let record = Self::generation(clr, sub, g);
+            if let Ok(o) = u64::try_from(offsets[2]) {
+                sub.allocation_starts[g] = space.ptr_at(record, o).unwrap_or(0);
+            }
+            if let Ok(o) = u64::try_from(offsets[0])
+                && let Some(p) = space.ptr_at(record, o).filter(|&p| p != 0)
+                && let Some(limit) = space.ptr_at(record, o + ptr)
+            {
+                sub.contexts.push((p, limit));
+            }
+        }
+    }
+
+    fn chain(&mut self, heap: &mut Heap, sub: &SubHeap, generation: usize) {
+        let offset = self.clr.found.gc.generation_field_offsets[1].max(0) as u64;
+        let Some(mut record) = self.space.ptr_at(Self::generation(self.clr, sub, generation), offset) else {
+            heap.problems.push(format!("heap {}: the record of generation {generation} is not in the dump", sub.index));
+            return;
+        };
+        let mut count = 0;
+        while record != 0 && self.seen.insert(record) {
+            count += 1;
+            if count > MAX_CHAIN {
+                heap.problems.push(format!("the chain of generation {generation} has no end; cut"));
+                break;
+            }
+            match self.segment(sub, generation, record) {
+                Some(s) => heap.segments.push(s),
+                None => heap.problems.push(format!("segment record {record:x} is not readable or not one; skipped")),
+            }
+            record = self.space.ptr_at(record, self.record.next).unwrap_or(0);
+        }
+    }
+
+    fn segment(&self, sub: &SubHeap, generation: usize, record: u64) -> Option<Segment> {
+        let value = |o| self.space.ptr_at(record, o);
+        let r = &self.record;
+        let (start, committed, flags) = (value(r.mem)?, value(r.committed)?, value(r.flags)?);
+        let ephemeral = record == sub.ephemeral;
+        let end = if ephemeral { sub.alloc_allocated } else { value(r.allocated)? };
+        if start == 0 || end < start {
+            return None;
+        }
+        let kind = match generation {
+            _ if flags & FLAG_FROZEN != 0 => SegmentKind::Frozen,
+            3 => SegmentKind::Large,
+            4 => SegmentKind::Pinned,
+            0 => SegmentKind::Generation0,
+            1 => SegmentKind::Generation1,
+            _ if ephemeral && !self.clr.found.gc.has_regions() => SegmentKind::Ephemeral,
+            _ => SegmentKind::Generation2,
+        };
+        let inside = |a: u64| if (start..=end).contains(&a) { a } else { end };
+        let (gen0, gen1) = match kind {
+            SegmentKind::Ephemeral => (inside(sub.allocation_starts[0]), inside(sub.allocation_starts[1])),
+            _ => (end, end),
+        };
+        Some(Segment {
+            record,
+            heap: sub.index,
+            kind,
+            start,
+            end,
+            committed,
+            reserved: value(r.reserved).unwrap_or(committed),
+            flags,
+            gen0,
+            gen1: gen1.min(gen0),
+        })
+    }
+}

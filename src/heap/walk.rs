@@ -1,0 +1,461 @@
+//! The object walk: every segment from its first object to its end, in place over the mapped file.
+//!
+//! Cost is counted per object: one load of the MethodTable word, a last-value check before a small hash table, one load
+//! of the component count where the type has one. Nothing is allocated per object.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::segments::{Heap, Segment};
+use super::types::{TypeInfo, TypeRegistry};
+use crate::clr::Clr;
+use crate::watch::{Interrupted, Watch};
+
+/// Problems remembered per segment; further ones are only counted.
+const MAX_PROBLEMS: usize = 64;
+/// Objects between two looks at the cancellation flag.
+const CHECK_EVERY: u32 = 1 << 14;
+
+/// One object during a walk.
+#[derive(Debug, Clone, Copy)]
+pub struct Object<'a> {
+    /// Address of its MethodTable word.
+    pub address: u64,
+    /// Size in bytes as tools report it: at least three pointers, not rounded up.
+    pub size: u64,
+    /// Its type.
+    pub ty: &'a Arc<TypeInfo>,
+    /// Its bytes; shorter than `size` when they are not contiguous in the dump.
+    pub bytes: &'a [u8],
+}
+
+/// One object looked up by its address.
+#[derive(Debug, Clone)]
+pub struct Found<'a> {
+    /// Address of its MethodTable word.
+    pub address: u64,
+    /// Size in bytes as tools report it.
+    pub size: u64,
+    /// Its type.
+    pub ty: Arc<TypeInfo>,
+    /// Its bytes; shorter than `size` when they are not contiguous in the dump.
+    pub bytes: &'a [u8],
+}
+
+/// How a walk went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WalkReport {
+    /// Objects visited, free ones included.
+    pub objects: u64,
+    /// Bytes that could not be walked.
+    pub skipped: u64,
+    /// Places where the walk lost its way, and why.
+    pub problems: Vec<(u64, String)>,
+    /// Problems beyond those remembered.
+    pub more: u64,
+}
+
+impl WalkReport {
+    fn problem(&mut self, address: u64, what: String) {
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push((address, what));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Adds another report's figures.
+    pub fn merge(&mut self, other: WalkReport) {
+        self.objects += other.objects;
+        self.skipped += other.skipped;
+        self.more += other.more;
+        for (a, w) in other.problems {
+            self.problem(a, w);
+        }
+    }
+
+    /// One sentence for the user when something was skipped; `None` after a clean walk.
+    pub fn sentence(&self) -> Option<String> {
+        let (address, what) = self.problems.first()?;
+        let n = self.problems.len() as u64 + self.more;
+        Some(format!("{n} places not walkable, {} bytes skipped (first at {address:x}: {what})", self.skipped))
+    }
+}
+
+/// Everything a walk reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Walker<'a> {
+    /// The runtime.
+    pub clr: &'a Clr,
+    /// The heap's shape.
+    pub heap: &'a Heap,
+    /// Types met so far.
+    pub types: &'a TypeRegistry,
+    /// Cancellation and progress.
+    pub watch: &'a Watch,
+}
+
+impl<'a> Walker<'a> {
+    /// Walks `segments` in parallel; each gets its own accumulator, returned in the order of the segments.
+    pub fn parallel<A: Send>(
+        &self,
+        segments: &[Segment],
+        init: impl Fn(&Segment) -> A + Sync,
+        visit: impl Fn(&mut A, &Segment, Object<'_>) + Sync,
+    ) -> Result<(Vec<A>, WalkReport), Interrupted> {
+        let results: Vec<(A, WalkReport)> = segments
+            .par_iter()
+            .with_max_len(1)
+            .map(|s| {
+                let mut acc = init(s);
+                let report = self.segment(s, (s.start, s.end), &mut |o| {
+                    visit(&mut acc, s, o);
+                    true
+                })?;
+                Ok((acc, report))
+            })
+            .collect::<Result<_, Interrupted>>()?;
+        let mut report = WalkReport::default();
+        let accumulators = results
+            .into_iter()
+            .map(|(a, r)| {
+                report.merge(r);
+                a
+            })
+            .collect();
+        Ok((accumulators, report))
+    }
+
+    /// Walks the objects of one segment whose address lies in `range`, in order. `visit` returns `false` to stop.
+    pub fn segment(
+        &self,
+        segment: &Segment,
+        range: (u64, u64),
+        visit: &mut impl FnMut(Object<'_>) -> bool,
+    ) -> Result<WalkReport, Interrupted> {
+        if self.clr.ptr_size() == 8 {
+            SegmentWalk::<8>::new(self, segment).run(range, visit)
+        } else {
+            SegmentWalk::<4>::new(self, segment).run(range, visit)
+        }
+    }
+
+    /// The object that starts at `address`, read directly (the address is not proved to be an object start).
+    pub fn object_at(&self, address: u64) -> Option<Found<'a>> {
+        let segment = self.heap.segment_at(address)?;
+        let space = self.clr.space();
+        let ptr = u64::from(self.clr.ptr_size());
+        let mt = space.ptr(address)? & !(ptr - 1);
+        let ty = self.types.get(self.clr, mt)?;
+        let count = if ty.mt.has_component_size() { space.u32(address + ptr)? } else { 0 };
+        let size = object_size(&ty, count, ptr);
+        if size > segment.end - address {
+            return None;
+        }
+        let bytes = space.run(address).unwrap_or(&[]);
+        let bytes = bytes.get(..size as usize).unwrap_or(bytes);
+        Some(Found { address, size, ty, bytes })
+    }
+}
+
+/// Size in bytes of an object of type `ty` with `count` components.
+#[inline]
+pub fn object_size(ty: &TypeInfo, count: u32, ptr: u64) -> u64 {
+    (u64::from(ty.mt.base_size) + u64::from(count) * u64::from(ty.mt.component_size())).max(3 * ptr)
+}
+
+struct Slot {
+    mt: u64,
+    base: u64,
+    component: u64,
+    info: Arc<TypeInfo>,
+}
+
+/// A worker's own cache of types: open addressing over MethodTable addresses.
+struct LocalTypes {
+    table: Vec<u32>,
+    slots: Vec<Slot>,
+    last: (u64, u32),
+}
+
+const EMPTY: u32 = u32::MAX;
+
+impl LocalTypes {
+    fn new() -> Self {
+        Self { table: vec![EMPTY; 1024], slots: Vec::new(), last: (0, EMPTY) }
+    }
+
+    #[inline]
+    fn bucket(&self, mt: u64) -> usize {
+        // MethodTables are 8-aligned and clustered: a multiplicative hash of the upper bits spreads them.
+        ((mt >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize & (self.table.len() - 1)
+    }
+
+    #[inline]
+    fn find(&mut self, walker: &Walker<'_>, mt: u64) -> Option<u32> {
+        if self.last.0 == mt && self.last.1 != EMPTY {
+            return Some(self.last.1);
+        }
+        let mut b = self.bucket(mt);
+        loop {
+            let i = self.table[b];
+            if i == EMPTY {
+                return self.miss(walker, mt);
+            }
+            if self.slots[i as usize].mt == mt {
+                self.last = (mt, i);
+                return Some(i);
+            }
+            b = (b + 1) & (self.table.len() - 1);
+        }
+    }
+
+    #[cold]
+    fn miss(&mut self, walker: &Walker<'_>, mt: u64) -> Option<u32> {
+        let info = walker.types.get(walker.clr, mt)?;
+        if self.slots.len() * 2 >= self.table.len() {
+            self.grow();
+        }
+        let i = self.slots.len() as u32;
+        self.slots.push(Slot {
+            mt,
+            base: u64::from(info.mt.base_size),
+            component: if info.mt.has_component_size() { u64::from(info.mt.component_size()) | COUNTED } else { 0 },
+            info,
+        });
+        self.insert(mt, i);
+        self.last = (mt, i);
+        Some(i)
+    }
+
+    fn insert(&mut self, mt: u64, i: u32) {
+        let mut b = self.bucket(mt);
+        while self.table[b] != EMPTY {
+            b = (b + 1) & (self.table.len() - 1);
+        }
+        self.table[b] = i;
+    }
+
+    fn grow(&mut self) {
+        self.table = vec![EMPTY; self.table.len() * 2];
+        for i in 0..self.slots.len() {
+            self.insert(self.slots[i].mt, i as u32);
+        }
+    }
+}
+
+/// Marks a component size as present, so that one test decides whether the count is read.
+const COUNTED: u64 = 1 << 32;
+
+struct SegmentWalk<'w, 'a, const P: usize> {
+    walker: &'w Walker<'a>,
+    segment: &'w Segment,
+    contexts: &'w [(u64, u64)],
+    types: LocalTypes,
+    report: WalkReport,
+}
+
+impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
+    const PTR: u64 = P as u64;
+    const MIN: u64 = 3 * P as u64;
+
+    fn new(walker: &'w Walker<'a>, segment: &'w Segment) -> Self {
+        let all = &walker.heap.contexts;
+        let first = all.partition_point(|c| c.0 < segment.start);
+        let last = all.partition_point(|c| c.0 < segment.end);
+        Self {
+            walker,
+            segment,
+            contexts: &all[first..last.max(first)],
+            types: LocalTypes::new(),
+            report: WalkReport::default(),
+        }
+    }
+
+    #[inline]
+    fn word(bytes: &[u8], at: usize) -> Option<u64> {
+        let b = bytes.get(at..at + P)?;
+        Some(if P == 8 {
+            u64::from_le_bytes(b.try_into().ok()?)
+        } else {
+            u64::from(u32::from_le_bytes(b.try_into().ok()?))
+        })
+    }
+
+    fn run(mut self, range: (u64, u64), visit: &mut impl FnMut(Object<'_>) -> bool) -> Result<WalkReport, Interrupted> {
+        let end = self.segment.end.min(range.1);
+        let space = self.walker.clr.space();
+        let align = if matches!(self.segment.kind, super::SegmentKind::Large | super::SegmentKind::Pinned) {
+            8
+        } else {
+            Self::PTR
+        };
+        let mut at = self.segment.start;
+        let (mut progressed, mut budget) = (at, CHECK_EVERY);
+        let mut context = 0;
+        while at < end {
+            let Some(run) = space.run(at) else {
+                at = self.hole(at, end);
+                continue;
+            };
+            let base = at;
+            while at < end {
+                budget -= 1;
+                if budget == 0 {
+                    budget = CHECK_EVERY;
+                    self.walker.watch.cancel.check()?;
+                    self.walker.watch.progress.add(at - progressed);
+                    progressed = at;
+                }
+                if let Some(next) = self.skip_context(&mut context, at) {
+                    at = next;
+                    if at.wrapping_sub(base) >= run.len() as u64 {
+                        break;
+                    }
+                }
+                if at >= end {
+                    break;
+                }
+                let offset = (at - base) as usize;
+                // A header that straddles two pieces of memory is read the slow way.
+                let (word, count) = match Self::word(run, offset) {
+                    Some(w) => (w, run.get(offset + P..offset + P + 4).map(le32)),
+                    None if offset >= run.len() => break,
+                    None => match space.ptr(at) {
+                        Some(w) => (w, None),
+                        None => {
+                            at = self.lost(at, end, "the object's header is cut off");
+                            break;
+                        }
+                    },
+                };
+                let Some(t) = self.types.find(self.walker, word & !(Self::PTR - 1)) else {
+                    at = self.lost(at, end, "no MethodTable");
+                    break;
+                };
+                let slot = &self.types.slots[t as usize];
+                let mut size = slot.base;
+                if slot.component != 0 {
+                    let Some(n) = count.or_else(|| space.u32(at + Self::PTR)) else {
+                        at = self.lost(at, end, "the object's length is not in the dump");
+                        break;
+                    };
+                    size += u64::from(n) * (slot.component & !COUNTED);
+                }
+                let size = size.max(Self::MIN);
+                let step = size.div_ceil(align) * align;
+                // The last object may lack its padding: a segment ends where the object's own bytes end, rounded.
+                if size > self.segment.end - at {
+                    at = self.lost(at, end, "the object runs past the end of its segment");
+                    break;
+                }
+                self.report.objects += 1;
+                if at >= range.0 {
+                    let bytes = run.get(offset..).unwrap_or(&[]);
+                    let bytes = bytes.get(..size as usize).unwrap_or(bytes);
+                    if !visit(Object { address: at, size, ty: &slot.info, bytes }) {
+                        return Ok(self.report);
+                    }
+                }
+                at = at.saturating_add(step);
+                if at - base >= run.len() as u64 {
+                    break;
+                }
+            }
+        }
+        self.walker.watch.progress.add(at.saturating_sub(progressed));
+        Ok(self.report)
+    }
+
+    /// Steps over the allocation context that begins at `at`: its tail holds old data, and three words stay reserved
+    /// behind its limit.
+    #[inline]
+    fn skip_context(&self, next: &mut usize, mut at: u64) -> Option<u64> {
+        let start = at;
+        while let Some(&(pointer, limit)) = self.contexts.get(*next)
+            && pointer <= at
+        {
+            if pointer == at && limit >= pointer && limit < self.segment.end.saturating_add(Self::MIN) {
+                at = limit + Self::MIN;
+            }
+            *next += 1;
+        }
+        (at != start).then_some(at)
+    }
+
+    #[cold]
+    fn hole(&mut self, at: u64, end: u64) -> u64 {
+        let next = self.walker.clr.space().next_readable(at).unwrap_or(end).min(end);
+        self.report.skipped += next - at;
+        self.report.problem(at, "the memory is not in the dump".into());
+        if next >= end { end } else { self.resync(next, end) }
+    }
+
+    #[cold]
+    fn lost(&mut self, at: u64, end: u64, why: &str) -> u64 {
+        let next = self.resync(at + Self::PTR, end);
+        self.report.skipped += next - at;
+        let word = self.walker.clr.space().ptr(at).unwrap_or(0);
+        self.report.problem(at, format!("{why} (word {word:x})"));
+        next
+    }
+
+    /// Finds the next address from which three objects in a row can be read, or `end`.
+    fn resync(&mut self, from: u64, end: u64) -> u64 {
+        let mut at = from.next_multiple_of(Self::PTR);
+        let mut looked = 0u32;
+        while at < end {
+            looked += 1;
+            if looked.is_multiple_of(1 << 12) && self.walker.watch.cancel.is_set() {
+                return at;
+            }
+            let Some(run) = self.walker.clr.space().run(at) else {
+                at = self.walker.clr.space().next_readable(at).unwrap_or(end).next_multiple_of(Self::PTR);
+                continue;
+            };
+            // Zeroed memory is passed over by whole words.
+            let zeros = run.chunks_exact(P).take_while(|w| w.iter().all(|&b| b == 0)).count() as u64;
+            if zeros > 0 {
+                at += zeros * Self::PTR;
+                continue;
+            }
+            if self.chain_from(at, end, 3) {
+                return at;
+            }
+            at += Self::PTR;
+        }
+        end
+    }
+
+    fn chain_from(&mut self, mut at: u64, end: u64, objects: u32) -> bool {
+        let space = self.walker.clr.space();
+        for _ in 0..objects {
+            if at >= end {
+                return at == end;
+            }
+            if let Some(c) = self.contexts.iter().find(|c| c.0 == at) {
+                at = c.1.saturating_add(Self::MIN);
+                continue;
+            }
+            let Some(word) = space.ptr(at) else { return false };
+            let Some(t) = self.types.find(self.walker, word & !(Self::PTR - 1)) else { return false };
+            let slot = &self.types.slots[t as usize];
+            let count = if slot.component != 0 { space.u32(at + Self::PTR).unwrap_or(u32::MAX) } else { 0 };
+            let size = (slot.base + u64::from(count) * (slot.component & !COUNTED)).max(Self::MIN);
+            if size > end - at {
+                return false;
+            }
+            at += size.next_multiple_of(Self::PTR);
+        }
+        true
+    }
+}
+
+#[inline]
+fn le32(b: &[u8]) -> u32 {
+    match b.try_into() {
+        Ok(b) => u32::from_le_bytes(b),
+        Err(_) => 0,
+    }
+}
