@@ -1,7 +1,9 @@
 //! The runtime in the dump: layout providers, MethodTables, modules and metadata, names, fields, threads, handles.
 
 pub mod layout;
+pub mod metadata;
 pub mod methodtable;
+pub mod pe;
 
 use std::sync::Arc;
 
