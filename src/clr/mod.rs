@@ -4,6 +4,7 @@ pub mod layout;
 pub mod metadata;
 pub mod methodtable;
 pub mod pe;
+pub mod typename;
 
 use std::sync::Arc;
 
