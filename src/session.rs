@@ -1,9 +1,36 @@
 //! The one shared dump session: opens lazily and caches between commands. Never prints.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use anyhow::{Result, anyhow};
+
+use crate::clr::layout::discover::{DiscoverOptions, discover};
+use crate::clr::{Clr, NoRuntime};
 use crate::dump::Dump;
+use crate::heap::stat::HeapStat;
+use crate::heap::{Heap, TypeRegistry, Walker};
 use crate::watch::Watch;
+
+/// A value computed at first need and kept; an error or an interruption is not kept, so the next caller tries again.
+#[derive(Debug, Default)]
+struct Lazy<T> {
+    value: OnceLock<T>,
+    building: Mutex<()>,
+}
+
+impl<T> Lazy<T> {
+    fn get(&self, build: impl FnOnce() -> Result<T>) -> Result<&T> {
+        if let Some(v) = self.value.get() {
+            return Ok(v);
+        }
+        let _one_builder = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.value.get().is_none() {
+            let built = build()?;
+            let _ = self.value.set(built);
+        }
+        self.value.get().ok_or_else(|| anyhow!("the value was not kept"))
+    }
+}
 
 /// One open dump and everything computed from it so far.
 #[derive(Debug)]
@@ -11,16 +38,60 @@ pub struct Session {
     dump: Arc<Dump>,
     /// Cancellation and progress of this session.
     pub watch: Watch,
+    clr: OnceLock<Result<Arc<Clr>, NoRuntime>>,
+    types: TypeRegistry,
+    heap: Lazy<Heap>,
+    stat: Lazy<HeapStat>,
 }
 
 impl Session {
     /// A session over an opened dump.
     pub fn new(dump: Dump, watch: Watch) -> Self {
-        Self { dump: Arc::new(dump), watch }
+        Self {
+            dump: Arc::new(dump),
+            watch,
+            clr: OnceLock::new(),
+            types: TypeRegistry::default(),
+            heap: Lazy::default(),
+            stat: Lazy::default(),
+        }
     }
 
     /// The dump.
     pub fn dump(&self) -> &Dump {
         &self.dump
+    }
+
+    /// The runtime, found at first need; the error says what was looked for.
+    pub fn clr(&self) -> Result<&Arc<Clr>> {
+        let found = self.clr.get_or_init(|| {
+            let found = discover(&self.dump, &DiscoverOptions::default())?;
+            let clr = Clr::new(self.dump.clone(), found).map_err(|m| NoRuntime::Refused(m.to_string()))?;
+            Ok(Arc::new(clr))
+        });
+        found.as_ref().map_err(|e| anyhow!(e.clone()))
+    }
+
+    /// The types met so far.
+    pub fn types(&self) -> &TypeRegistry {
+        &self.types
+    }
+
+    /// The heap's shape.
+    pub fn heap(&self) -> Result<&Heap> {
+        self.heap.get(|| {
+            let clr = self.clr()?;
+            Ok(Heap::read(clr, &clr.allocation_contexts())?)
+        })
+    }
+
+    /// What a walk over the objects needs.
+    pub fn walker(&self) -> Result<Walker<'_>> {
+        Ok(Walker { clr: self.clr()?, heap: self.heap()?, types: &self.types, watch: &self.watch })
+    }
+
+    /// Statistics of the whole heap.
+    pub fn stat(&self) -> Result<&HeapStat> {
+        self.stat.get(|| Ok(HeapStat::collect(&self.walker()?)?))
     }
 }

@@ -3,6 +3,8 @@
 pub mod layout;
 pub mod metadata;
 pub mod methodtable;
+pub mod names;
+pub mod objects;
 pub mod pe;
 pub mod typename;
 
@@ -38,6 +40,7 @@ pub struct Clr {
     /// Well-known types.
     pub known: WellKnown,
     mts: MtReader,
+    names: names::Names,
 }
 
 impl Clr {
@@ -51,7 +54,7 @@ impl Clr {
             free: cell("FreeObjectMethodTable"),
             runtime_type: cell("RuntimeTypeMethodTable"),
         };
-        Ok(Self { known, mts, found, dump })
+        Ok(Self { known, mts, names: names::Names::default(), found, dump })
     }
 
     /// The readable memory.
@@ -91,5 +94,10 @@ impl Clr {
         // An instance has at least header and MethodTable; the largest fixed part of a class fits 16 bits of fields.
         let sane = mt.base_size >= 2 * ptr && mt.base_size < 1 << 24;
         (sane && self.mts.round_trips(self.space(), &mt)).then_some(mt)
+    }
+
+    /// Allocation contexts `(pointer, limit)` of the managed threads.
+    pub fn allocation_contexts(&self) -> Vec<(u64, u64)> {
+        Vec::new()
     }
 }

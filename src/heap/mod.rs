@@ -2,6 +2,7 @@
 
 pub mod refs;
 pub mod segments;
+pub mod stat;
 pub mod types;
 pub mod walk;
 

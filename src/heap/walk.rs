@@ -459,3 +459,17 @@ fn le32(b: &[u8]) -> u32 {
         Err(_) => 0,
     }
 }
+
+/// The reference at `offset` of `object`: from its bytes, or from the space when they are not contiguous.
+#[inline]
+pub fn pointer_in(space: &crate::dump::AddressSpace, object: &Object<'_>, offset: u64) -> Option<u64> {
+    let at = offset as usize;
+    if space.ptr_size() == 8 {
+        if let Some(b) = object.bytes.get(at..at.wrapping_add(8)) {
+            return Some(u64::from_le_bytes(b.try_into().ok()?));
+        }
+    } else if let Some(b) = object.bytes.get(at..at.wrapping_add(4)) {
+        return Some(u64::from(u32::from_le_bytes(b.try_into().ok()?)));
+    }
+    space.ptr(object.address.checked_add(offset)?)
+}

@@ -5,6 +5,7 @@
 //! `baseline` names another table whose entries are inherited (`null` removes one), and `dacSlots` gives positions in
 //! the DAC table relative to the slot of `g_gcDacGlobals`. The algorithms read only a [`Layout`].
 
+pub mod discover;
 pub mod gcdac;
 pub mod report;
 pub mod tables;

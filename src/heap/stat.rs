@@ -1,0 +1,125 @@
+//! Statistics: counts and bytes per type, per generation, per segment.
+
+use super::segments::{Generation, Segment};
+use super::types::TypeId;
+use super::walk::{WalkReport, Walker};
+use crate::watch::Interrupted;
+
+/// Count and bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Objects.
+    pub count: u64,
+    /// Bytes, unaligned sizes summed.
+    pub bytes: u64,
+}
+
+impl Tally {
+    /// Adds one object.
+    #[inline]
+    pub fn add(&mut self, bytes: u64) {
+        self.count += 1;
+        self.bytes += bytes;
+    }
+
+    /// Adds another tally.
+    pub fn merge(&mut self, other: Tally) {
+        self.count += other.count;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Tallies by type number.
+#[derive(Debug, Clone, Default)]
+pub struct TypeTallies(pub Vec<Tally>);
+
+impl TypeTallies {
+    /// Adds one object of type `id`.
+    #[inline]
+    pub fn add(&mut self, id: TypeId, bytes: u64) {
+        let i = id as usize;
+        if i >= self.0.len() {
+            self.0.resize((i + 1).next_power_of_two(), Tally::default());
+        }
+        self.0[i].add(bytes);
+    }
+
+    /// Adds other tallies.
+    pub fn merge(&mut self, other: &TypeTallies) {
+        if other.0.len() > self.0.len() {
+            self.0.resize(other.0.len(), Tally::default());
+        }
+        for (a, b) in self.0.iter_mut().zip(&other.0) {
+            a.merge(*b);
+        }
+    }
+
+    /// Types with at least one object.
+    pub fn iter(&self) -> impl Iterator<Item = (TypeId, Tally)> + '_ {
+        self.0.iter().enumerate().filter(|(_, t)| t.count > 0).map(|(i, t)| (i as TypeId, *t))
+    }
+
+    /// The sum over all types.
+    pub fn total(&self) -> Tally {
+        let mut sum = Tally::default();
+        self.0.iter().for_each(|t| sum.merge(*t));
+        sum
+    }
+}
+
+/// Statistics of the whole heap.
+#[derive(Debug, Clone, Default)]
+pub struct HeapStat {
+    /// All objects by type.
+    pub types: TypeTallies,
+    /// Free and live bytes of each (heap, generation): key, everything, free blocks.
+    pub generations: Vec<((u32, Generation), Tally, Tally)>,
+    /// How the walk went.
+    pub report: WalkReport,
+}
+
+impl HeapStat {
+    /// Walks everything, in parallel by segment.
+    pub fn collect(walker: &Walker<'_>) -> Result<Self, Interrupted> {
+        struct Acc {
+            types: TypeTallies,
+            parts: Vec<(Generation, Tally, Tally)>,
+        }
+        let init = |_: &Segment| Acc { types: TypeTallies::default(), parts: Vec::new() };
+        let total = walker.heap.allocated();
+        walker.watch.progress.start("walking the heap", total);
+        let (accs, report) = walker.parallel(&walker.heap.segments, init, |acc, segment, o| {
+            acc.types.add(o.ty.id, o.size);
+            let generation = segment.generation(o.address);
+            match acc.parts.last_mut() {
+                Some(p) if p.0 == generation => {
+                    p.1.add(o.size);
+                    if o.ty.is_free {
+                        p.2.add(o.size);
+                    }
+                }
+                _ => {
+                    let one = Tally { count: 1, bytes: o.size };
+                    acc.parts.push((generation, one, if o.ty.is_free { one } else { Tally::default() }));
+                }
+            }
+        })?;
+        walker.watch.progress.finish();
+        let mut stat = HeapStat { report, ..Self::default() };
+        for (segment, acc) in walker.heap.segments.iter().zip(accs) {
+            stat.types.merge(&acc.types);
+            for (generation, all, free) in acc.parts {
+                let key = (segment.heap, generation);
+                match stat.generations.iter_mut().find(|g| g.0 == key) {
+                    Some(g) => {
+                        g.1.merge(all);
+                        g.2.merge(free);
+                    }
+                    None => stat.generations.push((key, all, free)),
+                }
+            }
+        }
+        stat.generations.sort_by_key(|g| g.0);
+        Ok(stat)
+    }
+}
