@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::metadata::sig::{self, TypeSig, primitive_name};
+use super::metadata::sig::{self, SigNames, TypeSig, primitive_name};
 use super::metadata::{Metadata, Token, table};
 
 pub use parse::{canonical, matches};
@@ -104,6 +104,14 @@ impl TypeName {
         out
     }
 
+    /// The spelling of parameter lists, e.g. `Int32`, `System.String`, ``System.ValueTuple`2<Int32,System.__Canon>``:
+    /// primitives without namespace, nested types by their own name alone (see [`TypeSig::print`]).
+    pub fn in_signature(&self) -> String {
+        let mut out = String::new();
+        self.print(&mut out, Spelling::Signature, 0);
+        out
+    }
+
     /// Simple name of the assembly that goes with the name: that of the element for arrays and pointers.
     pub fn assembly(&self) -> Option<&str> {
         let mut at = self;
@@ -123,11 +131,14 @@ impl TypeName {
             return;
         }
         match self {
-            Self::Named(n) if spelling == Spelling::Display => n.display(out, depth),
-            Self::Named(n) => n.reflection(out, depth),
+            Self::Named(n) => match spelling {
+                Spelling::Display => n.display(out, depth),
+                Spelling::Reflection => n.reflection(out, depth),
+                Spelling::Signature => n.in_signature(out, depth),
+            },
             Self::SzArray(of) | Self::MdArray(of, _) | Self::Pointer(of) | Self::ByRef(of) => {
                 of.print(out, spelling, depth + 1);
-                self.print_suffix(out);
+                self.print_suffix(out, spelling);
             }
             Self::FnPtr => out.push_str("(fnptr)"),
             Self::Param(name) => out.push_str(name),
@@ -142,7 +153,7 @@ impl TypeName {
         }
     }
 
-    fn print_suffix(&self, out: &mut String) {
+    fn print_suffix(&self, out: &mut String, spelling: Spelling) {
         match self {
             Self::SzArray(_) => out.push_str("[]"),
             Self::MdArray(_, 0 | 1) => out.push_str("[*]"),
@@ -152,6 +163,7 @@ impl TypeName {
                 out.push(']');
             }
             Self::Pointer(_) => out.push('*'),
+            Self::ByRef(_) if spelling == Spelling::Signature => out.push_str(" ByRef"),
             Self::ByRef(_) => out.push('&'),
             _ => {}
         }
@@ -162,6 +174,7 @@ impl TypeName {
 enum Spelling {
     Display,
     Reflection,
+    Signature,
 }
 
 impl Named {
@@ -214,6 +227,47 @@ impl Named {
             }
         }
         out.push(']');
+    }
+}
+
+impl Named {
+    fn in_signature(&self, out: &mut String, depth: usize) {
+        let own = self.name.rsplit('+').next().unwrap_or(&self.name);
+        out.push_str(sig::short_primitive(own).unwrap_or(own));
+        if self.args.is_empty() {
+            return;
+        }
+        out.push('<');
+        for (i, arg) in self.args.iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            arg.print(out, Spelling::Signature, depth + 1);
+        }
+        out.push('>');
+    }
+}
+
+/// A module's names for the signatures of a method of an instantiated type.
+#[derive(Debug, Clone, Copy)]
+pub struct Instantiated<'a> {
+    /// The module that defines the method.
+    pub metadata: &'a Metadata,
+    /// Arguments for `!n`.
+    pub vars: &'a [TypeName],
+    /// Arguments for `!!n`.
+    pub mvars: &'a [TypeName],
+}
+
+impl SigNames for Instantiated<'_> {
+    fn token(&self, token: Token) -> String {
+        SigNames::token(self.metadata, token)
+    }
+    fn var(&self, number: u32) -> Option<String> {
+        self.vars.get(number as usize).map(TypeName::in_signature)
+    }
+    fn mvar(&self, number: u32) -> Option<String> {
+        self.mvars.get(number as usize).map(TypeName::in_signature)
     }
 }
 

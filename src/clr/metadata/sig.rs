@@ -71,6 +71,13 @@ pub fn primitive_name(element: u8) -> Option<&'static str> {
     })
 }
 
+/// The name signatures print for a primitive by its full name: `Int32` for `System.Int32`; `None` for other types,
+/// string and object among them.
+pub fn short_primitive(full_name: &str) -> Option<&str> {
+    let element = (VOID..=OBJECT).find(|&e| primitive_name(e) == Some(full_name))?;
+    if matches!(element, STRING | OBJECT) { None } else { full_name.get(7..) }
+}
+
 /// A type as a signature spells it. Custom modifiers and `pinned` are dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TypeSig {

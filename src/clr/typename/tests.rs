@@ -122,6 +122,17 @@ fn spells_both_ways() {
 }
 
 #[test]
+fn spells_parameters_as_the_runtime_does() {
+    let canon = || core("System.__Canon");
+    let tuple = generic("System.ValueTuple`2", CORE, vec![core("System.Int32"), canon()]);
+    assert_eq!(tuple.in_signature(), "System.ValueTuple`2<Int32,System.__Canon>");
+    let tables = generic("System.Collections.Concurrent.ConcurrentDictionary`2+Tables", CORE, vec![tuple, canon()]);
+    assert_eq!(sz(tables).in_signature(), "Tables<System.ValueTuple`2<Int32,System.__Canon>,System.__Canon>[]");
+    assert_eq!(TypeName::ByRef(Box::new(core("System.Boolean"))).in_signature(), "Boolean ByRef");
+    assert_eq!(core("System.Object").in_signature(), "System.Object");
+}
+
+#[test]
 fn reads_both_spellings_back() {
     for (name, display, reflection) in cases() {
         assert_eq!(TypeName::parse(display).unwrap().display(), display);
