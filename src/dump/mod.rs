@@ -2,11 +2,21 @@
 //!
 //! Nothing here knows of .NET. Every byte comes from a hostile file: no size, count or offset is used unchecked.
 
+mod bytes;
+mod cache;
+pub mod elf;
+pub mod images;
 pub mod map;
+mod memmap;
+mod minidump;
+pub mod open;
+mod sniff;
 pub mod space;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub use images::ImageStore;
+pub use open::OpenOptions;
 pub use space::AddressSpace;
 
 /// Which kind of file the dump came from.
@@ -156,6 +166,21 @@ pub struct Thread {
     pub stack: Option<(u64, u64)>,
     /// Suspend count and priority class where the dump records them.
     pub suspend_count: u32,
+    /// Start and times, when the dump records them.
+    pub info: Option<ThreadInfo>,
+}
+
+/// What a minidump's `ThreadInfoList` says of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadInfo {
+    /// Address of its start routine.
+    pub start_address: u64,
+    /// When it was created, seconds since 1970 UTC.
+    pub create_time: Option<u64>,
+    /// Kernel time in units of 100 ns.
+    pub kernel_time: u64,
+    /// User time in units of 100 ns.
+    pub user_time: u64,
 }
 
 /// Registers of one thread.
@@ -334,9 +359,47 @@ pub struct Dump {
     pub space: AddressSpace,
     /// What was odd.
     pub problems: Vec<Problem>,
+    /// Auxiliary vector of the process (Linux): tag and value.
+    pub auxv: Vec<(u64, u64)>,
+    /// Where the file was unpacked to, when it was compressed.
+    pub unpacked: Option<PathBuf>,
+    /// Finds images that the dump does not hold.
+    pub images: ImageStore,
+    /// How the dump was opened.
+    pub options: OpenOptions,
 }
 
 impl Dump {
+    /// A dump of which nothing but its format and memory is known yet.
+    fn empty(path: &Path, file_size: u64, kind: DumpKind, os: Os, arch: Arch, space: AddressSpace) -> Self {
+        Dump {
+            path: path.to_owned(),
+            file_size,
+            kind,
+            os,
+            arch,
+            process: Process { page_size: 0x1000, ..Process::default() },
+            modules: Vec::new(),
+            unloaded: Vec::new(),
+            threads: Vec::new(),
+            exception: None,
+            handles: Vec::new(),
+            map: Vec::new(),
+            space,
+            problems: Vec::new(),
+            auxv: Vec::new(),
+            unpacked: None,
+            images: ImageStore::default(),
+            options: OpenOptions::default(),
+        }
+    }
+
+    /// Last step of opening, the same for every format.
+    fn finish(&mut self, options: &OpenOptions) {
+        self.options = options.clone();
+        self.images = ImageStore::new(&self.path, options);
+    }
+
     /// The module whose range holds `address`.
     pub fn module_at(&self, address: u64) -> Option<&Module> {
         let i = self.modules.partition_point(|m| m.base <= address);

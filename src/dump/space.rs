@@ -118,6 +118,12 @@ impl AddressSpace {
         self.ptr_size
     }
 
+    /// Takes the space apart, so that pieces of lower rank than all present can be added.
+    pub fn into_builder(self) -> SpaceBuilder {
+        let pieces = self.pieces.into_iter().enumerate().map(|(i, p)| (p, i as u32)).collect();
+        SpaceBuilder { sources: self.sources, pieces, ptr_size: self.ptr_size }
+    }
+
     /// The readable pieces, by address.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces

@@ -1,0 +1,69 @@
+//! Opening a dump: which format, then that format's reader.
+
+use std::path::{Path, PathBuf};
+
+use super::map::FileMap;
+use super::{Dump, OpenError, cache, elf, minidump, sniff};
+use crate::watch::Watch;
+
+/// How a dump is opened. The default asks for nothing special.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Folders searched for images (assemblies, runtime) the dump does not hold, in order.
+    pub image_paths: Vec<PathBuf>,
+    /// Symbol path in the debugger's spelling (`SRV*folder*url;cache*folder`): its local folders are searched for images.
+    pub symbol_path: Option<String>,
+    /// Folder for unpacked dumps; default `$CLRSCOPE_CACHE`, else `$XDG_CACHE_HOME/clrscope`, else `~/.cache/clrscope`.
+    pub cache_dir: Option<PathBuf>,
+    /// Bytes the cache folder may take in all; default 20 GiB. The newest unpacked dump is kept whatever its size.
+    pub cache_limit: Option<u64>,
+    /// Never looks for images outside the dump (the dump alone answers).
+    pub no_images: bool,
+}
+
+impl Dump {
+    /// Opens the dump at `path`: a Windows minidump or a Linux core, plain or compressed (`.zst`, `.gz`).
+    ///
+    /// What is damaged but usable is listed in [`Dump::problems`]; an error means that nothing can be read. Cost is linear
+    /// in the number of ranges and threads; memory content is not read. Unpacking honours `watch`.
+    pub fn open(path: &Path, options: &OpenOptions, watch: &Watch) -> Result<Dump, OpenError> {
+        let map = map_file(path)?;
+        let (map, unpacked) = match sniff::compression(&map) {
+            Some(how) => {
+                let place = cache::unpack(path, &map, how, options, watch)?;
+                (map_file(&place)?, Some(place))
+            }
+            None => (map, None),
+        };
+        watch.cancel.check().map_err(|_| OpenError::Interrupted)?;
+        let mut dump = Self::from_map(path, map, options)?;
+        dump.unpacked = unpacked;
+        Ok(dump)
+    }
+
+    /// Opens a dump already in memory or mapped; `path` is for messages and for finding images beside it.
+    pub fn from_map(path: &Path, map: FileMap, options: &OpenOptions) -> Result<Dump, OpenError> {
+        match sniff::format(&map) {
+            Ok(sniff::Format::Minidump) => minidump::open(path, map, options),
+            Ok(sniff::Format::Elf) => elf::open(path, map, options),
+            Err(what) => Err(OpenError::Unsupported { path: path.to_owned(), what }),
+        }
+    }
+}
+
+fn map_file(path: &Path) -> Result<FileMap, OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    let unsupported = |what: &str| OpenError::Unsupported { path: path.to_owned(), what: what.to_owned() };
+    let meta = std::fs::metadata(path).map_err(io)?;
+    if meta.is_dir() {
+        return Err(unsupported("is a folder; name the dump file inside it"));
+    }
+    if !meta.is_file() {
+        return Err(unsupported("is not a regular file; copy the dump to a file first"));
+    }
+    let map = FileMap::open(path).map_err(io)?;
+    if map.is_empty() {
+        return Err(unsupported("is empty (0 bytes); writing the dump failed or the copy did not finish"));
+    }
+    Ok(map)
+}
