@@ -125,6 +125,8 @@ pub struct PeImage {
     pub timestamp: u32,
     /// `SizeOfImage` of the optional header.
     pub size_of_image: u32,
+    /// `SizeOfHeaders` of the optional header.
+    pub size_of_headers: u32,
 }
 
 impl PeImage {
@@ -139,6 +141,10 @@ impl PeImage {
         if bytes::u32(nt, 0)? != 0x4550 {
             return None;
         }
-        Some(Self { timestamp: bytes::u32(nt, 8)?, size_of_image: bytes::u32(nt, 0x50)? })
+        Some(Self {
+            timestamp: bytes::u32(nt, 8)?,
+            size_of_image: bytes::u32(nt, 0x50)?,
+            size_of_headers: bytes::u32(nt, 0x54)?,
+        })
     }
 }

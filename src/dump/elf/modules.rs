@@ -42,29 +42,40 @@ fn from_files(space: &AddressSpace, notes: &Notes, loads: &[(Range, Segment)]) -
     let mut out = Vec::new();
     for (mappings, path) in of_path.iter().zip(&notes.paths) {
         let of: Vec<&FileMapping> = mappings.iter().filter_map(|&i| notes.files.get(i)).collect();
+        let mut end = 0;
         for (k, first) in of.iter().enumerate().filter(|(_, f)| f.offset == 0) {
-            let rest = of.get(k..).unwrap_or(&[]);
-            out.extend(file_module(space, path, first, rest, loads));
+            // A section whose file offset rounds down to 0 begins with the headers too, but lies inside the image.
+            if first.start < end {
+                continue;
+            }
+            if let Some(m) = file_module(space, path, of.get(k..).unwrap_or(&[]), loads) {
+                end = m.base.saturating_add(m.size);
+                out.push(m);
+            }
         }
     }
     out
 }
 
+/// The module that `mappings` (of one path, from one of offset 0 on) begin with.
 fn file_module(
     space: &AddressSpace,
     path: &str,
-    first: &FileMapping,
-    rest: &[&FileMapping],
+    mappings: &[&FileMapping],
     loads: &[(Range, Segment)],
 ) -> Option<Module> {
+    let first = mappings.first()?;
     if let Some(m) = elf_module(space, first.start, path.to_owned()) {
         return Some(m);
     }
-    let span = span(first, rest);
+    let span = span(mappings);
     if let Some(pe) = PeImage::read(space, first.start) {
-        // One mapping: the flat file. Several: sections at their places, as large as the image says.
-        let mapped = rest.get(1).is_some_and(|f| f.offset > 0 && f.start - first.start < u64::from(pe.size_of_image));
-        let size = if mapped { span.max(u64::from(pe.size_of_image)) } else { span };
+        // Mapped section by section the first mapping holds just the headers and others follow inside the image; else
+        // the file lies there flat.
+        let inside = |f: &&FileMapping| f.start - first.start < u64::from(pe.size_of_image);
+        let headers_only = first.end - first.start <= u64::from(pe.size_of_headers).next_multiple_of(0x1_0000);
+        let mapped = headers_only && mappings.get(1).is_some_and(inside);
+        let size = if mapped { u64::from(pe.size_of_image).next_multiple_of(0x1000) } else { first.end - first.start };
         return Some(Module {
             base: first.start,
             size,
@@ -78,7 +89,7 @@ fn file_module(
     if space.readable(first.start) && !starts_like_image(space, first.start) {
         return None;
     }
-    let executable = rest.iter().any(|f| executable(loads, f.start));
+    let executable = mappings.iter().any(|f| executable(loads, f.start));
     (executable || named_like_image(path)).then(|| Module {
         base: first.start,
         size: span,
@@ -103,10 +114,11 @@ fn executable(loads: &[(Range, Segment)], address: u64) -> bool {
 
 /// Bytes from the first mapping to the end of the last that belongs to the same load of the file: offsets ascend, and a
 /// new mapping of offset 0 starts another load.
-fn span(first: &FileMapping, rest: &[&FileMapping]) -> u64 {
+fn span(mappings: &[&FileMapping]) -> u64 {
     const MOST_GAP: u64 = 1 << 30;
+    let Some(first) = mappings.first() else { return 0 };
     let mut end = first.end;
-    for f in rest.iter().skip(1) {
+    for f in mappings.iter().skip(1) {
         if f.offset == 0 || f.start.saturating_sub(end) > MOST_GAP {
             break;
         }
