@@ -298,3 +298,6 @@ fn headers(source: Source<'_>) -> Option<(PeInfo, Directories)> {
     };
     Some((info, Directories { cli: directory(14)?, debug: directory(6)? }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,10 @@ use super::tables::{HAS_CONSTANT, IMPLEMENTATION, MEMBER_REF_PARENT, RESOLUTION_
 use super::tables::{TYPE_OR_METHOD_DEF, table};
 use super::{Metadata, Token, sig, token};
 
+/// Most fields or methods of one type: the runtime numbers them with 16 bits. Keeps lists that overlap because they
+/// are damaged from costing the square of the table.
+const MAX_MEMBERS: u32 = 0x1_0000;
+
 /// A row of TypeDef.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TypeDef<'a> {
@@ -138,7 +142,8 @@ impl Metadata {
         let end = self.rows(target) + 1;
         let at = |rid| self.cell(table::TYPE_DEF, rid, column).map(|p| p.clamp(1, end));
         let first = at(rid).unwrap_or(end);
-        first..at(rid.saturating_add(1)).unwrap_or(end).max(first)
+        let last = at(rid.saturating_add(1)).unwrap_or(end);
+        first..last.clamp(first, first.saturating_add(MAX_MEMBERS))
     }
 
     /// Field rows of a type, in order.
