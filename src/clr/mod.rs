@@ -3,6 +3,7 @@
 pub mod layout;
 pub mod metadata;
 pub mod methodtable;
+pub mod modules;
 pub mod names;
 pub mod objects;
 pub mod pe;
@@ -41,6 +42,7 @@ pub struct Clr {
     pub known: WellKnown,
     mts: MtReader,
     names: names::Names,
+    modules: modules::Modules,
 }
 
 impl Clr {
@@ -54,7 +56,7 @@ impl Clr {
             free: cell("FreeObjectMethodTable"),
             runtime_type: cell("RuntimeTypeMethodTable"),
         };
-        Ok(Self { known, mts, names: names::Names::default(), found, dump })
+        Ok(Self { known, mts, names: names::Names::default(), modules: modules::Modules::default(), found, dump })
     }
 
     /// The readable memory.
@@ -94,6 +96,36 @@ impl Clr {
         // An instance has at least header and MethodTable; the largest fixed part of a class fits 16 bits of fields.
         let sane = mt.base_size >= 2 * ptr && mt.base_size < 1 << 24;
         (sane && self.mts.round_trips(self.space(), &mt)).then_some(mt)
+    }
+
+    /// The module at `address`, read at first sight.
+    pub fn module(&self, address: u64) -> Arc<modules::Module> {
+        self.modules.get(self, address)
+    }
+
+    /// TypeDef row of the type in its defining module.
+    pub fn type_rid(&self, mt: &MethodTable) -> u32 {
+        if !self.mts.token_overflows(mt) {
+            return mt.rid;
+        }
+        // Through .NET 8 a token that does not fit 16 bits is the last optional member, behind the multipurpose slots.
+        let at = self.mts.optional_members(mt, self.header());
+        self.space().ptr(at).map_or(mt.rid, |v| v as u32 & 0x00FF_FFFF)
+    }
+
+    /// Address of the module whose metadata defines the type.
+    pub fn defining_module(&self, mt: &MethodTable) -> Option<u64> {
+        /// `enum_flag_HasModuleOverride` among the multipurpose slots.
+        const MODULE_OVERRIDE: u32 = 0x10;
+        if self.mts.module_is_defining() || !(mt.is_generic() || mt.is_array()) {
+            return Some(mt.module).filter(|&m| m != 0);
+        }
+        // Through .NET 8 the field is the loader module; the definition's module of an instantiation is in a slot of
+        // the canonical MethodTable when it differs.
+        let canonical = self.mts.canonical(mt);
+        let of = if mt.is_array() { *mt } else { self.method_table(canonical)? };
+        let slot = self.mts.multipurpose_slot(&of, MODULE_OVERRIDE, self.header());
+        slot.and_then(|s| self.space().ptr(s)).or(Some(of.module)).filter(|&m| m != 0)
     }
 
     /// Allocation contexts `(pointer, limit)` of the managed threads.

@@ -293,6 +293,11 @@ impl Metadata {
         self.name_cell(table::MODULE_REF, rid, 0)
     }
 
+    /// Position of GenericParam row `rid` among the parameters of its owner, from 0.
+    pub fn generic_param_number(&self, rid: u32) -> Option<u32> {
+        self.cell(table::GENERIC_PARAM, rid, 0)
+    }
+
     /// Generic parameters of a TypeDef or MethodDef token: names in order of their number.
     pub fn generic_params(&self, owner: Token) -> Vec<&str> {
         let Some(key) = TYPE_OR_METHOD_DEF.encode(owner) else { return Vec::new() };

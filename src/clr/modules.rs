@@ -1,0 +1,164 @@
+//! Managed modules: where their image is, which metadata names their types, and why it is missing when it is.
+//!
+//! Layout facts: dotnet/runtime `src/coreclr/vm/ceeload.h` (`Module`), `peassembly.h`, `peimage.h`; offsets from the
+//! layout.
+
+use std::sync::{Arc, OnceLock, RwLock};
+
+use rustc_hash::FxHashMap;
+
+use super::metadata::Metadata;
+use super::pe::PeInfo;
+use super::Clr;
+
+/// How a module's metadata was obtained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataSource {
+    /// From the image in the dump.
+    Dump,
+    /// Built at run time (Reflection.Emit), from the runtime's own copy.
+    Dynamic,
+    /// From a file proved to be the same build.
+    File(String),
+    /// From a file of the recorded name; the dump holds nothing to prove its identity by.
+    FileByNameOnly(String),
+    /// Not available; why, and what to do.
+    Missing(String),
+}
+
+/// A managed module.
+#[derive(Debug)]
+pub struct Module {
+    /// Address of the runtime's `Module`.
+    pub address: u64,
+    /// Where its image is mapped; 0 for a dynamic module.
+    pub image_base: u64,
+    /// Recorded path; empty when unknown.
+    pub path: String,
+    /// Whether it was made at run time.
+    pub dynamic: bool,
+    /// Size of the image in memory in bytes, when its header is readable.
+    pub size: u64,
+    metadata: OnceLock<(Option<Arc<Metadata>>, MetadataSource)>,
+}
+
+impl Module {
+    /// Last component of the path.
+    pub fn file_name(&self) -> &str {
+        self.path.rsplit(['/', '\\']).next().unwrap_or(&self.path)
+    }
+
+    /// File name without `.dll` or `.exe`: the simple assembly name as far as the path tells.
+    pub fn stem(&self) -> &str {
+        let name = self.file_name();
+        let lower = name.to_ascii_lowercase();
+        if lower.ends_with(".dll") || lower.ends_with(".exe") { &name[..name.len() - 4] } else { name }
+    }
+
+    /// Metadata, read at first need.
+    pub fn metadata(&self, clr: &Clr) -> Option<&Arc<Metadata>> {
+        self.load(clr).0.as_ref()
+    }
+
+    /// Where the metadata came from or why it is missing.
+    pub fn metadata_source(&self, clr: &Clr) -> &MetadataSource {
+        &self.load(clr).1
+    }
+
+    fn load(&self, clr: &Clr) -> &(Option<Arc<Metadata>>, MetadataSource) {
+        self.metadata.get_or_init(|| find_metadata(clr, self))
+    }
+
+    /// What stands for the module in names whose metadata is missing.
+    pub fn fallback_name(&self, clr: &Clr) -> String {
+        let stem = self.stem();
+        if stem.is_empty() { self.display_name(clr) } else { stem.to_owned() }
+    }
+
+    /// Simple assembly name: from metadata, else from the path.
+    pub fn assembly_name(&self, clr: &Clr) -> String {
+        let named = self.metadata(clr).and_then(|m| m.assembly().map(|a| a.name.to_owned()));
+        named.unwrap_or_else(|| self.stem().to_owned())
+    }
+
+    /// The name to show: the path, or the assembly or module name of one without a file.
+    pub fn display_name(&self, clr: &Clr) -> String {
+        if !self.path.is_empty() {
+            return self.path.clone();
+        }
+        let named = self.metadata(clr).and_then(|m| {
+            let assembly = m.assembly().map(|a| a.name.to_owned());
+            assembly.or_else(|| m.module_name().map(str::to_owned))
+        });
+        named.unwrap_or_else(|| format!("Module_{:x}", self.address))
+    }
+}
+
+/// Modules met so far, by address.
+#[derive(Debug, Default)]
+pub struct Modules {
+    by_address: RwLock<FxHashMap<u64, Arc<Module>>>,
+}
+
+impl Modules {
+    /// The module at `address`, read at first sight. An unreadable one has no path and no image.
+    pub fn get(&self, clr: &Clr, address: u64) -> Arc<Module> {
+        let lock = |p: std::sync::PoisonError<_>| p.into_inner();
+        if let Some(m) = self.by_address.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&address) {
+            return m.clone();
+        }
+        let module = Arc::new(read(clr, address));
+        self.by_address.write().unwrap_or_else(lock).entry(address).or_insert(module).clone()
+    }
+}
+
+fn read(clr: &Clr, address: u64) -> Module {
+    let (space, l) = (clr.space(), clr.layout());
+    let field = |base: u64, ty: &str, f: &str| space.ptr_at(base, l.try_offset(ty, f)?).filter(|&v| v != 0);
+    let image = field(address, "Module", "PEAssembly").and_then(|a| field(a, "PEAssembly", "PEImage"));
+    let layouts = ["LoadedImageLayout", "FlatImageLayout"];
+    let by_layout = |i: u64| layouts.iter().find_map(|f| field(field(i, "PEImage", f)?, "PEImageLayout", "Base"));
+    let base = field(address, "Module", "Base").or_else(|| image.and_then(by_layout)).unwrap_or(0);
+    let text = |a: u64| Some(space.utf16z(a, 1024)).filter(|t| !t.is_empty());
+    let path = image
+        .and_then(|i| text(field(i, "PEImage", "Path")?))
+        .or_else(|| text(field(address, "Module", "Path")?))
+        .unwrap_or_default();
+    let size = PeInfo::in_memory(space, base).map(|p| u64::from(p.size_of_image)).unwrap_or(0);
+    let dynamic = base == 0 && dynamic_metadata(clr, address).is_some();
+    Module { address, image_base: base, path, dynamic, size, metadata: OnceLock::new() }
+}
+
+/// Address and size of the metadata of a Reflection.Emit module.
+fn dynamic_metadata(clr: &Clr, module: u64) -> Option<(u64, u32)> {
+    let (space, l) = (clr.space(), clr.layout());
+    let record = space.ptr_at(module, l.try_offset("Module", "DynamicMetadata")?).filter(|&r| r != 0)?;
+    let size = space.u32(record.checked_add(l.try_offset("DynamicMetadata", "Size")?)?)?;
+    let data = match l.try_offset("DynamicMetadata", "DataPointer") {
+        Some(o) => space.ptr_at(record, o)?,
+        None => record.checked_add(l.try_offset("DynamicMetadata", "Data")?)?,
+    };
+    (size > 16 && space.u32(data)? == u32::from_le_bytes(*b"BSJB")).then_some((data, size))
+}
+
+fn find_metadata(clr: &Clr, module: &Module) -> (Option<Arc<Metadata>>, MetadataSource) {
+    let space = clr.space();
+    if let Some((data, size)) = dynamic_metadata(clr, module.address)
+        && let Some(bytes) = space.bytes(data, size as usize)
+        && let Ok(m) = Metadata::parse(bytes)
+    {
+        return (Some(Arc::new(m)), MetadataSource::Dynamic);
+    }
+    let image = PeInfo::in_memory(space, module.image_base).ok();
+    if let Some(bytes) = image.as_ref().and_then(|i| i.metadata_bytes(space).ok())
+        && let Ok(m) = Metadata::parse(bytes)
+    {
+        return (Some(Arc::new(m)), MetadataSource::Dump);
+    }
+    from_file(clr, module, image.as_ref())
+}
+
+/// Metadata from a file on disk of the same identity: PE timestamp and image size where the dump holds the header.
+fn from_file(_clr: &Clr, _module: &Module, _image: Option<&PeInfo>) -> (Option<Arc<Metadata>>, MetadataSource) {
+    (None, MetadataSource::Missing("the metadata is not in the dump".into()))
+}
