@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock, RwLock};
 
 use rustc_hash::FxHashMap;
 
+use super::Clr;
 use super::metadata::Metadata;
 use super::pe::PeInfo;
-use super::Clr;
 
 /// How a module's metadata was obtained.
 #[derive(Debug, Clone, PartialEq, Eq)]
