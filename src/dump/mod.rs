@@ -10,6 +10,7 @@ pub mod map;
 mod memmap;
 mod minidump;
 pub mod open;
+mod overlay;
 mod sniff;
 pub mod space;
 
@@ -355,7 +356,8 @@ pub struct Dump {
     pub handles: Vec<OsHandle>,
     /// The memory map.
     pub map: Vec<MapEntry>,
-    /// The readable bytes.
+    /// The readable bytes: those of the dump, then those of image files proven to be what was mapped (they appear in
+    /// [`Dump::map`] as not dumped).
     pub space: AddressSpace,
     /// What was odd.
     pub problems: Vec<Problem>,
@@ -398,6 +400,9 @@ impl Dump {
     fn finish(&mut self, options: &OpenOptions) {
         self.options = options.clone();
         self.images = ImageStore::new(&self.path, options);
+        if !options.no_images {
+            overlay::add(self);
+        }
     }
 
     /// The module whose range holds `address`.
