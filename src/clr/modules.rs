@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use super::Clr;
 use super::metadata::Metadata;
 use super::pe::PeInfo;
+use crate::dump::images::{FoundBy, ImageRequest, Refusal};
 
 /// How a module's metadata was obtained.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,6 +160,39 @@ fn find_metadata(clr: &Clr, module: &Module) -> (Option<Arc<Metadata>>, Metadata
 }
 
 /// Metadata from a file on disk of the same identity: PE timestamp and image size where the dump holds the header.
-fn from_file(_clr: &Clr, _module: &Module, _image: Option<&PeInfo>) -> (Option<Arc<Metadata>>, MetadataSource) {
-    (None, MetadataSource::Missing("the metadata is not in the dump".into()))
+fn from_file(clr: &Clr, module: &Module, image: Option<&PeInfo>) -> (Option<Arc<Metadata>>, MetadataSource) {
+    if module.path.is_empty() {
+        let why = "the module has no path and its metadata is not in the dump";
+        return (None, MetadataSource::Missing(why.into()));
+    }
+    let request = ImageRequest {
+        recorded_path: &module.path,
+        timestamp: image.map(|i| i.timestamp),
+        size_of_image: image.map(|i| i.size_of_image),
+        mvid: None,
+        build_id: None,
+    };
+    let found = match clr.dump.images.find(&request) {
+        Ok(f) => f,
+        Err(refused) => return (None, MetadataSource::Missing(refusal_text(module, &refused))),
+    };
+    let path = found.path.display().to_string();
+    let parsed = PeInfo::in_file(&found.file)
+        .ok()
+        .and_then(|p| p.metadata().ok())
+        .and_then(|r| Metadata::in_map(found.file.clone(), r.start as usize..r.end as usize).ok());
+    match parsed {
+        Some(m) if found.how == FoundBy::NameOnly => (Some(Arc::new(m)), MetadataSource::FileByNameOnly(path)),
+        Some(m) => (Some(Arc::new(m)), MetadataSource::File(path)),
+        None => (None, MetadataSource::Missing(format!("{path} holds no readable metadata"))),
+    }
+}
+
+fn refusal_text(module: &Module, refused: &[Refusal]) -> String {
+    let name = module.file_name();
+    if refused.is_empty() {
+        return format!("not in the dump, and no {name} was found; give its folder with .exepath FOLDER or -i FOLDER");
+    }
+    let each: Vec<String> = refused.iter().map(|r| format!("{}: {}", r.path.display(), r.why)).collect();
+    format!("not in the dump, and the files found are others: {}", each.join("; "))
 }
