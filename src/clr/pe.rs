@@ -217,7 +217,7 @@ impl PeInfo {
         let at = self.offset(rva, layout)?;
         let header: [u8; 0x48] = source.bytes(at)?;
         let u32_at = |at: usize| header.get(at..).and_then(|b| b.first_chunk()).map(|b| u32::from_le_bytes(*b));
-        (u32_at(0)? >= 0x48 && u32_at(0)? < 0x1000).then_some(())?;
+        (u32_at(0)? == 0x48).then_some(())?; // its own size: the only one there ever was
         let (rva, size) = (u32_at(8)?, u32_at(12)?);
         let start = self.offset(rva, layout)?;
         let present = source.bytes(start) == Some(*b"BSJB");

@@ -15,6 +15,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -55,7 +56,6 @@ pub enum MetadataError {
 }
 
 /// The metadata of one module. Cheap to share behind an `Arc`; all answers borrow from it.
-#[derive(Debug)]
 pub struct Metadata {
     file: FileMap,
     range: Range<usize>,
@@ -71,6 +71,13 @@ pub struct Metadata {
     method_positions: OnceLock<Vec<u32>>,
     /// Constant rows by parent, where the table is not sorted.
     constants: OnceLock<FxHashMap<u32, u32>>,
+}
+
+impl fmt::Debug for Metadata {
+    /// Name and size: the bytes themselves would fill screens.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Metadata({}, {} bytes)", self.module_name().unwrap_or("?"), self.byte_len())
+    }
 }
 
 /// Stream positions, relative to the metadata root.

@@ -5,7 +5,7 @@ use super::{Metadata, Token, table};
 /// Deepest tree parsed; deeper signatures are refused.
 const MAX_DEPTH: usize = 48;
 /// Bytes of a blob that are looked at: a tree must not outgrow what real code has.
-const MAX_BLOB: usize = 0x1_0000;
+const MAX_BLOB: usize = 0x2000;
 
 /// Element types that stand for themselves, numbered as in ECMA-335 II.23.1.16.
 #[allow(missing_docs, reason = "the names are those of ECMA-335")]

@@ -44,6 +44,12 @@ fn cases() -> Vec<(TypeName, &'static str, &'static str)> {
         (zoo("Zoo.Zoo+<>c__DisplayClass30_0"), "Zoo.Zoo+<>c__DisplayClass30_0", "Zoo.Zoo+<>c__DisplayClass30_0"),
         (zoo("Program+<<Main>$>d__0"), "Program+<<Main>$>d__0", "Program+<<Main>$>d__0"),
         (zoo("<>c"), "<>c", "<>c"),
+        (
+            zoo("Zoo.Bag+<Zoo-IBag<System-Int32>-Take>d__12"),
+            "Zoo.Bag+<Zoo-IBag<System-Int32>-Take>d__12",
+            "Zoo.Bag+<Zoo-IBag<System-Int32>-Take>d__12",
+        ),
+        (zoo("Zoo.Local+<Main>g__Fill|3_0"), "Zoo.Local+<Main>g__Fill|3_0", "Zoo.Local+<Main>g__Fill|3_0"),
         (sz(sz(int())), "System.Int32[][]", "System.Int32[][]"),
         (md(int(), 3), "System.Int32[,,]", "System.Int32[,,]"),
         (md(string(), 1), "System.String[*]", "System.String[*]"),
