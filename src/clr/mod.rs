@@ -1,5 +1,8 @@
 //! The runtime in the dump: layout providers, MethodTables, modules and metadata, names, fields, threads, handles.
 
+pub mod fielddesc;
+pub mod fields;
+pub mod gathered;
 pub mod layout;
 pub mod metadata;
 pub mod methodtable;
@@ -43,6 +46,7 @@ pub struct Clr {
     mts: MtReader,
     names: names::Names,
     modules: modules::Modules,
+    field_cache: fields::FieldCache,
 }
 
 impl Clr {
@@ -56,7 +60,15 @@ impl Clr {
             free: cell("FreeObjectMethodTable"),
             runtime_type: cell("RuntimeTypeMethodTable"),
         };
-        Ok(Self { known, mts, names: names::Names::default(), modules: modules::Modules::default(), found, dump })
+        Ok(Self {
+            known,
+            mts,
+            names: names::Names::default(),
+            modules: modules::Modules::default(),
+            field_cache: fields::FieldCache::default(),
+            found,
+            dump,
+        })
     }
 
     /// The readable memory.

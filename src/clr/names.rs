@@ -120,6 +120,11 @@ impl Clr {
         (0..u64::from(count)).map(|i| space.ptr_at(own, i * ptr)).collect()
     }
 
+    /// The name behind a type handle as a tree.
+    pub fn handle_tree(&self, handle: u64) -> TypeName {
+        self.handle(handle, 0)
+    }
+
     /// A type handle: a MethodTable, or a TypeDesc marked by bit 1.
     fn handle(&self, handle: u64, depth: u32) -> TypeName {
         if handle & 2 == 0 {
