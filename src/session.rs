@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Result, anyhow};
 
+use crate::clr::fields::Field;
 use crate::clr::layout::discover::{DiscoverOptions, discover};
 use crate::clr::{Clr, NoRuntime};
 use crate::dump::Dump;
@@ -93,5 +94,20 @@ impl Session {
     /// Statistics of the whole heap.
     pub fn stat(&self) -> Result<&HeapStat> {
         self.stat.get(|| Ok(HeapStat::collect(&self.walker()?)?))
+    }
+
+    /// Address of the static field `field` of the type `mt`; `None` without storage.
+    pub fn static_address(&self, _mt: u64, _field: &Field) -> Option<u64> {
+        None
+    }
+
+    /// MethodTable of a field's declared type, when it is loaded.
+    pub fn field_type(&self, _field: &Field) -> Option<u64> {
+        None
+    }
+
+    /// Managed thread id and recursion of the thin lock in the object's header, when one is held.
+    pub fn thin_lock(&self, _object: u64) -> Option<(u32, u32)> {
+        None
     }
 }

@@ -1,0 +1,50 @@
+//! `!dumpvc`: a value type at an address.
+
+use anyhow::{Result, bail};
+
+use super::fieldtable::{self, Of};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+
+/// `!dumpvc MT ADDR`.
+pub const DUMPVC: Command = Command {
+    name: "dumpvc",
+    prefix: Prefix::Bang,
+    aliases: &[],
+    group: Group::Objects,
+    summary: "show a struct inside an object, an array or a static",
+    help: "A value type has no MethodTable of its own in memory: give its MethodTable (the MT column of !dumpobj) and \
+           its address (the Value column).",
+    args: &[
+        Arg::pos("MT", Kind::MethodTable, "MethodTable of the value type").required(),
+        Arg::pos("ADDR", Kind::Address, "address of the value").required(),
+    ],
+    examples: &[Example { line: "!dumpvc $VALUETYPE $VALUE", what: "the fields of a struct" }],
+    needs: Needs::Clr,
+    run,
+};
+
+fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let clr = session.clr()?;
+    let (mt, address) = (args.number("MT").unwrap_or(0), args.number("ADDR").unwrap_or(0));
+    let Some(table) = clr.valid_method_table(mt) else {
+        bail!("{mt:x} is not a MethodTable; !name2ee finds one by name")
+    };
+    if !table.is_value_type() {
+        bail!("{mt:x} ({}) is not a value type; use !dumpobj {address:x}", clr.type_name_long(mt));
+    }
+    if !session.dump().space.readable(address) {
+        bail!("{address:x} is not in the dump");
+    }
+    ctx.out.line(format!("Name:        {}", clr.type_name_long(mt)))?;
+    ctx.out.line(format!("MethodTable: {mt:016x}"))?;
+    if let Some(class) = clr.mts().eeclass(clr.space(), &table) {
+        ctx.out.line(format!("EEClass:     {class:016x}"))?;
+    }
+    let size = table.base_size;
+    ctx.out.line(format!("Size:        {size}(0x{size:x}) bytes"))?;
+    let module = clr.defining_module(&table).map(|m| clr.module(m).display_name(clr));
+    ctx.out.line(format!("File:        {}", module.unwrap_or_default()))?;
+    fieldtable::print(session, ctx.out, mt, &Of::Instance(address))?;
+    Ok(Outcome::Complete)
+}
