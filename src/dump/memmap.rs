@@ -106,9 +106,6 @@ fn unknown(start: u64, in_module: bool) -> MapEntry {
 fn attach(entry: &mut MapEntry, module: Option<u32>) {
     if module.is_some() && entry.file.is_none() {
         entry.module = module;
-        if matches!(entry.kind, MapType::Private) && entry.allocation_base == entry.start {
-            return;
-        }
         if entry.kind == MapType::Unknown {
             entry.kind = MapType::Image;
         }

@@ -363,6 +363,8 @@ pub struct Dump {
     pub problems: Vec<Problem>,
     /// Auxiliary vector of the process (Linux): tag and value.
     pub auxv: Vec<(u64, u64)>,
+    /// When the file named was last written, seconds since 1970 UTC: for cores, which do not record their time.
+    pub file_time: Option<u64>,
     /// Where the file was unpacked to, when it was compressed.
     pub unpacked: Option<PathBuf>,
     /// Finds images that the dump does not hold.
@@ -390,6 +392,7 @@ impl Dump {
             space,
             problems: Vec::new(),
             auxv: Vec::new(),
+            file_time: None,
             unpacked: None,
             images: ImageStore::default(),
             options: OpenOptions::default(),

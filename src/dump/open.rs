@@ -38,6 +38,9 @@ impl Dump {
         watch.cancel.check().map_err(|_| OpenError::Interrupted)?;
         let mut dump = Self::from_map(path, map, options)?;
         dump.unpacked = unpacked;
+        let written = std::fs::metadata(path).and_then(|m| m.modified()).ok();
+        dump.file_time =
+            written.and_then(|t| t.duration_since(std::time::SystemTime::UNIX_EPOCH).ok()).map(|d| d.as_secs());
         Ok(dump)
     }
 

@@ -1,6 +1,6 @@
 //! The readable memory of the process: sorted pieces of the mapped file, looked up without copying.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
 
 use super::map::FileMap;
 
@@ -19,13 +19,21 @@ pub struct Piece {
 
 /// Readable memory as sorted, disjoint pieces over memory-mapped files. Little-endian throughout.
 ///
-/// Look-up is a binary search behind a last-hit cache; results borrow from the map.
+/// Look-up is a binary search behind a cache of last hits; results borrow from the map.
 #[derive(Debug, Default)]
 pub struct AddressSpace {
     sources: Vec<FileMap>,
     pieces: Vec<Piece>,
     ptr_size: u8,
-    hint: AtomicUsize,
+}
+
+/// Slots of the last-hit cache; a slot serves the addresses of every 64th MiB.
+const SLOTS: usize = 64;
+
+thread_local! {
+    /// Piece last hit, by address. Each thread has its own: a shared one would bounce between processors. It serves
+    /// every space, since a hit is checked against the piece.
+    static HINTS: [Cell<u32>; SLOTS] = const { [const { Cell::new(0) }; SLOTS] };
 }
 
 /// Collects pieces in any order; see [`SpaceBuilder::add`] for how overlaps are resolved.
@@ -77,7 +85,7 @@ impl SpaceBuilder {
             }
         }
         pieces.shrink_to_fit();
-        (AddressSpace { sources: self.sources, pieces, ptr_size: self.ptr_size, hint: AtomicUsize::new(0) }, dropped)
+        (AddressSpace { sources: self.sources, pieces, ptr_size: self.ptr_size }, dropped)
     }
 }
 
@@ -142,21 +150,24 @@ impl AddressSpace {
 
     #[inline]
     fn find(&self, address: u64) -> Option<&Piece> {
-        let hint = self.hint.load(Ordering::Relaxed);
-        if let Some(p) = self.pieces.get(hint)
-            && p.start <= address
-            && address < p.end
-        {
-            return Some(p);
-        }
+        HINTS.with(|hints| {
+            let hint = hints.get((address >> 20) as usize % SLOTS)?;
+            if let Some(p) = self.pieces.get(hint.get() as usize)
+                && p.start <= address
+                && address < p.end
+            {
+                return Some(p);
+            }
+            self.search(address, hint)
+        })
+    }
+
+    #[cold]
+    fn search(&self, address: u64, hint: &Cell<u32>) -> Option<&Piece> {
         let i = self.pieces.partition_point(|p| p.start <= address).checked_sub(1)?;
-        let p = self.pieces.get(i)?;
-        if address < p.end {
-            self.hint.store(i, Ordering::Relaxed);
-            Some(p)
-        } else {
-            None
-        }
+        let p = self.pieces.get(i).filter(|p| address < p.end)?;
+        hint.set(i as u32);
+        Some(p)
     }
 
     /// Bytes from `address` to the end of its piece; `None` when it is not readable.

@@ -4,8 +4,8 @@ use super::header::Segment;
 use super::notes::Notes;
 use crate::dump::memmap::Range;
 
-/// A thread without a thread pointer gets at most this many bytes above its stack pointer: the default limit of a
-/// Linux thread's stack (8 MiB, `ulimit -s`).
+/// The default size of a Linux thread's stack (8 MiB, `ulimit -s`): what lies further from its top than this, or further
+/// above the stack pointer when the top is not known, is taken for a neighbour.
 const MOST_STACK: u64 = 8 << 20;
 
 /// Sets the stack of every thread: from the start of the mapping that holds its stack pointer to the thread control
@@ -28,7 +28,8 @@ pub fn assign(notes: &mut Notes, loads: &[(Range, Segment)]) {
         // Another thread's control block below is the upper end of another stack in the same mapping.
         let below = tops.partition_point(|&tp| tp <= r.sp);
         let other = below.checked_sub(1).and_then(|i| tops.get(i)).copied().unwrap_or(0);
-        let low = if is_main { start } else { start.max(other) };
+        let reach = high.saturating_sub(MOST_STACK).min(r.sp & !0xFFF);
+        let low = if is_main { start } else { start.max(other).max(reach) };
         t.stack = Some((low, high));
     }
 }

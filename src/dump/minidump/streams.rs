@@ -159,8 +159,13 @@ fn process(dump: &mut Dump, mini: &Mini<'_>, system: &MinidumpSystemInfo, misc: 
     p.processors = Some(u32::from(system.raw.number_of_processors)).filter(|&n| n != 0);
     let r = &system.raw;
     p.os_version = Some(format!("{}.{}.{}", r.major_version, r.minor_version, r.build_number));
+    if let Ok(status) = mini.get_stream::<minidump::MinidumpLinuxProcStatus<'_>>() {
+        // Breakpad keeps a copy of /proc/PID/status.
+        let line = status.iter().find(|(key, _)| key.as_bytes() == b"Pid");
+        p.pid = line.and_then(|(_, v)| v.to_string_lossy().trim().parse().ok());
+    }
     if let Some(m) = misc.map(|m| &m.raw) {
-        p.pid = m.process_id().copied().map(u64::from);
+        p.pid = m.process_id().copied().map(u64::from).or(p.pid);
         p.start_time = m.process_create_time().copied().map(u64::from).filter(|&t| t != 0);
         p.cpu_seconds = m.process_user_time().zip(m.process_kernel_time()).map(|(u, k)| (u64::from(*u), u64::from(*k)));
     }
