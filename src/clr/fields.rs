@@ -152,6 +152,13 @@ impl Clr {
         fields
     }
 
+    /// Element type of values of the type `mt`: of an enum, its underlying type.
+    pub fn element_type(&self, mt: &MethodTable) -> Option<u8> {
+        let class = self.mts().eeclass(self.space(), mt)?;
+        let at = class.checked_add(self.layout().try_offset("EEClass", "InternalCorElementType")?)?;
+        self.space().u8(at)
+    }
+
     fn read_fields(&self, mt: u64) -> Fields {
         let mut fields = Fields::default();
         let mut chain = Vec::new();

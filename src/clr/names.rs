@@ -22,7 +22,9 @@ mod element {
     pub const PTR: u8 = 0x0F;
     pub const BYREF: u8 = 0x10;
     pub const VAR: u8 = 0x13;
+    pub const ARRAY: u8 = 0x14;
     pub const FNPTR: u8 = 0x1B;
+    pub const SZARRAY: u8 = 0x1D;
     pub const MVAR: u8 = 0x1E;
 }
 
@@ -144,6 +146,16 @@ impl Clr {
                 let of = space.ptr_at(desc, l.try_offset("ParamTypeDesc", "TypeArg")?)?;
                 let of = Box::new(self.handle(of, depth + 1));
                 if kind == element::PTR { TypeName::Pointer(of) } else { TypeName::ByRef(of) }
+            }
+            // Through 3.1 arrays are TypeDescs too: the template MethodTable knows the rank, the argument the element.
+            element::SZARRAY | element::ARRAY => {
+                let of = space.ptr_at(desc, l.try_offset("ParamTypeDesc", "TypeArg")?)?;
+                let of = Box::new(self.handle(of, depth + 1));
+                if kind == element::SZARRAY {
+                    return Some(TypeName::SzArray(of));
+                }
+                let template = space.ptr_at(desc, l.try_offset("ParamTypeDesc", "TemplateMT")?)?;
+                TypeName::MdArray(of, self.method_table(template)?.rank(self.ptr_size()))
             }
             element::VAR | element::MVAR => {
                 let token = space.u32(desc.checked_add(l.try_offset("TypeVarTypeDesc", "Token")?)?)?;

@@ -1,0 +1,166 @@
+//! `.export`: the whole model as tables for spreadsheets, DuckDB, pandas.
+
+mod heap;
+mod runtime;
+mod types;
+mod writer;
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::session::Session;
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use writer::{Style, Table};
+
+/// What one table is: its name, its columns, what fills it.
+struct Spec {
+    name: &'static str,
+    columns: &'static [&'static str],
+    /// Writes the rows; returns why the table is partial, if it is.
+    fill: fn(&Session, &mut Table) -> Result<Option<String>>,
+}
+
+const TABLES: &[Spec] = &[
+    Spec { name: "runtime", columns: &["name", "value"], fill: runtime::runtime },
+    Spec {
+        name: "segments",
+        columns: &[
+            "segment", "kind", "heap", "objects_start", "objects_end", "committed_end", "reserved_end", "gen0_start",
+            "gen0_end", "gen1_start", "gen1_end", "gen2_start", "gen2_end",
+        ],
+        fill: heap::segments,
+    },
+    Spec { name: "objects", columns: &["address", "method_table", "size", "generation"], fill: heap::objects },
+    Spec {
+        name: "types",
+        columns: &[
+            "method_table", "count", "bytes", "name", "base", "module", "token", "static_size", "component_size",
+            "contains_pointers", "element_type", "finalizable", "collectible",
+        ],
+        fill: types::types,
+    },
+    Spec { name: "edges", columns: &["object", "references"], fill: heap::edges },
+    Spec {
+        name: "fields",
+        columns: &[
+            "method_table", "type", "field", "offset", "element_type", "field_type", "size", "containing_type",
+        ],
+        fill: types::fields,
+    },
+    Spec {
+        name: "statics",
+        columns: &["type", "field", "element_type", "address", "value"],
+        fill: types::statics,
+    },
+    Spec {
+        name: "threadstatics",
+        columns: &["thread_os_id", "type", "field", "element_type", "address", "value"],
+        fill: types::thread_statics,
+    },
+    Spec {
+        name: "handles",
+        columns: &["address", "kind", "object", "dependent", "ref_count", "app_domain"],
+        fill: runtime::handles,
+    },
+    Spec { name: "finalizable", columns: &["object", "f_reachable"], fill: runtime::finalizable },
+    Spec { name: "roots", columns: &["kind", "address", "object", "interior", "pinned", "name"], fill: runtime::roots },
+    Spec {
+        name: "stackroots",
+        columns: &["os_id", "address", "object", "interior", "pinned", "frame", "register"],
+        fill: runtime::stack_roots,
+    },
+    Spec {
+        name: "threads",
+        columns: &[
+            "address", "os_id", "managed_id", "alive", "finalizer", "gc", "gc_mode", "state", "lock_count",
+            "exception", "alloc_start", "alloc_end", "stack_base", "stack_limit",
+        ],
+        fill: runtime::threads,
+    },
+    Spec {
+        name: "modules",
+        columns: &[
+            "address", "assembly", "image_base", "size", "dynamic", "pe", "metadata", "metadata_length", "name",
+            "pdb", "app_domain",
+        ],
+        fill: runtime::modules,
+    },
+    Spec { name: "strings", columns: &["object", "length", "text"], fill: heap::strings },
+    Spec {
+        name: "exceptions",
+        columns: &["object", "type", "hresult", "message", "inner", "stack"],
+        fill: types::exceptions,
+    },
+    Spec {
+        name: "syncblocks",
+        columns: &["index", "object", "held", "recursion", "holder_thread", "waiting", "com"],
+        fill: runtime::sync_blocks,
+    },
+];
+
+/// `.export DIR [-tables a,b] [-format tsv|csv|jsonl]`.
+pub const EXPORT: Command = Command {
+    name: "export",
+    prefix: Prefix::Dot,
+    aliases: &[],
+    group: Group::Session,
+    summary: "write the whole model as tables into a folder",
+    help: "Writes one file a table: runtime, segments, objects, types, edges, fields, statics, threadstatics, handles, \
+           finalizable, roots, stackroots, threads, modules, strings, exceptions, syncblocks. Tables stream, so ten \
+           million objects need no memory of that order.\n\n\
+           Addresses are hexadecimal without 0x. Text in TSV has backslash escapes (\\t \\n \\r \\0 \\\\). Primitive \
+           static values are raw: signed for 32 and 64 bits, unsigned for 8 and 16, floats as their bits. \
+           `statics.address` is 0 for RVA fields, for types not yet initialised and for open generics. `types` and \
+           `fields` list the types of heap objects; arrays and Free have no fields. `edges` leaves out dependent \
+           handles and the loader allocators of collectible types. Strings are cut at 200 UTF-16 units. Stack roots \
+           come from a conservative scan: `frame` stays empty, and some may be stale.",
+    args: &[
+        Arg::pos("DIR", Kind::File, "folder to write to; made when missing").required(),
+        Arg::opt("tables", Kind::Text, "only these tables, separated by commas"),
+        Arg::opt("format", Kind::OneOf(&["tsv", "csv", "jsonl"]), "file format; default tsv"),
+    ],
+    examples: &[Example { line: ".export /tmp/model -tables objects,types -format csv", what: "two tables as CSV" }],
+    needs: Needs::Clr,
+    run: export,
+};
+
+fn export(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let dir = Path::new(args.text("DIR").unwrap_or("."));
+    let style = match args.text("format").unwrap_or("tsv") {
+        "csv" => Style::Csv,
+        "jsonl" => Style::Jsonl,
+        _ => Style::Tsv,
+    };
+    let wanted: Vec<&Spec> = match args.text("tables") {
+        None => TABLES.iter().collect(),
+        Some(list) => {
+            let find = |name: &str| TABLES.iter().find(|t| t.name.eq_ignore_ascii_case(name.trim()));
+            let mut wanted = Vec::new();
+            for name in list.split(',') {
+                match find(name) {
+                    Some(t) => wanted.push(t),
+                    None => {
+                        let known: Vec<_> = TABLES.iter().map(|t| t.name).collect();
+                        bail!("no table `{name}`; there are: {}", known.join(", "))
+                    }
+                }
+            }
+            wanted
+        }
+    };
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let mut partial = Vec::new();
+    for spec in wanted {
+        let path = dir.join(format!("{}.{}", spec.name, style.extension()));
+        let mut table = Table::create(&path, style, spec.columns)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        if let Some(why) = (spec.fill)(session, &mut table)? {
+            partial.push(format!("{}: {why}", spec.name));
+        }
+        let rows = table.finish().with_context(|| format!("cannot write {}", path.display()))?;
+        ctx.out.line(format!("{:<14} {rows:>10} rows  {}", spec.name, path.display()))?;
+    }
+    Ok(if partial.is_empty() { Outcome::Complete } else { Outcome::Partial(partial.join("; ")) })
+}
