@@ -48,13 +48,14 @@ fn each_object(
     let mut partial = None;
     for segment in &walker.heap.segments {
         let mut failed = None;
-        let report = walker.segment(segment, (segment.start, segment.end), &mut |o| {
-            match each(o, segment.generation(o.address)) {
-                Ok(()) => true,
-                Err(e) => {
-                    failed = Some(e);
-                    false
-                }
+        let report = walker.segment(segment, (segment.start, segment.end), &mut |o| match each(
+            o,
+            segment.generation(o.address),
+        ) {
+            Ok(()) => true,
+            Err(e) => {
+                failed = Some(e);
+                false
             }
         })?;
         if let Some(e) = failed {

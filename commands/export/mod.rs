@@ -26,8 +26,19 @@ const TABLES: &[Spec] = &[
     Spec {
         name: "segments",
         columns: &[
-            "segment", "kind", "heap", "objects_start", "objects_end", "committed_end", "reserved_end", "gen0_start",
-            "gen0_end", "gen1_start", "gen1_end", "gen2_start", "gen2_end",
+            "segment",
+            "kind",
+            "heap",
+            "objects_start",
+            "objects_end",
+            "committed_end",
+            "reserved_end",
+            "gen0_start",
+            "gen0_end",
+            "gen1_start",
+            "gen1_end",
+            "gen2_start",
+            "gen2_end",
         ],
         fill: heap::segments,
     },
@@ -35,24 +46,29 @@ const TABLES: &[Spec] = &[
     Spec {
         name: "types",
         columns: &[
-            "method_table", "count", "bytes", "name", "base", "module", "token", "static_size", "component_size",
-            "contains_pointers", "element_type", "finalizable", "collectible",
+            "method_table",
+            "count",
+            "bytes",
+            "name",
+            "base",
+            "module",
+            "token",
+            "static_size",
+            "component_size",
+            "contains_pointers",
+            "element_type",
+            "finalizable",
+            "collectible",
         ],
         fill: types::types,
     },
     Spec { name: "edges", columns: &["object", "references"], fill: heap::edges },
     Spec {
         name: "fields",
-        columns: &[
-            "method_table", "type", "field", "offset", "element_type", "field_type", "size", "containing_type",
-        ],
+        columns: &["method_table", "type", "field", "offset", "element_type", "field_type", "size", "containing_type"],
         fill: types::fields,
     },
-    Spec {
-        name: "statics",
-        columns: &["type", "field", "element_type", "address", "value"],
-        fill: types::statics,
-    },
+    Spec { name: "statics", columns: &["type", "field", "element_type", "address", "value"], fill: types::statics },
     Spec {
         name: "threadstatics",
         columns: &["thread_os_id", "type", "field", "element_type", "address", "value"],
@@ -73,16 +89,37 @@ const TABLES: &[Spec] = &[
     Spec {
         name: "threads",
         columns: &[
-            "address", "os_id", "managed_id", "alive", "finalizer", "gc", "gc_mode", "state", "lock_count",
-            "exception", "alloc_start", "alloc_end", "stack_base", "stack_limit",
+            "address",
+            "os_id",
+            "managed_id",
+            "alive",
+            "finalizer",
+            "gc",
+            "gc_mode",
+            "state",
+            "lock_count",
+            "exception",
+            "alloc_start",
+            "alloc_end",
+            "stack_base",
+            "stack_limit",
         ],
         fill: runtime::threads,
     },
     Spec {
         name: "modules",
         columns: &[
-            "address", "assembly", "image_base", "size", "dynamic", "pe", "metadata", "metadata_length", "name",
-            "pdb", "app_domain",
+            "address",
+            "assembly",
+            "image_base",
+            "size",
+            "dynamic",
+            "pe",
+            "metadata",
+            "metadata_length",
+            "name",
+            "pdb",
+            "app_domain",
         ],
         fill: runtime::modules,
     },
@@ -154,8 +191,8 @@ fn export(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let mut partial = Vec::new();
     for spec in wanted {
         let path = dir.join(format!("{}.{}", spec.name, style.extension()));
-        let mut table = Table::create(&path, style, spec.columns)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let mut table =
+            Table::create(&path, style, spec.columns).with_context(|| format!("cannot write {}", path.display()))?;
         if let Some(why) = (spec.fill)(session, &mut table)? {
             partial.push(format!("{}: {why}", spec.name));
         }
