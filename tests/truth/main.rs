@@ -1,0 +1,94 @@
+//! Holds what `.export` writes against the truth tables beside each dump: one test a dump.
+//!
+//! The dumps are those of `testdata/`; with `CLRSCOPE_DUMPS` set to a folder, all of that folder too. What lies there may
+//! be compressed (`NAME.core.zst`, `NAME.truth.tar.zst`) or unpacked (`NAME.core`, `NAME.truth/`). `CLRSCOPE_OPTIONS`
+//! is added to the command line (for example `-i FOLDER` with the files of assemblies the dumps lack).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod compare;
+mod tables;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// One dump and its truth.
+#[derive(Clone)]
+struct Case {
+    name: String,
+    dump: PathBuf,
+    truth: PathBuf,
+}
+
+/// Dumps with a truth beside them.
+fn cases(dir: &Path) -> Vec<Case> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(dir) else { return found };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let file = path.file_name().unwrap().to_string_lossy().into_owned();
+        let bare = file.strip_suffix(".zst").unwrap_or(&file);
+        let Some(name) = bare.strip_suffix(".core").or_else(|| bare.strip_suffix(".dmp")) else { continue };
+        let truth =
+            [format!("{name}.truth"), format!("{name}.truth.tar.zst")].iter().map(|t| dir.join(t)).find(|t| t.exists());
+        if let Some(truth) = truth
+            && !found.iter().any(|c: &Case| c.name == name)
+        {
+            found.push(Case { name: name.to_owned(), dump: path, truth });
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// Dumps taken inside a collection: the truth's reader could not walk all of it, so its tables are not the measure.
+fn in_collection(name: &str) -> bool {
+    name.contains("-ingc-")
+}
+
+fn run(case: &Case) -> Result<(), Failed> {
+    let work = tempfile::tempdir()?;
+    let truth = tables::truth_folder(&case.truth, work.path())?;
+    let out = work.path().join("out");
+    let options = std::env::var("CLRSCOPE_OPTIONS").unwrap_or_default();
+    let result = Command::new(env!("CARGO_BIN_EXE_clrscope"))
+        .args(options.split_whitespace())
+        .arg(&case.dump)
+        .arg("-c")
+        .arg(format!(".export \"{}\"", out.display()))
+        .env("CLRSCOPE_CACHE", cache())
+        .stdin(std::process::Stdio::null())
+        .output()?;
+    if !result.status.success() {
+        return Err(format!("exit {:?}: {}", result.status.code(), String::from_utf8_lossy(&result.stderr)).into());
+    }
+    if in_collection(&case.name) {
+        let text = String::from_utf8_lossy(&result.stdout).into_owned();
+        let said = text.contains("partial") && text.contains("garbage collection");
+        return if said { Ok(()) } else { Err(format!("says nothing of the collection:\n{text}").into()) };
+    }
+    let wrong = compare::folders(&truth, &out);
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+}
+
+/// Unpacked dumps are shared by all tests of a build.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps")
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mut all = cases(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata"));
+    if let Ok(more) = std::env::var("CLRSCOPE_DUMPS") {
+        for case in cases(Path::new(&more)) {
+            if !all.iter().any(|c| c.name == case.name) {
+                all.push(case);
+            }
+        }
+    }
+    assert!(!all.is_empty(), "no dumps with truth tables in testdata/");
+    let trials = all.into_iter().map(|c| Trial::test(c.name.clone(), move || run(&c))).collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}
