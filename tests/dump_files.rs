@@ -118,6 +118,15 @@ fn opens_compressed_dumps_by_their_content() {
 }
 
 #[test]
+fn a_cache_that_cannot_be_written_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.zst");
+    std::fs::write(&path, zst(&make_core::everything().finish())).unwrap();
+    let text = open(&path, &path.join("below-a-file")).unwrap_err().to_string();
+    assert!(text.starts_with("cannot open ") && text.contains("set CLRSCOPE_CACHE"), "{text}");
+}
+
+#[test]
 fn unpacks_once_until_the_file_changes() {
     let folder = tempfile::tempdir().unwrap();
     let (path, cache) = (folder.path().join("a.zst"), folder.path().join("cache"));

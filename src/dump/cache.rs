@@ -33,12 +33,9 @@ pub fn unpack(
         what: "is compressed and there is no cache folder to unpack it to: set CLRSCOPE_CACHE, or unpack it first"
             .into(),
     })?;
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| OpenError::Io { path, source }
-    };
-    fs::create_dir_all(&folder).map_err(io(&folder))?;
-    let place = folder.join(name(path, packed).map_err(io(path))?);
+    fs::create_dir_all(&folder).map_err(|e| cannot_write(path, &folder, e))?;
+    let named = name(path, packed).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+    let place = folder.join(named);
     if place.is_file() {
         touch(&place);
         return Ok(place);
@@ -48,10 +45,16 @@ pub fn unpack(
     let done = write(path, packed, how, &part.0, watch);
     watch.progress.finish();
     done?;
-    fs::rename(&part.0, &place).map_err(io(&place))?;
+    fs::rename(&part.0, &place).map_err(|e| cannot_write(path, &folder, e))?;
     std::mem::forget(part);
     evict(&folder, &place, options.cache_limit.unwrap_or(DEFAULT_LIMIT));
     Ok(place)
+}
+
+/// The cache cannot be written: says where it is and what to do.
+fn cannot_write(path: &Path, cache: &Path, e: io::Error) -> OpenError {
+    let text = format!("unpacking it to {} failed: {e}; make room there or set CLRSCOPE_CACHE", cache.display());
+    OpenError::Io { path: path.to_owned(), source: io::Error::new(e.kind(), text) }
 }
 
 /// A partial file, removed unless it is renamed.
@@ -140,7 +143,7 @@ fn write(path: &Path, packed: &FileMap, how: Compression, to: &Path, watch: &Wat
 }
 
 fn copy(path: &Path, mut from: impl Read, to: &Path, watch: &Watch) -> Result<(), OpenError> {
-    let io = |source| OpenError::Io { path: to.to_owned(), source };
+    let io = |e| cannot_write(path, to, e);
     let mut file = File::create(to).map_err(io)?;
     let (mut block, mut total) = (vec![0u8; BLOCK], 0u64);
     loop {

@@ -6,6 +6,8 @@ use super::{Dump, Module, Presence};
 
 const PT_LOAD: u32 = 1;
 const WRITABLE: u32 = 2;
+/// More modules than any process loads; a bound for damaged dumps.
+const MOST_MODULES: usize = 4096;
 
 /// Adds the missing read-only pages of every ELF module whose file is found by its build id. The dump's own bytes win:
 /// the files come last. Pages a process can write are never taken from a file.
@@ -13,7 +15,9 @@ pub fn add(dump: &mut Dump) {
     let wanted: Vec<(&Module, ImageFound)> = dump
         .modules
         .iter()
-        .filter(|m| m.build_id.is_some() && lacks_pages(dump, m))
+        .filter(|m| m.build_id.is_some())
+        .take(MOST_MODULES)
+        .filter(|m| lacks_pages(dump, m))
         .filter_map(|m| {
             let request =
                 ImageRequest { recorded_path: &m.path, build_id: m.build_id.as_deref(), ..ImageRequest::default() };

@@ -106,7 +106,7 @@ fn resolve(pieces: &[(Piece, u32)]) -> (Vec<Piece>, u64) {
         {
             let p: Piece = pieces[best as usize].0;
             out.push(Piece { start: at, end: address, source: p.source, offset: p.offset + (at - p.start) });
-            dropped += (address - at) * (active.len() as u64 - 1);
+            dropped = dropped.saturating_add((address - at).saturating_mul(active.len() as u64 - 1));
         }
         at = address;
         let key = (pieces[i].1, i as u32);

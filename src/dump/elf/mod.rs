@@ -115,19 +115,13 @@ fn memory(
 fn describe(loads: &[(Range, Segment)], notes: &Notes, modules: &[Module]) -> Vec<MapEntry> {
     let a: Vec<Range> = loads.iter().map(|l| l.0).collect();
     let b: Vec<Range> = notes.files.iter().map(|f| (f.start, f.end)).collect();
-    let mut by_path: rustc_hash::FxHashMap<&str, Vec<u32>> = rustc_hash::FxHashMap::default();
-    for (i, m) in modules.iter().enumerate() {
-        by_path.entry(m.path.as_str()).or_default().push(i as u32);
-    }
     let entry = |part: &memmap::Part| {
         let segment = part.a.and_then(|i| loads.get(i)).map(|l| l.1);
         let file = part.b.and_then(|i| notes.files.get(i)).and_then(|f| notes.paths.get(f.path as usize));
         let module = file.and_then(|f| {
-            let of = by_path.get(f.as_str())?;
-            let inside = |i: &&u32| {
-                modules.get(**i as usize).is_some_and(|m| part.start >= m.base && part.start - m.base < m.size)
-            };
-            of.iter().find(inside).copied()
+            let i = modules.partition_point(|m| m.base <= part.start).checked_sub(1)?;
+            let inside = |m: &Module| part.start - m.base < m.size && m.path == *f;
+            modules.get(i).is_some_and(inside).then_some(i as u32)
         });
         let protect = segment.map_or(0, |s| protection(s.flags));
         MapEntry {

@@ -89,7 +89,8 @@ fn file_module(
     if space.readable(first.start) && !starts_like_image(space, first.start) {
         return None;
     }
-    let executable = mappings.iter().any(|f| executable(loads, f.start));
+    let load = mappings.iter().enumerate().take_while(|(i, f)| *i == 0 || f.offset != 0);
+    let executable = load.into_iter().any(|(_, f)| executable(loads, f.start));
     (executable || named_like_image(path)).then(|| Module {
         base: first.start,
         size: span,
@@ -145,8 +146,9 @@ fn from_memory(space: &AddressSpace, notes: &Notes) -> Vec<Module> {
         out.extend(elf_module(space, base, path));
         out.extend(loader_list(space, base));
     }
+    let known: rustc_hash::FxHashSet<u64> = out.iter().map(|m| m.base).collect();
     for p in space.pieces() {
-        if out.iter().all(|m| m.base != p.start)
+        if !known.contains(&p.start)
             && space.some(p.start, 4) == Some(b"\x7fELF")
             && let Some(image) = ElfImage::read(space, p.start)
         {
