@@ -1,5 +1,6 @@
 //! The runtime in the dump: layout providers, MethodTables, modules and metadata, names, fields, threads, handles.
 
+pub mod domains;
 pub mod fielddesc;
 pub mod fields;
 pub mod gathered;
@@ -10,13 +11,17 @@ pub mod modules;
 pub mod names;
 pub mod objects;
 pub mod pe;
+pub mod threads;
 pub mod typename;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use self::domains::LoadedAssembly;
+use self::gathered::Gathered;
 use self::layout::report::Discovered;
 use self::layout::{Layout, Missing};
 use self::methodtable::{MethodTable, MtReader};
+use self::threads::ClrThread;
 use crate::dump::{AddressSpace, Dump};
 
 pub use self::layout::report::NoRuntime;
@@ -47,6 +52,8 @@ pub struct Clr {
     names: names::Names,
     modules: modules::Modules,
     field_cache: fields::FieldCache,
+    threads: OnceLock<Gathered<ClrThread>>,
+    assemblies: OnceLock<Gathered<LoadedAssembly>>,
 }
 
 impl Clr {
@@ -66,6 +73,8 @@ impl Clr {
             names: names::Names::default(),
             modules: modules::Modules::default(),
             field_cache: fields::FieldCache::default(),
+            threads: OnceLock::new(),
+            assemblies: OnceLock::new(),
             found,
             dump,
         })
@@ -140,8 +149,22 @@ impl Clr {
         slot.and_then(|s| self.space().ptr(s)).or(Some(of.module)).filter(|&m| m != 0)
     }
 
+    /// Managed threads, read at first need.
+    pub fn threads(&self) -> &Gathered<ClrThread> {
+        self.threads.get_or_init(|| {
+            threads::read(self).unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
+        })
+    }
+
+    /// Assemblies of the app domain, read at first need.
+    pub fn assemblies(&self) -> &Gathered<LoadedAssembly> {
+        self.assemblies.get_or_init(|| {
+            domains::assemblies(self).unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
+        })
+    }
+
     /// Allocation contexts `(pointer, limit)` of the managed threads.
     pub fn allocation_contexts(&self) -> Vec<(u64, u64)> {
-        Vec::new()
+        self.threads().items.iter().map(|t| t.alloc_context).filter(|c| c.0 != 0).collect()
     }
 }

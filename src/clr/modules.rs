@@ -82,6 +82,18 @@ impl Module {
         named.unwrap_or_else(|| self.stem().to_owned())
     }
 
+    /// Address and length of the metadata in the image in the dump.
+    pub fn metadata_range(&self, clr: &Clr) -> Option<(u64, u64)> {
+        let range = PeInfo::in_memory(clr.space(), self.image_base).ok()?.metadata().ok()?;
+        Some((range.start, range.end - range.start))
+    }
+
+    /// CodeView identity of its symbols as `guid age path`; empty when unknown.
+    pub fn pdb(&self, clr: &Clr) -> String {
+        let pdb = PeInfo::in_memory(clr.space(), self.image_base).ok().and_then(|p| p.pdb);
+        pdb.map(|p| format!("{} {} {}", p.guid_text(), p.age, p.path)).unwrap_or_default()
+    }
+
     /// The name to show: the path, or the assembly or module name of one without a file.
     pub fn display_name(&self, clr: &Clr) -> String {
         if !self.path.is_empty() {
