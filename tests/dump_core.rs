@@ -166,6 +166,35 @@ fn without_file_notes_images_are_found_in_memory() {
 }
 
 #[test]
+fn the_whole_command_line_is_read_from_the_stack() {
+    for machine in [X64, X86] {
+        let step = if machine == X64 { 8 } else { 4 };
+        let mut stack = vec![0; 0x1000];
+        let strings =
+            [(0xE00, "dotnet"), (0xE10, "shop.dll"), (0xE20, ""), (0xE30, "--verbose"), (0xF00, "HOME=/root")];
+        for (at, text) in strings {
+            stack[at..at + text.len()].copy_from_slice(text.as_bytes());
+        }
+        let auxv = [(33, 0x7000), (6, 0x1000), (25, 0x5_0D00)];
+        // argc, arguments, zero, environment, zero, auxiliary vector.
+        let mut words = vec![4, 0x5_0E00, 0x5_0E10, 0x5_0E20, 0x5_0E30, 0, 0x5_0F00, 0];
+        words.extend(auxv.iter().flat_map(|a| [a.0, a.1]));
+        for (i, v) in words.into_iter().enumerate() {
+            put(&mut stack, 0x800 + i * step, v, step);
+        }
+        let mut c = Core::new(machine);
+        c.process(1, "dotnet", "dotnet shop.d").thread(1, 0, &[]).auxv(&auxv);
+        c.load(0x5_0000, 6, stack.clone());
+        assert_eq!(open(&c).process.command_line.as_deref(), Some("dotnet shop.dll  --verbose"));
+        // Without the count right below it cannot be trusted: what the note says is left.
+        put(&mut stack, 0x800, 77, step);
+        c.segments.clear();
+        c.load(0x5_0000, 6, stack);
+        assert_eq!(open(&c).process.command_line.as_deref(), Some("dotnet shop.d"));
+    }
+}
+
+#[test]
 fn reads_arm64_x86_and_arm() {
     let mut c = Core::new(ARM64);
     c.thread(9, 0, &[]);

@@ -224,6 +224,28 @@ fn refuses_what_it_cannot_read_with_a_reason() {
 }
 
 #[test]
+fn the_command_line_is_read_from_the_environment_block() {
+    for (arch, wide, offsets) in [(X64, true, [0x60, 0x20, 0x70]), (X86, false, [0x30, 0x10, 0x40])] {
+        let mut page = vec![0; 0x1000];
+        let mut put = |at: usize, v: u64| {
+            let n = if wide { 8 } else { 4 };
+            page[at..at + n].copy_from_slice(&v.to_le_bytes()[..n]);
+        };
+        let text: Vec<u8> = "shop.exe --port 80 ".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        put(offsets[0], 0x5400);
+        put(0x400 + offsets[1], 0x5800);
+        put(0x800 + offsets[2], text.len() as u64);
+        put(0x800 + offsets[2] + if wide { 8 } else { 4 }, 0x5C00);
+        page[0xC00..0xC00 + text.len()].copy_from_slice(&text);
+        let mut m = Mini::new();
+        m.system(arch, 2);
+        m.threads(&[MiniThread { id: 1, teb: 0x5000, ..MiniThread::default() }]);
+        m.memory64(vec![(0x5000, page)]);
+        assert_eq!(open(m.finish()).process.command_line.as_deref(), Some("shop.exe --port 80"));
+    }
+}
+
+#[test]
 fn a_32_bit_process_in_a_64_bit_dump_is_said() {
     let mut m = Mini::new();
     m.system(X64, 2);

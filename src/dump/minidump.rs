@@ -41,6 +41,7 @@ pub fn open(path: &Path, map: FileMap, options: &OpenOptions) -> Result<Dump, Op
     let described = memory::describe(&mini, &dump.modules, &mut dump.problems);
     dump.map = memmap::finish(described, dump.space.pieces(), &dump.modules);
     streams::stacks(&mut dump, &mini);
+    streams::command_line(&mut dump);
     note_wow64(&mut dump);
     dump.finish(options);
     Ok(dump)

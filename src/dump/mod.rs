@@ -408,6 +408,11 @@ impl Dump {
         }
     }
 
+    /// Looks again for images whose read-only pages the dump lacks, after the folders searched have changed.
+    pub fn reload_images(&mut self) {
+        overlay::add(self);
+    }
+
     /// The module whose range holds `address`.
     pub fn module_at(&self, address: u64) -> Option<&Module> {
         let i = self.modules.partition_point(|m| m.base <= address);

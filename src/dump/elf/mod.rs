@@ -1,5 +1,6 @@
 //! Linux cores.
 
+mod arguments;
 mod header;
 pub mod image;
 mod modules;
@@ -51,7 +52,7 @@ pub fn open(path: &Path, map: FileMap, options: &OpenOptions) -> Result<Dump, Op
     let process = Process {
         pid: notes.pid.or_else(|| notes.threads.first().map(|t| t.os_id)),
         name: notes.name,
-        command_line: notes.arguments,
+        command_line: arguments::command_line(&space, &notes.auxv).or(notes.arguments),
         cpu_seconds: notes.cpu_seconds,
         page_size: page_size.filter(|p| p.is_power_of_two() && (0x1000..=0x100_0000).contains(p)).unwrap_or(0x1000),
         ..Process::default()

@@ -171,6 +171,21 @@ fn process(dump: &mut Dump, mini: &Mini<'_>, system: &MinidumpSystemInfo, misc: 
     }
 }
 
+/// The command line from the process environment block: `TEB.ProcessEnvironmentBlock`, `PEB.ProcessParameters`,
+/// `RTL_USER_PROCESS_PARAMETERS.CommandLine` (public symbols of ntdll, Windows 7 to 11).
+pub fn command_line(dump: &mut Dump) {
+    let (peb, parameters, line) = if dump.space.ptr_size() == 8 { (0x60, 0x20, 0x70) } else { (0x30, 0x10, 0x40) };
+    let space = &dump.space;
+    let read = |teb: u64| {
+        let at = space.ptr_at(space.ptr_at(teb, peb)?, parameters)?.checked_add(line)?;
+        let units = usize::from(space.u16(at)? / 2);
+        let text = space.utf16z(space.ptr_at(at, u64::from(space.ptr_size()))?, units);
+        Some(text.trim().to_owned()).filter(|t| !t.is_empty())
+    };
+    let teb = dump.threads.iter().find_map(|t| t.teb);
+    dump.process.command_line = teb.filter(|_| dump.os == Os::Windows).and_then(read);
+}
+
 /// Stack bounds from the thread environment block (`NT_TIB`: `StackBase`, `StackLimit`), else from the stack the thread
 /// list records, else from the memory map.
 pub fn stacks(dump: &mut Dump, mini: &Mini<'_>) {
