@@ -5,8 +5,9 @@
 
 use super::Clr;
 use super::gathered::Gathered;
-use super::layout::Missing;
-use super::methodtable::MethodTable;
+use super::layout::{Layout, Missing};
+use super::methodtable::{MethodTable, MtReader};
+use crate::dump::AddressSpace;
 
 /// More fields than any class has (the runtime's own limit is 65,535).
 const MAX_FIELDS: u32 = 0x1_0000;
@@ -46,15 +47,14 @@ pub struct Counts {
 }
 
 /// The counts of the class of `mt`.
-pub fn counts(clr: &Clr, mt: &MethodTable) -> Result<Option<Counts>, Missing> {
-    let (space, l) = (clr.space(), clr.layout());
-    let Some(class) = clr.mts().eeclass(space, mt) else { return Ok(None) };
+pub fn counts(space: &AddressSpace, l: &Layout, mts: &MtReader, mt: &MethodTable) -> Result<Option<Counts>, Missing> {
+    let Some(class) = mts.eeclass(space, mt) else { return Ok(None) };
     if let Some(fixed) = l.try_offset("EEClass", "FixedSize") {
         let packed = space.u8(class.saturating_add(l.offset("EEClass", "Packed")?));
         let size = space.u8(class.saturating_add(fixed));
         let (Some(packed), Some(size)) = (packed, size) else { return Ok(None) };
         let at = class.saturating_add(u64::from(size));
-        let words = if packed == 0 { plain(clr, at) } else { unpack(clr, at) };
+        let words = if packed == 0 { plain(space, at) } else { unpack(space, at) };
         return Ok(words.map(|w| Counts { instance: w[0], methods: w[1], statics: w[2], non_virtual_slots: w[10] }));
     }
     let half = |f| Ok(space.u16(class.saturating_add(l.offset("EEClass", f)?)).map(u32::from));
@@ -67,17 +67,17 @@ pub fn counts(clr: &Clr, mt: &MethodTable) -> Result<Option<Counts>, Missing> {
     })
 }
 
-fn plain(clr: &Clr, at: u64) -> Option<[u32; 11]> {
+fn plain(space: &AddressSpace, at: u64) -> Option<[u32; 11]> {
     let mut words = [0; 11];
     for (i, w) in words.iter_mut().enumerate() {
-        *w = clr.space().u32(at.checked_add(4 * i as u64)?)?;
+        *w = space.u32(at.checked_add(4 * i as u64)?)?;
     }
     Some(words)
 }
 
 /// Bit stream of precompiled images: for each value five bits of length minus one, then the value.
-fn unpack(clr: &Clr, at: u64) -> Option<[u32; 11]> {
-    let bits = clr.space().bytes(at, 11 * 5)?;
+fn unpack(space: &AddressSpace, at: u64) -> Option<[u32; 11]> {
+    let bits = space.bytes(at, 11 * 5)?;
     let mut position = 0usize;
     let mut take = |n: usize| {
         let mut v = 0u32;
@@ -98,28 +98,37 @@ fn unpack(clr: &Clr, at: u64) -> Option<[u32; 11]> {
 
 /// The FieldDescs `mt`'s own class declares: instance fields first, then statics.
 pub fn read(clr: &Clr, mt: &MethodTable) -> Result<Gathered<FieldDesc>, Missing> {
+    list(clr.space(), clr.layout(), clr.mts(), mt)
+}
+
+/// As [`read`], before there is a runtime: the layout itself is under test.
+pub fn list(
+    space: &AddressSpace,
+    l: &Layout,
+    mts: &MtReader,
+    mt: &MethodTable,
+) -> Result<Gathered<FieldDesc>, Missing> {
     let mut out = Gathered::default();
-    let (space, l) = (clr.space(), clr.layout());
-    let Some(own) = counts(clr, mt)? else {
+    let Some(own) = counts(space, l, mts, mt)? else {
         out.because(format!("the EEClass of {:x} is not in the dump", mt.address));
         return Ok(out);
     };
-    let inherited = match clr.method_table(mt.parent) {
-        Some(parent) => counts(clr, &parent)?.unwrap_or_default().instance,
+    let inherited = match mts.read(space, mt.parent) {
+        Some(parent) => counts(space, l, mts, &parent)?.unwrap_or_default().instance,
         None => 0,
     };
     let count = own.instance.saturating_sub(inherited).saturating_add(own.statics);
-    let list = clr.mts().eeclass(space, mt).and_then(|c| space.ptr_at(c, l.offset("EEClass", "FieldDescList").ok()?));
+    let list = mts.eeclass(space, mt).and_then(|c| space.ptr_at(c, l.offset("EEClass", "FieldDescList").ok()?));
     let Some(list) = list.filter(|_| count > 0) else { return Ok(out) };
     if count > MAX_FIELDS {
         out.because(format!("{count} fields are more than a class can have"));
         return Ok(out);
     }
     let wide_tokens = l.constant("FieldDescTokenBits")? == 24;
-    let ptr = u64::from(clr.ptr_size());
+    let ptr = u64::from(space.ptr_size());
     for i in 0..u64::from(count) {
         let address = list.saturating_add(i * (ptr + 8));
-        match one(clr, address, wide_tokens) {
+        match one(space, address, wide_tokens) {
             Some(f) => out.items.push(f),
             None => {
                 out.because(format!("FieldDesc {address:x} is not in the dump"));
@@ -130,8 +139,9 @@ pub fn read(clr: &Clr, mt: &MethodTable) -> Result<Gathered<FieldDesc>, Missing>
     Ok(out)
 }
 
-fn one(clr: &Clr, address: u64, wide_tokens: bool) -> Option<FieldDesc> {
-    let (space, ptr) = (clr.space(), u64::from(clr.ptr_size()));
+/// The record at `address`; `wide_tokens` where all 24 bits of a token are always stored (9.0 and later).
+pub fn one(space: &AddressSpace, address: u64, wide_tokens: bool) -> Option<FieldDesc> {
+    let ptr = u64::from(space.ptr_size());
     let owner = space.ptr(address)?;
     let (a, b) = (space.u32(address.checked_add(ptr)?)?, space.u32(address.checked_add(ptr + 4)?)?);
     // Through .NET 8 a token of up to 17 bits leaves its upper bits to other uses, marked by bit 30 being clear.

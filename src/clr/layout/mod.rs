@@ -5,10 +5,15 @@
 //! `baseline` names another table whose entries are inherited (`null` removes one), and `dacSlots` gives positions in
 //! the DAC table relative to the slot of `g_gcDacGlobals`. The algorithms read only a [`Layout`].
 
+pub mod calibrate;
+pub mod checks;
+pub mod descriptor;
 pub mod discover;
 pub mod gcdac;
 pub mod report;
+pub mod scan;
 pub mod tables;
+pub mod version;
 
 use std::fmt;
 

@@ -1,0 +1,171 @@
+//! Invariants of the GC heap, handles, finalizer queue, sync table.
+
+use super::{Found, Probe};
+
+pub fn run(p: &mut Probe<'_>) {
+    segment(p);
+    handles(p);
+    finalize_queue(p);
+    sync_table(p);
+    heap_type(p);
+}
+
+/// Address of the first heap's generation table and finalize queue.
+fn first_heap(p: &Probe<'_>) -> Option<(u64, u64)> {
+    let space = p.space();
+    if let Some(table) = p.gc.generation_table {
+        return Some((table, space.ptr(p.gc.finalize_queue?)?));
+    }
+    let heap = space.ptr(space.ptr(p.gc.g_heaps?)?)?;
+    let offset = |i: usize, f: &str| match p.gc.gc_heap_field_offsets.get(i) {
+        Some(&o) if o >= 0 => Some(o as u64),
+        _ => p.layout.try_offset("GCHeap", f),
+    };
+    let table = heap.checked_add(offset(18, "GenerationTable")?)?;
+    Some((table, space.ptr_at(heap, offset(2, "FinalizeQueue")?)?))
+}
+
+fn segment(p: &mut Probe<'_>) {
+    const FIELDS: &[&str] = &[
+        "HeapSegment.Allocated",
+        "HeapSegment.Committed",
+        "HeapSegment.Reserved",
+        "HeapSegment.Mem",
+        "HeapSegment.Flags",
+        "HeapSegment.Next",
+        "GCHeap.GenerationTable",
+    ];
+    let expected = "mem <= allocated <= committed <= reserved in generation 2's first segment";
+    let table = first_heap(p).map(|h| h.0);
+    let record = table.and_then(|t| {
+        let generation = t.checked_add(2 * p.gc.generation_size)?;
+        p.space().ptr_at(generation, p.gc.generation_field_offsets[1].max(0) as u64)
+    });
+    let get = |f| record.and_then(|r| p.field(r, "HeapSegment", f));
+    let found = match (get("Mem"), get("Allocated"), get("Committed"), get("Reserved"), get("Flags"), get("Next")) {
+        (Some(mem), Some(allocated), Some(committed), Some(reserved), Some(flags), Some(next)) => {
+            let next_ok = next == 0 || p.field(next, "HeapSegment", "Mem").is_none_or(|m| m != 0);
+            let ok = mem != 0 && mem <= allocated && allocated <= committed && committed <= reserved && flags < 0x1000;
+            let seen = format!("{mem:x} {allocated:x} {committed:x} {reserved:x}, flags {flags:x}");
+            Found::when(ok && next_ok && committed - mem < 1 << 46, seen)
+        }
+        _ => Found::Absent("the segment's record is not in the dump".into()),
+    };
+    p.record("segment record", FIELDS, expected, found);
+}
+
+fn handles(p: &mut Probe<'_>) {
+    const FIELDS: &[&str] = &[
+        "HandleTableMap.Buckets",
+        "HandleTableBucket.Table",
+        "HandleTable.SegmentList",
+        "HandleSegment.Owner",
+        "HandleSegment.BlockType",
+        "HandleSegment.Next",
+    ];
+    let way = || {
+        let map = p.gc.handle_table_map?;
+        let buckets = p.field(map, "HandleTableMap", "Buckets")?;
+        let bucket = p.space().ptr(buckets)?;
+        let tables = p.field(bucket, "HandleTableBucket", "Table")?;
+        let table = p.space().ptr(tables)?;
+        let segment = p.field(table, "HandleTable", "SegmentList")?;
+        Some((table, segment))
+    };
+    let types = p.layout.constant("HandleTypeCount").unwrap_or(12) as u8;
+    let found = match way() {
+        Some((table, segment)) => {
+            let owner = p.field(segment, "HandleSegment", "Owner");
+            let next = p.field(segment, "HandleSegment", "Next");
+            let kinds = p
+                .layout
+                .try_offset("HandleSegment", "BlockType")
+                .and_then(|o| p.space().slice(segment.checked_add(o)?, 120))
+                .map(|k| k.iter().all(|&t| t < types || t == 0xFF) && k.iter().any(|&t| t != 0xFF));
+            let next_ok = next.is_some_and(|n| n.is_multiple_of(0x1_0000));
+            let ok = segment.is_multiple_of(0x1_0000) && owner == Some(table) && kinds == Some(true) && next_ok;
+            let seen = format!("segment {segment:x}, owner {:x}, next {:x}", owner.unwrap_or(0), next.unwrap_or(0));
+            if owner.is_none() && segment.is_multiple_of(0x1_0000) && segment != 0 {
+                Found::Absent(format!("the segment at {segment:x} is not in the dump"))
+            } else {
+                Found::when(ok, seen)
+            }
+        }
+        None => Found::Absent("the handle table is not in the dump".into()),
+    };
+    p.record("handle segment", FIELDS, "64 KiB aligned, owned by its table, block types known", found);
+}
+
+fn finalize_queue(p: &mut Probe<'_>) {
+    const FIELDS: &[&str] =
+        &["FinalizeQueue.FillPointers", "FinalizeQueue.Array", "FinalizeQueue.End", "GCHeap.FinalizeQueue"];
+    let count = p.layout.constant("FinalizeSegmentCount").unwrap_or(7);
+    let found = match first_heap(p).map(|h| h.1) {
+        Some(queue) if queue != 0 => {
+            let (array, end) = (p.field(queue, "FinalizeQueue", "Array"), p.field(queue, "FinalizeQueue", "End"));
+            let first = p.layout.try_offset("FinalizeQueue", "FillPointers").unwrap_or(0);
+            let fills: Option<Vec<u64>> = (0..count).map(|i| p.space().ptr_at(queue, first + i * p.ptr())).collect();
+            match (array, end, fills) {
+                (Some(a), Some(e), Some(f)) => {
+                    let ordered = f.windows(2).all(|w| w[0] <= w[1]);
+                    let inside = f.iter().all(|x| (a..=e).contains(x)) && a <= e && e - a < 1 << 40;
+                    Found::when(ordered && inside && a != 0, format!("array {a:x}-{e:x}, fill pointers {f:x?}"))
+                }
+                _ => Found::Absent("the finalize queue is not in the dump".into()),
+            }
+        }
+        _ => Found::Absent("the finalize queue is not in the dump".into()),
+    };
+    p.record("finalize queue", FIELDS, "fill pointers in order, inside the array", found);
+}
+
+fn sync_table(p: &mut Probe<'_>) {
+    const FIELDS: &[&str] =
+        &["&SyncTableEntries", "SyncTableEntry.!", "SyncTableEntry.Object", "SyncTableEntry.SyncBlock"];
+    let expected = "the object of entry i has i in its header";
+    let Some(table) = p.variable("SyncTableEntries").filter(|&t| t != 0) else {
+        p.record("sync table", FIELDS, expected, Found::Bad("null or not readable".into()));
+        return;
+    };
+    let found = sync_table_at(p, table);
+    p.record("sync table", FIELDS, expected, found);
+}
+
+/// Judges a possible sync table by its first entries. Entry 0 is unused; freed entries hold a tagged index.
+pub fn sync_table_at(p: &Probe<'_>, table: u64) -> Found {
+    /// `BIT_SBLK_IS_HASH_OR_SYNCBLKINDEX` set and `BIT_SBLK_IS_HASHCODE` clear.
+    const KIND: (u32, u32) = (0x0C00_0000, 0x0800_0000);
+    const INDEX: u32 = 0x03FF_FFFF;
+    let size = p.layout.try_offset("SyncTableEntry", "!").unwrap_or(2 * p.ptr());
+    let (mut right, mut wrong, mut free) = (0, 0, 0);
+    for i in 1..64u32 {
+        let Some(entry) = table.checked_add(size * u64::from(i)) else { break };
+        let Some(object) = p.field(entry, "SyncTableEntry", "Object") else { break };
+        let block = p.field(entry, "SyncTableEntry", "SyncBlock");
+        if object & 1 != 0 || object == 0 {
+            free += 1;
+            continue;
+        }
+        let header = object.checked_sub(4).and_then(|a| p.space().u32(a));
+        let good = header.is_some_and(|h| h & KIND.0 == KIND.1 && h & INDEX == i);
+        if good && block.is_some_and(|b| p.space().readable(b)) { right += 1 } else { wrong += 1 }
+    }
+    let seen = format!("{right} of {} entries", right + wrong);
+    if right + wrong == 0 {
+        return if free > 8 {
+            Found::Good("no entry in use".into())
+        } else {
+            Found::Absent("the sync table is not in the dump".into())
+        };
+    }
+    Found::when(right > 0 && wrong == 0, seen)
+}
+
+fn heap_type(p: &mut Probe<'_>) {
+    let Ok(at) = p.layout.global("HeapType") else { return };
+    let found = match p.space().u32(at) {
+        Some(n) => Found::when(n == if p.gc.is_server() { 2 } else { 1 }, n.to_string()),
+        None => Found::Absent("not in the dump".into()),
+    };
+    p.record("heap type", &["&HeapType"], if p.gc.is_server() { "2, server" } else { "1, workstation" }, found);
+}

@@ -1,0 +1,127 @@
+//! The invariants: what must hold in a dump if the values of a provider are right. Each names the fields it vouches for;
+//! a failing one takes them out of the layout.
+
+mod heap;
+mod threads;
+mod types;
+
+use super::gcdac::GcDacVars;
+use super::report::{Check, RuntimeModule, Verdict};
+use super::{Layout, Source};
+use crate::clr::methodtable::{MethodTable, MtReader};
+use crate::dump::{AddressSpace, Dump};
+
+/// What a check looks at.
+pub struct Probe<'a> {
+    /// The dump.
+    pub dump: &'a Dump,
+    /// The values under test.
+    pub layout: &'a Layout,
+    /// The collector's variables.
+    pub gc: &'a GcDacVars,
+    /// The runtime's module.
+    pub module: &'a RuntimeModule,
+    /// Where the values come from.
+    pub source: Source,
+    /// MethodTable offsets, when the layout has them all.
+    pub mts: Option<MtReader>,
+    /// Verdicts so far.
+    pub checks: Vec<Check>,
+}
+
+/// What a check found.
+pub enum Found {
+    /// It holds; what was seen.
+    Good(String),
+    /// It does not hold; what was seen instead.
+    Bad(String),
+    /// The memory needed is not in the dump.
+    Absent(String),
+}
+
+impl Found {
+    fn when(holds: bool, seen: impl Into<String>) -> Self {
+        if holds { Found::Good(seen.into()) } else { Found::Bad(seen.into()) }
+    }
+}
+
+impl<'a> Probe<'a> {
+    /// Runs every check on `layout`.
+    pub fn run(
+        dump: &'a Dump,
+        layout: &'a Layout,
+        gc: &'a GcDacVars,
+        module: &'a RuntimeModule,
+        source: Source,
+    ) -> Vec<Check> {
+        let mts = MtReader::new(layout).ok();
+        let mut probe = Probe { dump, layout, gc, module, source, mts, checks: Vec::new() };
+        types::run(&mut probe);
+        heap::run(&mut probe);
+        threads::run(&mut probe);
+        probe.checks
+    }
+
+    fn space(&self) -> &'a AddressSpace {
+        &self.dump.space
+    }
+
+    fn ptr(&self) -> u64 {
+        u64::from(self.dump.space.ptr_size())
+    }
+
+    /// Whether `address` can be one of user memory: aligned, outside the first pages and below the kernel's half.
+    fn plausible(&self, address: u64) -> bool {
+        address.is_multiple_of(self.ptr()) && (0x1_0000..1 << 56).contains(&address)
+    }
+
+    /// The value of the runtime variable `name`.
+    fn variable(&self, name: &str) -> Option<u64> {
+        self.space().ptr(self.layout.global(name).ok()?)
+    }
+
+    /// The pointer in field `ty.field` of the structure at `base`.
+    fn field(&self, base: u64, ty: &str, field: &str) -> Option<u64> {
+        self.space().ptr_at(base, self.layout.try_offset(ty, field)?)
+    }
+
+    /// The 32-bit word in field `ty.field` of the structure at `base`.
+    fn word(&self, base: u64, ty: &str, field: &str) -> Option<u32> {
+        self.space().u32(base.checked_add(self.layout.try_offset(ty, field)?)?)
+    }
+
+    fn mt(&self, address: u64) -> Option<MethodTable> {
+        self.mts.as_ref()?.read(self.space(), address)
+    }
+
+    /// Whether `address` is an object: its MethodTable's class points back at it.
+    fn is_object(&self, address: u64) -> bool {
+        let mt = self.space().ptr(address).map(|m| m & !(self.ptr() - 1)).and_then(|m| self.mt(m));
+        match (mt, &self.mts) {
+            (Some(mt), Some(r)) => r.round_trips(self.space(), &mt),
+            _ => false,
+        }
+    }
+
+    fn record(&mut self, name: &'static str, fields: &[&str], expected: impl Into<String>, found: Found) {
+        let (found, verdict) = match found {
+            Found::Good(s) => (s, Verdict::Passed),
+            Found::Bad(s) => (s, Verdict::Failed),
+            Found::Absent(s) => (String::new(), Verdict::NotPossible(s)),
+        };
+        // Only what the layout has can be vouched for or refused.
+        let known = |f: &&&str| match f.split_once('.') {
+            Some((t, field)) => self.layout.field(t, field).is_some(),
+            None => f.strip_prefix('&').is_none_or(|g| self.layout.global(g).is_ok()),
+        };
+        let fields = fields.iter().filter(known).map(|f| (*f).to_owned()).collect();
+        self.checks.push(Check {
+            name,
+            fields,
+            source: self.source.clone(),
+            expected: expected.into(),
+            found,
+            verdict,
+        });
+    }
+}

@@ -1,0 +1,221 @@
+//! Invariants of the thread store, threads, app domain.
+
+use rustc_hash::FxHashSet;
+
+use super::{Found, Probe};
+use crate::clr::threads::state;
+
+pub fn run(p: &mut Probe<'_>) {
+    let list = list(p);
+    if let Some(threads) = &list {
+        ids(p, threads);
+        states(p, threads);
+        contexts(p, threads);
+        objects(p, threads);
+        statics_root(p, threads);
+        let finalizer = p.variable("FinalizerThread").unwrap_or(0);
+        let found = Found::when(finalizer == 0 || threads.contains(&finalizer), format!("{finalizer:x}"));
+        p.record("finalizer thread", &["&FinalizerThread"], "one of the threads", found);
+    }
+    domain(p);
+}
+
+/// Threads by the list; records whether it closes.
+fn list(p: &mut Probe<'_>) -> Option<Vec<u64>> {
+    const FIELDS: &[&str] =
+        &["&ThreadStore", "ThreadStore.FirstThreadLink", "ThreadStore.ThreadCount", "Thread.LinkNext"];
+    let walk = || {
+        let store = p.variable("ThreadStore")?;
+        let count = p.word(store, "ThreadStore", "ThreadCount")?;
+        let link = p.layout.try_offset("Thread", "LinkNext")?;
+        let mut node = p.field(store, "ThreadStore", "FirstThreadLink")?;
+        let mut threads = Vec::new();
+        while node != 0 && threads.len() <= 1 << 17 {
+            threads.push(node.wrapping_sub(link));
+            node = p.space().ptr(node)?;
+            if node != 0 && threads.contains(&node.wrapping_sub(link)) && threads.len() > 1 << 12 {
+                break;
+            }
+        }
+        Some((count, threads))
+    };
+    let (found, threads) = match walk() {
+        Some((count, threads)) => {
+            // A dump written while the process ran on can be off by a thread or two.
+            let ok = (threads.len() as u64).abs_diff(u64::from(count)) <= 2 && !threads.is_empty();
+            (Found::when(ok, format!("count {count}, list of {}", threads.len())), ok.then_some(threads))
+        }
+        None => (Found::Bad("not readable".into()), None),
+    };
+    p.record("thread list", FIELDS, "as many threads as the store counts", found);
+    threads
+}
+
+fn ids(p: &mut Probe<'_>, threads: &[u64]) {
+    let os: Vec<u64> =
+        threads.iter().filter_map(|&t| p.field(t, "Thread", "OSId")).map(|v| u64::from(v as u32)).collect();
+    let known: FxHashSet<u64> = p.dump.threads.iter().map(|t| t.os_id).collect();
+    let living: Vec<u64> = os.iter().copied().filter(|&id| id != 0).collect();
+    let strangers = living.iter().filter(|id| !known.contains(id)).count();
+    let distinct: FxHashSet<_> = living.iter().collect();
+    let ok = os.len() == threads.len()
+        && !living.is_empty()
+        && strangers * 4 <= living.len()
+        && distinct.len() == living.len();
+    let seen = format!("{} of {} known to the dump", living.len() - strangers, living.len());
+    p.record(
+        "operating system ids",
+        &["Thread.OSId"],
+        "ids of threads in the dump, 0 when ended",
+        Found::when(ok, seen),
+    );
+    let managed: Vec<u32> = threads.iter().filter_map(|&t| p.word(t, "Thread", "Id")).collect();
+    let distinct: FxHashSet<_> = managed.iter().collect();
+    let small = managed.iter().all(|&id| (1..1 << 20).contains(&id));
+    let ok = managed.len() == threads.len() && distinct.len() == managed.len() && small;
+    p.record("managed ids", &["Thread.Id"], "distinct and small", Found::when(ok, format!("{managed:?}")));
+}
+
+fn states(p: &mut Probe<'_>, threads: &[u64]) {
+    const FIELDS: &[&str] =
+        &["Thread.State", "ThreadStore.UnstartedCount", "ThreadStore.BackgroundCount", "ThreadStore.DeadCount"];
+    let states: Vec<u32> = threads.iter().filter_map(|&t| p.word(t, "Thread", "State")).collect();
+    let with = |bit: u32| states.iter().filter(|s| *s & bit != 0).count() as u32;
+    let Some(store) = p.variable("ThreadStore") else { return };
+    let count = |f| p.word(store, "ThreadStore", f);
+    let counted = (count("UnstartedCount"), count("BackgroundCount"), count("DeadCount"));
+    // Ended threads lose their background bit's meaning: the store counts only living ones.
+    let living_background =
+        states.iter().filter(|s| **s & state::BACKGROUND != 0 && **s & (state::DEAD | state::UNSTARTED) == 0).count()
+            as u32;
+    let seen = (with(state::UNSTARTED), living_background, with(state::DEAD));
+    let near = |a: Option<u32>, b: u32| a.is_some_and(|a| a.abs_diff(b) <= 1);
+    let ok =
+        states.len() == threads.len() && near(counted.0, seen.0) && near(counted.1, seen.1) && near(counted.2, seen.2);
+    let found = Found::when(ok, format!("(unstarted, background, dead) counted {counted:?}, by state bits {seen:?}"));
+    p.record("thread states", FIELDS, "counts equal the state bits", found);
+}
+
+fn contexts(p: &mut Probe<'_>, threads: &[u64]) {
+    const FIELDS: &[&str] = &[
+        "Thread.AllocContext",
+        "Thread.RuntimeThreadLocals",
+        "RuntimeThreadLocals.AllocContext",
+        "EEAllocContext.GCAllocationContext",
+        "GCAllocContext.Pointer",
+        "GCAllocContext.Limit",
+    ];
+    let one = |t: u64| {
+        let at = match p.layout.try_offset("Thread", "AllocContext") {
+            Some(o) => t.checked_add(o)?,
+            None => {
+                let locals = p.field(t, "Thread", "RuntimeThreadLocals")?;
+                if locals == 0 {
+                    return Some((0, 0));
+                }
+                let inner = p.layout.try_offset("EEAllocContext", "GCAllocationContext").unwrap_or(0);
+                locals.checked_add(p.layout.try_offset("RuntimeThreadLocals", "AllocContext")? + inner)?
+            }
+        };
+        Some((p.field(at, "GCAllocContext", "Pointer")?, p.field(at, "GCAllocContext", "Limit")?))
+    };
+    let all: Vec<(u64, u64)> = threads.iter().filter_map(|&t| one(t)).collect();
+    let sane = |c: &(u64, u64)| {
+        *c == (0, 0)
+            || (c.0 <= c.1
+                && c.1 - c.0 < 1 << 30
+                && c.0.is_multiple_of(p.ptr())
+                && c.0 > 0x1_0000
+                && p.space().readable(c.0 - 1))
+    };
+    let bad = all.iter().find(|c| !sane(c));
+    let found = match bad {
+        Some(c) => Found::Bad(format!("{:x}-{:x}", c.0, c.1)),
+        None if all.is_empty() => Found::Absent("no thread's context is in the dump".into()),
+        None => Found::Good(format!("{} contexts, {} in use", all.len(), all.iter().filter(|c| c.0 != 0).count())),
+    };
+    p.record("allocation contexts", FIELDS, "both zero, or a short range of readable memory", found);
+}
+
+fn objects(p: &mut Probe<'_>, threads: &[u64]) {
+    for (name, field, one_type) in
+        [("Thread objects", "GCHandle", true), ("last thrown exceptions", "LastThrownObject", false)]
+    {
+        if p.layout.try_offset("Thread", field).is_none() {
+            continue;
+        }
+        let handles: Vec<u64> =
+            threads.iter().filter_map(|&t| p.field(t, "Thread", field)).filter(|&h| h != 0).collect();
+        let objects: Vec<Option<u64>> = handles.iter().map(|&h| p.space().ptr(h)).collect();
+        let unreadable = objects.iter().filter(|o| o.is_none()).count();
+        let objects: Vec<u64> = objects.into_iter().flatten().filter(|&o| o != 0).collect();
+        let right = objects.iter().filter(|&&o| p.is_object(o)).count();
+        let types: FxHashSet<u64> = objects.iter().filter_map(|&o| p.space().ptr(o)).collect();
+        let ok =
+            unreadable == 0 && right == objects.len() && (!one_type || types.len() <= 1) && (!one_type || right > 0);
+        let seen = format!("{right} of {} handles lead to objects of {} types", handles.len(), types.len());
+        let path: &[&str] = if one_type { &["Thread.GCHandle"] } else { &["Thread.LastThrownObject"] };
+        let found = if unreadable > 0 && right == 0 && handles.iter().all(|h| !p.space().readable(*h) && *h > 0x1_0000)
+        {
+            Found::Absent("the handles are not in the dump".into())
+        } else {
+            Found::when(ok, seen)
+        };
+        p.record(name, path, if one_type { "objects of one type" } else { "objects or null" }, found);
+    }
+}
+
+fn statics_root(p: &mut Probe<'_>, threads: &[u64]) {
+    for (field, path) in
+        [("ThreadLocalDataPtr", "Thread.ThreadLocalDataPtr"), ("ThreadLocalBlock", "Thread.ThreadLocalBlock")]
+    {
+        if p.layout.try_offset("Thread", field).is_none() {
+            continue;
+        }
+        let roots: Vec<u64> = threads.iter().filter_map(|&t| p.field(t, "Thread", field)).collect();
+        let bad = roots.iter().find(|&&r| r != 0 && !(r.is_multiple_of(p.ptr()) && p.space().readable(r)));
+        let used = roots.iter().filter(|r| **r != 0).count();
+        let found = match bad {
+            Some(b) => Found::Bad(format!("{b:x}")),
+            None => Found::when(
+                used > 0 && roots.len() == threads.len(),
+                format!("{used} of {} threads have one", roots.len()),
+            ),
+        };
+        p.record("thread statics", &[path], "a readable pointer or null, set for some thread", found);
+    }
+}
+
+fn domain(p: &mut Probe<'_>) {
+    const FIELDS: &[&str] = &[
+        "&AppDomain",
+        "AppDomain.DomainAssemblyList",
+        "ArrayListBase.FirstBlock",
+        "ArrayListBlock.ArrayStart",
+        "ArrayListBlock.Size",
+        "DomainAssembly.Module",
+        "DomainAssembly.Assembly",
+        "Assembly.Module",
+    ];
+    let core = p.variable("ObjectMethodTable").and_then(|a| p.mt(a)).map_or(0, |m| m.module);
+    let first = || {
+        let list = p.variable("AppDomain")?.checked_add(p.layout.try_offset("AppDomain", "DomainAssemblyList")?)?;
+        let count = p.word(list, "ArrayListBase", "Count")?;
+        let block = list.checked_add(p.layout.try_offset("ArrayListBase", "FirstBlock")?)?;
+        let size = p.word(block, "ArrayListBlock", "Size")?;
+        let item = p.space().ptr_at(block, p.layout.try_offset("ArrayListBlock", "ArrayStart")?)?;
+        let module = match p.layout.try_offset("DomainAssembly", "Module") {
+            Some(o) => p.space().ptr_at(item, o)?,
+            None => p.field(p.field(item, "DomainAssembly", "Assembly")?, "Assembly", "Module")?,
+        };
+        Some((count, size, module))
+    };
+    let found = match first() {
+        Some((count, size, module)) => {
+            let ok = module == core && (1..1 << 16).contains(&count) && (1..1 << 16).contains(&size);
+            Found::when(ok, format!("{count} assemblies, block of {size}, first module {module:x}"))
+        }
+        None => Found::Bad("not readable".into()),
+    };
+    p.record("assemblies of the app domain", FIELDS, format!("the first is the core library's module {core:x}"), found);
+}

@@ -1,0 +1,296 @@
+//! Invariants of MethodTables, classes, fields, modules, statics.
+
+use super::{Found, Probe};
+use crate::clr::fielddesc;
+use crate::clr::metadata::Metadata;
+use crate::clr::methodtable::MethodTable;
+use crate::clr::pe::PeInfo;
+
+pub fn run(p: &mut Probe<'_>) {
+    well_known(p);
+    let (object, string) = (p.variable("ObjectMethodTable"), p.variable("StringMethodTable"));
+    let (Some(object), Some(string)) = (object.and_then(|a| p.mt(a)), string.and_then(|a| p.mt(a))) else {
+        return;
+    };
+    round_trip(p, &object, &string);
+    module_of(p, &object, &string);
+    fields(p, &string);
+    statics(p, &string);
+}
+
+/// Judges a well-known MethodTable: memory that is not in the dump proves nothing.
+fn judge(p: &Probe<'_>, name: &str, mt: Option<MethodTable>, ok: bool) -> Found {
+    match p.variable(name) {
+        Some(a) if a != 0 && mt.is_none() && !p.space().readable(a) && p.plausible(a) => {
+            Found::Absent(format!("the MethodTable at {a:x} is not in the dump"))
+        }
+        _ => Found::when(ok, shape(mt)),
+    }
+}
+
+fn shape(mt: Option<MethodTable>) -> String {
+    mt.map_or("nothing readable".into(), |m| {
+        format!("flags {:x}, base size {}, parent {:x}", m.flags, m.base_size, m.parent)
+    })
+}
+
+fn well_known(p: &mut Probe<'_>) {
+    let ptr = p.ptr() as u32;
+    let get = |p: &Probe<'_>, name| p.variable(name).and_then(|a| p.mt(a));
+    let free = get(p, "FreeObjectMethodTable");
+    let ok = free.is_some_and(|m| m.component_size() == 1 && m.base_size == 3 * ptr && m.parent == 0);
+    let found = judge(p, "FreeObjectMethodTable", free, ok);
+    p.record(
+        "the type of free blocks",
+        &["&FreeObjectMethodTable", "MethodTable.MTFlags", "MethodTable.BaseSize", "MethodTable.ParentMethodTable"],
+        format!("component size 1, base size {}, no parent", 3 * ptr),
+        found,
+    );
+    let object = get(p, "ObjectMethodTable");
+    let ok = object.is_some_and(|m| !m.has_component_size() && m.base_size == 3 * ptr && m.parent == 0);
+    let found = judge(p, "ObjectMethodTable", object, ok);
+    p.record(
+        "System.Object",
+        &["&ObjectMethodTable"],
+        format!("no components, base size {}, no parent", 3 * ptr),
+        found,
+    );
+    let string = get(p, "StringMethodTable");
+    let parent = object.map_or(0, |m| m.address);
+    // 2.1 counted the terminator and padding into the base size: four more bytes.
+    let sizes = [2 * ptr + 6, 2 * ptr + 10];
+    let ok = string.is_some_and(|m| m.component_size() == 2 && sizes.contains(&m.base_size) && m.parent == parent);
+    let found = judge(p, "StringMethodTable", string, ok);
+    p.record(
+        "System.String",
+        &["&StringMethodTable"],
+        format!("component size 2, base size {}, parent System.Object at {parent:x}", sizes[0]),
+        found,
+    );
+    let runtime_type = get(p, "RuntimeTypeMethodTable");
+    let ok = runtime_type.is_some_and(|m| {
+        m.parent != 0 && m.parent != parent && m.module == object.map_or(0, |o| o.module) && p.round_trip(&m)
+    });
+    let found = judge(p, "RuntimeTypeMethodTable", runtime_type, ok);
+    p.record(
+        "System.RuntimeType",
+        &["&RuntimeTypeMethodTable"],
+        "a class of the core library below System.Object",
+        found,
+    );
+}
+
+impl Probe<'_> {
+    fn round_trip(&self, mt: &MethodTable) -> bool {
+        self.mts.as_ref().is_some_and(|r| r.round_trips(self.space(), mt))
+    }
+}
+
+fn round_trip(p: &mut Probe<'_>, object: &MethodTable, string: &MethodTable) {
+    let ok = p.round_trip(object) && p.round_trip(string);
+    let seen = format!("classes {:x} and {:x}", object.class_or_canonical, string.class_or_canonical);
+    p.record(
+        "MethodTable and EEClass point at each other",
+        &["MethodTable.EEClassOrCanonMT", "EEClass.MethodTable"],
+        "EEClass.MethodTable of Object and String lead back",
+        Found::when(ok, seen),
+    );
+    let element = |mt: &MethodTable| {
+        let class = p.mts.as_ref()?.eeclass(p.space(), mt)?;
+        p.space().u8(class.checked_add(p.layout.try_offset("EEClass", "InternalCorElementType")?)?)
+    };
+    let found = match (element(object), element(string)) {
+        (Some(a), Some(b)) => Found::when(a == 0x12 && b == 0x12, format!("{a:#x} and {b:#x}")),
+        _ => Found::Absent("the classes are not in the dump".into()),
+    };
+    p.record("element type of classes", &["EEClass.InternalCorElementType"], "0x12 for Object and String", found);
+}
+
+fn module_of(p: &mut Probe<'_>, object: &MethodTable, string: &MethodTable) {
+    let module = object.module;
+    let ok = module != 0 && module == string.module && p.space().readable(module);
+    p.record(
+        "Object and String share their module",
+        &["MethodTable.Module"],
+        "the same readable module",
+        Found::when(ok, format!("{:x} and {:x}", object.module, string.module)),
+    );
+    if !ok {
+        return;
+    }
+    let metadata = images(p, module);
+    tokens(p, object, string, metadata.as_ref());
+    let slot = |mt: &MethodTable| {
+        let map = module.checked_add(p.layout.try_offset("Module", "TypeDefToMethodTableMap")?)?;
+        let table = p.field(map, "ModuleLookupMap", "TableData")?;
+        p.space().ptr_at(table, p.ptr() * u64::from(mt.rid)).map(|v| v & !7)
+    };
+    let found = match (slot(object), slot(string)) {
+        (Some(a), Some(b)) => Found::when(a == object.address && b == string.address, format!("{a:x} and {b:x}")),
+        _ => Found::Bad("no readable table".into()),
+    };
+    p.record(
+        "map from TypeDef rows to MethodTables",
+        &["Module.TypeDefToMethodTableMap", "ModuleLookupMap.TableData"],
+        format!("{:x} and {:x}", object.address, string.address),
+        found,
+    );
+}
+
+fn judge_image(p: &Probe<'_>, base: Option<u64>) -> Found {
+    match base {
+        None => Found::Bad("no readable pointer".into()),
+        Some(b) if !p.space().readable(b) && b != 0 && b.is_multiple_of(0x1000) => {
+            Found::Absent(format!("the image's header at {b:x} is not in the dump"))
+        }
+        Some(b) => Found::when(p.space().u16(b) == Some(0x5A4D), format!("{b:x}")),
+    }
+}
+
+/// Follows the ways from the core library's Module to its image; returns its metadata when it is in the dump.
+fn images(p: &mut Probe<'_>, module: u64) -> Option<Metadata> {
+    let direct = p.field(module, "Module", "Base");
+    let image = p.field(module, "Module", "PEAssembly").and_then(|a| p.field(a, "PEAssembly", "PEImage"));
+    let layouts = ["LoadedImageLayout", "FlatImageLayout"];
+    let by_layout = |f: &str| {
+        let layout = p.field(image?, "PEImage", f).filter(|&l| l != 0)?;
+        p.field(layout, "PEImageLayout", "Base")
+    };
+    let bases: Vec<Option<u64>> = layouts.iter().map(|f| by_layout(f)).collect();
+    if p.layout.try_offset("Module", "Base").is_some() {
+        let found = judge_image(p, direct);
+        p.record("Module.Base is an image", &["Module.Base"], "an MZ header", found);
+    }
+    let best = bases.iter().flatten().copied().find(|&b| b != 0);
+    let found = judge_image(p, best);
+    p.record(
+        "Module leads to its image",
+        &["Module.PEAssembly", "PEAssembly.PEImage", "PEImage.LoadedImageLayout", "PEImageLayout.Base"],
+        "an MZ header",
+        found,
+    );
+    if let Some(i) = image {
+        let text = p.field(i, "PEImage", "Path").map(|a| p.space().utf16z(a, 260)).unwrap_or_default();
+        let ok = text.len() > 4 && text.chars().all(|c| !c.is_control() && c != char::REPLACEMENT_CHARACTER);
+        // A bundled assembly of a single-file program has no path of its own.
+        let found = if text.is_empty() { Found::Absent("the path is empty".into()) } else { Found::when(ok, text) };
+        p.record("path of an image", &["PEImage.Path"], "readable UTF-16 text", found);
+    }
+    let base = direct.filter(|&b| b != 0).or(best)?;
+    let bytes = PeInfo::in_memory(p.space(), base).ok()?.metadata_bytes(p.space()).ok()?;
+    Metadata::parse(bytes).ok()
+}
+
+fn tokens(p: &mut Probe<'_>, object: &MethodTable, string: &MethodTable, metadata: Option<&Metadata>) {
+    const FIELDS: &[&str] = &["MethodTable.Token", "MethodTable.MTFlags2"];
+    let Some(m) = metadata else {
+        let sane =
+            (1..0x1_0000).contains(&object.rid) && (1..0x1_0000).contains(&string.rid) && object.rid != string.rid;
+        let found = match sane {
+            true => Found::Absent("the core library's metadata is not in the dump".into()),
+            false => Found::Bad(format!("rows {} and {}", object.rid, string.rid)),
+        };
+        p.record("TypeDef rows", FIELDS, "rows of Object and String", found);
+        return;
+    };
+    let (a, b) = (m.full_name(object.rid), m.full_name(string.rid));
+    let found = Found::when(a == "System.Object" && b == "System.String", format!("{a} and {b}"));
+    p.record("TypeDef rows", FIELDS, "System.Object and System.String", found);
+    let flags = |mt: &MethodTable| {
+        let class = p.mts.as_ref()?.eeclass(p.space(), mt)?;
+        Some((p.word(class, "EEClass", "CorTypeAttr")?, m.typedef(mt.rid)?.flags))
+    };
+    // The runtime adds bits of its own to some classes; visibility and layout stay.
+    const KEPT: u32 = 0x3F;
+    if let (Some(x), Some(y)) = (flags(object), flags(string)) {
+        let ok = x.0 & KEPT == x.1 & KEPT && y.0 & KEPT == y.1 & KEPT && x.0 >> 24 == 0;
+        let seen = format!("{:x} and {:x}", x.0, y.0);
+        p.record(
+            "class attributes",
+            &["EEClass.CorTypeAttr"],
+            format!("{:x} and {:x}", x.1, y.1),
+            Found::when(ok, seen),
+        );
+    }
+}
+
+fn fields(p: &mut Probe<'_>, string: &MethodTable) {
+    const FIELDS: &[&str] = &[
+        "EEClass.FieldDescList",
+        "EEClass.NumInstanceFields",
+        "EEClass.NumStaticFields",
+        "EEClass.FixedSize",
+        "EEClass.Packed",
+    ];
+    let Some(r) = &p.mts else { return };
+    let list = fielddesc::list(p.space(), p.layout, r, string);
+    let found = match list {
+        Ok(list) => {
+            let own = list.items.iter().filter(|f| !f.is_static).count();
+            let owned = list.items.iter().all(|f| f.owner == string.address);
+            let first: Vec<u32> = list.items.iter().filter(|f| !f.is_static).map(|f| f.offset).collect();
+            // A further record of String's, with the next token, would mean that the count is too small.
+            let further = list.items.last().is_some_and(|last| {
+                fielddesc::one(p.space(), last.address + p.ptr() + 8, true)
+                    .is_some_and(|f| f.owner == string.address && f.rid == last.rid + 1)
+            });
+            let ends = !further;
+            let ok = own == 2 && owned && first == [0, 4] && ends && list.partial.is_none();
+            Found::when(
+                ok,
+                format!("{} fields, {own} of instances at {first:?}, owners right: {owned}", list.items.len()),
+            )
+        }
+        Err(m) => Found::Bad(m.to_string()),
+    };
+    p.record("fields of String", FIELDS, "two instance fields at 0 and 4, every record String's own", found);
+}
+
+fn statics(p: &mut Probe<'_>, string: &MethodTable) {
+    let module = string.module;
+    match p.layout.text("StaticsKind") {
+        Some("DynamicStaticsInfo") => {
+            let back = p.layout.try_offset("DynamicStaticsInfo", "!").and_then(|size| {
+                let info = string.aux.checked_sub(size)?;
+                Some((
+                    p.field(info, "DynamicStaticsInfo", "MethodTable")?,
+                    p.field(info, "DynamicStaticsInfo", "GCStatics")?,
+                ))
+            });
+            let found = match back {
+                Some((mt, gc)) => {
+                    let slot = gc & !1;
+                    let object = p.space().ptr(slot).unwrap_or(0);
+                    let ok = mt == string.address && (object == 0 || p.is_object(object));
+                    Found::when(ok, format!("{mt:x}, first static {object:x}"))
+                }
+                None => Found::Bad("not readable".into()),
+            };
+            p.record(
+                "statics of String",
+                &[
+                    "MethodTable.AuxiliaryData",
+                    "DynamicStaticsInfo.!",
+                    "DynamicStaticsInfo.MethodTable",
+                    "DynamicStaticsInfo.GCStatics",
+                ],
+                format!("{:x}, then String's first static, an object", string.address),
+                found,
+            );
+        }
+        _ => {
+            let local = p.field(module, "Module", "DomainLocalModule").unwrap_or(0);
+            let first = p.field(local, "DomainLocalModule", "GCStatics").and_then(|b| p.space().ptr(b));
+            let found = match first {
+                Some(o) => Found::when(o == 0 || p.is_object(o), format!("{o:x}")),
+                None => Found::Bad(format!("storage at {local:x} is not readable")),
+            };
+            p.record(
+                "statics of the core library",
+                &["Module.DomainLocalModule", "DomainLocalModule.GCStatics"],
+                "its first reference static is an object or null",
+                found,
+            );
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Finding `GcDacVars` by its shape, and the DAC table around the one cell that points at it.
+
+use super::gcdac::GcDacVars;
+use crate::dump::{AddressSpace, Dump, Module};
+
+/// A module's span in memory, `.bss` included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// First address.
+    pub base: u64,
+    /// One past the last.
+    pub end: u64,
+}
+
+impl Span {
+    /// The span of `module`.
+    pub fn of(module: &Module) -> Self {
+        Self { base: module.base, end: module.base.saturating_add(module.size) }
+    }
+
+    /// Whether `address` lies inside.
+    pub fn contains(&self, address: u64) -> bool {
+        (self.base..self.end).contains(&address)
+    }
+}
+
+/// Calls `each(address, bytes)` for every readable run inside `span`. Heap dumps hold only some pages of an image.
+pub fn runs<'s>(space: &'s AddressSpace, span: Span, mut each: impl FnMut(u64, &'s [u8])) {
+    let mut at = span.base;
+    while let Some(start) = space.next_readable(at).filter(|&a| a < span.end) {
+        let Some(run) = space.run(start) else { break };
+        let length = run.len().min((span.end - start) as usize);
+        each(start, &run[..length]);
+        at = start + length as u64;
+    }
+}
+
+/// Addresses of all aligned words of `size` bytes equal to `value`.
+pub fn words_equal(space: &AddressSpace, span: Span, size: usize, value: u64) -> Vec<u64> {
+    let mut found = Vec::new();
+    let needle = &value.to_le_bytes()[..size];
+    runs(space, span, |start, bytes| {
+        let skip = start.next_multiple_of(size as u64) - start;
+        for (i, w) in bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(size).enumerate() {
+            if w == needle && found.len() < 4096 {
+                found.push(start + skip + (i * size) as u64);
+            }
+        }
+    });
+    found
+}
+
+/// Words of the header before the pointers: version, generation size, and since .NET 5 the number of generations.
+const POINTERS: u64 = 27;
+/// At least this many of the pointers are set in any flavour (server GC sets eight).
+const MIN_SET: usize = 6;
+
+/// All structs of the shape of `GcDacVars` in `span`, with the span their pointers lie in.
+///
+/// Shape (dotnet/runtime `gcinterface.dacvars.def`): two version bytes in an otherwise zero word; the size of a generation, a
+/// multiple of the pointer size; from .NET 5 the number of generations; then 27 pointers, each null or inside **one**
+/// module: the runtime's own or that of a standalone GC.
+pub fn find_gc_dac_vars(dump: &Dump, span: Span) -> Vec<GcDacVars> {
+    let ptr = u64::from(dump.space.ptr_size());
+    let mut found = Vec::new();
+    let mut candidates = Vec::new();
+    runs(&dump.space, span, |start, bytes| {
+        let skip = start.next_multiple_of(ptr) - start;
+        let words = bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(ptr as usize);
+        let mut previous = u64::MAX;
+        for (i, w) in words.enumerate() {
+            let value = word(w);
+            if plausible_version(previous) && plausible_size(value, ptr) && candidates.len() < 1 << 16 {
+                candidates.push(start + skip + (i as u64 - 1) * ptr);
+            }
+            previous = value;
+        }
+    });
+    for at in candidates {
+        if let Some(gc) = read_gc_dac_vars(dump, at, span) {
+            found.push(gc);
+        }
+    }
+    found
+}
+
+fn word(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b))
+}
+
+fn plausible_version(word: u64) -> bool {
+    (1..=8).contains(&(word & 0xFF)) && word >> 8 <= 0xF
+}
+
+fn plausible_size(word: u64, ptr: u64) -> bool {
+    word.is_multiple_of(ptr) && (0x20..0x1000).contains(&word)
+}
+
+fn read_gc_dac_vars(dump: &Dump, at: u64, image: Span) -> Option<GcDacVars> {
+    let space = &dump.space;
+    let ptr = u64::from(space.ptr_size());
+    let get = |index: u64| space.ptr_at(at, index * ptr);
+    let has_count = (4..=6).contains(&get(2)?);
+    let first = if has_count { 3 } else { 2 };
+    let pointers: Vec<u64> = (0..POINTERS).map(|i| get(first + i)).collect::<Option<_>>()?;
+    let set: Vec<u64> = pointers.iter().copied().filter(|&p| p != 0).collect();
+    let home = *set.first()?;
+    let module = if image.contains(home) { image } else { Span::of(dump.module_at(home)?) };
+    if set.len() < MIN_SET || !set.iter().all(|&p| module.contains(p)) {
+        return None;
+    }
+    let version = get(0)?;
+    let mut gc = named(&pointers);
+    gc.address = at;
+    (gc.major, gc.minor) = (version as u8, (version >> 8) as u8);
+    gc.generation_size = get(1)?;
+    gc.generation_count = if has_count { get(2)? as u32 } else { 4 };
+    if gc.max_gen.and_then(|a| space.u32(a)).is_some_and(|n| n != 2) {
+        return None;
+    }
+    if !(gc.is_server() || gc.generation_table.is_some()) {
+        return None;
+    }
+    newer(&mut gc, space, module, |i| get(first + POINTERS + i));
+    Some(gc)
+}
+
+/// The pointers by their place in `gcinterface.dacvars.def`, counted from `build_variant`.
+fn named(p: &[u64]) -> GcDacVars {
+    let at = |i: usize| p.get(i).copied().filter(|&v| v != 0);
+    GcDacVars {
+        built_with_svr: at(1),
+        generation_table: at(3),
+        max_gen: at(4),
+        ephemeral_heap_segment: at(7),
+        alloc_allocated: at(12),
+        oom_info: at(14),
+        finalize_queue: at(15),
+        n_heaps: at(19),
+        g_heaps: at(20),
+        gc_structures_invalid_cnt: at(21),
+        handle_table_map: at(26),
+        ..GcDacVars::default()
+    }
+}
+
+/// Indexes of `gc_heap_field_offsets` (dotnet/runtime `dac_gcheap_fields.h`): 22 since .NET 8, fewer before.
+const HEAP_FIELDS: u64 = 22;
+
+/// What came after the handle table map: each counts only if it points into the same module, because the struct ends
+/// earlier in older versions and other data follows.
+fn newer(gc: &mut GcDacVars, space: &AddressSpace, module: Span, get: impl Fn(u64) -> Option<u64>) {
+    let ptr = i64::from(space.ptr_size());
+    let pointer = |i| get(i).filter(|&p| module.contains(p));
+    let words = |at: u64, n: u64| (0..n).map_while(|i| Some(space.u32(at.checked_add(4 * i)?)? as i32)).collect();
+    gc.generation_field_offsets = [0, 7 * ptr as i32, 8 * ptr as i32];
+    let Some(generation) = pointer(1) else { return };
+    let offsets: Vec<i32> = words(generation, 3);
+    // The generation starts with its allocation context, seven pointers long; anything else is not this array.
+    if let [context, start, allocation_start] = offsets[..]
+        && context == 0
+        && i64::from(start) == 7 * ptr
+    {
+        gc.generation_field_offsets = [context, start, allocation_start];
+    } else {
+        return;
+    }
+    if let Some(heap) = pointer(0) {
+        gc.gc_heap_field_offsets = words(heap, HEAP_FIELDS);
+    }
+    gc.bookkeeping_start = pointer(2);
+    gc.free_regions = pointer(5);
+    gc.dynamic_adaptation_mode = if gc.minor >= 4 { pointer(10) } else { None };
+}
+
+/// Where the DAC table may be anchored: slots that hold the cell which holds the address of GcDacVars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Anchor {
+    /// Address of the slot.
+    pub slot: u64,
+    /// Bytes of a slot: pointers (7.0 and later) or 32-bit RVAs.
+    pub slot_size: u64,
+    /// Base for RVAs.
+    pub base: u64,
+}
+
+impl Anchor {
+    /// Address stored in the slot `index` away.
+    pub fn get(&self, space: &AddressSpace, index: i32) -> Option<u64> {
+        let at = self.slot.checked_add_signed(i64::from(index).checked_mul(self.slot_size as i64)?)?;
+        if self.slot_size == 4 && space.ptr_size() == 8 || self.slot_size == 4 && self.base != 0 {
+            return Some(self.base.checked_add(u64::from(space.u32(at)?))?).filter(|&a| a != self.base);
+        }
+        space.ptr(at).filter(|&a| a != 0)
+    }
+}
+
+/// All anchors for a struct at `vars`: with pointer-sized slots first, then with RVAs.
+pub fn anchors(space: &AddressSpace, image: Span, vars: u64) -> Vec<Anchor> {
+    let ptr = usize::from(space.ptr_size());
+    let mut found = Vec::new();
+    for cell in words_equal(space, image, ptr, vars) {
+        for slot in words_equal(space, image, ptr, cell) {
+            found.push(Anchor { slot, slot_size: ptr as u64, base: 0 });
+        }
+        for slot in words_equal(space, image, 4, cell - image.base) {
+            found.push(Anchor { slot, slot_size: 4, base: image.base });
+        }
+    }
+    found.truncate(256);
+    found
+}
