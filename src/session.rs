@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use anyhow::{Result, anyhow};
 
 use crate::clr::fields::Field;
+use crate::clr::finalizer::{self, FinalizerQueue};
+use crate::clr::gathered::Gathered;
 use crate::clr::layout::discover::{DiscoverOptions, discover};
 use crate::clr::{Clr, NoRuntime};
 use crate::dump::Dump;
@@ -43,6 +45,7 @@ pub struct Session {
     types: TypeRegistry,
     heap: Lazy<Heap>,
     stat: Lazy<HeapStat>,
+    finalizer: Lazy<Gathered<(u32, FinalizerQueue)>>,
 }
 
 impl Session {
@@ -55,6 +58,7 @@ impl Session {
             types: TypeRegistry::default(),
             heap: Lazy::default(),
             stat: Lazy::default(),
+            finalizer: Lazy::default(),
         }
     }
 
@@ -83,6 +87,21 @@ impl Session {
         self.heap.get(|| {
             let clr = self.clr()?;
             Ok(Heap::read(clr, &clr.allocation_contexts())?)
+        })
+    }
+
+    /// Finalizer queues by heap number, read at first need.
+    pub fn finalizer_queues(&self) -> Result<&Gathered<(u32, FinalizerQueue)>> {
+        self.finalizer.get(|| {
+            let clr = self.clr()?;
+            let mut out = Gathered::default();
+            for heap in &self.heap()?.heaps {
+                match finalizer::read(clr, heap.finalize_queue)? {
+                    Some(q) => out.items.push((heap.index, q)),
+                    None => out.because(format!("the finalizer queue of heap {} is not in the dump", heap.index)),
+                }
+            }
+            Ok(out)
         })
     }
 

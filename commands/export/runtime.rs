@@ -30,28 +30,53 @@ pub fn runtime(session: &Session, table: &mut Table) -> Result<Option<String>> {
     Ok(None)
 }
 
-fn later() -> Result<Option<String>> {
-    Ok(Some("not read yet".into()))
-}
-
 /// `handles`.
-pub fn handles(_session: &Session, _table: &mut Table) -> Result<Option<String>> {
-    later()
+pub fn handles(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    let clr = session.clr()?;
+    let domain = crate::clr::domains::app_domain(clr).unwrap_or(0);
+    let handles = clr.handles();
+    for h in &handles.items {
+        table.row(&[
+            Field::Hex(h.address),
+            Field::Text(h.kind.name()),
+            Field::Hex(h.object),
+            Field::Hex(h.dependent),
+            Field::Num(0),
+            Field::Hex(domain),
+        ])?;
+    }
+    Ok(handles.partial.clone())
 }
 
-/// `finalizable`.
-pub fn finalizable(_session: &Session, _table: &mut Table) -> Result<Option<String>> {
-    later()
+/// `finalizable`: everything in the queues' arrays, then what is ready once more, as reachable from there.
+pub fn finalizable(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    let clr = session.clr()?;
+    let queues = session.finalizer_queues()?;
+    let mut partial = queues.partial.clone();
+    let mut rows = |ready: bool, table: &mut Table| -> Result<()> {
+        for (_, queue) in &queues.items {
+            let slots = if ready { queue.all_ready() } else { queue.all() };
+            let objects = crate::clr::finalizer::objects(clr, slots);
+            partial = partial.take().or(objects.partial);
+            for object in objects.items {
+                table.row(&[Field::Hex(object), Field::Bool(ready)])?;
+            }
+        }
+        Ok(())
+    };
+    rows(false, table)?;
+    rows(true, table)?;
+    Ok(partial)
 }
 
 /// `roots`.
 pub fn roots(_session: &Session, _table: &mut Table) -> Result<Option<String>> {
-    later()
+    Ok(Some("not read yet".into()))
 }
 
 /// `stackroots`.
 pub fn stack_roots(_session: &Session, _table: &mut Table) -> Result<Option<String>> {
-    later()
+    Ok(Some("not read yet".into()))
 }
 
 /// `threads`.
@@ -108,6 +133,19 @@ pub fn modules(session: &Session, table: &mut Table) -> Result<Option<String>> {
 }
 
 /// `syncblocks`.
-pub fn sync_blocks(_session: &Session, _table: &mut Table) -> Result<Option<String>> {
-    later()
+pub fn sync_blocks(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    let clr = session.clr()?;
+    let blocks = clr.sync_blocks();
+    for b in &blocks.items {
+        table.row(&[
+            Field::Num(u64::from(b.index)),
+            Field::Hex(b.object),
+            Field::Bool(b.held),
+            Field::Num(u64::from(b.recursion)),
+            Field::Hex(b.owner_thread(clr)),
+            Field::Num(u64::from(b.waiters)),
+            Field::Text("None"),
+        ])?;
+    }
+    Ok(blocks.partial.clone())
 }

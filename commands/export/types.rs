@@ -6,8 +6,9 @@ use anyhow::Result;
 
 use super::writer::{Field, Table};
 use crate::clr::Clr;
-use crate::clr::fields::et;
+use crate::clr::fields::{Element, et};
 use crate::clr::methodtable::MethodTable;
+use crate::clr::statics;
 use crate::heap::TypeInfo;
 use crate::heap::stat::Tally;
 use crate::session::Session;
@@ -31,7 +32,7 @@ fn element_name(clr: &Clr, ty: &TypeInfo) -> &'static str {
         () if mt.is_value_type() => clr.element_type(mt).unwrap_or(et::STRUCT),
         () => et::CLASS,
     };
-    crate::clr::fields::Element(e).name()
+    Element(e).name()
 }
 
 fn module_name(clr: &Clr, mt: &MethodTable) -> String {
@@ -94,21 +95,123 @@ pub fn fields(session: &Session, table: &mut Table) -> Result<Option<String>> {
     Ok(partial)
 }
 
-fn later() -> Result<Option<String>> {
-    Ok(Some("not read yet".into()))
+/// Types of all modules that are loaded: plain types and open generics, by module and TypeDef row.
+fn loaded(session: &Session) -> Result<(Vec<MethodTable>, Option<String>)> {
+    let clr = session.clr()?;
+    let assemblies = clr.assemblies();
+    let (mut types, mut partial) = (Vec::new(), assemblies.partial.clone());
+    for a in &assemblies.items {
+        let map = clr.loaded_types(a.module);
+        partial = partial.or(map.partial);
+        types.extend(map.items.into_iter().filter_map(|(_, mt)| clr.valid_method_table(mt)));
+    }
+    Ok((types, partial))
+}
+
+/// Reads a value as tables print it: references in hexadecimal, primitives raw, structs not at all.
+fn value(clr: &Clr, element: Element, at: u64) -> String {
+    let space = clr.space();
+    if element.is_reference() {
+        return space.ptr(at).map(|v| format!("{v:x}")).unwrap_or_default();
+    }
+    match element.0 {
+        et::STRUCT | et::PTR | et::FNPTR => String::new(),
+        _ => match element.size(clr.ptr_size()) {
+            1 => space.u8(at).map(|v| v.to_string()),
+            2 => space.u16(at).map(|v| v.to_string()),
+            4 => space.u32(at).map(|v| (v as i32).to_string()),
+            8 => space.u64(at).map(|v| (v as i64).to_string()),
+            _ => None,
+        }
+        .unwrap_or_default(),
+    }
+}
+
+/// References and structs (boxed) lie in the storage of references, the rest with the primitives.
+fn in_reference_storage(element: Element) -> bool {
+    element.is_reference() || element.0 == et::STRUCT
 }
 
 /// `statics`.
-pub fn statics(_session: &Session, _table: &mut Table) -> Result<Option<String>> {
-    later()
+pub fn statics(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    let clr = session.clr()?;
+    let (types, partial) = loaded(session)?;
+    for mt in types {
+        let fields = clr.fields(mt.address);
+        let name = clr.type_name(mt.address);
+        for f in fields.statics.iter().filter(|f| !f.desc.is_thread_static) {
+            let place = statics::place(clr, &mt, &f.desc, in_reference_storage(f.element));
+            let address = place.address().unwrap_or(0);
+            let text = if address == 0 { String::new() } else { value(clr, f.element, address) };
+            table.row(&[
+                Field::Text(&name),
+                Field::Text(&f.name),
+                Field::Text(f.element.name()),
+                Field::Hex(address),
+                Field::Text(&text),
+            ])?;
+        }
+    }
+    Ok(partial)
 }
 
-/// `threadstatics`.
-pub fn thread_statics(_session: &Session, _table: &mut Table) -> Result<Option<String>> {
-    later()
+/// `threadstatics`: those a thread has storage for.
+pub fn thread_statics(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    let clr = session.clr()?;
+    let (types, partial) = loaded(session)?;
+    let threads = clr.threads();
+    for mt in types {
+        let fields = clr.fields(mt.address);
+        let name = clr.type_name(mt.address);
+        for f in fields.statics.iter().filter(|f| f.desc.is_thread_static) {
+            for t in &threads.items {
+                let reference = in_reference_storage(f.element);
+                let Some(at) = statics::thread_place(clr, t.address, &mt, &f.desc, reference) else { continue };
+                let text = if f.element.is_reference() { value(clr, f.element, at) } else { String::new() };
+                table.row(&[
+                    Field::Hex(t.os_id),
+                    Field::Text(&name),
+                    Field::Text(&f.name),
+                    Field::Text(f.element.name()),
+                    Field::Hex(at),
+                    Field::Text(&text),
+                ])?;
+            }
+        }
+    }
+    Ok(partial.or_else(|| threads.partial.clone()))
 }
 
 /// `exceptions`: every exception object.
-pub fn exceptions(_session: &Session, _table: &mut Table) -> Result<Option<String>> {
-    later()
+pub fn exceptions(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    let clr = session.clr()?;
+    let walker = session.walker()?;
+    let types = session.stat()?;
+    let mut is_exception = vec![false; session.types().len()];
+    for (id, _) in types.types.iter() {
+        if let (Some(ty), Some(slot)) = (session.types().by_id(id), is_exception.get_mut(id as usize)) {
+            *slot = clr.is_exception(&ty.mt);
+        }
+    }
+    let (found, report) = walker.parallel(
+        &walker.heap.segments,
+        |_| Vec::new(),
+        |acc: &mut Vec<(u64, u64)>, _, o| {
+            if is_exception.get(o.ty.id as usize) == Some(&true) {
+                acc.push((o.address, o.ty.mt.address));
+            }
+        },
+    )?;
+    for (address, mt) in found.into_iter().flatten() {
+        let e = clr.exception_at(address, mt);
+        table.row(&[
+            Field::Hex(address),
+            Field::Text(&clr.type_name(mt)),
+            Field::Hex(u64::from(e.hresult)),
+            Field::Text(e.message.as_deref().unwrap_or("")),
+            Field::Hex(e.inner),
+            Field::Text(""),
+        ])?;
+    }
+    Ok(report.sentence())
 }

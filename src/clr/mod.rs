@@ -1,16 +1,22 @@
 //! The runtime in the dump: layout providers, MethodTables, modules and metadata, names, fields, threads, handles.
 
 pub mod domains;
+pub mod exceptions;
 pub mod fielddesc;
 pub mod fields;
+pub mod finalizer;
 pub mod gathered;
+pub mod handles;
 pub mod layout;
+pub mod loaded;
 pub mod metadata;
 pub mod methodtable;
 pub mod modules;
 pub mod names;
 pub mod objects;
 pub mod pe;
+pub mod statics;
+pub mod syncblocks;
 pub mod threads;
 pub mod typename;
 
@@ -18,9 +24,11 @@ use std::sync::{Arc, OnceLock};
 
 use self::domains::LoadedAssembly;
 use self::gathered::Gathered;
+use self::handles::Handle;
 use self::layout::report::Discovered;
 use self::layout::{Layout, Missing};
 use self::methodtable::{MethodTable, MtReader};
+use self::syncblocks::SyncBlock;
 use self::threads::ClrThread;
 use crate::dump::{AddressSpace, Dump};
 
@@ -52,6 +60,8 @@ pub struct Clr {
     names: names::Names,
     modules: modules::Modules,
     field_cache: fields::FieldCache,
+    handles: OnceLock<Gathered<Handle>>,
+    sync_blocks: OnceLock<Gathered<SyncBlock>>,
     threads: OnceLock<Gathered<ClrThread>>,
     assemblies: OnceLock<Gathered<LoadedAssembly>>,
 }
@@ -73,6 +83,8 @@ impl Clr {
             names: names::Names::default(),
             modules: modules::Modules::default(),
             field_cache: fields::FieldCache::default(),
+            handles: OnceLock::new(),
+            sync_blocks: OnceLock::new(),
             threads: OnceLock::new(),
             assemblies: OnceLock::new(),
             found,
@@ -153,6 +165,20 @@ impl Clr {
     pub fn threads(&self) -> &Gathered<ClrThread> {
         self.threads.get_or_init(|| {
             threads::read(self).unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
+        })
+    }
+
+    /// Handles in use, read at first need.
+    pub fn handles(&self) -> &Gathered<Handle> {
+        self.handles.get_or_init(|| {
+            handles::read(self).unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
+        })
+    }
+
+    /// Sync blocks in use, read at first need.
+    pub fn sync_blocks(&self) -> &Gathered<SyncBlock> {
+        self.sync_blocks.get_or_init(|| {
+            syncblocks::read(self).unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
         })
     }
 

@@ -1,0 +1,207 @@
+//! Where static fields live, through every generation of statics storage.
+//!
+//! Through .NET 8: the `DomainLocalModule` of a module (dotnet/runtime v8.0 `src/coreclr/vm/appdomain.hpp`): references are
+//! slots of a pinned `Object[]`, primitives lie behind the class flags. Since 9.0: `DynamicStaticsInfo` in front of a
+//! type's auxiliary data (`methodtable.h`). Thread statics: `threadstatics.h` of the same versions.
+
+use super::Clr;
+use super::fielddesc::FieldDesc;
+use super::methodtable::MethodTable;
+
+/// Where a static field is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Its storage. A struct's storage holds a reference to a boxed copy through .NET 8, and so it does since.
+    At(u64),
+    /// In the image.
+    Rva,
+    /// The class was not initialised: it has no values yet.
+    NotInitialised,
+    /// The type has no storage (open generic) or what leads to it is not in the dump.
+    Nowhere,
+}
+
+impl Place {
+    /// The address, when there is one.
+    pub fn address(self) -> Option<u64> {
+        match self {
+            Place::At(a) => Some(a),
+            _ => None,
+        }
+    }
+}
+
+/// Class flag bits in a `DomainLocalModule`: allocated and initialised.
+const CLASS_READY: u8 = 1;
+/// `DynamicClassInfo` flags: collectible statics are reached another way.
+const COLLECTIBLE: u32 = 8;
+/// Generic instantiations and Reflection.Emit types, in the statics bits of the MethodTable's flags (through .NET 8).
+const STATICS_MASK: u32 = 0x6;
+const STATICS_GENERIC: u32 = 0x4;
+
+/// Where the ordinary static field `field` of `mt` lives.
+pub fn place(clr: &Clr, mt: &MethodTable, field: &FieldDesc, reference_storage: bool) -> Place {
+    if field.is_rva {
+        return Place::Rva;
+    }
+    let found = if clr.layout().text("StaticsKind") == Some("DynamicStaticsInfo") {
+        dynamic_info(clr, mt, reference_storage)
+    } else {
+        domain_local(clr, mt, reference_storage)
+    };
+    match found {
+        Some(Ok(base)) => base.checked_add(u64::from(field.offset)).map_or(Place::Nowhere, Place::At),
+        Some(Err(place)) => place,
+        None => Place::Nowhere,
+    }
+}
+
+/// Base of a type's statics since 9.0. Bit 0 of the pointer is set until the class is initialised.
+fn dynamic_info(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Result<u64, Place>> {
+    let (space, l) = (clr.space(), clr.layout());
+    let info = mt.aux.checked_sub(l.try_offset("DynamicStaticsInfo", "!")?)?;
+    if space.ptr_at(info, l.try_offset("DynamicStaticsInfo", "MethodTable")?)? != mt.address {
+        return None;
+    }
+    let which = if reference { "GCStatics" } else { "NonGCStatics" };
+    let base = space.ptr_at(info, l.try_offset("DynamicStaticsInfo", which)?)?;
+    if base & !1 == 0 {
+        return None;
+    }
+    Some(if base & 1 != 0 { Err(Place::NotInitialised) } else { Ok(base) })
+}
+
+fn domain_local(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Result<u64, Place>> {
+    let (space, l) = (clr.space(), clr.layout());
+    if mt.is_open_generic() {
+        return None;
+    }
+    let dynamic = mt.flags & STATICS_MASK;
+    if !mt.has_component_size() && dynamic & STATICS_GENERIC != 0 {
+        return generic(clr, mt, reference);
+    }
+    let module = clr.defining_module(mt)?;
+    let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
+    let rid = u64::from(clr.type_rid(mt)).checked_sub(1)?;
+    let flags = space.u8(local.checked_add(l.try_offset("DomainLocalModule", "ClassFlags")?)?.checked_add(rid)?)?;
+    if flags & CLASS_READY == 0 {
+        return Some(Err(Place::NotInitialised));
+    }
+    if reference {
+        return space.ptr_at(local, l.try_offset("DomainLocalModule", "GCStatics")?).filter(|&b| b != 0).map(Ok);
+    }
+    Some(Ok(local))
+}
+
+/// Statics of a generic instantiation: an entry in the dynamic class table of the loader module, by the id in the first
+/// optional member of the MethodTable.
+fn generic(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Result<u64, Place>> {
+    let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
+    let member = clr.mts().optional_members(mt, ptr);
+    let id = space.ptr_at(member, ptr)?;
+    if id >= 1 << 24 {
+        return None;
+    }
+    let local = space.ptr_at(mt.module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
+    let count = space.ptr_at(local, l.try_offset("DomainLocalModule", "DynamicClassCount")?)?;
+    if id >= count {
+        return None;
+    }
+    let table = space.ptr_at(local, l.try_offset("DomainLocalModule", "DynamicClassTable")?)?;
+    let entry = table.checked_add(id.checked_mul(l.try_offset("DynamicClassInfo", "!")?)?)?;
+    let data = space.ptr_at(entry, l.try_offset("DynamicClassInfo", "Data")?).filter(|&d| d != 0)?;
+    let flags = space.u32(entry.checked_add(l.try_offset("DynamicClassInfo", "Flags")?)?)?;
+    if flags & COLLECTIBLE != 0 {
+        return None;
+    }
+    if flags & u32::from(CLASS_READY) == 0 {
+        return Some(Err(Place::NotInitialised));
+    }
+    if reference { space.ptr(data).filter(|&b| b != 0).map(Ok) } else { Some(Ok(data)) }
+}
+
+/// Where the thread static `field` of `mt` lives for the thread at `thread`; `None` when the thread never used it.
+pub fn thread_place(clr: &Clr, thread: u64, mt: &MethodTable, field: &FieldDesc, reference: bool) -> Option<u64> {
+    let base = if clr.layout().text("StaticsKind") == Some("DynamicStaticsInfo") {
+        tls_index(clr, thread, mt, reference)?
+    } else {
+        thread_local_module(clr, thread, mt, reference)?
+    };
+    base.checked_add(u64::from(field.offset))
+}
+
+/// Through .NET 8: a table of per-module blocks, whose references are an `Object[]` behind a handle.
+fn thread_local_module(clr: &Clr, thread: u64, mt: &MethodTable, reference: bool) -> Option<u64> {
+    let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
+    if mt.is_generic() {
+        return None;
+    }
+    let table = space.ptr_at(thread, l.try_offset("Thread", "ThreadLocalBlock")?).filter(|&t| t != 0)?;
+    let module = clr.defining_module(mt)?;
+    let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
+    let index = space.u32(local.checked_add(l.try_offset("DomainLocalModule", "ModuleIndex")?)?)?;
+    let count = l.try_offset("Thread", "ThreadLocalBlockSize").and_then(|o| space.ptr_at(thread, o));
+    if index >= 1 << 16 || count.is_some_and(|c| u64::from(index) >= c) {
+        return None;
+    }
+    let block = space.ptr_at(table, u64::from(index) * ptr).filter(|&b| b != 0)?;
+    if !reference {
+        return Some(block);
+    }
+    let handle = space.ptr_at(block, l.try_offset("ThreadLocalModule", "GCStatics")?).filter(|&h| h != 0)?;
+    // The offsets count from the array's first element.
+    space.ptr(handle).filter(|&a| a != 0)?.checked_add(2 * ptr)
+}
+
+/// `TLSIndex`: none.
+const NO_INDEX: u32 = u32::MAX;
+/// Types of index, in the top byte: an entry of the table, or directly in the thread's own data.
+const IN_TABLE: u32 = 0;
+const DIRECT: u32 = 2;
+/// Bound on the list of entries being set up.
+const MAX_IN_FLIGHT: usize = 4096;
+
+/// Since 9.0: an index per type and kind of storage.
+fn tls_index(clr: &Clr, thread: u64, mt: &MethodTable, reference: bool) -> Option<u64> {
+    let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
+    let dynamic = mt.aux.checked_sub(l.try_offset("DynamicStaticsInfo", "!")?)?;
+    if space.ptr_at(dynamic, l.try_offset("DynamicStaticsInfo", "MethodTable")?)? != mt.address {
+        return None;
+    }
+    // The thread part stands in front of the ordinary one and shares its end.
+    let info = mt.aux.checked_sub(l.try_offset("ThreadStaticsInfo", "!")?)?;
+    let which = if reference { "GCTlsIndex" } else { "NonGCTlsIndex" };
+    let index = space.u32(info.checked_add(l.try_offset("ThreadStaticsInfo", which)?)?)?;
+    let data = space.ptr_at(thread, l.try_offset("Thread", "ThreadLocalDataPtr")?).filter(|&d| d != 0)?;
+    if index == NO_INDEX {
+        return None;
+    }
+    let slot = u64::from(index & 0x00FF_FFFF);
+    match index >> 24 {
+        DIRECT => data.checked_add(slot),
+        IN_TABLE => {
+            let count = space.u32(data.checked_add(l.try_offset("ThreadLocalData", "NonCollectibleTlsDataCount")?)?)?;
+            let array = space.ptr_at(data, l.try_offset("ThreadLocalData", "NonCollectibleTlsArrayData")?)?;
+            let entry = if slot < u64::from(count) && array != 0 { space.ptr_at(array, slot * ptr)? } else { 0 };
+            if entry != 0 { Some(entry) } else { in_flight(clr, data, index) }
+        }
+        _ => None,
+    }
+}
+
+/// An entry that was being set up is on a list of its own until the table has it.
+fn in_flight(clr: &Clr, data: u64, index: u32) -> Option<u64> {
+    let (space, l) = (clr.space(), clr.layout());
+    let mut node = space.ptr_at(data, l.try_offset("ThreadLocalData", "InFlightData")?)?;
+    for _ in 0..MAX_IN_FLIGHT {
+        if node == 0 {
+            return None;
+        }
+        if space.u32(node.checked_add(l.try_offset("InFlightTLSData", "TlsIndex")?)?)? == index {
+            let handle = space.ptr_at(node, l.try_offset("InFlightTLSData", "TLSData")?).filter(|&h| h != 0)?;
+            return space.ptr(handle).filter(|&o| o != 0);
+        }
+        node = space.ptr_at(node, l.try_offset("InFlightTLSData", "Next")?)?;
+    }
+    None
+}

@@ -1,0 +1,118 @@
+//! Sync blocks and thin locks.
+//!
+//! Layout: dotnet/runtime `src/coreclr/vm/syncblk.h` (object header bits, `SyncTableEntry`, `AwareLock`).
+
+use super::Clr;
+use super::gathered::Gathered;
+use super::layout::Missing;
+
+/// Bound on entries: the index has 26 bits.
+const MAX_ENTRIES: u64 = 1 << 26;
+/// Entries in a row that are neither used nor free end the table.
+const MAX_GAP: u32 = 4096;
+/// `BIT_SBLK_IS_HASH_OR_SYNCBLKINDEX`.
+const HASH_OR_INDEX: u32 = 0x0800_0000;
+/// `BIT_SBLK_IS_HASHCODE`.
+const IS_HASH: u32 = 0x0400_0000;
+/// `BIT_SBLK_SPIN_LOCK`.
+const SPIN_LOCK: u32 = 0x1000_0000;
+const INDEX: u32 = 0x03FF_FFFF;
+
+/// One sync block in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncBlock {
+    /// Index in the table, from 1.
+    pub index: u32,
+    /// Address of the block.
+    pub address: u64,
+    /// The object it belongs to.
+    pub object: u64,
+    /// Whether its monitor is held.
+    pub held: bool,
+    /// How often the owner entered it, beyond the first time counted as SOS does.
+    pub recursion: u32,
+    /// Owner: a `Thread` address, or a managed id where the runtime stores ids (10.0).
+    pub owner: u64,
+    /// Threads waiting to enter.
+    pub waiters: u32,
+}
+
+/// Sync block index in an object's header word, if it has one.
+pub fn index_of(header: u32) -> Option<u32> {
+    (header & (HASH_OR_INDEX | IS_HASH) == HASH_OR_INDEX).then_some(header & INDEX).filter(|&i| i != 0)
+}
+
+/// Managed thread id and recursion of a thin lock in an object's header word.
+pub fn thin_lock(header: u32) -> Option<(u32, u32)> {
+    if header & (HASH_OR_INDEX | SPIN_LOCK) != 0 {
+        return None;
+    }
+    let id = header & 0xFFFF;
+    (id != 0).then_some((id, header >> 16 & 0x3F))
+}
+
+/// All sync blocks in use. The table does not say how long it is: entries are read as long as they are used (the
+/// object's header leads back), free (a tagged index) or empty.
+pub fn read(clr: &Clr) -> Result<Gathered<SyncBlock>, Missing> {
+    let mut out = Gathered::default();
+    let (space, l) = (clr.space(), clr.layout());
+    let Some(table) = space.ptr(l.global("SyncTableEntries")?).filter(|&t| t != 0) else {
+        out.because("the sync table is not in the dump");
+        return Ok(out);
+    };
+    let size = l.offset("SyncTableEntry", "!")?;
+    let (block_at, object_at) = (l.offset("SyncTableEntry", "SyncBlock")?, l.offset("SyncTableEntry", "Object")?);
+    let mut gap = 0;
+    for i in 1..MAX_ENTRIES {
+        let Some(entry) = table.checked_add(i * size) else { break };
+        let Some(object) = space.ptr_at(entry, object_at) else { break };
+        let used = object != 0
+            && object & 1 == 0
+            && object.checked_sub(4).and_then(|a| space.u32(a)).and_then(index_of) == Some(i as u32);
+        if !used {
+            gap += 1;
+            if gap > MAX_GAP || (object & 1 == 0 && object != 0) {
+                break;
+            }
+            continue;
+        }
+        gap = 0;
+        let address = space.ptr_at(entry, block_at).unwrap_or(0);
+        out.items.push(block(clr, i as u32, address, object)?);
+    }
+    Ok(out)
+}
+
+fn block(clr: &Clr, index: u32, address: u64, object: u64) -> Result<SyncBlock, Missing> {
+    let (space, l) = (clr.space(), clr.layout());
+    let at = |f| -> Result<u64, Missing> { Ok(address.saturating_add(l.offset("SyncBlock", f)?)) };
+    // AwareLock's state: bit 0 held, waiters from bit 6 on.
+    let state = space.u32(at("LockState")?).unwrap_or(0);
+    let owner = match l.text("SyncBlockOwner") {
+        Some("id") => space.u32(at("Owner")?).map(u64::from),
+        _ => space.ptr(at("Owner")?),
+    };
+    Ok(SyncBlock {
+        index,
+        address,
+        object,
+        held: state & 1 != 0,
+        recursion: space.u32(at("Recursion")?).unwrap_or(0),
+        owner: owner.unwrap_or(0),
+        waiters: state >> 6,
+    })
+}
+
+impl SyncBlock {
+    /// Address of the owning `Thread`, 0 when the monitor is free.
+    pub fn owner_thread(&self, clr: &Clr) -> u64 {
+        if !self.held {
+            return 0;
+        }
+        if clr.layout().text("SyncBlockOwner") != Some("id") {
+            return self.owner;
+        }
+        let threads = clr.threads();
+        threads.items.iter().find(|t| u64::from(t.managed_id) == self.owner).map_or(0, |t| t.address)
+    }
+}
