@@ -68,7 +68,11 @@ const TABLES: &[Spec] = &[
         columns: &["method_table", "type", "field", "offset", "element_type", "field_type", "size", "containing_type"],
         fill: types::fields,
     },
-    Spec { name: "statics", columns: &["type", "field", "element_type", "address", "value"], fill: types::statics },
+    Spec {
+        name: "statics",
+        columns: &["type", "field", "element_type", "address", "value", "storage"],
+        fill: types::statics,
+    },
     Spec {
         name: "threadstatics",
         columns: &["thread_os_id", "type", "field", "element_type", "address", "value"],

@@ -1,12 +1,15 @@
 //! Tables of types: types, fields, statics, thread statics, exceptions.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::writer::{Field, Table};
 use crate::clr::Clr;
-use crate::clr::fields::{Element, et};
+use crate::clr::fields::{self, Element, et};
+use crate::clr::metadata::sig::TypeSig;
+use crate::clr::metadata::table;
 use crate::clr::methodtable::MethodTable;
 use crate::clr::statics;
 use crate::heap::TypeInfo;
@@ -65,12 +68,80 @@ pub fn types(session: &Session, table: &mut Table) -> Result<Option<String>> {
     Ok(session.stat()?.report.sentence())
 }
 
+/// Which declared types exist as far as the runtime knows. The `element_type` column has the element type of the field's
+/// type **as loaded**, like ClrMD's tables: an array whose exact type is shared or was never made shows as a class, a
+/// class that was never loaded as a struct. (Its own declared type is in `field_type`.)
+struct KnownTypes {
+    /// Names of array types that were made.
+    arrays: HashSet<Arc<str>>,
+    /// Full names of loaded classes of all modules.
+    loaded: HashSet<String>,
+}
+
+impl KnownTypes {
+    fn new(session: &Session) -> Result<Self> {
+        let clr = session.clr()?;
+        let heap: Vec<(u64, u64)> = session.heap()?.segments.iter().map(|s| (s.start & !0xFFF, s.reserved)).collect();
+        let arrays = clr.loaded_vectors(&heap).into_iter().map(|mt| clr.type_name(mt)).collect();
+        let mut loaded = HashSet::new();
+        for a in &clr.assemblies().items {
+            let module = clr.module(a.module);
+            let Some(metadata) = module.metadata(clr) else { continue };
+            loaded.extend(clr.loaded_types(a.module).items.iter().map(|&(rid, _)| metadata.full_name(rid)));
+        }
+        Ok(Self { arrays, loaded })
+    }
+
+    /// Whether the class behind a TypeRef can be found without loading anything: the reference itself was resolved, or
+    /// another one to the same assembly was and the class is loaded.
+    fn reachable(&self, clr: &Clr, module: u64, rid: u32) -> bool {
+        let Some(false) = clr.typeref_resolved(module, rid) else { return true };
+        let module_of = clr.module(module);
+        let Some(metadata) = module_of.metadata(clr) else { return true };
+        if !self.loaded.contains(&metadata.typeref_full_name(rid)) {
+            return false;
+        }
+        let scope = metadata.typeref_scope(rid);
+        let rows = metadata.rows(table::TYPE_REF);
+        (1..=rows).any(|r| metadata.typeref_scope(r) == scope && clr.typeref_resolved(module, r) == Some(true))
+    }
+
+    fn element(&self, clr: &Clr, f: &fields::Field) -> Element {
+        match (&f.sig, f.element.0) {
+            (Some(TypeSig::SzArray(of)), et::SZARRAY) => {
+                let shared = clr.method_table(f.declaring).is_some_and(|m| clr.mts().canonical(&m) != m.address);
+                let made = || f.type_name.as_ref().is_none_or(|t| self.arrays.contains(t.display().as_str()));
+                if has_variable(of) && shared || !made() { Element(et::CLASS) } else { f.element }
+            }
+            (Some(TypeSig::Class(token)), et::CLASS)
+                if token >> 24 == TYPE_REF && !self.reachable(clr, f.module, token & 0x00FF_FFFF) =>
+            {
+                Element(et::STRUCT)
+            }
+            _ => f.element,
+        }
+    }
+}
+
+/// Table number of TypeRef in a token: a class of another module.
+const TYPE_REF: u32 = 1;
+
+fn has_variable(sig: &TypeSig) -> bool {
+    match sig {
+        TypeSig::Var(_) | TypeSig::MVar(_) => true,
+        TypeSig::Generic { args, .. } => args.iter().any(has_variable),
+        TypeSig::SzArray(of) | TypeSig::Array(of, _) | TypeSig::Ptr(of) | TypeSig::ByRef(of) => has_variable(of),
+        _ => false,
+    }
+}
+
 /// `fields`: instance fields, inherited ones included, of the types of heap objects; arrays and Free have none.
 pub fn fields(session: &Session, table: &mut Table) -> Result<Option<String>> {
     let clr = session.clr()?;
     let mut partial = None;
     let mut types = heap_types(session)?;
     types.sort_by_key(|(ty, _)| ty.mt.address);
+    let known = KnownTypes::new(session)?;
     for (ty, _) in types {
         if ty.mt.is_array() || ty.is_free {
             continue;
@@ -85,7 +156,7 @@ pub fn fields(session: &Session, table: &mut Table) -> Result<Option<String>> {
                 Field::Text(&name),
                 Field::Text(&f.name),
                 Field::Num(f.offset()),
-                Field::Text(f.element.name()),
+                Field::Text(known.element(clr, f).name()),
                 Field::Text(&type_name),
                 Field::Num(u64::from(f.element.size(clr.ptr_size()))),
                 Field::Text(&clr.type_name(f.declaring)),
@@ -140,8 +211,13 @@ pub fn statics(session: &Session, table: &mut Table) -> Result<Option<String>> {
         let fields = clr.fields(mt.address);
         let name = clr.type_name(mt.address);
         for f in fields.statics.iter().filter(|f| !f.desc.is_thread_static) {
-            let place = statics::place(clr, &mt, &f.desc, in_reference_storage(f.element));
-            let address = place.address().unwrap_or(0);
+            let storage = statics::place(clr, &mt, &f.desc, in_reference_storage(f.element)).address().unwrap_or(0);
+            // ClrMD looks for function pointers among the references; `address` is spelled its way, `storage` is where
+            // the value is.
+            let address = match f.element.0 {
+                et::FNPTR => statics::place(clr, &mt, &f.desc, true).address().unwrap_or(0),
+                _ => storage,
+            };
             let text = if address == 0 { String::new() } else { value(clr, f.element, address) };
             table.row(&[
                 Field::Text(&name),
@@ -149,6 +225,7 @@ pub fn statics(session: &Session, table: &mut Table) -> Result<Option<String>> {
                 Field::Text(f.element.name()),
                 Field::Hex(address),
                 Field::Text(&text),
+                Field::Hex(storage),
             ])?;
         }
     }

@@ -42,4 +42,47 @@ impl Clr {
         }
         Some(())
     }
+
+    /// MethodTables of all vectors (`T[]`) that were ever made, with instances or not, found by their shape in memory
+    /// outside `skip` (sorted ranges, such as the GC heap): flags of a vector, base size of three pointers, an EEClass that
+    /// leads back. The hash tables that list them moved with every release; the shape did not.
+    pub fn loaded_vectors(&self, skip: &[(u64, u64)]) -> Vec<u64> {
+        /// Component size present, array, single-dimensional: `enum_flag_Category_Mask` of `methodtable.h`.
+        const VECTOR: (u32, u32) = (0x800E_0000, 0x800A_0000);
+        let (space, ptr) = (self.space(), self.header() as usize);
+        let base = 3 * ptr as u32;
+        let mut found = Vec::new();
+        for piece in space.pieces() {
+            let inside = skip.iter().any(|s| piece.start >= s.0 && piece.end <= s.1);
+            if inside {
+                continue;
+            }
+            let bytes = space.piece_bytes(piece);
+            let lead = (piece.start.next_multiple_of(ptr as u64) - piece.start) as usize;
+            for (i, w) in bytes.get(lead..).unwrap_or(&[]).chunks_exact(8).enumerate() {
+                let word = u64::from_le_bytes([w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]]);
+                if (word >> 32) as u32 != base || word as u32 & VECTOR.0 != VECTOR.1 {
+                    continue;
+                }
+                let address = piece.start + (lead + i * 8) as u64;
+                if self.valid_method_table(address).is_some() && found.len() < 1 << 20 {
+                    found.push(address);
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether the module has resolved TypeRef row `rid` to a loaded type; `None` when the layout does not know.
+    pub fn typeref_resolved(&self, module: u64, rid: u32) -> Option<bool> {
+        let (space, l, ptr) = (self.space(), self.layout(), self.header());
+        let map = module.checked_add(l.try_offset("Module", "TypeRefToMethodTableMap")?)?;
+        let count = space.u32(map.checked_add(l.try_offset("ModuleLookupMap", "Count")?)?)?;
+        let table = space.ptr_at(map, l.try_offset("ModuleLookupMap", "TableData")?)?;
+        // Rows beyond the first block are in further ones: only large edited modules have them.
+        if rid >= count {
+            return None;
+        }
+        Some(space.ptr_at(table, u64::from(rid) * ptr)? & !7 != 0)
+    }
 }

@@ -185,8 +185,7 @@ impl Clr {
         match name {
             Some(name) => {
                 if mt.is_open_generic() {
-                    // An open type's parameters are numbered, as the field's tools spell them.
-                    args = (1..=args.len()).map(|i| TypeName::Param(Cow::Owned(format!("T{i}")))).collect();
+                    args = open_arguments(&name);
                 }
                 TypeName::Named(Named { name, args, assembly: module.assembly_name(self).into() })
             }
@@ -209,4 +208,16 @@ impl Clr {
         let at = class.checked_add(self.layout().try_offset("EEClass", "InternalCorElementType")?)?;
         primitive_name(self.space().u8(at)?)
     }
+}
+
+/// Arguments of an open type as the field's tools spell them: numbered anew at each nesting level; none at all, so that
+/// backticks stay, when the innermost level has no parameters of its own (``SharedArrayPool`1+<>c``).
+fn open_arguments(name: &str) -> Vec<TypeName> {
+    let arity =
+        |level: &str| level.rsplit_once('`').and_then(|(_, n)| n.parse::<u16>().ok()).unwrap_or(0).min(MAX_ARGS);
+    let levels: Vec<u16> = name.split('+').map(arity).collect();
+    if levels.last() == Some(&0) {
+        return Vec::new();
+    }
+    levels.into_iter().flat_map(|n| (1..=n).map(|i| TypeName::Param(Cow::Owned(format!("T{i}"))))).collect()
 }

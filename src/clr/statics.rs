@@ -133,7 +133,9 @@ pub fn thread_place(clr: &Clr, thread: u64, mt: &MethodTable, field: &FieldDesc,
 /// Through .NET 8: a table of per-module blocks, whose references are an `Object[]` behind a handle.
 fn thread_local_module(clr: &Clr, thread: u64, mt: &MethodTable, reference: bool) -> Option<u64> {
     let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
-    if mt.is_generic() {
+    // An open generic has no storage of its own; like the field's tools we give the place its offset has in the module's
+    // block, and the caller says that the type is open. Instantiations have a dynamic entry that is not followed here.
+    if mt.is_generic() && !mt.is_open_generic() {
         return None;
     }
     let table = space.ptr_at(thread, l.try_offset("Thread", "ThreadLocalBlock")?).filter(|&t| t != 0)?;
