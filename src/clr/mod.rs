@@ -10,6 +10,7 @@ pub mod handles;
 pub mod layout;
 pub mod loaded;
 pub mod metadata;
+pub mod methods;
 pub mod methodtable;
 pub mod modules;
 pub mod names;

@@ -1,0 +1,250 @@
+//! MethodDescs: the runtime's records of the methods of a class, and their names.
+//!
+//! Layout: dotnet/runtime `src/coreclr/vm/method.hpp` (`MethodDesc`, `MethodDescChunk`), the same from 3.1 to 10 but for
+//! the pointer to code data that 9.0 added and for how a token is split between chunk and method.
+
+use rustc_hash::FxHashSet;
+
+use super::Clr;
+use super::gathered::Gathered;
+use super::metadata::sig;
+use super::methodtable::MethodTable;
+use super::typename::{Instantiated, TypeName};
+
+/// Bound on chunks of one class: methods are numbered with 16 bits.
+const MAX_CHUNKS: usize = 1 << 16;
+/// Unit of sizes and positions inside a chunk in bytes (`MethodDesc::ALIGNMENT` on 64-bit).
+const UNIT: u64 = 8;
+/// Bytes of a `MethodDescChunk` in front of its first method.
+const CHUNK_HEADER: u64 = 24;
+
+/// One MethodDesc.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MethodDesc {
+    /// Its address.
+    pub address: u64,
+    /// MethodTable of its chunk: the canonical one of an instantiation.
+    pub owner: u64,
+    /// MethodDef row.
+    pub rid: u32,
+    /// Slot number.
+    pub slot: u16,
+    /// Low flag word: classification in bits 0 to 2.
+    pub flags: u16,
+}
+
+impl MethodDesc {
+    /// MethodDef token.
+    pub fn token(&self) -> u32 {
+        0x0600_0000 | self.rid
+    }
+
+    /// Whether its slot is not in the vtable but behind the MethodDesc.
+    pub fn has_own_slot(&self) -> bool {
+        self.flags & 0x8 != 0
+    }
+
+    /// `mdcClassification`.
+    fn class(&self) -> u16 {
+        self.flags & 7
+    }
+
+    /// Whether it is an instantiated generic method or its definition (`mcInstantiated`).
+    pub fn is_generic(&self) -> bool {
+        self.class() == 5
+    }
+}
+
+impl Clr {
+    /// The MethodDescs the class of `mt` declares, in the order of its chunks.
+    pub fn methods(&self, mt: &MethodTable) -> Gathered<MethodDesc> {
+        let mut out = Gathered::default();
+        if self.read_chunks(mt, &mut out).is_none() {
+            out.because(format!("methods of {:x} are not in the dump", mt.address));
+        }
+        out
+    }
+
+    fn read_chunks(&self, mt: &MethodTable, out: &mut Gathered<MethodDesc>) -> Option<()> {
+        let class = self.mts().eeclass(self.space(), mt)?;
+        let mut chunk = self.space().ptr_at(class, self.layout().try_offset("EEClass", "MethodDescChunk")?)?;
+        let mut seen = FxHashSet::default();
+        while chunk != 0 {
+            if !seen.insert(chunk) || seen.len() > MAX_CHUNKS {
+                out.because("the list of method chunks runs in a circle");
+                break;
+            }
+            self.read_chunk(chunk, out)?;
+            chunk = self.space().ptr_at(chunk, 8)?;
+        }
+        Some(())
+    }
+
+    fn read_chunk(&self, chunk: u64, out: &mut Gathered<MethodDesc>) -> Option<()> {
+        let space = self.space();
+        let units = u64::from(space.u8(chunk.checked_add(16)?)?) + 1;
+        let count = u32::from(space.u8(chunk.checked_add(17)?)?) + 1;
+        let mut at = 0u64;
+        for _ in 0..count {
+            let address = chunk.checked_add(CHUNK_HEADER + at * UNIT)?;
+            let Some(md) = self.method_desc(address) else {
+                out.because(format!("MethodDesc {address:x} is not in the dump"));
+                return Some(());
+            };
+            out.items.push(md);
+            // Each method says at which unit of the chunk it stands: that proves the size of the one before, and finds
+            // the next one where a release changed a size. Most chunks hold their methods in the order of metadata.
+            let holds = |p: u64| {
+                let next = chunk.checked_add(CHUNK_HEADER + p * UNIT)?;
+                let index = space.u8(next.checked_add(2)?)?;
+                (p < units && index == p as u8).then(|| self.method_desc(next)).flatten()
+            };
+            let expected = at + self.method_units(&md);
+            let in_order = |p: &u64| holds(*p).is_some_and(|m| m.rid == md.rid + 1);
+            let candidates = || std::iter::once(expected).chain(at + 1..units);
+            match candidates().find(in_order).or_else(|| candidates().find(|&p| holds(p).is_some())) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        Some(())
+    }
+
+    /// Size of a MethodDesc with what follows it, in units of 8 bytes.
+    fn method_units(&self, md: &MethodDesc) -> u64 {
+        // The optional slots: in the vtable's place, method implementations (two pointers), native code.
+        let slots = u64::from(md.flags >> 3 & 1) + 2 * u64::from(md.flags >> 4 & 1) + u64::from(md.flags >> 5 & 1);
+        self.method_base() / UNIT + slots + class_units(md.class())
+    }
+
+    /// Bytes of the part all kinds of MethodDesc share: with a pointer to code data since 9.0.
+    fn method_base(&self) -> u64 {
+        if self.layout().try_offset("MethodDesc", "CodeData").is_some() { 16 } else { 8 }
+    }
+
+    fn token_bits(&self) -> u32 {
+        self.layout().constant("MethodDescTokenRemainderBitCount").map_or(14, |b| b.clamp(1, 16) as u32)
+    }
+
+    /// The MethodDesc at `address`; `None` when it is not readable. It is not proved to be one.
+    pub fn method_desc(&self, address: u64) -> Option<MethodDesc> {
+        let space = self.space();
+        let index = u64::from(space.u8(address.checked_add(2)?)?);
+        let chunk = address.checked_sub(index * UNIT + CHUNK_HEADER)?;
+        let owner = space.ptr(chunk)?;
+        let bits = self.token_bits();
+        let range = u32::from(space.u16(chunk.checked_add(18)?)?) & (0x00FF_FFFF >> bits);
+        let low = u32::from(space.u16(address)?) & ((1 << bits) - 1);
+        Some(MethodDesc {
+            address,
+            owner,
+            rid: range << bits | low,
+            slot: space.u16(address.checked_add(4)?)?,
+            flags: space.u16(address.checked_add(6)?)?,
+        })
+    }
+
+    /// The MethodDesc at `address` if its chunk belongs to a MethodTable and it names a method of it.
+    pub fn valid_method_desc(&self, address: u64) -> Option<MethodDesc> {
+        if address == 0 || !address.is_multiple_of(UNIT) {
+            return None;
+        }
+        let md = self.method_desc(address)?;
+        self.valid_method_table(md.owner).filter(|_| md.rid != 0).map(|_| md)
+    }
+
+    /// Full name as SOS prints it: ``Zoo.Box`1[[System.__Canon, System.Private.CoreLib]].Put(System.__Canon)``.
+    pub fn method_name(&self, md: &MethodDesc) -> String {
+        let Some(mt) = self.method_table(md.owner) else { return format!("MethodDesc {:x}", md.address) };
+        let owner = self.type_name_long(md.owner);
+        let arguments: Vec<TypeName> = self.type_arguments(&mt).iter().map(|&h| self.handle_tree(h)).collect();
+        let module = self.defining_module(&mt).map(|m| self.module(m));
+        let metadata = module.as_ref().and_then(|m| m.metadata(self));
+        let Some((metadata, row)) = metadata.and_then(|m| Some((m, m.method(md.rid)?))) else {
+            return format!("{owner}.0x{:08x}", md.token());
+        };
+        let mvars: Vec<TypeName> = self.method_arguments(md).iter().map(|&h| self.handle_tree(h)).collect();
+        let names = Instantiated { metadata, vars: &arguments, mvars: &mvars };
+        let params = sig::method(row.signature).map_or_else(|| "(?)".into(), |s| s.print_params(&names));
+        let mut of_method = String::new();
+        if !mvars.is_empty() {
+            let each: Vec<String> = mvars.iter().map(with_assembly).collect();
+            of_method = format!("[[{}]]", each.join("],["));
+        }
+        format!("{owner}.{}{of_method}{params}", row.name)
+    }
+
+    /// Type handles of the arguments of an instantiated generic method; empty for all others.
+    pub fn method_arguments(&self, md: &MethodDesc) -> Vec<u64> {
+        self.read_method_arguments(md).unwrap_or_default()
+    }
+
+    /// `InstantiatedMethodDesc`: layout or wrapped method, instantiation, u16 flags (kind in the low bits), u16 count.
+    fn read_method_arguments(&self, md: &MethodDesc) -> Option<Vec<u64>> {
+        /// `GenericMethodDefinition` among the kinds: its arguments are its own parameters.
+        const DEFINITION: u16 = 0;
+        if !md.is_generic() {
+            return None;
+        }
+        let (space, base) = (self.space(), md.address.checked_add(self.method_base())?);
+        let (kind, count) = (space.u16(base.checked_add(16)?)?, space.u16(base.checked_add(18)?)?);
+        let list = space.ptr(base.checked_add(8)?).filter(|&p| p != 0)?;
+        if kind & 7 == DEFINITION || count == 0 || count > 256 {
+            return None;
+        }
+        (0..u64::from(count)).map(|i| space.ptr_at(list, i * self.header())).collect()
+    }
+
+    /// Native code the MethodDesc itself leads to: the code slot behind it. `None` when it has no code there; precompiled
+    /// code that was only reached through a stub is not found this way.
+    pub fn native_code(&self, md: &MethodDesc) -> Option<u64> {
+        if md.flags & 0x20 == 0 {
+            return None;
+        }
+        let before = u64::from(md.flags >> 3 & 1) + 2 * u64::from(md.flags >> 4 & 1) + class_units(md.class());
+        let at = md.address.checked_add(self.method_base() + before * UNIT)?;
+        self.space().ptr(at).map(|c| c & !1).filter(|&c| c != 0)
+    }
+
+    /// What the slot of a method that is not in the vtable holds: its entry point, or a stub's.
+    pub fn own_slot(&self, md: &MethodDesc) -> Option<u64> {
+        if !md.has_own_slot() {
+            return None;
+        }
+        let at = md.address.checked_add(self.method_base() + class_units(md.class()) * UNIT)?;
+        self.space().ptr(at).filter(|&c| c != 0)
+    }
+
+    /// What vtable slot `slot` of `mt` holds. The vtable is cut into chunks of eight slots, pointed to from behind the
+    /// fixed part of the MethodTable.
+    pub fn vtable_slot(&self, mt: &MethodTable, slot: u16) -> Option<u64> {
+        if slot >= mt.virtuals {
+            return None;
+        }
+        let (space, ptr) = (self.space(), self.header());
+        let fixed = self.layout().try_offset("MethodTable", "!").unwrap_or(64);
+        let chunk = space.ptr_at(mt.address.checked_add(fixed)?, u64::from(slot / 8) * ptr)?;
+        space.ptr_at(chunk, u64::from(slot % 8) * ptr)
+    }
+}
+
+fn with_assembly(t: &TypeName) -> String {
+    match t.assembly() {
+        Some(assembly) => format!("{}, {assembly}", t.reflection()),
+        None => t.reflection(),
+    }
+}
+
+/// What a kind of MethodDesc adds to the shared part, in units of 8 bytes: `FCallMethodDesc`, `NDirectMethodDesc`,
+/// `EEImplMethodDesc`, `ArrayMethodDesc`, `InstantiatedMethodDesc`, `CLRToCOMCallMethodDesc`, `DynamicMethodDesc`.
+fn class_units(class: u16) -> u64 {
+    match class {
+        1 => 1,
+        2 => 7,
+        3 | 4 => 2,
+        5 => 3,
+        6 => 1,
+        7 => 4,
+        _ => 0,
+    }
+}
