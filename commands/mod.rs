@@ -2,8 +2,38 @@
 
 pub mod export;
 pub mod objects;
+pub mod session;
 
 use crate::shell::Command;
 
 /// Every command; the order is the order of the help.
-pub const ALL: &[&Command] = &[&export::EXPORT, &objects::dumpobj::DUMPOBJ, &objects::dumpvc::DUMPVC];
+pub const ALL: &[&Command] = &[
+    &objects::dumpobj::DUMPOBJ,
+    &objects::dumpvc::DUMPVC,
+    &export::EXPORT,
+    &session::help::HELP,
+    &session::misc::ECHO,
+    &session::misc::EVALUATE,
+    &session::misc::THREAD,
+    &session::misc::VERTARGET,
+    &session::misc::LASTEVENT,
+    &session::misc::TIME,
+    &session::misc::OPENDUMP,
+    &session::misc::LOGOPEN,
+    &session::misc::LOGAPPEND,
+    &session::misc::LOGCLOSE,
+    &session::paths::EXEPATH,
+    &session::paths::SYMPATH,
+    &session::paths::SYMFIX,
+    &session::load::LOADBY,
+    &session::load::LOAD,
+    &session::load::UNLOAD,
+    &session::load::CORDLL,
+    &session::load::CHAIN,
+    &session::load::RELOAD,
+    &session::load::LINES,
+    &session::load::DML,
+    &session::load::SYM,
+    &session::misc::CLS,
+    &session::misc::QUIT,
+];

@@ -1,3 +1,195 @@
 //! The clrscope program: arguments, terminal, exit codes.
 
-fn main() {}
+use std::io::{self, IsTerminal as _, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use clrscope::dump::{OpenError, OpenOptions};
+use clrscope::shell::repl::{self, Pager};
+use clrscope::shell::run::{Ended, Shell};
+use clrscope::shell::{Format, banner, script, style};
+use clrscope::watch::Watch;
+use lexopt::prelude::*;
+
+const HELP: &str = "\
+clrscope: a WinDbg/SOS-like shell for .NET memory dumps
+
+usage: clrscope DUMP [options]
+
+  -c COMMANDS     run commands (separated by ;) and leave; may be repeated
+  -s FILE         run a command script and leave; may be repeated, in order with -c
+  --stay          keep the prompt after -c and -s
+  -i FOLDER       look for assemblies and runtimes the dump lacks here; may be repeated
+  -y PATH         symbol path whose local folders are searched too (SRV*folder*...)
+  --json, --csv   results as JSON (one object a command) or CSV
+  --no-color      no colours (also with NO_COLOR set)
+  --no-pager      do not stop after a screenful
+  --cache FOLDER  where compressed dumps are unpacked to
+  -V, --version   print the version
+  -h, --help      print this
+
+exit code: 0 done (also for an empty or partial answer), 1 a command failed, 2 the dump cannot be opened";
+
+/// Something to run before the prompt.
+enum Task {
+    Commands(String),
+    Script(String),
+}
+
+struct Arguments {
+    dump: Option<PathBuf>,
+    tasks: Vec<Task>,
+    stay: bool,
+    pager: bool,
+    images: Vec<PathBuf>,
+    symbols: String,
+    format: Format,
+    cache: Option<PathBuf>,
+}
+
+fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
+    let mut a = Arguments {
+        dump: None,
+        tasks: Vec::new(),
+        stay: false,
+        pager: true,
+        images: Vec::new(),
+        symbols: String::new(),
+        format: Format::Text,
+        cache: None,
+    };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Short('c') | Long("command") => a.tasks.push(Task::Commands(parser.value()?.string()?)),
+            Short('s') | Long("script") => a.tasks.push(Task::Script(parser.value()?.string()?)),
+            Short('i') | Long("images") => a.images.push(parser.value()?.into()),
+            Short('y') | Long("sympath") => a.symbols = parser.value()?.string()?,
+            Long("stay") => a.stay = true,
+            Long("no-pager") => a.pager = false,
+            Long("json") => a.format = Format::Json,
+            Long("csv") => a.format = Format::Csv,
+            Long("no-color") => style::disable(),
+            Long("cache") => a.cache = Some(parser.value()?.into()),
+            Short('V') | Long("version") => {
+                println!("clrscope {}", env!("CARGO_PKG_VERSION"));
+                return Ok(None);
+            }
+            Short('h') | Long("help") => {
+                println!("{HELP}");
+                return Ok(None);
+            }
+            Value(v) if a.dump.is_none() => a.dump = Some(v.into()),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Some(a))
+}
+
+fn main() -> ExitCode {
+    // The hook's message and the backtrace help nobody at the prompt: the shell says which command failed.
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    match arguments() {
+        Ok(Some(a)) => run(a),
+        Ok(None) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{}\n\n{HELP}", style::error(&e.to_string()));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(a: Arguments) -> ExitCode {
+    let watch = Watch::default();
+    let cancel = watch.cancel.clone();
+    // Without a handler Ctrl-C would end the program, which is right for a batch run.
+    let _ = ctrlc::set_handler(move || cancel.set());
+    let mut open = OpenOptions::default();
+    if a.cache.is_some() {
+        open.cache_dir = a.cache.clone();
+    }
+    let interactive = (a.tasks.is_empty() || a.stay) && io::stdin().is_terminal() && io::stdout().is_terminal();
+    let mut shell = Shell {
+        commands: clrscope::commands::ALL,
+        settings: Default::default(),
+        session: None,
+        format: a.format,
+        watch: watch.clone(),
+        open,
+        recent: Arc::new(Mutex::new(Vec::new())),
+        sink: sink(interactive && a.pager, &watch),
+        depth: 0,
+        last: String::new(),
+    };
+    shell.settings.image_paths = a.images;
+    shell.settings.symbol_path = a.symbols;
+    if let Some(path) = &a.dump {
+        let shown = repl::show_progress(&watch);
+        let opened = shell.open(path);
+        shown.stop();
+        if let Err(e) = opened {
+            let text = match e {
+                OpenError::Interrupted => "interrupted while opening".to_owned(),
+                other => other.to_string(),
+            };
+            eprintln!("{}", style::error(&text));
+            return ExitCode::from(2);
+        }
+    } else if !a.tasks.is_empty() {
+        eprintln!("{}", style::error("no dump given; see clrscope --help"));
+        return ExitCode::from(2);
+    }
+    let quiet = !a.tasks.is_empty() || a.format != Format::Text;
+    if let Some(session) = shell.session.as_ref().filter(|_| !quiet) {
+        for line in banner::lines(session, shell.settings.thread) {
+            println!("{line}");
+        }
+    }
+    exit(tasks(&mut shell, &a.tasks, a.stay))
+}
+
+fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {
+    let mut worst = Ended::Well;
+    for task in tasks {
+        shell.watch.cancel.clear();
+        let shown = repl::show_progress(&shell.watch);
+        let ended = match task {
+            Task::Commands(text) => shell.line(text),
+            Task::Script(path) => script::run_file(shell, path, &[]),
+        };
+        shown.stop();
+        match ended {
+            Ended::Quit => return if worst == Ended::Failed { worst } else { ended },
+            Ended::Failed => worst = Ended::Failed,
+            Ended::Well => {}
+        }
+    }
+    if tasks.is_empty() || stay { repl::run(shell) } else { worst }
+}
+
+fn exit(ended: Ended) -> ExitCode {
+    let _ = io::stdout().flush();
+    match ended {
+        Ended::Failed => ExitCode::from(1),
+        Ended::Well | Ended::Quit => ExitCode::SUCCESS,
+    }
+}
+
+fn sink(paging: bool, watch: &Watch) -> Box<dyn Fn() -> Box<dyn Write + Send>> {
+    let watch = watch.clone();
+    Box::new(move || {
+        if paging {
+            Box::new(io::BufWriter::new(Pager::new(window(), watch.clone())))
+        } else {
+            Box::new(io::BufWriter::with_capacity(1 << 16, io::stdout()))
+        }
+    })
+}
+
+/// Lines of the terminal's window, from `LINES` or a common default.
+fn window() -> usize {
+    std::env::var("LINES").ok().and_then(|l| l.parse().ok()).unwrap_or(50)
+}

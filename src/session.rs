@@ -129,4 +129,30 @@ impl Session {
     pub fn thin_lock(&self, _object: u64) -> Option<(u32, u32)> {
         None
     }
+
+    /// One line on the runtime for the banner: version, flavour, GC; or why there is none.
+    pub fn describe_runtime(&self) -> String {
+        let clr = match self.clr() {
+            Ok(c) => c,
+            Err(e) => return format!("{e}"),
+        };
+        let m = &clr.found.module;
+        let flavour = if m.single_file { "single-file" } else { "CoreCLR" };
+        let gc = if clr.found.gc.is_server() { "server GC" } else { "workstation GC" };
+        let shape = if clr.found.gc.has_regions() { "regions" } else { "segments" };
+        let version = m.version.clone().unwrap_or_else(|| format!("{}.{}", clr.found.era.0, clr.found.era.1));
+        format!(".NET runtime {version} ({flavour}), {gc}, {shape}")
+    }
+
+    /// Type names and live objects for completion: only what is cached, never a walk.
+    pub fn completions(&self) -> (Vec<Arc<str>>, Vec<u64>) {
+        let Some(Ok(clr)) = self.clr.get() else { return (Vec::new(), Vec::new()) };
+        if self.stat.value.get().is_none() {
+            return (Vec::new(), Vec::new());
+        }
+        let mut names: Vec<Arc<str>> = self.types.all().iter().map(|t| clr.type_name(t.mt.address)).collect();
+        names.sort_unstable();
+        names.dedup();
+        (names, Vec::new())
+    }
 }

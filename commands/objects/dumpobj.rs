@@ -64,9 +64,6 @@ pub fn show(session: &Session, out: &mut Out, o: &Found<'_>, fields: bool) -> Re
     let mt = &o.ty.mt;
     out.line(format!("Name:        {}", clr.type_name_long(mt.address)))?;
     out.line(format!("MethodTable: {:016x}", mt.address))?;
-    if let Some(class) = clr.mts().eeclass(clr.space(), mt).filter(|c| *c != 0) {
-        out.line(format!("EEClass:     {class:016x}"))?;
-    }
     out.line(format!("Size:        {}(0x{:x}) bytes", o.size, o.size))?;
     if o.ty.is_free {
         return Ok(());

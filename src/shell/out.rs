@@ -1,6 +1,7 @@
 //! The one way out: commands hand over lines and table rows, the sink renders text, JSON or CSV.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 /// One value in a table row.
@@ -10,6 +11,8 @@ pub enum Cell<'a> {
     Addr(u64),
     /// Hexadecimal zero-padded to the given digits (`00007f3a1c000028`); remembered too.
     AddrPad(u64, u8),
+    /// As `AddrPad` with capitals, as some SOS tables have it.
+    AddrUpper(u64, u8),
     /// Hexadecimal number that is no address.
     Hex(u64),
     /// Decimal.
@@ -32,6 +35,58 @@ impl<'a> Cell<'a> {
     /// Text cell.
     pub fn text(s: impl Into<Cow<'a, str>>) -> Self {
         Cell::Text(s.into())
+    }
+
+    /// Appends the cell as text prints it. Control characters of names and strings never reach the terminal.
+    fn render(&self, out: &mut String) {
+        // Writing to a String cannot fail.
+        let _ = match self {
+            Cell::Addr(x) | Cell::Hex(x) => write!(out, "{x:x}"),
+            Cell::AddrPad(x, w) => write!(out, "{x:0w$x}", w = *w as usize),
+            Cell::AddrUpper(x, w) => write!(out, "{x:0w$X}", w = *w as usize),
+            Cell::Num(x) => write!(out, "{x}"),
+            Cell::Int(x) => write!(out, "{x}"),
+            Cell::Sep(x) => {
+                out.push_str(&thousands(*x));
+                Ok(())
+            }
+            Cell::Percent(p) => write!(out, "{p:.2}%"),
+            Cell::Text(t) | Cell::As(t, _) => {
+                push_clean(out, t);
+                Ok(())
+            }
+            Cell::None => Ok(()),
+        };
+    }
+
+    fn json(&self) -> serde_json::Value {
+        use serde_json::Value;
+        match self {
+            Cell::Addr(x) | Cell::AddrPad(x, _) | Cell::AddrUpper(x, _) | Cell::Hex(x) => {
+                Value::from(format!("0x{x:x}"))
+            }
+            Cell::Num(x) | Cell::Sep(x) | Cell::As(_, x) => Value::from(*x),
+            Cell::Int(x) => Value::from(*x),
+            Cell::Percent(p) => Value::from(*p),
+            Cell::Text(t) => Value::from(t.as_ref()),
+            Cell::None => Value::Null,
+        }
+    }
+
+    fn address(&self) -> Option<u64> {
+        match self {
+            Cell::Addr(x) | Cell::AddrPad(x, _) | Cell::AddrUpper(x, _) if *x != 0 => Some(*x),
+            _ => None,
+        }
+    }
+}
+
+/// Appends `text` with control characters replaced by dots.
+fn push_clean(out: &mut String, text: &str) {
+    if text.bytes().any(|b| b < 0x20 || b == 0x7F) {
+        out.extend(text.chars().map(|c| if c.is_control() { '.' } else { c }));
+    } else {
+        out.push_str(text);
     }
 }
 
@@ -72,17 +127,62 @@ pub enum Format {
     Csv,
 }
 
+/// What a pipe after a command does with its rows and lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pipe {
+    /// `| find TEXT`: only those that contain the text, whatever its case.
+    Find(String),
+    /// `| top N`: only the first.
+    Top(u64),
+}
+
+/// Addresses remembered for completion.
+const RECENT: usize = 4096;
+
 /// The sink of one command.
 pub struct Out {
     sink: Box<dyn Write + Send>,
     columns: Vec<Col>,
+    widths: Vec<usize>,
     format: Format,
+    pipes: Vec<Pipe>,
+    passed: u64,
+    line: String,
+    cell: String,
+    recent: Vec<u64>,
+    json: JsonState,
+}
+
+#[derive(Default)]
+struct JsonState {
+    open: bool,
+    in_table: bool,
+    tables: usize,
+    rows: usize,
+    text: Vec<String>,
 }
 
 impl Out {
-    /// Writes text to `sink`.
+    /// Writes to `sink`.
     pub fn new(sink: Box<dyn Write + Send>, format: Format) -> Self {
-        Self { sink, columns: Vec::new(), format }
+        Self {
+            sink,
+            columns: Vec::new(),
+            widths: Vec::new(),
+            format,
+            pipes: Vec::new(),
+            passed: 0,
+            line: String::new(),
+            cell: String::new(),
+            recent: Vec::new(),
+            json: JsonState::default(),
+        }
+    }
+
+    /// Puts pipes behind everything written from now on.
+    pub fn set_pipes(&mut self, pipes: Vec<Pipe>) {
+        self.pipes = pipes;
+        self.passed = 0;
     }
 
     /// The rendering chosen by the user.
@@ -90,48 +190,166 @@ impl Out {
         self.format
     }
 
+    /// Addresses printed, oldest first.
+    pub fn recent(&self) -> &[u64] {
+        &self.recent
+    }
+
+    fn passes(&mut self, line: &str) -> bool {
+        for p in &self.pipes {
+            match p {
+                Pipe::Find(t) if !line.to_lowercase().contains(t) => return false,
+                Pipe::Top(n) if self.passed >= *n => return false,
+                _ => {}
+            }
+        }
+        self.passed += 1;
+        true
+    }
+
     /// A line of free text (heading, sentence). In JSON it is collected under `text`; CSV leaves it out.
     pub fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
-        writeln!(self.sink, "{}", text.as_ref())
+        let text = text.as_ref();
+        match self.format {
+            Format::Text => {
+                if !self.pipes.is_empty() && !self.passes(text) {
+                    return Ok(());
+                }
+                let mut clean = String::with_capacity(text.len());
+                for (i, part) in text.split('\n').enumerate() {
+                    if i > 0 {
+                        clean.push('\n');
+                    }
+                    push_clean(&mut clean, part);
+                }
+                writeln!(self.sink, "{}", clean.trim_end_matches(' '))
+            }
+            Format::Json => {
+                if self.json.text.len() < 1 << 20 && (self.pipes.is_empty() || self.passes(text)) {
+                    self.json.text.push(text.to_owned());
+                }
+                Ok(())
+            }
+            Format::Csv => Ok(()),
+        }
     }
 
     /// Starts a table whose rows follow with [`Out::row`] and stream at once. `name` is its key in JSON.
     /// With `header` the titles are printed first, aligned like the data.
-    pub fn table(&mut self, _name: &'static str, columns: &[Col], header: bool) -> io::Result<()> {
+    pub fn table(&mut self, name: &'static str, columns: &[Col], header: bool) -> io::Result<()> {
         self.columns = columns.to_vec();
-        if header {
-            let titles: Vec<Cell<'_>> = columns.iter().map(|c| Cell::text(c.title)).collect();
-            self.row(&titles)?;
+        self.widths = columns.iter().map(|c| c.width as usize).collect();
+        match self.format {
+            Format::Text if header => {
+                let titles: Vec<Cell<'_>> = columns.iter().map(|c| Cell::text(c.title)).collect();
+                // The head is no row: pipes leave it.
+                let pipes = std::mem::take(&mut self.pipes);
+                let result = self.row(&titles);
+                self.pipes = pipes;
+                result
+            }
+            Format::Text => Ok(()),
+            Format::Json => self.json_table(name, columns),
+            Format::Csv => {
+                let keys: Vec<&str> = columns.iter().map(|c| c.key).collect();
+                if self.json.tables > 0 {
+                    writeln!(self.sink)?;
+                }
+                self.json.tables += 1;
+                self.csv_row(keys.into_iter())
+            }
+        }
+    }
+
+    fn json_table(&mut self, name: &str, columns: &[Col]) -> io::Result<()> {
+        self.json_close_table()?;
+        let lead = if self.json.tables == 0 { "\"tables\":[" } else { "," };
+        let keys: Vec<&str> = columns.iter().map(|c| c.key).collect();
+        write!(self.sink, "{lead}{{\"name\":\"{name}\",\"columns\":{},\"rows\":[", serde_json::Value::from(keys))?;
+        self.json.tables += 1;
+        self.json.rows = 0;
+        self.json.in_table = true;
+        Ok(())
+    }
+
+    fn json_close_table(&mut self) -> io::Result<()> {
+        if self.json.in_table {
+            self.json.in_table = false;
+            write!(self.sink, "]}}")?;
         }
         Ok(())
     }
 
-    /// One row of the current table: cells joined with one space, padded to the column widths.
+    fn csv_row<'s>(&mut self, fields: impl Iterator<Item = &'s str>) -> io::Result<()> {
+        let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
+        let failed = |e: csv::Error| io::Error::other(e.to_string());
+        writer.write_record(fields).map_err(failed)?;
+        let bytes = writer.into_inner().map_err(|e| io::Error::other(e.to_string()))?;
+        self.sink.write_all(&bytes)
+    }
+
+    /// One row of the current table: in text, cells joined with one space, padded to the column widths.
     pub fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
-        let mut line = String::new();
+        for a in cells.iter().filter_map(Cell::address) {
+            if self.recent.len() >= RECENT {
+                self.recent.drain(..RECENT / 2);
+            }
+            self.recent.push(a);
+        }
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        if self.format == Format::Text || !self.pipes.is_empty() {
+            self.render(cells, &mut line);
+        }
+        let result = if self.pipes.is_empty() || self.passes(&line) { self.emit(cells, &line) } else { Ok(()) };
+        self.line = line;
+        result
+    }
+
+    fn emit(&mut self, cells: &[Cell<'_>], line: &str) -> io::Result<()> {
+        match self.format {
+            Format::Text => {
+                self.sink.write_all(line.trim_end_matches(' ').as_bytes())?;
+                self.sink.write_all(b"\n")
+            }
+            Format::Json => {
+                let row = serde_json::Value::Array(cells.iter().map(Cell::json).collect());
+                let lead = if self.json.rows == 0 { "" } else { "," };
+                self.json.rows += 1;
+                write!(self.sink, "{lead}{row}")
+            }
+            Format::Csv => {
+                let fields: Vec<String> = cells
+                    .iter()
+                    .map(|c| match c.json() {
+                        serde_json::Value::String(s) => s,
+                        serde_json::Value::Null => String::new(),
+                        other => other.to_string(),
+                    })
+                    .collect();
+                self.csv_row(fields.iter().map(String::as_str))
+            }
+        }
+    }
+
+    fn render(&mut self, cells: &[Cell<'_>], line: &mut String) {
         for (i, cell) in cells.iter().enumerate() {
-            let col = self.columns.get(i);
-            let text = match cell {
-                Cell::Addr(x) | Cell::Hex(x) => format!("{x:x}"),
-                Cell::AddrPad(x, w) => format!("{x:0w$x}", w = *w as usize),
-                Cell::Num(x) => x.to_string(),
-                Cell::Int(x) => x.to_string(),
-                Cell::Sep(x) => thousands(*x),
-                Cell::Percent(p) => format!("{p:.2}%"),
-                Cell::Text(t) | Cell::As(t, _) => t.to_string(),
-                Cell::None => String::new(),
-            };
             if i > 0 {
                 line.push(' ');
             }
-            let w = col.map_or(0, |c| c.width as usize);
-            if col.is_some_and(|c| c.right) {
-                line.push_str(&format!("{text:>w$}"));
-            } else {
-                line.push_str(&format!("{text:<w$}"));
+            let width = self.widths.get(i).copied().unwrap_or(0);
+            self.cell.clear();
+            cell.render(&mut self.cell);
+            let pad = width.saturating_sub(self.cell.chars().count());
+            let right = self.columns.get(i).is_some_and(|c| c.right);
+            if right {
+                line.extend(std::iter::repeat_n(' ', pad));
+            }
+            line.push_str(&self.cell);
+            if !right {
+                line.extend(std::iter::repeat_n(' ', pad));
             }
         }
-        writeln!(self.sink, "{line}")
     }
 
     /// A whole small table at once; columns of width 0 become as wide as their widest cell (or title).
@@ -142,11 +360,64 @@ impl Out {
         header: bool,
         rows: &[Vec<Cell<'_>>],
     ) -> io::Result<()> {
-        self.table(name, columns, header)?;
+        let mut widths: Vec<usize> = columns.iter().map(|c| c.width as usize).collect();
+        for (i, w) in widths.iter_mut().enumerate().filter(|(_, w)| **w == 0) {
+            let last = i + 1 == columns.len() && !columns[i].right;
+            let title = if header { columns[i].title.len() } else { 0 };
+            let widest = rows.iter().filter_map(|r| r.get(i)).map(|c| {
+                self.cell.clear();
+                c.render(&mut self.cell);
+                self.cell.chars().count()
+            });
+            *w = if last { 0 } else { widest.max().unwrap_or(0).max(title) };
+        }
+        self.table_with(name, columns, header, widths)?;
         for r in rows {
             self.row(r)?;
         }
         Ok(())
+    }
+
+    fn table_with(&mut self, name: &'static str, columns: &[Col], header: bool, widths: Vec<usize>) -> io::Result<()> {
+        if self.format != Format::Text || !header {
+            self.table(name, columns, header)?;
+            self.widths = widths;
+            return Ok(());
+        }
+        self.table(name, columns, false)?;
+        self.widths = widths;
+        let titles: Vec<Cell<'_>> = columns.iter().map(|c| Cell::text(c.title)).collect();
+        let pipes = std::mem::take(&mut self.pipes);
+        let result = self.row(&titles);
+        self.pipes = pipes;
+        result
+    }
+
+    /// Begins the output of one command (JSON opens its object).
+    pub fn begin(&mut self, command: &str) -> io::Result<()> {
+        self.json = JsonState { open: true, ..JsonState::default() };
+        if self.format == Format::Json {
+            write!(self.sink, "{{\"command\":{},", serde_json::Value::from(command))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the output of one command: outcome `complete`, `partial`, `empty` or `failed`, with its reason.
+    pub fn end(&mut self, outcome: &str, reason: Option<&str>) -> io::Result<()> {
+        if self.format == Format::Json && self.json.open {
+            self.json_close_table()?;
+            if self.json.tables > 0 {
+                write!(self.sink, "],")?;
+            }
+            let text = serde_json::Value::from(std::mem::take(&mut self.json.text));
+            write!(self.sink, "\"text\":{text},\"outcome\":\"{outcome}\"")?;
+            if let Some(r) = reason {
+                write!(self.sink, ",\"reason\":{}", serde_json::Value::from(r))?;
+            }
+            writeln!(self.sink, "}}")?;
+        }
+        self.json.open = false;
+        self.sink.flush()
     }
 }
 

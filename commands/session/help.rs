@@ -1,0 +1,145 @@
+//! `.help`: everything derives from the declarations.
+
+use anyhow::{Result, bail};
+
+use crate::shell::parse::{spelled, synopsis};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+
+/// Chapters in order, with their titles.
+pub const CHAPTERS: &[(Group, &str)] = &[
+    (Group::Heap, "Heap"),
+    (Group::Objects, "Objects, types, modules"),
+    (Group::Threads, "Threads, locks, exceptions"),
+    (Group::Runtime, "Runtime"),
+    (Group::Memory, "Process memory"),
+    (Group::Session, "Session"),
+];
+
+/// `.help [COMMAND]`.
+pub const HELP: Command = Command {
+    name: "help",
+    prefix: Prefix::Dot,
+    aliases: &["soshelp", "hh"],
+    group: Group::Session,
+    summary: "list the commands, or explain one",
+    help: "Addresses are hexadecimal, with or without 0x, backticks and leading zeros, or expressions such as @rsp+10 \
+           and poi(ADDR). Counts and sizes given to options are decimal, 0x for hexadecimal. Names are case-insensitive \
+           and the ! is optional where no native command has the name.\n\n\
+           Every command takes -json, -csv and -o FILE, and pipes: | find TEXT keeps the rows that contain TEXT, \
+           | top N the first N. Scripts: $$>< FILE, $$>a< FILE ARGS, $< FILE.",
+    args: &[Arg::pos("COMMAND", Kind::CommandName, "the command to explain")],
+    examples: &[Example { line: ".help dumpheap", what: "explain one command" }],
+    needs: Needs::Nothing,
+    run,
+};
+
+fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    match args.text("COMMAND") {
+        None => list(ctx),
+        Some(name) => {
+            let bare = name.trim_start_matches(['!', '.']).to_lowercase();
+            let found = ctx.commands.iter().find(|c| c.name == bare || c.aliases.contains(&bare.as_str()));
+            let Some(command) = found else { bail!("no command {name}; .help lists all") };
+            for line in explain(command) {
+                ctx.out.line(line)?;
+            }
+            Ok(Outcome::Complete)
+        }
+    }
+}
+
+fn list(ctx: &mut Ctx<'_>) -> Result<Outcome> {
+    for (group, title) in CHAPTERS {
+        ctx.out.line(format!("{title}:"))?;
+        for c in ctx.commands.iter().filter(|c| c.group == *group) {
+            let names = std::iter::once(spelled(c)).chain(c.aliases.iter().map(|a| (*a).to_owned()));
+            ctx.out.line(format!("  {:<34} {}", names.collect::<Vec<_>>().join(", "), c.summary))?;
+        }
+        ctx.out.line("")?;
+    }
+    ctx.out.line(".help COMMAND explains one. Every command takes -json, -csv, -o FILE, | find TEXT, | top N.")?;
+    Ok(Outcome::Complete)
+}
+
+/// The help of one command, line by line.
+pub fn explain(command: &Command) -> Vec<String> {
+    let mut lines = vec![format!("{}: {}", spelled(command), command.summary), String::new(), synopsis(command)];
+    if !command.aliases.is_empty() {
+        lines.push(format!("also: {}", command.aliases.join(", ")));
+    }
+    lines.push(String::new());
+    for paragraph in command.help.split("\n\n") {
+        lines.extend(wrap(paragraph, 100));
+        lines.push(String::new());
+    }
+    for a in command.args {
+        let name = if a.positional { a.name.to_owned() } else { format!("-{}", a.name) };
+        lines.push(format!("  {name:<16} {}", a.help));
+    }
+    if !command.args.is_empty() {
+        lines.push(String::new());
+    }
+    for e in command.examples {
+        lines.push(format!("  {:<40} {}", e.line, e.what));
+    }
+    lines
+}
+
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && line.len() + 1 + word.len() > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}
+
+/// `docs/commands.md`, whole.
+pub fn reference(commands: &[&Command]) -> String {
+    let mut text = String::from(
+        "# Commands\n\nGenerated from the declarations in `commands/`; `cargo test --test docs` says how to renew it.\n",
+    );
+    for (group, title) in CHAPTERS {
+        text.push_str(&format!("\n## {title}\n"));
+        for c in commands.iter().filter(|c| c.group == *group) {
+            text.push_str(&format!(
+                "\n### `{}`\n\n{}\n\n```text\n{}\n```\n",
+                spelled(c),
+                capital(c.summary),
+                synopsis(c)
+            ));
+            if !c.aliases.is_empty() {
+                text.push_str(&format!(
+                    "\nAlso: {}.\n",
+                    c.aliases.iter().map(|a| format!("`{a}`")).collect::<Vec<_>>().join(", ")
+                ));
+            }
+            for p in c.help.split("\n\n") {
+                text.push_str(&format!("\n{}\n", p.split_whitespace().collect::<Vec<_>>().join(" ")));
+            }
+            if !c.args.is_empty() {
+                text.push_str("\n| argument | meaning |\n| --- | --- |\n");
+                for a in c.args {
+                    let name = if a.positional { a.name.to_owned() } else { format!("-{}", a.name) };
+                    text.push_str(&format!("| `{name}` | {} |\n", a.help.replace('|', "\\|")));
+                }
+            }
+            for e in c.examples {
+                text.push_str(&format!("\nExample: `{}` — {}.\n", e.line, e.what));
+            }
+        }
+    }
+    text
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|c| c.to_uppercase().collect::<String>() + chars.as_str()).unwrap_or_default() + "."
+}

@@ -1,0 +1,259 @@
+//! The command line: `;` between commands, quotes, `!ext.cmd`, `.dot`, native names, comments, pipes. One module holds all
+//! of nom's use for it.
+
+use nom::branch::alt;
+use nom::bytes::complete::{tag, take_while, take_while1};
+use nom::character::complete::{char, one_of};
+use nom::combinator::{opt, recognize};
+use nom::sequence::{preceded, terminated};
+use nom::{IResult, Parser};
+
+use super::out::Pipe;
+
+/// A word of the arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// Its text, quotes removed.
+    pub text: String,
+    /// Whether it was quoted: then it is no option.
+    pub quoted: bool,
+    /// Where it starts in the line, in bytes.
+    pub column: usize,
+}
+
+/// How a command was typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Typed {
+    /// With `!`.
+    Bang,
+    /// With `.`.
+    Dot,
+    /// Bare.
+    Plain,
+}
+
+/// One command of a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// How it was typed.
+    pub typed: Typed,
+    /// Its name, lower case.
+    pub name: String,
+    /// Where it starts in the line, in bytes.
+    pub column: usize,
+    /// Its arguments as typed, pipes removed.
+    pub raw: String,
+    /// Where the arguments start.
+    pub raw_column: usize,
+    /// Pipes behind it.
+    pub pipes: Vec<Pipe>,
+}
+
+/// A mistake in a line: where, and what was expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct SyntaxError {
+    /// Byte offset in the line.
+    pub column: usize,
+    /// What was expected.
+    pub what: String,
+}
+
+impl SyntaxError {
+    /// The line with a caret under the place.
+    pub fn caret(&self, line: &str) -> String {
+        let before: String = line.chars().take(line.get(..self.column).map_or(0, |s| s.chars().count())).collect();
+        let pad: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        format!("    {line}\n    {pad}^ {}", self.what)
+    }
+}
+
+fn blanks(i: &str) -> IResult<&str, &str> {
+    take_while(|c: char| c == ' ' || c == '\t').parse(i)
+}
+
+fn ident(i: &str) -> IResult<&str, &str> {
+    take_while1(|c: char| c.is_alphanumeric() || c == '_' || c == '-').parse(i)
+}
+
+/// `$<`, `$><`, `$$<`, `$$><`, `$$>a<`: run a script.
+fn script(i: &str) -> IResult<&str, &str> {
+    alt((tag("$$>a<"), tag("$$><"), tag("$$<"), tag("$><"), tag("$<"))).parse(i)
+}
+
+/// Head of a command: how it was typed and its name.
+fn head(i: &str) -> IResult<&str, (Typed, &str)> {
+    alt((
+        script.map(|s| (Typed::Plain, s)),
+        preceded(char('!'), preceded(opt(terminated(ident, char('.'))), ident)).map(|n| (Typed::Bang, n)),
+        preceded(char('.'), ident).map(|n| (Typed::Dot, n)),
+        recognize(one_of("?|~")).map(|n| (Typed::Plain, n)),
+        ident.map(|n| (Typed::Plain, n)),
+    ))
+    .parse(i)
+}
+
+/// Splits a line into its commands. `eats_line` tells names whose arguments run to the end of the line, `;` included.
+pub fn parse(line: &str, eats_line: &dyn Fn(&str) -> bool) -> Result<Vec<Call>, SyntaxError> {
+    let mut calls = Vec::new();
+    let mut at = 0;
+    while at < line.len() {
+        let rest = &line[at..];
+        let (after, _) = blanks(rest).unwrap_or((rest, ""));
+        at = line.len() - after.len();
+        if after.is_empty() || after.starts_with('*') {
+            break;
+        }
+        if let Some(next) = after.strip_prefix(';') {
+            at = line.len() - next.len();
+            continue;
+        }
+        // A comment runs to the next `;`; the script forms begin with `$$` too.
+        if after.starts_with("$$") && script(after).is_err() {
+            at += after.find(';').unwrap_or(after.len());
+            continue;
+        }
+        let Ok((args, (typed, name))) = head(after) else {
+            return Err(SyntaxError {
+                column: at,
+                what: "expected a command: !name, .name or a native command".into(),
+            });
+        };
+        let column = at;
+        let start = line.len() - args.len();
+        let whole = eats_line(&name.to_lowercase()) || script(name).is_ok();
+        let end = if whole { line.len() } else { start + split_at(args, ';', start)? };
+        let (raw, pipes) = if whole { (&line[start..end], Vec::new()) } else { pipes(line, start, end)? };
+        calls.push(Call { typed, name: name.to_lowercase(), column, raw: raw.to_owned(), raw_column: start, pipes });
+        at = end;
+    }
+    Ok(calls)
+}
+
+/// Offset of the first `separator` outside quotes, or the length.
+fn split_at(text: &str, separator: char, base: usize) -> Result<usize, SyntaxError> {
+    let mut quote = None;
+    for (i, c) in text.char_indices() {
+        match quote {
+            Some(_) if c == '"' => quote = None,
+            Some(_) => {}
+            None if c == '"' => quote = Some(i),
+            None if c == separator => return Ok(i),
+            None => {}
+        }
+    }
+    match quote {
+        Some(i) => Err(SyntaxError { column: base + i, what: "this quote is not closed".into() }),
+        None => Ok(text.len()),
+    }
+}
+
+/// Separates `| find TEXT` and `| top N` from the arguments.
+fn pipes(line: &str, start: usize, end: usize) -> Result<(&str, Vec<Pipe>), SyntaxError> {
+    let text = &line[start..end];
+    let first = split_at(text, '|', start)?;
+    let mut found = Vec::new();
+    let mut at = first;
+    while at < text.len() {
+        let rest = &text[at + 1..];
+        let length = split_at(rest, '|', start + at + 1)?;
+        found.push(pipe(&rest[..length], start + at + 1)?);
+        at += 1 + length;
+    }
+    Ok((&text[..first], found))
+}
+
+fn pipe(text: &str, column: usize) -> Result<Pipe, SyntaxError> {
+    let words = words(text, column)?;
+    let error = |column, what: &str| Err(SyntaxError { column, what: what.to_owned() });
+    match words.as_slice() {
+        [name, value] if name.text.eq_ignore_ascii_case("find") => Ok(Pipe::Find(value.text.to_lowercase())),
+        [name, value] if name.text.eq_ignore_ascii_case("top") => match value.text.parse() {
+            Ok(n) => Ok(Pipe::Top(n)),
+            Err(_) => error(value.column, "expected a number after `top`"),
+        },
+        [name, ..] => error(name.column, "expected `find TEXT` or `top N` after `|`"),
+        [] => error(column, "expected `find TEXT` or `top N` after `|`"),
+    }
+}
+
+/// Splits arguments into words; quotes group, `""` inside quotes is a quote.
+pub fn words(text: &str, column: usize) -> Result<Vec<Word>, SyntaxError> {
+    let mut words = Vec::new();
+    let mut chars = text.char_indices().peekable();
+    while let Some(&(start, c)) = chars.peek() {
+        if c == ' ' || c == '\t' {
+            chars.next();
+            continue;
+        }
+        let mut word = Word { text: String::new(), quoted: c == '"', column: column + start };
+        let mut inside = false;
+        while let Some(&(_, c)) = chars.peek() {
+            if c == '"' {
+                inside = !inside;
+                chars.next();
+                continue;
+            }
+            if !inside && (c == ' ' || c == '\t') {
+                break;
+            }
+            word.text.push(c);
+            chars.next();
+        }
+        if inside {
+            return Err(SyntaxError { column: column + start, what: "this quote is not closed".into() });
+        }
+        words.push(word);
+    }
+    Ok(words)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn calls(line: &str) -> Vec<Call> {
+        parse(line, &|n| n == "echo").unwrap()
+    }
+
+    #[test]
+    fn splits_commands_and_comments() {
+        let c = calls("!dumpheap -stat ; .time;; lm * the rest; !x");
+        assert_eq!(c.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["dumpheap", "time", "lm"]);
+        assert_eq!(c[2].raw, " * the rest");
+        assert_eq!(calls("* all of it; !x"), []);
+        assert_eq!(calls("$$ until here; !x")[0].name, "x");
+    }
+
+    #[test]
+    fn knows_every_way_to_type_a_name() {
+        let c = calls("!sos.DumpHeap -mt 1; .Echo a;b");
+        assert_eq!((c[0].typed, c[0].name.as_str()), (Typed::Bang, "dumpheap"));
+        assert_eq!((c[1].typed, c[1].raw.as_str()), (Typed::Dot, " a;b"));
+        assert_eq!(calls("~*e r")[0].raw, "*e r");
+        assert_eq!(calls("?1+2")[0].raw, "1+2");
+        assert_eq!(calls("$$>a<c:\\x;y 1")[0].raw, "c:\\x;y 1");
+    }
+
+    #[test]
+    fn pipes_and_quotes() {
+        let c = calls("!dumpheap \"a;b|c\" | find Zoo | top 3");
+        assert_eq!(c[0].raw.trim(), "\"a;b|c\"");
+        assert_eq!(c[0].pipes, [Pipe::Find("zoo".into()), Pipe::Top(3)]);
+        let e = parse("!dumpheap \"abc", &|_| false).unwrap_err();
+        assert_eq!(e.column, 10);
+        assert_eq!(parse("lm | fnd x", &|_| false).unwrap_err().column, 5);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(line in "\\PC{0,60}") {
+            if let Ok(calls) = parse(&line, &|n| n == "echo") {
+                for c in calls {
+                    let _ = words(&c.raw, c.raw_column);
+                }
+            }
+        }
+    }
+}

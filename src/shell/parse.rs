@@ -1,0 +1,190 @@
+//! From words to arguments: what a command declares decides how each word is read.
+
+use super::args::{Args, Value};
+use super::command::{Arg, Command, Kind};
+use super::expr::{Scope, evaluate};
+use super::grammar::{Call, SyntaxError, Word, words};
+use super::out::Format;
+
+/// What the shell itself takes off any command's arguments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Common {
+    /// `-json`, `-csv`.
+    pub format: Option<Format>,
+    /// `-o FILE`.
+    pub output: Option<String>,
+}
+
+/// Reads the arguments of `call` as `command` declares them.
+pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(Args, Common), SyntaxError> {
+    let mut args = Args::default();
+    let mut common = Common::default();
+    if let [Arg { kind: Kind::Rest, name, .. }] = command.args {
+        args.push(name, Value::Text(call.raw.trim().to_owned()));
+        return Ok((args, common));
+    }
+    let all = words(&call.raw, call.raw_column)?;
+    let mut positional = command.args.iter().filter(|a| a.positional).peekable();
+    let mut i = 0;
+    while let Some(word) = all.get(i) {
+        i += 1;
+        if let Some((name, inline)) = option_name(word) {
+            match (option(command, &name), inline) {
+                (Some(Arg { kind: Kind::Flag, name, .. }), _) => {
+                    args.push(name, Value::Flag);
+                    continue;
+                }
+                (Some(arg), inline) => {
+                    let value = match inline {
+                        Some(text) => Word { text, quoted: true, column: word.column },
+                        None => {
+                            i += 1;
+                            all.get(i - 1).cloned().ok_or_else(|| SyntaxError {
+                                column: word.column,
+                                what: format!("-{} needs {}", arg.name, expected(arg)),
+                            })?
+                        }
+                    };
+                    args.push(arg.name, read(arg, &value, scope)?);
+                    continue;
+                }
+                (None, _) if name == "json" => {
+                    common.format = Some(Format::Json);
+                    continue;
+                }
+                (None, _) if name == "csv" => {
+                    common.format = Some(Format::Csv);
+                    continue;
+                }
+                (None, _) if name == "o" && all.len() > i => {
+                    common.output = Some(all[i].text.clone());
+                    i += 1;
+                    continue;
+                }
+                (None, _) if word.text.starts_with('-') => return Err(unknown_option(command, word)),
+                _ => {}
+            }
+        }
+        let Some(arg) = positional.peek().copied() else {
+            return Err(SyntaxError { column: word.column, what: format!("unexpected argument; {}", usage(command)) });
+        };
+        if arg.kind == Kind::Rest {
+            let from = word.column - call.raw_column;
+            args.push(arg.name, Value::Text(call.raw.get(from..).unwrap_or("").trim().to_owned()));
+            return Ok((args, common));
+        }
+        args.push(arg.name, read(arg, word, scope)?);
+        if !arg.many {
+            positional.next();
+        }
+    }
+    if let Some(missing) = command.args.iter().find(|a| a.required && !args.has(a.name)) {
+        let end = call.raw_column + call.raw.trim_end().len();
+        let what = format!("{} is missing ({}); {}", missing.name, expected(missing), usage(command));
+        return Err(SyntaxError { column: end, what });
+    }
+    Ok((args, common))
+}
+
+/// `-name`, `--name`, `/name`, `-name:value`: the name in lower case and the value behind a colon. A word with another
+/// slash is a path.
+fn option_name(word: &Word) -> Option<(String, Option<String>)> {
+    if word.quoted {
+        return None;
+    }
+    let text = word.text.strip_prefix("--").or_else(|| word.text.strip_prefix(['-', '/']))?;
+    if text.is_empty() || text.contains(['/', '\\']) || !text.starts_with(|c: char| c.is_alphabetic()) {
+        return None;
+    }
+    match text.split_once(':') {
+        Some((n, v)) => Some((n.to_lowercase(), Some(v.to_owned()))),
+        None => Some((text.to_lowercase(), None)),
+    }
+}
+
+fn option<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
+    command
+        .args
+        .iter()
+        .filter(|a| !a.positional)
+        .find(|a| a.name.eq_ignore_ascii_case(name) || a.aliases.iter().any(|n| n.eq_ignore_ascii_case(name)))
+}
+
+fn unknown_option(command: &Command, word: &Word) -> SyntaxError {
+    let options: Vec<String> = command.args.iter().filter(|a| !a.positional).map(|a| format!("-{}", a.name)).collect();
+    let what = if options.is_empty() {
+        format!("{} has no options", command.name)
+    } else {
+        format!("no option {}; there are: {}", word.text, options.join(" "))
+    };
+    SyntaxError { column: word.column, what }
+}
+
+fn expected(arg: &Arg) -> String {
+    match arg.kind {
+        Kind::Flag => "nothing".into(),
+        Kind::Address | Kind::Object | Kind::MethodTable => "an address or expression".into(),
+        Kind::Count => "a number, decimal unless it starts with 0x".into(),
+        Kind::TypeName => "a type name".into(),
+        Kind::Text | Kind::Rest => "text".into(),
+        Kind::File => "a path".into(),
+        Kind::CommandName => "the name of a command".into(),
+        Kind::OneOf(words) => format!("one of {}", words.join(", ")),
+    }
+}
+
+/// `usage: !dumpobj ADDR [-nofields]`.
+pub fn usage(command: &Command) -> String {
+    format!("usage: {}", synopsis(command))
+}
+
+/// The command with its arguments in one line.
+pub fn synopsis(command: &Command) -> String {
+    let mut text = spelled(command);
+    for a in command.args {
+        let inner = match (a.positional, a.kind) {
+            (true, _) => a.name.to_owned(),
+            (false, Kind::Flag) => format!("-{}", a.name),
+            (false, Kind::OneOf(words)) => format!("-{} {}", a.name, words.join("|")),
+            (false, Kind::Count) => format!("-{} N", a.name),
+            (false, Kind::TypeName) => format!("-{} TYPE", a.name),
+            (false, Kind::File) => format!("-{} FILE", a.name),
+            (false, Kind::Text | Kind::Rest | Kind::CommandName) => format!("-{} TEXT", a.name),
+            (false, _) => format!("-{} ADDR", a.name),
+        };
+        text.push_str(&if a.required { format!(" {inner}") } else { format!(" [{inner}]") });
+    }
+    text
+}
+
+/// The command's name with its prefix.
+pub fn spelled(command: &Command) -> String {
+    use super::command::Prefix;
+    match command.prefix {
+        Prefix::Bang => format!("!{}", command.name),
+        Prefix::Dot => format!(".{}", command.name),
+        Prefix::Plain => command.name.to_owned(),
+    }
+}
+
+fn read(arg: &Arg, word: &Word, scope: &Scope<'_>) -> Result<Value, SyntaxError> {
+    let wrong = |why: String| SyntaxError { column: word.column, what: why };
+    Ok(match arg.kind {
+        Kind::Flag => Value::Flag,
+        Kind::Address | Kind::Object | Kind::MethodTable => Value::Number(evaluate(&word.text, scope).map_err(wrong)?),
+        Kind::Count => Value::Number(count(&word.text).ok_or_else(|| wrong(format!("expected {}", expected(arg))))?),
+        Kind::OneOf(words) => match words.iter().find(|w| w.eq_ignore_ascii_case(&word.text)) {
+            Some(w) => Value::Text((*w).to_owned()),
+            None => return Err(wrong(format!("expected {}", expected(arg)))),
+        },
+        _ => Value::Text(word.text.clone()),
+    })
+}
+
+/// A decimal number, hexadecimal behind `0x`; `_` and thousands separators are no part of one.
+fn count(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => text.strip_prefix("0n").unwrap_or(text).parse().ok(),
+    }
+}

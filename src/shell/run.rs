@@ -1,0 +1,303 @@
+//! Running command lines: look-up, arguments, the sink, outcomes. The prompt, scripts and `-c` all come through here.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use super::command::{Command, Ctx, Needs, Outcome, Prefix, Request, Settings};
+use super::expr::Scope;
+use super::grammar::{Call, Typed, parse};
+use super::out::{Format, Out};
+use super::parse::{arguments, spelled};
+use super::{known, script};
+use crate::dump::{Dump, OpenError, OpenOptions};
+use crate::session::Session;
+use crate::watch::Watch;
+
+/// How a line ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every command ran, complete, partial or empty.
+    Well,
+    /// At least one failed.
+    Failed,
+    /// The user asked to leave.
+    Quit,
+}
+
+/// The shell: settings, the open dump, where output goes.
+pub struct Shell {
+    /// All commands.
+    pub commands: &'static [&'static Command],
+    /// Settings that outlive commands.
+    pub settings: Settings,
+    /// The open dump.
+    pub session: Option<Session>,
+    /// Rendering unless a command says otherwise.
+    pub format: Format,
+    /// Cancellation and progress, shared with every session.
+    pub watch: Watch,
+    /// How dumps are opened.
+    pub open: OpenOptions,
+    /// Addresses printed last, for completion.
+    pub recent: Arc<Mutex<Vec<u64>>>,
+    /// Makes the sink for a command's output; `true` asks for paging.
+    pub sink: Box<dyn Fn() -> Box<dyn Write + Send>>,
+    /// Depth of scripts that run scripts.
+    pub depth: u32,
+    /// The last line typed, for Enter.
+    pub last: String,
+}
+
+/// Copies everything to a log file too.
+struct Tee(Box<dyn Write + Send>, File);
+
+impl Write for Tee {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.0.write(bytes)?;
+        self.1.write_all(&bytes[..n])?;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        self.1.flush()
+    }
+}
+
+impl Shell {
+    /// Opens `path`, replacing the open dump.
+    pub fn open(&mut self, path: &std::path::Path) -> Result<(), OpenError> {
+        let mut options = self.open.clone();
+        options.image_paths = self.settings.image_paths.clone();
+        options.symbol_path = Some(self.settings.symbol_path.clone()).filter(|s| !s.is_empty());
+        let dump = Dump::open(path, &options, &self.watch)?;
+        self.settings.thread = first_thread(&dump);
+        self.session = Some(Session::new(dump, self.watch.clone()));
+        Ok(())
+    }
+
+    /// The command a call means. With `!`, only names of that kind win; bare names prefer native commands.
+    pub fn find(&self, call: &Call) -> Option<&'static Command> {
+        let named = |c: &&&'static Command| {
+            c.name.eq_ignore_ascii_case(&call.name) || c.aliases.iter().any(|a| a.eq_ignore_ascii_case(&call.name))
+        };
+        let of = |p: Prefix| self.commands.iter().filter(named).find(|c| c.prefix == p).copied();
+        match call.typed {
+            Typed::Bang => of(Prefix::Bang).or_else(|| of(Prefix::Dot)).or_else(|| of(Prefix::Plain)),
+            Typed::Dot => of(Prefix::Dot),
+            Typed::Plain => of(Prefix::Plain).or_else(|| of(Prefix::Bang)),
+        }
+    }
+
+    fn eats_line(&self, name: &str) -> bool {
+        name == "echo" || name == "shell"
+    }
+
+    /// Runs one line: all its commands in order. A failure ends the line.
+    pub fn line(&mut self, line: &str) -> Ended {
+        let line = line.trim_end_matches(['\r', '\n']);
+        let calls = match parse(line, &|n| self.eats_line(n)) {
+            Ok(c) => c,
+            Err(e) => {
+                self.complain(&e.caret(line));
+                return Ended::Failed;
+            }
+        };
+        for call in calls {
+            let ended = self.call(line, &call);
+            if ended != Ended::Well {
+                return ended;
+            }
+        }
+        Ended::Well
+    }
+
+    fn call(&mut self, line: &str, call: &Call) -> Ended {
+        if script::is_script(&call.name) {
+            return script::run(self, &call.name, call.raw.trim());
+        }
+        let Some(command) = self.find(call) else {
+            self.complain(&known::unknown(&call.name, call.typed, self.commands));
+            return Ended::Failed;
+        };
+        let none = [0; 20];
+        let scope = Scope { dump: self.session.as_ref().map(Session::dump), thread: self.settings.thread, user: &none };
+        let (args, common) = match arguments(command, call, &scope) {
+            Ok(a) => a,
+            Err(e) => {
+                self.complain(&format!("{}\n{}", e.caret(line), super::parse::usage(command)));
+                return Ended::Failed;
+            }
+        };
+        let text = line.get(call.column..call.raw_column + call.raw.len()).unwrap_or(&call.name).trim().to_owned();
+        let format = common.format.unwrap_or(self.format);
+        let sink = match self.make_sink(common.output.as_deref()) {
+            Ok(s) => s,
+            Err(e) => {
+                self.complain(&format!("{e:#}"));
+                return Ended::Failed;
+            }
+        };
+        let mut out = Out::new(sink, format);
+        out.set_pipes(call.pipes.clone());
+        let result = self.invoke(command, &args, &mut out, &text);
+        self.remember(&out);
+        self.finish(result, &mut out, format)
+    }
+
+    fn make_sink(&self, output: Option<&str>) -> Result<Box<dyn Write + Send>> {
+        let sink: Box<dyn Write + Send> = match output {
+            Some(path) => {
+                let file = File::create(path).with_context(|| format!("cannot write {path}"))?;
+                Box::new(io::BufWriter::new(file))
+            }
+            None => (self.sink)(),
+        };
+        Ok(match &self.settings.log {
+            Some(log) => {
+                let file = File::options().append(true).create(true).open(log);
+                Box::new(Tee(sink, file.with_context(|| format!("cannot write {}", log.display()))?))
+            }
+            None => sink,
+        })
+    }
+
+    fn invoke(
+        &mut self,
+        command: &'static Command,
+        args: &super::Args,
+        out: &mut Out,
+        text: &str,
+    ) -> Result<(Outcome, Option<Request>)> {
+        out.begin(text)?;
+        match (command.needs, &self.session) {
+            (Needs::Nothing, _) => {}
+            (_, None) => return Err(anyhow!("no dump is open; open one with .opendump FILE")),
+            (Needs::Clr, Some(s)) => {
+                s.clr()?;
+            }
+            (Needs::Dump, Some(_)) => {}
+        }
+        let mut ctx = Ctx {
+            session: self.session.as_ref(),
+            out,
+            settings: &mut self.settings,
+            commands: self.commands,
+            request: None,
+        };
+        // A bug in one command must not take the prompt down: the session's caches are only set when complete.
+        let run = catch_unwind(AssertUnwindSafe(|| (command.run)(&mut ctx, args)));
+        let request = ctx.request.take();
+        self.watch.progress.finish();
+        match run {
+            Ok(result) => result.map(|o| (o, request)),
+            Err(_) => Err(anyhow!(
+                "{} hit a bug in clrscope; please report it with the dump's runtime version",
+                spelled(command)
+            )),
+        }
+    }
+
+    fn remember(&self, out: &Out) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.extend_from_slice(out.recent());
+        let excess = recent.len().saturating_sub(4096);
+        recent.drain(..excess);
+    }
+
+    fn finish(&mut self, result: Result<(Outcome, Option<Request>)>, out: &mut Out, format: Format) -> Ended {
+        let (ended, said) = match result {
+            Ok((outcome, request)) => {
+                let said = match &outcome {
+                    Outcome::Complete => out.end("complete", None),
+                    Outcome::Empty => out.end("empty", None),
+                    Outcome::Partial(why) => {
+                        let shown = if format == Format::Text { out.line(format!("partial: {why}")) } else { Ok(()) };
+                        shown.and_then(|()| out.end("partial", Some(why)))
+                    }
+                };
+                (request.map_or(Ended::Well, |r| self.request(r)), said)
+            }
+            Err(e) => {
+                if e.chain().any(is_broken_pipe) {
+                    return Ended::Quit;
+                }
+                let said = out.end("failed", Some(&format!("{e:#}")));
+                self.complain(&format!("{e:#}"));
+                (Ended::Failed, said)
+            }
+        };
+        match said {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ended::Quit,
+            Err(e) => {
+                self.complain(&format!("cannot write the output: {e}"));
+                Ended::Failed
+            }
+            Ok(()) => ended,
+        }
+    }
+
+    fn request(&mut self, request: Request) -> Ended {
+        match request {
+            Request::Quit => return Ended::Quit,
+            Request::Open(path) => return self.reopen(&path),
+            Request::Reopen => {
+                if let Some(path) = self.session.as_ref().map(|s| s.dump().path.clone()) {
+                    return self.reopen(&path);
+                }
+            }
+            Request::LogOpen { path, append } => return self.log_open(path, append),
+            Request::LogClose => self.settings.log = None,
+            Request::ClearScreen => {
+                let _ = (self.sink)().write_all(b"\x1b[2J\x1b[H");
+            }
+            Request::Thread(index) => self.settings.thread = index,
+        }
+        Ended::Well
+    }
+
+    fn reopen(&mut self, path: &std::path::Path) -> Ended {
+        match self.open(path) {
+            Ok(()) => Ended::Well,
+            Err(e) => {
+                self.complain(&e.to_string());
+                Ended::Failed
+            }
+        }
+    }
+
+    fn log_open(&mut self, path: PathBuf, append: bool) -> Ended {
+        let opened = if append { File::options().append(true).create(true).open(&path) } else { File::create(&path) };
+        match opened {
+            Ok(_) => {
+                self.settings.log = Some(path);
+                Ended::Well
+            }
+            Err(e) => {
+                self.complain(&format!("cannot open the log {}: {e}", path.display()));
+                Ended::Failed
+            }
+        }
+    }
+
+    /// An error for the user, on stderr.
+    pub fn complain(&self, text: &str) {
+        eprintln!("{}", super::style::error(text));
+    }
+}
+
+/// Whether an error is a closed pipe: someone piped us into `head`.
+fn is_broken_pipe(e: &(dyn std::error::Error + 'static)) -> bool {
+    e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The thread to begin with: that of the exception, else the first.
+fn first_thread(dump: &Dump) -> usize {
+    let faulting = dump.exception.as_ref().map(|e| e.thread_id);
+    faulting.and_then(|id| dump.threads.iter().position(|t| t.os_id == id)).unwrap_or(0)
+}
