@@ -1,5 +1,7 @@
 //! The one shared dump session: opens lazily and caches between commands. Never prints.
 
+mod lookup;
+
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Result, anyhow};
@@ -13,6 +15,8 @@ use crate::dump::Dump;
 use crate::heap::stat::HeapStat;
 use crate::heap::{Heap, TypeRegistry, Walker};
 use crate::watch::Watch;
+
+pub use self::lookup::{LoadedTypes, MadeTypes};
 
 /// A value computed at first need and kept; an error or an interruption is not kept, so the next caller tries again.
 #[derive(Debug, Default)]
@@ -46,6 +50,8 @@ pub struct Session {
     heap: Lazy<Heap>,
     stat: Lazy<HeapStat>,
     finalizer: Lazy<Gathered<(u32, FinalizerQueue)>>,
+    loaded: Lazy<LoadedTypes>,
+    made: Lazy<MadeTypes>,
 }
 
 impl Session {
@@ -59,6 +65,8 @@ impl Session {
             heap: Lazy::default(),
             stat: Lazy::default(),
             finalizer: Lazy::default(),
+            loaded: Lazy::default(),
+            made: Lazy::default(),
         }
     }
 
@@ -121,8 +129,8 @@ impl Session {
     }
 
     /// MethodTable of a field's declared type, when it is loaded.
-    pub fn field_type(&self, _field: &Field) -> Option<u64> {
-        None
+    pub fn field_type(&self, field: &Field) -> Option<u64> {
+        self.resolve_field_type(field).ok().flatten()
     }
 
     /// Managed thread id and recursion of the thin lock in the object's header, when one is held.

@@ -73,6 +73,39 @@ impl Clr {
         found
     }
 
+    /// MethodTables of all generic instantiations, found by their shape in memory outside `skip` as vectors are.
+    pub fn loaded_instantiations(&self, skip: &[(u64, u64)]) -> Vec<u64> {
+        /// Component size, and the generics bits of the flags (`enum_flag_GenericsMask`).
+        const GENERIC: (u32, u32) = (0x8000_0000, 0x30);
+        let (space, ptr) = (self.space(), self.header());
+        let mut found = Vec::new();
+        for piece in space.pieces() {
+            if ptr != 8 || skip.iter().any(|s| piece.start >= s.0 && piece.end <= s.1) {
+                continue;
+            }
+            let lead = piece.start.next_multiple_of(ptr) - piece.start;
+            for (i, w) in space.piece_bytes(piece).get(lead as usize..).unwrap_or(&[]).chunks_exact(8).enumerate() {
+                let word = u64::from_le_bytes([w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]]);
+                let (flags, base) = (word as u32, (word >> 32) as u32);
+                let kind = flags & GENERIC.1;
+                if flags & GENERIC.0 != 0 || kind == 0 || kind == GENERIC.1 || !(16..1 << 16).contains(&base) {
+                    continue;
+                }
+                let address = piece.start + lead + i as u64 * ptr;
+                let plausible = |m: &super::methodtable::MethodTable| {
+                    base.is_multiple_of(8) && m.class_or_canonical != 0 && m.per_inst != 0 && m.module != 0
+                };
+                if self.method_table(address).filter(plausible).is_some()
+                    && self.valid_method_table(address).is_some()
+                    && found.len() < 1 << 20
+                {
+                    found.push(address);
+                }
+            }
+        }
+        found
+    }
+
     /// Whether the module has resolved TypeRef row `rid` to a loaded type; `None` when the layout does not know.
     pub fn typeref_resolved(&self, module: u64, rid: u32) -> Option<bool> {
         let (space, l, ptr) = (self.space(), self.layout(), self.header());

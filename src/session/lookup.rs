@@ -1,0 +1,155 @@
+//! Loaded types by name, whether or not the heap has instances of them.
+
+use anyhow::Result;
+use rustc_hash::FxHashMap;
+
+use super::Session;
+use crate::clr::Clr;
+use crate::clr::fields::{Field, et};
+use crate::clr::metadata::sig::TypeSig;
+use crate::clr::metadata::table;
+use crate::clr::typename::canonical;
+
+/// Types the modules define, by definition and by name.
+#[derive(Debug, Default)]
+pub struct LoadedTypes {
+    /// MethodTable by module address and TypeDef row.
+    by_def: FxHashMap<(u64, u32), u64>,
+    /// MethodTables by name as heap listings spell it; open generics by their bare metadata name.
+    by_name: FxHashMap<String, Vec<u64>>,
+    /// Modules by simple assembly name.
+    assemblies: FxHashMap<String, u64>,
+    /// Why the list is not complete.
+    pub partial: Option<String>,
+}
+
+/// Types made while the program ran: instantiations and arrays, by name as heap listings spell it.
+pub type MadeTypes = FxHashMap<String, u64>;
+
+/// Bound on the forwarding from assembly to assembly.
+const MAX_FORWARDS: usize = 8;
+
+impl LoadedTypes {
+    pub(super) fn read(clr: &Clr) -> Self {
+        let mut types = Self::default();
+        let assemblies = clr.assemblies();
+        types.partial = assemblies.partial.clone();
+        for a in &assemblies.items {
+            let module = clr.module(a.module);
+            types.assemblies.entry(module.assembly_name(clr)).or_insert(a.module);
+            let loaded = clr.loaded_types(a.module);
+            if types.partial.is_none() {
+                types.partial = loaded.partial;
+            }
+            let metadata = module.metadata(clr);
+            for (rid, mt) in loaded.items {
+                types.by_def.insert((a.module, rid), mt);
+                let name = match metadata {
+                    Some(m) => m.full_name(rid),
+                    None => clr.type_name(mt).to_string(),
+                };
+                types.by_name.entry(name).or_default().push(mt);
+            }
+        }
+        types
+    }
+
+    /// MethodTable of TypeDef row `rid` of `module`, when it is loaded.
+    pub fn of_def(&self, module: u64, rid: u32) -> Option<u64> {
+        self.by_def.get(&(module, rid)).copied()
+    }
+
+    /// The type `name` of `assembly`, followed to where it is defined.
+    fn of_ref(&self, clr: &Clr, assembly: &str, name: &str) -> Option<u64> {
+        let mut module = *self.assemblies.get(assembly)?;
+        for _ in 0..MAX_FORWARDS {
+            let metadata = clr.module(module).metadata(clr)?.clone();
+            if let Some(rid) = metadata.typedef_by_name(name) {
+                return self.of_def(module, rid);
+            }
+            // The assembly may only forward the type.
+            let outer = name.split('+').next().unwrap_or(name);
+            let rows = 1..=metadata.rows(table::EXPORTED_TYPE);
+            let to = rows.filter_map(|r| metadata.exported_type(r)).find(|e| {
+                let full =
+                    if e.namespace.is_empty() { e.name.to_owned() } else { format!("{}.{}", e.namespace, e.name) };
+                full == outer
+            })?;
+            let token = to.implementation.filter(|t| t >> 24 == u32::from(table::ASSEMBLY_REF))?;
+            module = *self.assemblies.get(metadata.assemblyref(token & 0x00FF_FFFF)?.name)?;
+        }
+        None
+    }
+
+    /// MethodTables of the definitions named `name` as metadata spells it.
+    pub fn named(&self, name: &str) -> &[u64] {
+        self.by_name.get(name).map_or(&[], |v| v.as_slice())
+    }
+}
+
+impl Session {
+    /// Types the modules define that are loaded.
+    pub fn loaded_types(&self) -> Result<&LoadedTypes> {
+        self.loaded.get(|| Ok(LoadedTypes::read(self.clr()?)))
+    }
+
+    /// Instantiations and arrays: those of the heap, and those found in memory outside it.
+    pub fn made_types(&self) -> Result<&MadeTypes> {
+        self.made.get(|| {
+            let clr = self.clr()?;
+            let mut skip: Vec<(u64, u64)> =
+                self.heap().map(|h| h.segments.iter().map(|s| (s.start, s.end)).collect()).unwrap_or_default();
+            skip.sort_unstable();
+            let mut made = MadeTypes::default();
+            for t in self.types().all().iter().filter(|t| t.mt.is_array() || t.mt.is_generic()) {
+                made.entry(clr.type_name(t.mt.address).to_string()).or_insert(t.mt.address);
+            }
+            for mt in clr.loaded_vectors(&skip).into_iter().chain(clr.loaded_instantiations(&skip)) {
+                made.entry(clr.type_name(mt).to_string()).or_insert(mt);
+            }
+            Ok(made)
+        })
+    }
+
+    /// MethodTables of the loaded types called `name`, in either spelling.
+    pub fn find_types(&self, name: &str) -> Result<Vec<u64>> {
+        let loaded = self.loaded_types()?;
+        let plain = loaded.named(name.trim());
+        if !plain.is_empty() {
+            return Ok(plain.to_vec());
+        }
+        Ok(self.made_types()?.get(&*canonical(name)).copied().into_iter().collect())
+    }
+
+    /// As [`Session::field_type`], with the reasons kept.
+    pub(super) fn resolve_field_type(&self, field: &Field) -> Result<Option<u64>> {
+        let clr = self.clr()?;
+        let loaded = self.loaded_types()?;
+        let by_name = |name: &str| loaded.of_ref(clr, "System.Private.CoreLib", name);
+        let token = match &field.sig {
+            Some(TypeSig::Primitive(et::STRING)) => return Ok(Some(clr.known.string)),
+            Some(TypeSig::Primitive(et::OBJECT)) => return Ok(Some(clr.known.object)),
+            Some(TypeSig::Primitive(e)) => {
+                let name = crate::clr::metadata::sig::primitive_name(*e);
+                return Ok(name.and_then(by_name));
+            }
+            Some(TypeSig::Class(t) | TypeSig::ValueType(t)) => Some(*t),
+            _ => None,
+        };
+        let rid = token.map_or(0, |t| t & 0x00FF_FFFF);
+        let kind = token.map(|t| (t >> 24) as u8);
+        if kind == Some(table::TYPE_DEF) {
+            return Ok(loaded.of_def(field.module, rid));
+        }
+        let Some(name) = &field.type_name else { return Ok(None) };
+        if kind == Some(table::TYPE_REF)
+            && let Some(mt) = name.assembly().and_then(|a| loaded.of_ref(clr, a, &name.display()))
+        {
+            return Ok(Some(mt));
+        }
+        if token.is_some() && kind != Some(table::TYPE_SPEC) {
+            return Ok(loaded.named(&name.display()).first().copied());
+        }
+        Ok(self.made_types()?.get(&name.display()).copied())
+    }
+}
