@@ -10,6 +10,8 @@ use crate::shell::Command;
 pub const ALL: &[&Command] = &[
     &objects::dumpobj::DUMPOBJ,
     &objects::dumpvc::DUMPVC,
+    &objects::dumpmt::DUMPMT,
+    &objects::dumpclass::DUMPCLASS,
     &export::EXPORT,
     &session::help::HELP,
     &session::misc::ECHO,

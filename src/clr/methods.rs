@@ -49,6 +49,11 @@ impl MethodDesc {
         self.flags & 7
     }
 
+    /// Whether the runtime itself implements it (`mcFCall`).
+    pub fn is_fcall(&self) -> bool {
+        self.class() == 1
+    }
+
     /// Whether it is an instantiated generic method or its definition (`mcInstantiated`).
     pub fn is_generic(&self) -> bool {
         self.class() == 5
