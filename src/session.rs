@@ -10,8 +10,13 @@ use crate::clr::fields::Field;
 use crate::clr::finalizer::{self, FinalizerQueue};
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::discover::{DiscoverOptions, discover};
+use crate::clr::statics;
 use crate::clr::{Clr, NoRuntime};
 use crate::dump::Dump;
+use crate::graph::paths;
+use crate::heap::graph::ObjectGraph;
+use crate::heap::index::ObjectIndex;
+use crate::heap::roots::{self, Root};
 use crate::heap::stat::HeapStat;
 use crate::heap::{Heap, TypeRegistry, Walker};
 use crate::watch::Watch;
@@ -52,6 +57,11 @@ pub struct Session {
     finalizer: Lazy<Gathered<(u32, FinalizerQueue)>>,
     loaded: Lazy<LoadedTypes>,
     made: Lazy<MadeTypes>,
+    index: Lazy<ObjectIndex>,
+    graph: Lazy<ObjectGraph>,
+    roots: Lazy<Gathered<Root>>,
+    live: Lazy<Vec<bool>>,
+    static_slots: Lazy<Vec<(u64, Arc<str>)>>,
 }
 
 impl Session {
@@ -67,6 +77,11 @@ impl Session {
             finalizer: Lazy::default(),
             loaded: Lazy::default(),
             made: Lazy::default(),
+            index: Lazy::default(),
+            graph: Lazy::default(),
+            roots: Lazy::default(),
+            live: Lazy::default(),
+            static_slots: Lazy::default(),
         }
     }
 
@@ -123,9 +138,71 @@ impl Session {
         self.stat.get(|| Ok(HeapStat::collect(&self.walker()?)?))
     }
 
+    /// Which addresses are objects.
+    pub fn index(&self) -> Result<&ObjectIndex> {
+        self.index.get(|| Ok(ObjectIndex::build(&self.walker()?)?))
+    }
+
+    /// References in both directions.
+    pub fn graph(&self) -> Result<&ObjectGraph> {
+        self.graph.get(|| Ok(ObjectGraph::build(&self.walker()?, self.index()?)?))
+    }
+
+    /// All roots.
+    pub fn roots(&self) -> Result<&Gathered<Root>> {
+        self.roots.get(|| Ok(roots::collect(&self.walker()?, self.index()?, self.finalizer_queues()?)?))
+    }
+
+    /// Live objects by id: what the roots reach.
+    pub fn live(&self) -> Result<&Vec<bool>> {
+        self.live.get(|| {
+            let ids = &self.index()?.ids;
+            let sources: Vec<u32> = self.roots()?.items.iter().filter_map(|r| ids.id_of(r.object)).collect();
+            Ok(paths::reachable(&self.graph()?.forward, sources, &self.watch)?)
+        })
+    }
+
+    /// Names of static reference fields by the address of their slot, sorted.
+    pub fn static_slots(&self) -> Result<&Vec<(u64, Arc<str>)>> {
+        self.static_slots.get(|| {
+            let clr = self.clr()?;
+            let mut types: Vec<u64> =
+                clr.assemblies().items.iter().flat_map(|a| clr.loaded_types(a.module).items).map(|t| t.1).collect();
+            // Instantiations are in no map: those with instances are known from the heap.
+            types.extend(self.types.all().iter().filter(|t| t.mt.is_generic()).map(|t| t.mt.address));
+            types.sort_unstable();
+            types.dedup();
+            let mut slots = Vec::new();
+            for mt in types {
+                self.watch.cancel.check()?;
+                let Some(table) = clr.valid_method_table(mt) else { continue };
+                for f in clr.fields(mt).statics.iter().filter(|f| !f.desc.is_thread_static) {
+                    let boxed = f.element.0 == crate::clr::fields::et::STRUCT;
+                    if !(f.element.is_reference() || boxed) {
+                        continue;
+                    }
+                    if let Some(at) = statics::place(clr, &table, &f.desc, true).address() {
+                        slots.push((at, format!("{}.{}", clr.type_name(mt), f.name).into()));
+                    }
+                }
+            }
+            slots.sort_unstable();
+            slots.dedup_by_key(|s: &mut (u64, Arc<str>)| s.0);
+            Ok(slots)
+        })
+    }
+
+    /// Name of the static field whose slot is at `address`.
+    pub fn static_at(&self, address: u64) -> Option<Arc<str>> {
+        let slots = self.static_slots().ok()?;
+        slots.binary_search_by_key(&address, |s| s.0).ok().and_then(|i| slots.get(i)).map(|s| s.1.clone())
+    }
+
     /// Address of the static field `field` of the type `mt`; `None` without storage.
-    pub fn static_address(&self, _mt: u64, _field: &Field) -> Option<u64> {
-        None
+    pub fn static_address(&self, mt: u64, field: &Field) -> Option<u64> {
+        let clr = self.clr().ok()?;
+        let reference = field.element.is_reference() || field.element.0 == crate::clr::fields::et::STRUCT;
+        statics::place(clr, &clr.method_table(mt)?, &field.desc, reference).address()
     }
 
     /// MethodTable of a field's declared type, when it is loaded.
@@ -133,9 +210,11 @@ impl Session {
         self.resolve_field_type(field).ok().flatten()
     }
 
-    /// Managed thread id and recursion of the thin lock in the object's header, when one is held.
-    pub fn thin_lock(&self, _object: u64) -> Option<(u32, u32)> {
-        None
+    /// Managed thread id and recursion of the thin lock in the object's header, when a living thread holds one.
+    pub fn thin_lock(&self, object: u64) -> Option<(u32, u32)> {
+        let clr = self.clr().ok()?;
+        let lock = crate::clr::syncblocks::thin_lock(clr.object_header(object)?)?;
+        clr.threads().items.iter().any(|t| t.managed_id == lock.0 && !t.is_dead()).then_some(lock)
     }
 
     /// One line on the runtime for the banner: version, flavour, GC; or why there is none.

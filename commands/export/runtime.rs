@@ -3,6 +3,8 @@
 use anyhow::Result;
 
 use super::writer::{Field, Table};
+use crate::clr::handles::HandleKind;
+use crate::heap::roots::RootKind;
 use crate::session::Session;
 
 /// `runtime`: names and values.
@@ -69,14 +71,53 @@ pub fn finalizable(session: &Session, table: &mut Table) -> Result<Option<String
     Ok(partial)
 }
 
-/// `roots`.
-pub fn roots(_session: &Session, _table: &mut Table) -> Result<Option<String>> {
-    Ok(Some("not read yet".into()))
+/// `roots`: everything but stacks is exact; stack roots come from a conservative scan.
+pub fn roots(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    let roots = session.roots()?;
+    for r in &roots.items {
+        let (kind, name): (&str, &str) = match &r.kind {
+            RootKind::Handle(HandleKind::PINNED) => ("PinnedHandle", ""),
+            RootKind::Handle(HandleKind::REF_COUNTED) => ("RefCountedHandle", ""),
+            RootKind::Handle(HandleKind::ASYNC_PINNED) => ("AsyncPinnedHandle", ""),
+            RootKind::Handle(HandleKind::SIZED_REF) => ("SizedRefHandle", ""),
+            RootKind::Handle(_) => ("StrongHandle", ""),
+            RootKind::Finalizer => ("FinalizerQueue", ""),
+            RootKind::Stack { .. } | RootKind::Register { .. } => ("Stack", ""),
+            RootKind::ThreadStatic { name, .. } => ("ThreadStatic", name),
+        };
+        let pinned = matches!(r.kind, RootKind::Handle(HandleKind::PINNED | HandleKind::ASYNC_PINNED));
+        table.row(&[
+            Field::Text(kind),
+            Field::Hex(r.slot),
+            Field::Hex(r.object),
+            Field::Bool(r.interior),
+            Field::Bool(pinned),
+            Field::Text(name),
+        ])?;
+    }
+    Ok(roots.partial.clone())
 }
 
-/// `stackroots`.
-pub fn stack_roots(_session: &Session, _table: &mut Table) -> Result<Option<String>> {
-    Ok(Some("not read yet".into()))
+/// `stackroots`: conservative.
+pub fn stack_roots(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    let roots = session.roots()?;
+    for r in &roots.items {
+        let (os_id, register) = match &r.kind {
+            RootKind::Stack { os_id, .. } => (*os_id, ""),
+            RootKind::Register { os_id, name, .. } => (*os_id, *name),
+            _ => continue,
+        };
+        table.row(&[
+            Field::Hex(os_id),
+            Field::Hex(r.slot),
+            Field::Hex(r.object),
+            Field::Bool(r.interior),
+            Field::Bool(false),
+            Field::Text(""),
+            Field::Text(register),
+        ])?;
+    }
+    Ok(roots.partial.clone())
 }
 
 /// `threads`.

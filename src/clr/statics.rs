@@ -130,6 +130,20 @@ pub fn thread_place(clr: &Clr, thread: u64, mt: &MethodTable, field: &FieldDesc,
     base.checked_add(u64::from(field.offset))
 }
 
+/// Whether the type has storage for thread statics since 9.0; a cheap test before its fields are read.
+pub fn has_thread_statics(clr: &Clr, mt: &MethodTable) -> bool {
+    let (space, l) = (clr.space(), clr.layout());
+    let index = || {
+        let dynamic = mt.aux.checked_sub(l.try_offset("DynamicStaticsInfo", "!")?)?;
+        if space.ptr_at(dynamic, l.try_offset("DynamicStaticsInfo", "MethodTable")?)? != mt.address {
+            return None;
+        }
+        let info = mt.aux.checked_sub(l.try_offset("ThreadStaticsInfo", "!")?)?;
+        space.u32(info.checked_add(l.try_offset("ThreadStaticsInfo", "GCTlsIndex")?)?)
+    };
+    index().is_some_and(|i| i != NO_INDEX)
+}
+
 /// Through .NET 8: a table of per-module blocks, whose references are an `Object[]` behind a handle.
 fn thread_local_module(clr: &Clr, thread: u64, mt: &MethodTable, reference: bool) -> Option<u64> {
     let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));

@@ -1,6 +1,9 @@
 //! Objects: segments and regions, the walk, references, roots, statistics. Never keeps one Rust value per object.
 
+pub mod graph;
+pub mod index;
 pub mod refs;
+pub mod roots;
 pub mod segments;
 pub mod stat;
 pub mod types;

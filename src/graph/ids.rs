@@ -1,0 +1,217 @@
+//! Object ids: numbers in address order, kept as one bit per possible start and a rank every 512 bits.
+//!
+//! About 1.4 bytes an object on ordinary heaps; both directions cost one cache miss or two.
+
+/// Bits per rank entry.
+const BLOCK: u64 = 512;
+const WORDS: usize = (BLOCK / 64) as usize;
+
+/// Starts of one contiguous address range, filled by a worker.
+#[derive(Debug, Clone)]
+pub struct RangeBits {
+    start: u64,
+    end: u64,
+    shift: u32,
+    bits: Vec<u64>,
+}
+
+impl RangeBits {
+    /// A range `[start, end)` whose objects are aligned to `1 << shift` bytes.
+    pub fn new(start: u64, end: u64, shift: u32) -> Self {
+        let units = end.saturating_sub(start).div_ceil(1 << shift);
+        let words = (units.div_ceil(BLOCK) * WORDS as u64) as usize;
+        Self { start, end, shift, bits: vec![0; words] }
+    }
+
+    /// Marks the object that starts at `address`; one outside the range is ignored.
+    #[inline]
+    pub fn set(&mut self, address: u64) {
+        let Some(offset) = address.checked_sub(self.start) else { return };
+        let unit = offset >> self.shift;
+        if let Some(word) = self.bits.get_mut((unit / 64) as usize) {
+            *word |= 1 << (unit % 64);
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Range {
+    start: u64,
+    end: u64,
+    shift: u32,
+    /// First word of the range in the bitmap.
+    word: usize,
+}
+
+/// Ids of all objects.
+#[derive(Debug, Default)]
+pub struct ObjectIds {
+    ranges: Vec<Range>,
+    bits: Vec<u64>,
+    ranks: Vec<u32>,
+    count: u32,
+}
+
+impl ObjectIds {
+    /// Joins the ranges, which must not overlap. More than `u32::MAX - 1` objects cannot be numbered: the rest gets no id.
+    pub fn build(mut parts: Vec<RangeBits>) -> Self {
+        parts.sort_by_key(|p| p.start);
+        let mut ids = Self::default();
+        let total: usize = parts.iter().map(|p| p.bits.len()).sum();
+        ids.bits.reserve_exact(total);
+        for p in parts {
+            ids.ranges.push(Range { start: p.start, end: p.end, shift: p.shift, word: ids.bits.len() });
+            ids.bits.extend_from_slice(&p.bits);
+        }
+        let mut rank = 0u64;
+        for block in ids.bits.chunks(WORDS) {
+            ids.ranks.push(rank as u32);
+            rank += block.iter().map(|w| u64::from(w.count_ones())).sum::<u64>();
+        }
+        ids.count = rank.min(u64::from(u32::MAX - 1)) as u32;
+        ids
+    }
+
+    /// Number of objects.
+    pub fn len(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn range(&self, address: u64) -> Option<&Range> {
+        let i = self.ranges.partition_point(|r| r.start <= address).checked_sub(1)?;
+        self.ranges.get(i).filter(|r| address < r.end)
+    }
+
+    /// Objects before bit `bit`.
+    fn rank(&self, bit: usize) -> u32 {
+        let (word, inside) = (bit / 64, bit % 64);
+        let first = word / WORDS * WORDS;
+        let mut rank = self.ranks.get(word / WORDS).copied().unwrap_or(0);
+        for w in self.bits.get(first..word).unwrap_or(&[]) {
+            rank += w.count_ones();
+        }
+        let last = self.bits.get(word).copied().unwrap_or(0) & ((1u64 << inside) - 1);
+        rank + last.count_ones()
+    }
+
+    /// Id of the object that starts at `address`.
+    #[inline]
+    pub fn id_of(&self, address: u64) -> Option<u32> {
+        let r = self.range(address)?;
+        let offset = address - r.start;
+        if offset & ((1 << r.shift) - 1) != 0 {
+            return None;
+        }
+        let bit = r.word * 64 + (offset >> r.shift) as usize;
+        let set = self.bits.get(bit / 64)? >> (bit % 64) & 1 != 0;
+        set.then(|| self.rank(bit)).filter(|&id| id < self.count)
+    }
+
+    /// Start of the last object at or before `address` in its range. Whether it reaches that far is the caller's check.
+    pub fn start_before(&self, address: u64) -> Option<u64> {
+        let r = self.range(address)?;
+        let mut unit = (address - r.start) >> r.shift;
+        let mut word = r.word + (unit / 64) as usize;
+        let mut bits = self.bits.get(word)? & (u64::MAX >> (63 - unit % 64));
+        while bits == 0 {
+            if word == r.word {
+                return None;
+            }
+            word -= 1;
+            bits = *self.bits.get(word)?;
+        }
+        unit = (word - r.word) as u64 * 64 + u64::from(63 - bits.leading_zeros());
+        Some(r.start + (unit << r.shift))
+    }
+
+    /// First object at or after `address`, in any range.
+    pub fn start_after(&self, address: u64) -> Option<u64> {
+        let first = self.ranges.partition_point(|r| r.end <= address);
+        for r in self.ranges.get(first..)? {
+            let from = address.max(r.start);
+            let unit = (from - r.start).div_ceil(1 << r.shift);
+            let end = r.word + ((r.end - r.start).div_ceil(1 << r.shift).div_ceil(64)) as usize;
+            let mut word = r.word + (unit / 64) as usize;
+            let mut mask = u64::MAX << (unit % 64);
+            while word < end {
+                let bits = self.bits.get(word)? & mask;
+                if bits != 0 {
+                    let unit = (word - r.word) as u64 * 64 + u64::from(bits.trailing_zeros());
+                    return Some(r.start + (unit << r.shift));
+                }
+                mask = u64::MAX;
+                word += 1;
+            }
+        }
+        None
+    }
+
+    /// Address of the object numbered `id`.
+    pub fn address_of(&self, id: u32) -> Option<u64> {
+        if id >= self.count {
+            return None;
+        }
+        let block = self.ranks.partition_point(|&r| r <= id).checked_sub(1)?;
+        let mut left = id - self.ranks.get(block)?;
+        for (i, w) in self.bits.get(block * WORDS..)?.iter().enumerate() {
+            let ones = w.count_ones();
+            if left >= ones {
+                left -= ones;
+                continue;
+            }
+            let mut bits = *w;
+            for _ in 0..left {
+                bits &= bits - 1;
+            }
+            let bit = (block * WORDS + i) * 64 + bits.trailing_zeros() as usize;
+            let r = self.ranges.get(self.ranges.partition_point(|r| r.word * 64 <= bit).checked_sub(1)?)?;
+            return Some(r.start + (((bit - r.word * 64) as u64) << r.shift));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn agrees_with_a_sorted_list(
+            starts in proptest::collection::btree_set(0u64..4000, 0..300),
+            more in proptest::collection::btree_set(0u64..900, 0..100),
+        ) {
+            let mut a = RangeBits::new(0x1000, 0x1000 + 4000 * 8, 3);
+            let mut b = RangeBits::new(0x10_0008, 0x10_0008 + 900 * 8, 3);
+            let mut all: Vec<u64> = starts.iter().map(|s| 0x1000 + s * 8).collect();
+            all.iter().for_each(|&s| a.set(s));
+            for s in &more {
+                b.set(0x10_0008 + s * 8);
+                all.push(0x10_0008 + s * 8);
+            }
+            let ids = ObjectIds::build(vec![b, a]);
+            assert_eq!(ids.len() as usize, all.len());
+            for (i, &s) in all.iter().enumerate() {
+                assert_eq!(ids.id_of(s), Some(i as u32));
+                assert_eq!(ids.address_of(i as u32), Some(s));
+                assert_eq!(ids.id_of(s + 4), None);
+                assert_eq!(ids.start_before(s + 7), Some(s));
+                assert_eq!(ids.start_after(s), Some(s));
+            }
+            for probe in [0x1000u64, 0x1ff8, 0x3008, 0x8ff8] {
+                let want = all.iter().copied().filter(|&s| s <= probe && s < 0x10_0000).max();
+                if probe < 0x1000 + 4000 * 8 {
+                    assert_eq!(ids.start_before(probe), want);
+                }
+                assert_eq!(ids.start_after(probe), all.iter().copied().find(|&s| s >= probe));
+            }
+            assert_eq!(ids.address_of(ids.len()), None);
+        }
+    }
+}

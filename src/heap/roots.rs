@@ -1,0 +1,189 @@
+//! Roots: handles, the finalizer queue, thread statics, thread stacks and registers.
+//!
+//! Stacks are scanned conservatively and labelled so: every register and every aligned word of `[sp, top)` that lies inside
+//! a live object counts, interior pointers included. A precise scan finds a subset of that.
+
+use std::sync::Arc;
+
+use super::index::ObjectIndex;
+use super::walk::Walker;
+use crate::clr::finalizer::{self, FinalizerQueue};
+use crate::clr::gathered::Gathered;
+use crate::clr::handles::HandleKind;
+use crate::clr::statics;
+use crate::watch::Interrupted;
+
+/// Longest stack scanned, in bytes.
+const MAX_STACK: u64 = 256 << 20;
+
+/// What a root is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootKind {
+    /// A handle that keeps its object alive.
+    Handle(HandleKind),
+    /// An object ready for finalization.
+    Finalizer,
+    /// A slot of a thread's stack, found conservatively; index of the thread in the dump and of the managed thread.
+    Stack {
+        /// Index in `Dump::threads`.
+        thread: usize,
+        /// Operating system id.
+        os_id: u64,
+    },
+    /// A register, found conservatively.
+    Register {
+        /// Index in `Dump::threads`.
+        thread: usize,
+        /// Operating system id.
+        os_id: u64,
+        /// Its name.
+        name: &'static str,
+    },
+    /// A thread static; its name.
+    ThreadStatic {
+        /// Operating system id.
+        os_id: u64,
+        /// `Type.Field`.
+        name: Arc<str>,
+    },
+}
+
+/// One root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// What it is.
+    pub kind: RootKind,
+    /// Address of the slot that holds the reference; 0 for a register.
+    pub slot: u64,
+    /// The object's start.
+    pub object: u64,
+    /// Whether the slot points into the object instead of at its start.
+    pub interior: bool,
+}
+
+impl Root {
+    /// Whether it comes from a thread's stack or registers.
+    pub fn is_stack(&self) -> bool {
+        matches!(self.kind, RootKind::Stack { .. } | RootKind::Register { .. })
+    }
+}
+
+/// Collects all roots.
+pub fn collect(
+    walker: &Walker<'_>,
+    index: &ObjectIndex,
+    queues: &Gathered<(u32, FinalizerQueue)>,
+) -> Result<Gathered<Root>, Interrupted> {
+    let mut out = Gathered::default();
+    handles(walker, &mut out);
+    finalizers(walker, queues, &mut out);
+    thread_statics(walker, index, &mut out);
+    for (i, _) in walker.clr.dump.threads.iter().enumerate() {
+        walker.watch.cancel.check()?;
+        stack(walker, index, i, &mut out);
+    }
+    Ok(out)
+}
+
+fn handles(walker: &Walker<'_>, out: &mut Gathered<Root>) {
+    let handles = walker.clr.handles();
+    if let Some(why) = &handles.partial {
+        out.because(why.clone());
+    }
+    for h in handles.items.iter().filter(|h| h.kind.is_strong()) {
+        out.items.push(Root { kind: RootKind::Handle(h.kind), slot: h.address, object: h.object, interior: false });
+    }
+}
+
+fn finalizers(walker: &Walker<'_>, queues: &Gathered<(u32, FinalizerQueue)>, out: &mut Gathered<Root>) {
+    if let Some(why) = &queues.partial {
+        out.because(why.clone());
+    }
+    let ptr = u64::from(walker.clr.ptr_size());
+    for (_, queue) in &queues.items {
+        let slots = queue.all_ready();
+        let objects = finalizer::objects(walker.clr, slots);
+        for (i, object) in objects.items.into_iter().enumerate() {
+            let slot = slots.0 + i as u64 * ptr;
+            out.items.push(Root { kind: RootKind::Finalizer, slot, object, interior: false });
+        }
+    }
+}
+
+/// Since 9.0 thread statics hang off the thread's own data, which no handle keeps: each field is a root by name.
+fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, out: &mut Gathered<Root>) {
+    let clr = walker.clr;
+    if clr.layout().text("StaticsKind") != Some("DynamicStaticsInfo") {
+        return;
+    }
+    for a in &clr.assemblies().items {
+        for (_, mt) in clr.loaded_types(a.module).items {
+            let Some(table) = clr.valid_method_table(mt) else { continue };
+            if !statics::has_thread_statics(clr, &table) {
+                continue;
+            }
+            let fields = clr.fields(mt);
+            for f in fields.statics.iter().filter(|f| f.desc.is_thread_static && f.element.is_reference()) {
+                let name: Arc<str> = format!("{}.{}", clr.type_name(mt), f.name).into();
+                for t in &clr.threads().items {
+                    let slot = statics::thread_place(clr, t.address, &table, &f.desc, true);
+                    let Some(slot) = slot else { continue };
+                    let object = clr.space().ptr(slot).unwrap_or(0);
+                    if object != 0 && index.ids.id_of(object).is_some() {
+                        let kind = RootKind::ThreadStatic { os_id: t.os_id, name: name.clone() };
+                        out.items.push(Root { kind, slot, object, interior: false });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Scans one native thread, if a managed thread runs on it.
+fn stack(walker: &Walker<'_>, index: &ObjectIndex, thread: usize, out: &mut Gathered<Root>) {
+    let clr = walker.clr;
+    let Some(native) = clr.dump.threads.get(thread) else { return };
+    let managed = clr.threads().items.iter().any(|t| t.os_id != 0 && t.os_id == native.os_id);
+    let Some(registers) = native.registers.as_ref().filter(|_| managed) else { return };
+    let os_id = native.os_id;
+    for &(name, value) in &registers.general {
+        if let Some((object, interior)) = target(walker, index, value) {
+            out.items.push(Root { kind: RootKind::Register { thread, os_id, name }, slot: 0, object, interior });
+        }
+    }
+    let Some((low, high)) = native.stack else {
+        out.because(format!("the stack of thread {os_id:x} has no known bounds"));
+        return;
+    };
+    let ptr = u64::from(clr.ptr_size());
+    let mut at = registers.sp.max(low).next_multiple_of(ptr);
+    let end = high.min(at.saturating_add(MAX_STACK));
+    while at < end {
+        let Some(run) = clr.space().run(at) else {
+            match clr.space().next_readable(at).filter(|&n| n < end) {
+                Some(n) => at = n.next_multiple_of(ptr),
+                None => break,
+            }
+            continue;
+        };
+        let usable = run.len().min((end - at) as usize);
+        let words = run[..usable].chunks_exact(ptr as usize);
+        let count = words.len() as u64;
+        for (i, w) in words.enumerate() {
+            let value = w.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
+            if let Some((object, interior)) = target(walker, index, value) {
+                let slot = at + i as u64 * ptr;
+                out.items.push(Root { kind: RootKind::Stack { thread, os_id }, slot, object, interior });
+            }
+        }
+        at += count.max(1) * ptr;
+    }
+}
+
+fn target(walker: &Walker<'_>, index: &ObjectIndex, value: u64) -> Option<(u64, bool)> {
+    if value < 0x1_0000 {
+        return None;
+    }
+    let object = index.object_containing(walker, walker.heap, value)?;
+    Some((object, object != value))
+}
