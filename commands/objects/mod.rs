@@ -5,4 +5,6 @@ pub mod dumpmt;
 pub mod dumpobj;
 pub mod dumpvc;
 mod fieldtable;
+pub mod modules;
+pub mod name2ee;
 mod value;

@@ -1,0 +1,259 @@
+//! `!clrmodules`, `!dumpdomain`, `!dumpassembly`, `!dumpmodule`: what is loaded.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use crate::clr::Clr;
+use crate::clr::domains::{self, LoadedAssembly};
+use crate::clr::metadata::table;
+use crate::clr::modules::{MetadataSource, Module};
+use crate::session::Session;
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+
+/// `!clrmodules`.
+pub const CLRMODULES: Command = Command {
+    name: "clrmodules",
+    prefix: Prefix::Bang,
+    aliases: &["assemblies"],
+    group: Group::Objects,
+    summary: "list the managed modules",
+    help: "One row a managed module: where its image is, its size in memory, its path. -v adds the runtime's Module and \
+           where its metadata comes from: without metadata, types have no names. -name takes part of a path.",
+    args: &[
+        Arg::opt("name", Kind::Text, "only modules whose path contains this").or(&["n"]),
+        Arg::flag("v", "with Module address and source of the metadata").or(&["verbose"]),
+    ],
+    examples: &[Example { line: "!clrmodules", what: "all managed modules" }],
+    needs: Needs::Clr,
+    run: clrmodules,
+};
+
+/// `!dumpdomain`.
+pub const DUMPDOMAIN: Command = Command {
+    name: "dumpdomain",
+    prefix: Prefix::Bang,
+    aliases: &[],
+    group: Group::Objects,
+    summary: "list the app domains with their assemblies and modules",
+    help: "Prints the system domain and the app domain; under it, each assembly with the address of its Module.",
+    args: &[Arg::pos("ADDR", Kind::Address, "address of a domain; all without")],
+    examples: &[Example { line: "!dumpdomain", what: "all domains" }],
+    needs: Needs::Clr,
+    run: dumpdomain,
+};
+
+/// `!dumpassembly ADDR`.
+pub const DUMPASSEMBLY: Command = Command {
+    name: "dumpassembly",
+    prefix: Prefix::Bang,
+    aliases: &[],
+    group: Group::Objects,
+    summary: "show an assembly with its module",
+    help: "ADDR is the address of an assembly, as !dumpdomain lists it.",
+    args: &[Arg::pos("ADDR", Kind::Address, "address of an assembly").required()],
+    examples: &[Example { line: "!dumpassembly $ASSEMBLY", what: "an assembly" }],
+    needs: Needs::Clr,
+    run: dumpassembly,
+};
+
+/// `!dumpmodule ADDR`.
+pub const DUMPMODULE: Command = Command {
+    name: "dumpmodule",
+    prefix: Prefix::Bang,
+    aliases: &[],
+    group: Group::Objects,
+    summary: "show a managed module, with -mt its types",
+    help: "ADDR is the runtime's Module (from !dumpmt, !dumpdomain), or the base of the image. -mt lists the types it \
+           defines that are loaded, and the types of other modules it refers to.",
+    args: &[
+        Arg::pos("ADDR", Kind::Address, "address of a Module or of its image").required(),
+        Arg::flag("mt", "list the types"),
+    ],
+    examples: &[Example { line: "!dumpmodule -mt $MODULE", what: "a module and its types" }],
+    needs: Needs::Clr,
+    run: dumpmodule,
+};
+
+fn outcome(partial: Option<&String>) -> Outcome {
+    partial.map_or(Outcome::Complete, |p| Outcome::Partial(p.clone()))
+}
+
+fn clrmodules(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    const PLAIN: &[Col] =
+        &[Col::left("ImageBase", "imageBase", 16), Col::left("Size", "size", 8), Col::left("Path", "path", 0)];
+    const VERBOSE: &[Col] = &[
+        Col::left("ImageBase", "imageBase", 16),
+        Col::left("Size", "size", 8),
+        Col::left("Module", "module", 16),
+        Col::left("Path", "path", 0),
+        Col::left("Metadata", "metadata", 0),
+    ];
+    let session = ctx.session()?;
+    let clr = session.clr()?;
+    let assemblies = clr.assemblies();
+    let wanted = args.text("name").map(str::to_ascii_lowercase);
+    let verbose = args.has("v");
+    ctx.out.table("modules", if verbose { VERBOSE } else { PLAIN }, false)?;
+    for a in &assemblies.items {
+        let m = clr.module(a.module);
+        let path = if m.path.is_empty() { "(Dynamic)".to_owned() } else { m.path.clone() };
+        if wanted.as_ref().is_some_and(|w| !path.to_ascii_lowercase().contains(w.as_str())) {
+            continue;
+        }
+        let (base, size) = (Cell::text(format!("{:016X}", m.image_base)), Cell::text(format!("{:08X}", m.size)));
+        if verbose {
+            let source = source(clr, &m);
+            ctx.out.row(&[base, size, Cell::AddrPad(m.address, 16), Cell::text(path), Cell::text(source)])?;
+        } else {
+            ctx.out.row(&[base, size, Cell::text(path)])?;
+        }
+    }
+    Ok(outcome(assemblies.partial.as_ref()))
+}
+
+/// Where a module's metadata comes from, in words.
+fn source(clr: &Clr, m: &Module) -> String {
+    match m.metadata_source(clr) {
+        MetadataSource::Dump => "(metadata: dump)".into(),
+        MetadataSource::Dynamic => "(metadata: dynamic)".into(),
+        MetadataSource::File(path) => format!("(metadata: {path})"),
+        MetadataSource::FileByNameOnly(path) => format!("(metadata: {path}, by name only)"),
+        MetadataSource::Missing(why) => format!("(no metadata: {why})"),
+    }
+}
+
+/// Address that identifies an assembly: the `Assembly`, or its list item where that is all there is.
+fn identity(a: &LoadedAssembly) -> u64 {
+    if a.assembly != 0 { a.assembly } else { a.item }
+}
+
+fn assembly_block(clr: &Clr, out: &mut Out, a: &LoadedAssembly) -> Result<()> {
+    let m = clr.module(a.module);
+    let dynamic = if m.path.is_empty() { "(Dynamic) " } else { "" };
+    out.line(format!("Assembly:           {:016x} {dynamic}[{}]", identity(a), m.path))?;
+    module_line(out, &m)
+}
+
+fn module_line(out: &mut Out, m: &Module) -> Result<()> {
+    let path = if m.path.is_empty() { "Dynamic Module" } else { &m.path };
+    out.line("  Module")?;
+    out.line(format!("  {:016x}    {path}", m.address))?;
+    out.line("")?;
+    Ok(())
+}
+
+fn dumpdomain(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let clr = session.clr()?;
+    let (system, app) = (domains::system_domain(clr), domains::app_domain(clr));
+    let wanted = args.number("ADDR").filter(|&a| a != 0);
+    if let Some(address) = wanted
+        && ![system, app].contains(&Some(address))
+    {
+        bail!("{address:x} is not a domain; !dumpdomain without an address lists them");
+    }
+    if let Some(system) = system.filter(|s| wanted.is_none_or(|w| w == *s)) {
+        ctx.out.line("--------------------------------------")?;
+        ctx.out.line(format!("System Domain:      {system:016x}"))?;
+        ctx.out.line("Name:               None")?;
+    }
+    let Some(app) = app.filter(|a| wanted.is_none_or(|w| w == *a)) else { return Ok(Outcome::Complete) };
+    ctx.out.line("--------------------------------------")?;
+    ctx.out.line(format!("Domain 1:           {app:016x}"))?;
+    let assemblies = clr.assemblies();
+    for a in &assemblies.items {
+        assembly_block(clr, ctx.out, a)?;
+    }
+    Ok(outcome(assemblies.partial.as_ref()))
+}
+
+fn dumpassembly(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let clr = session.clr()?;
+    let address = args.number("ADDR").unwrap_or(0);
+    let Some(a) = clr.assemblies().items.iter().find(|a| [a.assembly, a.item, a.module].contains(&address)) else {
+        bail!("{address:x} is not an assembly; !dumpdomain lists them")
+    };
+    let m = clr.module(a.module);
+    ctx.out.line(format!("Parent Domain:      {:016x}", domains::app_domain(clr).unwrap_or(0)))?;
+    ctx.out.line(format!("Name:               {}", m.display_name(clr)))?;
+    module_line(ctx.out, &m)?;
+    Ok(Outcome::Complete)
+}
+
+/// The module at `address`: the runtime's record or the base of its image.
+fn look_up(session: &Session, address: u64) -> Result<(Arc<Module>, Option<LoadedAssembly>)> {
+    let clr = session.clr()?;
+    for a in &clr.assemblies().items {
+        let m = clr.module(a.module);
+        if a.module == address || (m.image_base == address && address != 0) {
+            return Ok((m, Some(*a)));
+        }
+    }
+    let m = clr.module(address);
+    if m.path.is_empty() && m.image_base == 0 && !m.dynamic {
+        bail!("{address:x} is not a module; !clrmodules -v lists them");
+    }
+    Ok((m, None))
+}
+
+fn dumpmodule(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let clr = session.clr()?;
+    let (m, assembly) = look_up(session, args.number("ADDR").unwrap_or(0))?;
+    ctx.out.line(format!("Name:                 {}", m.display_name(clr)))?;
+    let kind = if m.path.is_empty() { "Reflection " } else { "PEFile " };
+    ctx.out.line(format!("Attributes:           {kind}"))?;
+    if let Some(a) = assembly {
+        ctx.out.line(format!("Assembly:             {:016x}", identity(&a)))?;
+    }
+    ctx.out.line(format!("BaseAddress:          {:016X}", m.image_base))?;
+    for (label, field) in
+        [("TypeDefToMethodTableMap", "TypeDefToMethodTableMap"), ("TypeRefToMethodTableMap", "TypeRefToMethodTableMap")]
+    {
+        if let Some(at) = clr.layout().try_offset("Module", field) {
+            ctx.out.line(format!("{:<26}{:016X}", format!("{label}:"), m.address.saturating_add(at)))?;
+        }
+    }
+    match m.metadata_range(clr) {
+        Some((start, length)) => ctx.out.line(format!("MetaData start address: {start:016X} ({length} bytes)"))?,
+        None => ctx.out.line(format!("MetaData:             {}", source(clr, &m)))?,
+    }
+    if args.has("mt") {
+        return types(session, ctx.out, &m);
+    }
+    Ok(Outcome::Complete)
+}
+
+fn types(session: &Session, out: &mut Out, m: &Module) -> Result<Outcome> {
+    const DEFINED: &[Col] =
+        &[Col::right("MT", "mt", 16), Col::right("TypeDef", "token", 18), Col::left("Name", "name", 0)];
+    const REFERENCED: &[Col] = &[Col::right("TypeRef", "token", 18), Col::left("Name", "name", 0)];
+    let clr = session.clr()?;
+    out.line("")?;
+    out.line("Types defined in this module")?;
+    out.line("")?;
+    out.table("defined", DEFINED, true)?;
+    let loaded = clr.loaded_types(m.address);
+    for &(rid, mt) in &loaded.items {
+        let name = clr.type_name_long(mt);
+        let token = format!("0x{:08x}", 0x0200_0000 | rid);
+        out.row(&[Cell::AddrPad(mt, 16), Cell::text(token), Cell::text(&*name)])?;
+    }
+    let Some(metadata) = m.metadata(clr) else {
+        return Ok(Outcome::Partial("the module's metadata is not in the dump".into()));
+    };
+    out.line("")?;
+    out.line("Types referenced in this module")?;
+    out.line("")?;
+    out.table("referenced", REFERENCED, true)?;
+    for rid in 1..=metadata.rows(table::TYPE_REF) {
+        session.watch.cancel.check()?;
+        if clr.typeref_resolved(m.address, rid) != Some(false) {
+            let token = format!("0x{:08x}", 0x0100_0000 | rid);
+            out.row(&[Cell::text(token), Cell::text(metadata.typeref_full_name(rid))])?;
+        }
+    }
+    Ok(outcome(loaded.partial.as_ref()))
+}
