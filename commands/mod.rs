@@ -10,6 +10,7 @@ use crate::shell::Command;
 pub const ALL: &[&Command] = &[
     &objects::dumpobj::DUMPOBJ,
     &objects::dumpvc::DUMPVC,
+    &objects::dumparray::DUMPARRAY,
     &objects::dumpmt::DUMPMT,
     &objects::dumpclass::DUMPCLASS,
     &objects::name2ee::NAME2EE,

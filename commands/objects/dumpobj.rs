@@ -108,7 +108,7 @@ fn array_head(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
 }
 
 /// The element's type in the word SOS prints: `CLASS`, `VALUETYPE`, or the primitive's name.
-fn element_word(session: &Session, handle: u64) -> &'static str {
+pub fn element_word(session: &Session, handle: u64) -> &'static str {
     match element_type(session, handle) {
         Some(Element(et::CLASS)) => "CLASS",
         Some(Element(et::STRUCT)) => "VALUETYPE",

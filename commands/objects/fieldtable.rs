@@ -6,7 +6,7 @@ use super::value;
 use crate::clr::Clr;
 use crate::clr::fields::{Field, Fields};
 use crate::session::Session;
-use crate::shell::{Cell, Col, Out};
+use crate::shell::{Cell, Col, Format, Out};
 
 /// Columns of the table; the type column is cut from the front to 20 characters as SOS does.
 const COLUMNS: &[Col] = &[
@@ -17,6 +17,18 @@ const COLUMNS: &[Col] = &[
     Col::right("VT", "vt", 4),
     Col::right("Attr", "attr", 8),
     Col::right("Value", "value", 16),
+    Col::left("Name", "name", 0),
+];
+
+/// As [`COLUMNS`] with the wider spacing of tables under an array element.
+const NESTED: &[Col] = &[
+    Col::right("MT", "mt", 24),
+    Col::right("Field", "field", 8),
+    Col::right("Offset", "offset", 8),
+    Col::right("Type", "type", 24),
+    Col::right("VT", "vt", 8),
+    Col::right("Attr", "attr", 12),
+    Col::right("Value", "value", 20),
     Col::left("Name", "name", 0),
 ];
 
@@ -39,11 +51,30 @@ pub fn print(session: &Session, out: &mut Out, mt: u64, of: &Of) -> Result<()> {
         out.line("None")?;
         return Ok(());
     }
-    rows(session, clr, out, mt, &fields, of)
+    out.table("fields", COLUMNS, true)?;
+    rows(session, clr, out, mt, &fields, of, "")
 }
 
-fn rows(session: &Session, clr: &Clr, out: &mut Out, mt: u64, fields: &Fields, of: &Of) -> Result<()> {
-    out.table("fields", COLUMNS, true)?;
+/// As [`print`], indented as under an array element.
+pub fn print_nested(session: &Session, out: &mut Out, mt: u64, of: &Of) -> Result<()> {
+    let clr = session.clr()?;
+    let fields = clr.fields(mt);
+    out.line("    Fields:")?;
+    if fields.instance.is_empty() && fields.statics.is_empty() {
+        out.line("    None")?;
+        return Ok(());
+    }
+    let text = out.format() == Format::Text;
+    if text {
+        out.line(
+            "                      MT    Field   Offset                 Type   VT     Attr            Value Name",
+        )?;
+    }
+    out.table("fields", NESTED, false)?;
+    rows(session, clr, out, mt, &fields, of, if text { "    " } else { "" })
+}
+
+fn rows(session: &Session, clr: &Clr, out: &mut Out, mt: u64, fields: &Fields, of: &Of, indent: &str) -> Result<()> {
     for f in &fields.instance {
         let value = match of {
             Of::Instance(data) => value::text(clr, f.element, data.saturating_add(f.offset())),
@@ -51,11 +82,11 @@ fn rows(session: &Session, clr: &Clr, out: &mut Out, mt: u64, fields: &Fields, o
         };
         // SOS counts the offset from the object, not from its first field.
         let shown = f.offset() + if inside_object(clr, mt, of) { clr.header() } else { 0 };
-        row(session, out, f, shown, "instance", value.unwrap_or_else(|| "?".into()))?;
+        row(session, out, f, (shown, indent), "instance", value.unwrap_or_else(|| "?".into()))?;
     }
     for f in &fields.statics {
         let (attr, value) = static_value(session, f, mt);
-        row(session, out, f, f.offset(), attr, value)?;
+        row(session, out, f, (f.offset(), indent), attr, value)?;
     }
     Ok(())
 }
@@ -78,7 +109,14 @@ fn static_value(session: &Session, f: &Field, mt: u64) -> (&'static str, String)
     ("static", value)
 }
 
-fn row(session: &Session, out: &mut Out, f: &Field, offset: u64, attr: &str, value: String) -> Result<()> {
+fn row(
+    session: &Session,
+    out: &mut Out,
+    f: &Field,
+    (offset, indent): (u64, &str),
+    attr: &str,
+    value: String,
+) -> Result<()> {
     let mt = session.field_type(f).unwrap_or(0);
     let name = f.type_name.as_ref().map(|t| t.reflection()).unwrap_or_else(|| f.element.name().to_owned());
     out.row(&[
@@ -89,7 +127,7 @@ fn row(session: &Session, out: &mut Out, f: &Field, offset: u64, attr: &str, val
         Cell::text(if value::is_value_type(f.element) { "Yes" } else { "No" }),
         Cell::text(attr),
         Cell::text(value),
-        Cell::text(&*f.name),
+        Cell::text(format!("{indent}{}", f.name)),
     ])?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Objects, types, modules.
 
+pub mod dumparray;
 pub mod dumpclass;
 pub mod dumpmt;
 pub mod dumpobj;
