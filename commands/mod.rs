@@ -1,6 +1,7 @@
 //! All commands: one file each (a family may share one), grouped in folders as the help is grouped, listed in one table.
 
 pub mod export;
+pub mod heap;
 pub mod objects;
 pub mod session;
 
@@ -8,6 +9,17 @@ use crate::shell::Command;
 
 /// Every command; the order is the order of the help.
 pub const ALL: &[&Command] = &[
+    &heap::dumpheap::DUMPHEAP,
+    &heap::gcroot::GCROOT,
+    &heap::gcroot::PATHTO,
+    &heap::objsize::OBJSIZE,
+    &heap::gcwhere::GCWHERE,
+    &heap::gcwhere::LISTNEAROBJ,
+    &heap::eeheap::EEHEAP,
+    &heap::heapstat::GCHEAPSTAT,
+    &heap::finalizequeue::FINALIZEQUEUE,
+    &heap::gchandles::GCHANDLES,
+    &heap::verifyheap::VERIFYHEAP,
     &objects::dumpobj::DUMPOBJ,
     &objects::dumpvc::DUMPVC,
     &objects::dumparray::DUMPARRAY,

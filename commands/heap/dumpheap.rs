@@ -1,0 +1,323 @@
+//! `!dumpheap`: objects on the GC heap, listed or counted by type.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use super::filter::{Filter, NameMatch};
+use super::table::{self, LISTING, Sort};
+use crate::heap::stat::{Tally, TypeTallies};
+use crate::heap::{Generation, Segment, WalkReport};
+use crate::session::Session;
+use crate::shell::expr::number;
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+
+/// `!dumpheap`.
+pub const DUMPHEAP: Command = Command {
+    name: "dumpheap",
+    prefix: Prefix::Bang,
+    aliases: &["dh"],
+    group: Group::Heap,
+    summary: "list objects on the GC heap, or count them by type",
+    help: "Without options: every object (address, MethodTable, size), then the statistics by type, smallest total first. \
+           -stat prints the statistics alone.\n\n\
+           An argument that is wholly hexadecimal is an address: START, or START END. Anything else is a type name, in \
+           either spelling: the type of exactly that name, else every type whose name contains it, and the answer says \
+           so. -type is always a case-sensitive substring.\n\n\
+           -min, -max, -heap and -top are decimal, 0x for hexadecimal. Sizes are the objects' own, not rounded. -live and \
+           -dead mark from the roots first; stacks are scanned conservatively, so some of what is called live may be \
+           dead. The statistics are sorted by bytes, biggest last; -sort count or name changes that, -top N keeps the \
+           biggest.",
+    args: &[
+        Arg::pos("RANGE_OR_TYPE", Kind::TypeName, "START, START END, or a type name").many(),
+        Arg::flag("stat", "statistics only").or(&["summary"]),
+        Arg::opt("mt", Kind::MethodTable, "only this MethodTable"),
+        Arg::opt("type", Kind::TypeName, "only types whose name contains this (case matters)"),
+        Arg::opt("min", Kind::Count, "only objects of at least so many bytes"),
+        Arg::opt("max", Kind::Count, "only objects of at most so many bytes"),
+        Arg::flag("live", "only objects that the roots reach"),
+        Arg::flag("dead", "only objects that nothing reaches"),
+        Arg::opt("gen", Kind::Text, "only gen0, gen1, gen2, loh, poh or foh"),
+        Arg::opt("heap", Kind::Count, "only this heap of server GC"),
+        Arg::opt("segment", Kind::Address, "only the segment at or around this address"),
+        Arg::flag("short", "addresses only, one a line"),
+        Arg::flag("strings", "count strings by their text"),
+        Arg::flag("thinlock", "objects whose thin lock is held"),
+        Arg::opt("sort", Kind::OneOf(&["size", "count", "name"]), "order of the statistics"),
+        Arg::flag("bycount", "as -sort count"),
+        Arg::opt("top", Kind::Count, "only so many rows of the statistics, the biggest"),
+        Arg::flag("ignoregcstate", "accepted; the walk always goes as far as it can"),
+        Arg::flag("noprogress", "accepted; progress goes to stderr"),
+        Arg::flag("startatlowerbound", "accepted; walks begin at object starts"),
+        Arg::flag("d", "accepted for scripts that ask for links; no effect"),
+    ],
+    examples: &[
+        Example { line: "!dumpheap -stat", what: "what the heap holds, by type" },
+        Example { line: "!dumpheap -stat -sort count -top 10", what: "the ten most frequent types" },
+        Example { line: "!dumpheap System.Byte[] -min 85000", what: "big byte arrays" },
+        Example { line: "!dumpheap -mt $MT -short", what: "addresses only, for scripts" },
+    ],
+    needs: Needs::Clr,
+    run,
+};
+
+fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let mut filter = Filter::new(args)?;
+    let note = positional(session, args, &mut filter)?;
+    if let Some(note) = note {
+        ctx.out.line(note)?;
+    }
+    if args.has("strings") {
+        return strings(ctx, session, &filter);
+    }
+    if args.has("thinlock") {
+        return thin_locks(ctx, session, &filter);
+    }
+    let sort = match args.text("sort") {
+        Some("count") => Sort::Count,
+        Some("name") => Sort::Name,
+        None if args.has("bycount") => Sort::Count,
+        _ => Sort::Size,
+    };
+    if args.has("short") {
+        return short(ctx, session, &filter);
+    }
+    let top = args.number("top");
+    let (tallies, report) = if args.has("stat") { count(session, &filter)? } else { list(ctx, session, &filter)? };
+    table::statistics(session, ctx.out, &tallies, sort, top)?;
+    if !args.has("stat") || filter.is_everything() {
+        fragmentation(ctx, session, &filter)?;
+    }
+    Ok(outcome(session, &report, tallies.total().count))
+}
+
+fn outcome(session: &Session, report: &WalkReport, count: u64) -> Outcome {
+    let heap = session.heap().ok().and_then(|h| h.problems.first().cloned());
+    match report.sentence().or(heap) {
+        Some(why) => Outcome::Partial(why),
+        None if count == 0 => Outcome::Empty,
+        None => Outcome::Complete,
+    }
+}
+
+/// Reads the positional arguments; returns what to tell the user about a name that was matched loosely.
+fn positional(session: &Session, args: &Args, filter: &mut Filter) -> Result<Option<String>> {
+    let words: Vec<&str> = args.texts("RANGE_OR_TYPE").collect();
+    if words.is_empty() {
+        return Ok(None);
+    }
+    if let Some(numbers) = words.iter().map(|w| number(w)).collect::<Option<Vec<u64>>>() {
+        filter.range = match numbers[..] {
+            [start] => Some((start, u64::MAX)),
+            [start, end] if start < end => Some((start, end)),
+            [_, _] => bail!("the end must lie behind the start"),
+            _ => bail!("too many arguments: START END at most"),
+        };
+        return Ok(None);
+    }
+    let name = words.join(" ");
+    session.stat()?;
+    let clr = session.clr()?;
+    let wanted = crate::clr::typename::canonical(&name);
+    let all = session.types().all();
+    if all.iter().any(|t| crate::clr::typename::canonical(&clr.type_name(t.mt.address)) == wanted) {
+        filter.name = Some(NameMatch::Exact(name));
+        return Ok(None);
+    }
+    let hits = all.iter().filter(|t| clr.type_name(t.mt.address).contains(name.as_str())).count();
+    if hits == 0 {
+        let lower = name.to_lowercase();
+        let near = all.iter().map(|t| clr.type_name(t.mt.address)).find(|n| n.to_lowercase().contains(&lower));
+        match near {
+            Some(n) => bail!("no type on the heap is called {name} or contains it; case matters: there is {n}"),
+            None => bail!("no type on the heap is called {name} or contains it"),
+        }
+    }
+    filter.name = Some(NameMatch::Part(name.clone()));
+    Ok(Some(format!("No type is called {name}; {hits} types whose name contains it:")))
+}
+
+/// Counts in parallel; everything at once comes from the session's statistics.
+fn count(session: &Session, filter: &Filter) -> Result<(TypeTallies, WalkReport)> {
+    if filter.is_everything() {
+        let stat = session.stat()?;
+        return Ok((stat.types.clone(), stat.report.clone()));
+    }
+    let walker = session.walker()?;
+    let segments = filter.segments(session)?;
+    let types = filter.types(session)?;
+    session.watch.progress.start("walking the heap", segments.iter().map(Segment::len).sum());
+    let (parts, report) = walker.parallel(
+        &segments,
+        |_| (TypeTallies::default(), types.clone()),
+        |(tallies, types), segment, o| {
+            if types.passes(session, o.ty) && filter.passes(session, segment, &o) {
+                tallies.add(o.ty.id, o.size);
+            }
+        },
+    )?;
+    let mut all = TypeTallies::default();
+    parts.iter().for_each(|p| all.merge(&p.0));
+    Ok((all, report))
+}
+
+/// Lists in address order, streaming.
+fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<(TypeTallies, WalkReport)> {
+    let mut tallies = TypeTallies::default();
+    ctx.out.table("objects", LISTING, true)?;
+    let report = each(session, filter, |o| {
+        tallies.add(o.ty.id, o.size);
+        table::listing_row(ctx.out, o.address, o.ty, o.size)
+    })?;
+    ctx.out.line("")?;
+    Ok((tallies, report))
+}
+
+/// Calls `visit` for every matching object, segments by start address.
+fn each(
+    session: &Session,
+    filter: &Filter,
+    mut visit: impl FnMut(crate::heap::Object<'_>) -> std::io::Result<()>,
+) -> Result<WalkReport> {
+    let walker = session.walker()?;
+    let mut types = filter.types(session)?;
+    let mut report = WalkReport::default();
+    for segment in filter.segments(session)? {
+        let mut failed = None;
+        let end = filter.range.map_or(segment.end, |r| r.1.min(segment.end));
+        let start = filter.range.map_or(segment.start, |r| r.0);
+        report.merge(walker.segment(&segment, (start, end), &mut |o| {
+            if !(types.passes(session, o.ty) && filter.passes(session, &segment, &o)) {
+                return true;
+            }
+            match visit(o) {
+                Ok(()) => true,
+                Err(e) => {
+                    failed = Some(e);
+                    false
+                }
+            }
+        })?);
+        if let Some(e) = failed {
+            return Err(e.into());
+        }
+    }
+    Ok(report)
+}
+
+fn short(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {
+    ctx.out.table("objects", &[Col::left("", "address", 0)], false)?;
+    let mut count = 0;
+    let report = each(session, filter, |o| {
+        count += 1;
+        ctx.out.row(&[Cell::Addr(o.address)])
+    })?;
+    Ok(outcome(session, &report, count))
+}
+
+/// Strings are compared by their first 1024 characters and their size.
+const STRING_UNITS: usize = 1024;
+/// Characters of a text shown.
+const SHOWN: usize = 128;
+
+fn strings(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {
+    const COLUMNS: &[Col] = &[Col::right("", "count", 0), Col::right("", "total_size", 0), Col::left("", "text", 0)];
+    let clr = session.clr()?;
+    let mut texts: HashMap<(Arc<str>, u64), Tally> = HashMap::new();
+    let report = each(session, filter, |o| {
+        if o.ty.is_string
+            && let Some((_, text)) = clr.string_at(o.address, STRING_UNITS)
+        {
+            texts.entry((text.into(), o.size)).or_default().add(o.size);
+        }
+        Ok(())
+    })?;
+    let mut rows: Vec<_> = texts.into_iter().collect();
+    rows.sort_by(|a, b| (a.1.bytes, &a.0).cmp(&(b.1.bytes, &b.0)));
+    ctx.out.line("Statistics:")?;
+    let cells: Vec<Vec<Cell<'_>>> = rows
+        .iter()
+        .map(|((text, _), t)| {
+            let shown: String = text.chars().take(SHOWN).collect();
+            vec![Cell::Sep(t.count), Cell::Sep(t.bytes), Cell::text(shown)]
+        })
+        .collect();
+    ctx.out.rows("strings", COLUMNS, false, &cells)?;
+    let mut total = Tally::default();
+    rows.iter().for_each(|r| total.merge(r.1));
+    table::total(ctx.out, total)?;
+    Ok(outcome(session, &report, total.count))
+}
+
+fn thin_locks(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {
+    const COLUMNS: &[Col] = &[
+        Col::right("Object", "object", 16),
+        Col::right("Thread", "thread", 16),
+        Col::right("OSId", "os_id", 8),
+        Col::right("Recursion", "recursion", 9),
+    ];
+    let clr = session.clr()?;
+    ctx.out.table("locks", COLUMNS, true)?;
+    let mut count = 0;
+    let report = each(session, filter, |o| {
+        if o.ty.is_free {
+            return Ok(());
+        }
+        let Some((id, recursion)) = session.thin_lock(o.address) else { return Ok(()) };
+        let Some(t) = clr.threads().items.iter().find(|t| t.managed_id == id) else { return Ok(()) };
+        count += 1;
+        ctx.out.row(&[
+            Cell::Addr(o.address),
+            Cell::Addr(t.address),
+            Cell::Hex(t.os_id),
+            Cell::Num(u64::from(recursion)),
+        ])
+    })?;
+    Ok(outcome(session, &report, count))
+}
+
+/// Free blocks worth mentioning, in bytes.
+const FRAGMENT: u64 = 512 * 1024;
+
+/// Free blocks of half a megabyte and more in the small object heap, with what follows them.
+fn fragmentation(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<()> {
+    const COLUMNS: &[Col] = &[
+        Col::right("Address", "address", 16),
+        Col::right("Size", "size", 14),
+        Col::right("Followed By", "followed_by", 16),
+        Col::left("", "type", 0),
+    ];
+    if !session.stat()?.generations.iter().any(|(_, _, free)| free.bytes >= FRAGMENT) {
+        return Ok(());
+    }
+    let clr = session.clr()?;
+    let walker = session.walker()?;
+    let small =
+        |s: &&Segment| !matches!(s.generation(s.start), Generation::Large | Generation::Pinned | Generation::Frozen);
+    let segments: Vec<Segment> = filter.segments(session)?.iter().filter(small).copied().collect();
+    type Found = (Vec<(u64, u64, u64, u64)>, Option<(u64, u64)>);
+    let (found, _) = walker.parallel(
+        &segments,
+        |_| (Vec::new(), None),
+        |acc: &mut Found, _, o| {
+            if o.ty.is_free {
+                acc.1 = (o.size >= FRAGMENT).then_some((o.address, o.size));
+            } else if let Some((at, size)) = acc.1.take() {
+                acc.0.push((at, size, o.address, o.ty.mt.address));
+            }
+        },
+    )?;
+    let blocks: Vec<_> = found.into_iter().flat_map(|f| f.0).collect();
+    if blocks.is_empty() {
+        return Ok(());
+    }
+    ctx.out.line("")?;
+    ctx.out.line("Fragmented blocks larger than 0.5 MB:")?;
+    ctx.out.table("fragmentation", COLUMNS, true)?;
+    for (at, size, next, mt) in blocks {
+        ctx.out.row(&[Cell::Addr(at), Cell::Sep(size), Cell::Addr(next), Cell::text(clr.type_name(mt).to_string())])?;
+    }
+    Ok(())
+}

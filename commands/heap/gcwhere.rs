@@ -1,0 +1,112 @@
+//! `!gcwhere`: heap, segment and generation of an address. `!listnearobj`: the objects around it.
+
+use anyhow::Result;
+
+use crate::session::Session;
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+
+/// `!gcwhere ADDR`.
+pub const GCWHERE: Command = Command {
+    name: "gcwhere",
+    prefix: Prefix::Bang,
+    aliases: &[],
+    group: Group::Heap,
+    summary: "heap, segment and generation of an address",
+    help: "Says in which heap, segment and generation ADDR lies, with the segment's allocated, committed and reserved \
+           ranges.",
+    args: &[Arg::pos("ADDR", Kind::Object, "any address").required()],
+    examples: &[Example { line: "!gcwhere $OBJECT", what: "how old is it" }],
+    needs: Needs::Clr,
+    run: gcwhere,
+};
+
+/// `!listnearobj ADDR`.
+pub const LISTNEAROBJ: Command = Command {
+    name: "listnearobj",
+    prefix: Prefix::Bang,
+    aliases: &["lno"],
+    group: Group::Heap,
+    summary: "the objects before, at and behind an address",
+    help: "For an address inside an object or gap: the object before it, the one it is in, the one behind, and whether the \
+           three are consistent with each other.",
+    args: &[Arg::pos("ADDR", Kind::Address, "any address in the GC heap").required()],
+    examples: &[Example { line: "!lno $OBJECT", what: "its neighbours" }],
+    needs: Needs::Clr,
+    run: near,
+};
+
+fn gcwhere(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    const COLUMNS: &[Col] = &[
+        Col::left("Address", "address", 16),
+        Col::left("Heap", "heap", 6),
+        Col::left("Segment", "segment", 16),
+        Col::left("Generation", "generation", 10),
+        Col::left("Allocated", "allocated", 25),
+        Col::left("Committed", "committed", 25),
+        Col::left("Reserved", "reserved", 25),
+    ];
+    let address = args.number("ADDR").unwrap_or(0);
+    let heap = ctx.session()?.heap()?;
+    let inside = |s: &&crate::heap::Segment| (s.start & !0xFFF..s.reserved.max(s.end)).contains(&address);
+    let Some(s) = heap.segment_at(address).or_else(|| heap.segments.iter().find(inside)) else {
+        ctx.out.line(format!("Address {address:x} not found in the managed heap."))?;
+        return Ok(Outcome::Empty);
+    };
+    let range = |a: u64, b: u64| Cell::text(format!("{a:x}-{b:x}"));
+    // The record of a region or segment lies in front of its first object.
+    let base = s.start & !0xFFF;
+    ctx.out.table("where", COLUMNS, true)?;
+    ctx.out.row(&[
+        Cell::Addr(address),
+        Cell::Num(u64::from(s.heap)),
+        Cell::Addr(s.record),
+        Cell::text(s.generation(address).short()),
+        range(s.start, s.end),
+        range(base, s.committed),
+        range(s.committed, s.reserved),
+    ])?;
+    Ok(Outcome::Complete)
+}
+
+fn near(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    const COLUMNS: &[Col] = &[
+        Col::left("", "which", 8),
+        Col::right("", "address", 17),
+        Col::left("", "size", 34),
+        Col::left("", "type", 0),
+    ];
+    let session = ctx.session()?;
+    let address = args.number("ADDR").unwrap_or(0);
+    let walker = session.walker()?;
+    let Some(segment) = walker.heap.segment_at(address) else {
+        ctx.out.line(format!("Address {address:x} not found in the managed heap."))?;
+        return Ok(Outcome::Empty);
+    };
+    let ids = &session.index()?.ids;
+    let inside = |a: &u64| (segment.start..segment.end).contains(a);
+    let current = ids.start_before(address).filter(inside);
+    let before = current.and_then(|c| c.checked_sub(1)).and_then(|a| ids.start_before(a)).filter(inside);
+    let next = ids.start_after(current.map_or(address, |c| c + 1)).filter(inside);
+    ctx.out.table("near", COLUMNS, false)?;
+    for (which, at) in [("Before:", before), ("Current:", current), ("Next:", next)] {
+        let Some(o) = at.and_then(|a| walker.object_at(a)) else { continue };
+        let name = session.clr()?.type_name(o.ty.mt.address);
+        let size = Cell::As(format!("{} (0x{:x})", o.size, o.size).into(), o.size);
+        ctx.out.row(&[Cell::text(which), Cell::Addr(o.address), size, Cell::text(name.to_string())])?;
+    }
+    let sound = consistent(session, [before, current, next])?;
+    ctx.out.line(format!("Heap local consistency {}.", if sound { "confirmed" } else { "not confirmed" }))?;
+    Ok(Outcome::Complete)
+}
+
+/// Whether each object ends where the next begins, allocation contexts in between allowed.
+fn consistent(session: &Session, around: [Option<u64>; 3]) -> Result<bool> {
+    let walker = session.walker()?;
+    let starts: Vec<u64> = around.into_iter().flatten().collect();
+    Ok(starts.windows(2).all(|w| {
+        let Some(o) = walker.object_at(w[0]) else { return false };
+        let end = w[0] + o.size.next_multiple_of(8);
+        let ptr = u64::from(walker.clr.ptr_size());
+        end == w[1] || walker.heap.contexts.iter().any(|c| c.0 == end && c.1 + 3 * ptr == w[1])
+    }))
+}

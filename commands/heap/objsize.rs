@@ -1,0 +1,95 @@
+//! `!objsize`: everything an object keeps alive, itself included.
+
+use anyhow::{Result, bail};
+
+use super::table::{self, LISTING, Sort};
+use crate::graph::paths::closure;
+use crate::heap::stat::{Tally, TypeTallies};
+use crate::session::Session;
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+
+/// `!objsize ADDR`.
+pub const OBJSIZE: Command = Command {
+    name: "objsize",
+    prefix: Prefix::Bang,
+    aliases: &[],
+    group: Group::Heap,
+    summary: "everything reachable from an object, with sizes",
+    help: "Lists the objects reachable from ADDR (dependent handles included) and their statistics. This is the transitive \
+           closure, not what would be freed with the object: parts shared with others count in full.",
+    args: &[
+        Arg::pos("ADDR", Kind::Object, "address of the object"),
+        Arg::opt("mt", Kind::MethodTable, "everything reachable from all objects of this type"),
+        Arg::flag("stat", "statistics only").or(&["summary"]),
+        Arg::flag("short", "addresses only"),
+    ],
+    examples: &[Example { line: "!objsize $OBJECT -stat", what: "how much hangs off it" }],
+    needs: Needs::Clr,
+    run,
+};
+
+fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let clr = session.clr()?;
+    let walker = session.walker()?;
+    let ids = &session.index()?.ids;
+    let forward = &session.graph()?.forward;
+    let reached: Vec<u32> = match (args.number("ADDR"), args.number("mt")) {
+        (Some(address), None) => {
+            let found = crate::commands::objects::dumpobj::look_up(session, address)?;
+            let Some(id) = ids.id_of(address) else {
+                bail!("no object starts at {address:x}; try !listnearobj {address:x}")
+            };
+            let name = clr.type_name(found.ty.mt.address);
+            ctx.out.line(format!("Objects which {address:x} ({name}) transitively keep alive:"))?;
+            ctx.out.line("")?;
+            closure(forward, id, &session.watch)?
+        }
+        (None, Some(mt)) => {
+            let sources = instances(session, mt)?;
+            let seen = crate::graph::paths::reachable(forward, sources, &session.watch)?;
+            (0..seen.len() as u32).filter(|&i| seen[i as usize]).collect()
+        }
+        _ => bail!("give an address or -mt"),
+    };
+    let (short, stat) = (args.has("short"), args.has("stat"));
+    if short {
+        ctx.out.table("objects", &[Col::left("", "address", 0)], false)?;
+    } else if !stat {
+        ctx.out.table("objects", LISTING, true)?;
+    }
+    let mut tallies = TypeTallies::default();
+    for id in reached {
+        session.watch.cancel.check()?;
+        let Some(o) = ids.address_of(id).and_then(|a| walker.object_at(a)) else { continue };
+        tallies.add(o.ty.id, o.size);
+        if short {
+            ctx.out.row(&[Cell::Addr(o.address)])?;
+        } else if !stat {
+            table::listing_row(ctx.out, o.address, &o.ty, o.size)?;
+        }
+    }
+    if !short {
+        if !stat {
+            ctx.out.line("")?;
+        }
+        table::statistics(session, ctx.out, &tallies, Sort::Size, None)?;
+    }
+    let none = tallies.total() == Tally::default();
+    Ok(if none { Outcome::Empty } else { Outcome::Complete })
+}
+
+fn instances(session: &Session, mt: u64) -> Result<Vec<u32>> {
+    let walker = session.walker()?;
+    let ids = &session.index()?.ids;
+    let (found, _) = walker.parallel(
+        &walker.heap.segments,
+        |_| Vec::new(),
+        |acc: &mut Vec<u32>, _, o| {
+            if o.ty.mt.address == mt {
+                acc.extend(ids.id_of(o.address));
+            }
+        },
+    )?;
+    Ok(found.into_iter().flatten().collect())
+}

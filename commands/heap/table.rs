@@ -1,0 +1,86 @@
+//! The two tables SOS prints of objects: the listing and the statistics.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::clr::Clr;
+use crate::heap::stat::{Tally, TypeTallies};
+use crate::heap::{TypeInfo, TypeRegistry};
+use crate::session::Session;
+use crate::shell::out::thousands;
+use crate::shell::{Cell, Col, Out};
+
+/// Columns of the listing: 16, 16 and 14 wide, `Free` behind.
+pub const LISTING: &[Col] = &[
+    Col::right("Address", "address", 16),
+    Col::right("MT", "method_table", 16),
+    Col::right("Size", "size", 14),
+    Col::left("", "free", 0),
+];
+
+/// One row of the listing.
+pub fn listing_row(out: &mut Out, address: u64, ty: &TypeInfo, size: u64) -> std::io::Result<()> {
+    let free = if ty.is_free { Cell::text("Free") } else { Cell::None };
+    out.row(&[Cell::Addr(address), Cell::Addr(ty.mt.address), Cell::Sep(size), free])
+}
+
+/// How statistics are sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// By bytes, the biggest last.
+    Size,
+    /// By count, the biggest last.
+    Count,
+    /// By name.
+    Name,
+}
+
+/// Rows of the statistics: the type, its tally.
+pub fn sorted(types: &TypeRegistry, clr: &Clr, tallies: &TypeTallies, sort: Sort) -> Vec<(Arc<TypeInfo>, Tally)> {
+    let mut rows: Vec<(Arc<TypeInfo>, Tally)> =
+        tallies.iter().filter_map(|(id, t)| types.by_id(id).map(|ty| (ty, t))).collect();
+    match sort {
+        Sort::Size => rows.sort_by_key(|(ty, t)| (t.bytes, t.count, ty.mt.address)),
+        Sort::Count => rows.sort_by_key(|(ty, t)| (t.count, t.bytes, ty.mt.address)),
+        Sort::Name => rows.sort_by_cached_key(|(ty, _)| clr.type_name(ty.mt.address)),
+    }
+    rows
+}
+
+/// Prints `Statistics:`, the table and the total; `top` keeps the last rows (the biggest) only.
+pub fn statistics(session: &Session, out: &mut Out, tallies: &TypeTallies, sort: Sort, top: Option<u64>) -> Result<()> {
+    const COLUMNS: &[Col] = &[
+        Col::right("MT", "method_table", 0),
+        Col::right("Count", "count", 0),
+        Col::right("TotalSize", "total_size", 0),
+        Col::left("Class Name", "class_name", 0),
+    ];
+    let clr = session.clr()?;
+    let mut rows = sorted(session.types(), clr, tallies, sort);
+    if let Some(n) = top {
+        let n = n.min(rows.len() as u64) as usize;
+        if sort == Sort::Name {
+            rows.truncate(n);
+        } else {
+            rows.drain(..rows.len() - n);
+        }
+    }
+    out.line("Statistics:")?;
+    let names: Vec<Arc<str>> = rows.iter().map(|(ty, _)| clr.type_name(ty.mt.address)).collect();
+    let cells: Vec<Vec<Cell<'_>>> = rows
+        .iter()
+        .zip(&names)
+        .map(|((ty, t), name)| {
+            vec![Cell::Addr(ty.mt.address), Cell::Sep(t.count), Cell::Sep(t.bytes), Cell::text(&**name)]
+        })
+        .collect();
+    out.rows("statistics", COLUMNS, true, &cells)?;
+    total(out, tallies.total())
+}
+
+/// `Total N objects, M bytes`.
+pub fn total(out: &mut Out, t: Tally) -> Result<()> {
+    out.line(format!("Total {} objects, {} bytes", thousands(t.count), thousands(t.bytes)))?;
+    Ok(())
+}
