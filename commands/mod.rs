@@ -4,6 +4,7 @@ pub mod export;
 pub mod heap;
 pub mod objects;
 pub mod session;
+pub mod threads;
 
 use crate::shell::Command;
 
@@ -31,6 +32,8 @@ pub const ALL: &[&Command] = &[
     &objects::modules::DUMPMODULE,
     &objects::modules::DUMPASSEMBLY,
     &objects::modules::DUMPDOMAIN,
+    &threads::exceptions::PRINTEXCEPTION,
+    &threads::exceptions::DUMPEXCEPTIONS,
     &export::EXPORT,
     &session::help::HELP,
     &session::misc::ECHO,

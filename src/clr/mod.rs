@@ -16,6 +16,7 @@ pub mod modules;
 pub mod names;
 pub mod objects;
 pub mod pe;
+pub mod stacktrace;
 pub mod statics;
 pub mod syncblocks;
 pub mod threads;

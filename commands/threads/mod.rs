@@ -1,0 +1,3 @@
+//! Threads, locks, exceptions.
+
+pub mod exceptions;
