@@ -1,3 +1,5 @@
 //! Threads, locks, exceptions.
 
+pub mod clrthreads;
 pub mod exceptions;
+pub mod syncblk;
