@@ -2,6 +2,7 @@
 
 pub mod dumparray;
 pub mod dumpclass;
+pub mod dumpdelegate;
 pub mod dumpmt;
 pub mod dumpobj;
 pub mod dumpvc;

@@ -1,5 +1,6 @@
 //! Threads, locks, exceptions.
 
 pub mod clrthreads;
+pub mod dso;
 pub mod exceptions;
 pub mod syncblk;

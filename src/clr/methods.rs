@@ -211,6 +211,26 @@ impl Clr {
         self.space().ptr(at).map(|c| c & !1).filter(|&c| c != 0)
     }
 
+    /// The method a precode stub at `code` stands for. Stubs are pages of code with their data a page further on, one
+    /// data record a stub, in which the MethodDesc is the first or the second word (dotnet/runtime
+    /// `src/coreclr/vm/precode.h`: `FixupPrecodeData` target, MethodDesc, fixup thunk; `StubPrecodeData` MethodDesc, target).
+    pub fn method_of_stub(&self, code: u64) -> Option<MethodDesc> {
+        let space = self.space();
+        let back = |md: u64| self.valid_method_desc(md);
+        // x64 since 7.0: FF 25 rel32 jumps through the data record; 4C 8B 15 rel32 loads the MethodDesc from it.
+        let bytes = space.bytes(code, 8)?;
+        let relative = |at: usize, end: u64| {
+            let b = bytes.get(at..at + 4)?;
+            let rel = i32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+            code.checked_add(end)?.checked_add_signed(i64::from(rel))
+        };
+        match bytes.get(..3)? {
+            [0xFF, 0x25, _] => space.ptr_at(relative(2, 6)?, 8).and_then(back),
+            [0x4C, 0x8B, 0x15] => space.ptr(relative(3, 7)?).and_then(back),
+            _ => None,
+        }
+    }
+
     /// What the slot of a method that is not in the vtable holds: its entry point, or a stub's.
     pub fn own_slot(&self, md: &MethodDesc) -> Option<u64> {
         if !md.has_own_slot() {

@@ -1,0 +1,96 @@
+//! `!dumpstackobjects`: objects the stack of a thread points at.
+
+use anyhow::{Result, bail};
+
+use crate::dump::Thread;
+use crate::session::Session;
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+
+/// `!dso`.
+pub const DSO: Command = Command {
+    name: "dumpstackobjects",
+    prefix: Prefix::Bang,
+    aliases: &["dso"],
+    group: Group::Threads,
+    summary: "list the objects the current thread's stack and registers point at",
+    help: "Every word between the stack pointer and the end of the stack that is the address of an object is listed, so \
+           values left over from calls that have returned are among them: an object listed here is not proved to be \
+           alive. -all does it for all managed threads; TOP and BOTTOM give the range of addresses to scan.",
+    args: &[
+        Arg::pos("TOP", Kind::Address, "lowest address to scan"),
+        Arg::pos("BOTTOM", Kind::Address, "end of the range"),
+        Arg::flag("all", "all managed threads"),
+        Arg::flag("verify", "accepted; objects are always checked"),
+    ],
+    examples: &[Example { line: "!dso", what: "objects on the current thread's stack" }],
+    needs: Needs::Clr,
+    run,
+};
+
+/// Longest stack scanned in bytes.
+const MAX_STACK: u64 = 1 << 30;
+
+fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let threads = &session.dump().threads;
+    if args.has("all") {
+        let mut outcome = Outcome::Complete;
+        for t in &session.clr()?.threads().items {
+            let Some(index) = threads.iter().position(|d| d.os_id == t.os_id && t.os_id != 0) else { continue };
+            if let Some(thread) = threads.get(index)
+                && let Outcome::Partial(why) = one(session, ctx.out, thread, index, None)?
+            {
+                outcome = Outcome::Partial(why);
+            }
+        }
+        return Ok(outcome);
+    }
+    let index = ctx.settings.thread;
+    let Some(thread) = threads.get(index) else { bail!("the dump has no thread {index}") };
+    let range = match (args.number("TOP"), args.number("BOTTOM")) {
+        (Some(top), Some(bottom)) if top < bottom => Some((top, bottom)),
+        (None, None) => None,
+        _ => bail!("give both ends of the range, the lower one first: !dso TOP BOTTOM"),
+    };
+    one(session, ctx.out, thread, index, range)
+}
+
+fn one(session: &Session, out: &mut Out, thread: &Thread, index: usize, range: Option<(u64, u64)>) -> Result<Outcome> {
+    const COLUMNS: &[Col] =
+        &[Col::right("SP/REG", "place", 16), Col::right("Object", "object", 16), Col::left("Name", "name", 0)];
+    out.line(format!("OS Thread Id: 0x{:x} ({index})", thread.os_id))?;
+    out.table("objects", COLUMNS, true)?;
+    let walker = session.walker()?;
+    let clr = session.clr()?;
+    let aligned = |v: u64| v != 0 && v.is_multiple_of(clr.header());
+    let mut row = |place: String, value: u64| -> Result<()> {
+        let found = walker.object_at(value).filter(|o| aligned(value) && !o.ty.is_free);
+        if let Some(o) = found {
+            let name = clr.type_name(o.ty.mt.address);
+            out.row(&[Cell::text(place), Cell::Addr(value), Cell::text(&*name)])?;
+        }
+        Ok(())
+    };
+    let registers = thread.registers.as_ref();
+    if range.is_none() {
+        for (name, value) in registers.iter().flat_map(|r| &r.general) {
+            row((*name).to_owned(), *value)?;
+        }
+    }
+    let own = registers.zip(thread.stack).map(|(r, (low, high))| (r.sp.max(low), high));
+    let Some((start, end)) = range.or(own) else {
+        return Ok(Outcome::Partial(format!("where the stack of thread {index} lies is not known")));
+    };
+    let end = end.min(start.saturating_add(MAX_STACK));
+    let mut at = start.next_multiple_of(clr.header());
+    while at < end {
+        match clr.space().ptr(at) {
+            Some(value) => row(format!("{at:x}"), value)?,
+            // Skip what the dump does not hold in one step.
+            None => at = clr.space().next_readable(at).unwrap_or(end).saturating_sub(clr.header()).max(at),
+        }
+        session.watch.cancel.check()?;
+        at += clr.header();
+    }
+    Ok(Outcome::Complete)
+}
