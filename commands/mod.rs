@@ -3,6 +3,7 @@
 pub mod export;
 pub mod heap;
 pub mod objects;
+pub mod runtime;
 pub mod session;
 pub mod threads;
 
@@ -36,6 +37,9 @@ pub const ALL: &[&Command] = &[
     &threads::clrthreads::CLRTHREADS,
     &threads::clrthreads::THREADSTATE,
     &threads::dso::DSO,
+    &runtime::versions::EEVERSION,
+    &runtime::versions::RUNTIMES,
+    &runtime::versions::SOSSTATUS,
     &threads::syncblk::SYNCBLK,
     &threads::exceptions::PRINTEXCEPTION,
     &threads::exceptions::DUMPEXCEPTIONS,

@@ -50,7 +50,7 @@ const COLUMNS: &[Col] = &[
     Col::left("GC Mode", "gcMode", 11),
     Col::left("GC Alloc Context", "allocContext", 33),
     Col::left("Domain", "domain", 16),
-    Col::left("Lock Count", "lockCount", 6),
+    Col::left("Lock Count", "lockCount", 5),
     Col::left("Apt", "apartment", 3),
     Col::left("Exception", "exception", 0),
 ];

@@ -1,0 +1,3 @@
+//! The runtime and its heaps.
+
+pub mod versions;
