@@ -6,7 +6,7 @@ use crate::clr::Clr;
 use crate::clr::layout::report::Verdict;
 use crate::dump::Os;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix};
 
 /// `!eeversion`.
 pub const EEVERSION: Command = Command {
