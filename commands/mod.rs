@@ -41,6 +41,7 @@ pub const ALL: &[&Command] = &[
     &runtime::versions::RUNTIMES,
     &runtime::versions::SOSSTATUS,
     &threads::syncblk::SYNCBLK,
+    &threads::threadpool::THREADPOOL,
     &threads::exceptions::PRINTEXCEPTION,
     &threads::exceptions::DUMPEXCEPTIONS,
     &export::EXPORT,

@@ -4,3 +4,4 @@ pub mod clrthreads;
 pub mod dso;
 pub mod exceptions;
 pub mod syncblk;
+pub mod threadpool;

@@ -1,0 +1,75 @@
+//! `!threadpool`: the portable thread pool.
+
+use anyhow::Result;
+
+use crate::clr::Clr;
+use crate::session::Session;
+use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix};
+
+/// `!threadpool`.
+pub const THREADPOOL: Command = Command {
+    name: "threadpool",
+    prefix: Prefix::Bang,
+    aliases: &["tp"],
+    group: Group::Threads,
+    summary: "show the thread pool: workers, limits, processor use",
+    help: "Reads the pool the core library keeps in managed code (5.0 and later). Workers that run are those that process \
+           a work item.",
+    args: &[],
+    examples: &[Example { line: "!threadpool", what: "the state of the pool" }],
+    needs: Needs::Clr,
+    run,
+};
+
+/// Address and type of a field of the value at `base` (behind the header of an object).
+fn field(session: &Session, clr: &Clr, mt: u64, base: u64, name: &str) -> Option<(u64, Option<u64>)> {
+    let fields = clr.fields(mt);
+    let f = fields.instance.iter().find(|f| &*f.name == name)?;
+    Some((base.checked_add(f.offset())?, session.field_type(f)))
+}
+
+/// Address of the pool's first field and its type.
+fn pool(session: &Session, clr: &Clr) -> Result<Option<(u64, u64)>> {
+    let Some(&mt) = session.find_types("System.Threading.PortableThreadPool")?.first() else { return Ok(None) };
+    let fields = clr.fields(mt);
+    let object = fields
+        .statics
+        .iter()
+        .find(|f| &*f.name == "ThreadPoolInstance")
+        .and_then(|f| session.static_address(mt, f))
+        .and_then(|a| clr.space().ptr(a))
+        .filter(|&o| o != 0);
+    Ok(object.and_then(|o| o.checked_add(clr.header())).map(|data| (data, mt)))
+}
+
+fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let clr = session.clr()?;
+    let Some((data, mt)) = pool(session, clr)? else {
+        ctx.out.line("No portable thread pool was used in this process.")?;
+        return Ok(Outcome::Empty);
+    };
+    let at = |name: &str| field(session, clr, mt, data, name);
+    let space = clr.space();
+    // The counts share one 64-bit word: workers that process work, workers that exist, their goal; 16 bits each.
+    let counts =
+        at("_separated").and_then(|(a, ty)| field(session, clr, ty?, a, "counts")).and_then(|(a, _)| space.u64(a));
+    let short = |name: &str| at(name).and_then(|(a, _)| space.u16(a));
+    let cpu = at("_cpuUtilization").and_then(|(a, _)| space.u32(a));
+    let show = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+    let running = counts.map(|c| c & 0xFFFF);
+    let total = counts.map(|c| c >> 16 & 0xFFFF);
+    let idle = total.zip(running).map(|(t, r)| t.saturating_sub(r));
+    let (low, high) = (short("_minThreads").map(u64::from), short("_maxThreads").map(u64::from));
+    ctx.out.line("Using the Portable thread pool.")?;
+    ctx.out.line("")?;
+    ctx.out.line(format!("CPU utilization:  {}%", show(cpu.map(u64::from))))?;
+    ctx.out.line(format!("Workers Total:    {}", show(total)))?;
+    ctx.out.line(format!("Workers Running:  {}", show(running)))?;
+    ctx.out.line(format!("Workers Idle:     {}", show(idle)))?;
+    ctx.out.line(format!("Worker Min Limit: {}", show(low)))?;
+    ctx.out.line(format!("Worker Max Limit: {}", show(high)))?;
+    ctx.out.line("")?;
+    let missing = counts.is_none() || low.is_none() || high.is_none() || cpu.is_none();
+    Ok(if missing { Outcome::Partial("some of the pool's fields are not there".into()) } else { Outcome::Complete })
+}
