@@ -43,9 +43,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         ctx.out.line(format!("SyncBlocks to be cleaned up: {free}"))?;
         ctx.out.line("-".repeat(34))?;
         for (heap, q) in &queues.items {
-            if queues.items.len() > 1 {
-                ctx.out.line(format!("Heap {heap}"))?;
-            }
+            ctx.out.line("")?;
+            ctx.out.line(format!("Heap {heap}"))?;
             for g in 0..3 {
                 let (a, b) = q.generation(g).unwrap_or((0, 0));
                 ctx.out.line(format!("generation {g} has {} objects ({a:x}->{b:x})", (b - a) / ptr))?;

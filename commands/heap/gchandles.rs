@@ -68,7 +68,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         ctx.out.table("handles", COLUMNS, true)?;
         for h in &handles {
             let o = walker.object_at(h.object);
-            let data = if h.kind == HandleKind::DEPENDENT { Cell::AddrPad(h.dependent, 16) } else { Cell::None };
+            let data = if h.kind == HandleKind::DEPENDENT { Cell::AddrUpper(h.dependent, 16) } else { Cell::None };
             let name = o.as_ref().map(|o| clr.type_name_long(o.ty.mt.address).to_string()).unwrap_or_default();
             ctx.out.row(&[
                 Cell::AddrUpper(h.address, 16),

@@ -27,12 +27,12 @@ const ORDER: [Generation; 6] =
 
 const COLUMNS: &[Col] = &[
     Col::left("Heap", "heap", 8),
-    Col::right("Gen0", "gen0", 14),
-    Col::right("Gen1", "gen1", 14),
-    Col::right("Gen2", "gen2", 14),
-    Col::right("LOH", "loh", 14),
-    Col::right("POH", "poh", 14),
-    Col::right("FRZ", "frozen", 14),
+    Col::left("Gen0", "gen0", 10),
+    Col::left("Gen1", "gen1", 10),
+    Col::left("Gen2", "gen2", 10),
+    Col::left("LOH", "loh", 10),
+    Col::left("POH", "poh", 10),
+    Col::left("FRZ", "frozen", 8),
     Col::left("", "note", 0),
 ];
 
@@ -114,17 +114,13 @@ fn unrooted(session: &Session, heap: &Heap) -> Result<Rows> {
 fn print(out: &mut Out, name: &'static str, rows: &Rows, of: Option<&Rows>) -> Result<()> {
     out.table(name, COLUMNS, true)?;
     let mut total = [0; 6];
-    let mut whole = [0; 6];
     for (i, (heap, values)) in rows.iter().enumerate() {
         total.iter_mut().zip(values).for_each(|(a, b)| *a += b);
         let base = of.and_then(|o| o.get(i)).map(|o| o.1);
-        if let Some(b) = base {
-            whole.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-        }
         row(out, &format!("Heap{heap}"), values, base)?;
     }
-    if rows.len() > 1 {
-        row(out, "Total", &total, of.map(|_| whole))?;
+    if !rows.is_empty() {
+        row(out, "Total", &total, None)?;
     }
     Ok(())
 }
@@ -133,7 +129,12 @@ fn row(out: &mut Out, name: &str, v: &[u64; 6], of: Option<[u64; 6]>) -> Result<
     let share = |part: u64, whole: u64| (part * 100).checked_div(whole).unwrap_or(0);
     let note = of.map(|o| {
         let small = share(v[..3].iter().sum(), o[..3].iter().sum());
-        format!("SOH:{small}% LOH:{}% POH:{}%", share(v[3], o[3]), share(v[4], o[4]))
+        format!(
+            "{:<8} {:<8} POH:{}%",
+            format!("SOH:{small}%"),
+            format!("LOH:{}%", share(v[3], o[3])),
+            share(v[4], o[4])
+        )
     });
     let mut cells = vec![Cell::text(name.to_owned())];
     cells.extend(v.iter().map(|&n| Cell::Num(n)));
