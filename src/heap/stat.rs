@@ -1,6 +1,6 @@
 //! Statistics: counts and bytes per type, per generation, per segment.
 
-use super::segments::{Generation, Segment};
+use super::segments::{Generation, Segment, SegmentKind};
 use super::types::TypeId;
 use super::walk::{WalkReport, Walker};
 use crate::watch::Interrupted;
@@ -90,7 +90,11 @@ impl HeapStat {
         walker.watch.progress.start("walking the heap", total);
         let (accs, report) = walker.parallel(&walker.heap.segments, init, |acc, segment, o| {
             acc.types.add(o.ty.id, o.size);
-            let generation = segment.generation(o.address);
+            // Only the ephemeral segment holds more than one generation.
+            let generation = match acc.parts.last() {
+                Some(p) if segment.kind != SegmentKind::Ephemeral => p.0,
+                _ => segment.generation(o.address),
+            };
             match acc.parts.last_mut() {
                 Some(p) if p.0 == generation => {
                     p.1.add(o.size);

@@ -174,7 +174,8 @@ struct Slot {
 
 /// A worker's own cache of types: open addressing over MethodTable addresses.
 struct LocalTypes {
-    table: Vec<u32>,
+    /// MethodTable and slot number side by side: one cache line answers.
+    table: Vec<(u64, u32)>,
     slots: Vec<Slot>,
     last: (u64, u32),
 }
@@ -183,7 +184,7 @@ const EMPTY: u32 = u32::MAX;
 
 impl LocalTypes {
     fn new() -> Self {
-        Self { table: vec![EMPTY; 1024], slots: Vec::new(), last: (0, EMPTY) }
+        Self { table: vec![(0, EMPTY); 1024], slots: Vec::new(), last: (0, EMPTY) }
     }
 
     #[inline]
@@ -199,11 +200,11 @@ impl LocalTypes {
         }
         let mut b = self.bucket(mt);
         loop {
-            let i = self.table[b];
+            let (key, i) = self.table[b];
             if i == EMPTY {
                 return self.miss(walker, mt);
             }
-            if self.slots[i as usize].mt == mt {
+            if key == mt {
                 self.last = (mt, i);
                 return Some(i);
             }
@@ -231,14 +232,14 @@ impl LocalTypes {
 
     fn insert(&mut self, mt: u64, i: u32) {
         let mut b = self.bucket(mt);
-        while self.table[b] != EMPTY {
+        while self.table[b].1 != EMPTY {
             b = (b + 1) & (self.table.len() - 1);
         }
-        self.table[b] = i;
+        self.table[b] = (mt, i);
     }
 
     fn grow(&mut self) {
-        self.table = vec![EMPTY; self.table.len() * 2];
+        self.table = vec![(0, EMPTY); self.table.len() * 2];
         for i in 0..self.slots.len() {
             self.insert(self.slots[i].mt, i as u32);
         }
@@ -294,6 +295,7 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
         let mut at = self.segment.start;
         let (mut progressed, mut budget) = (at, CHECK_EVERY);
         let mut context = 0;
+        let mut next_context = self.contexts.first().map_or(u64::MAX, |c| c.0);
         while at < end {
             let Some(run) = space.run(at) else {
                 at = self.hole(at, end);
@@ -308,8 +310,9 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
                     self.walker.watch.progress.add(at - progressed);
                     progressed = at;
                 }
-                if let Some(next) = self.skip_context(&mut context, at) {
-                    at = next;
+                if at >= next_context {
+                    at = self.skip_context(&mut context, at).unwrap_or(at);
+                    next_context = self.contexts.get(context).map_or(u64::MAX, |c| c.0);
                     if at.wrapping_sub(base) >= run.len() as u64 {
                         break;
                     }
@@ -344,7 +347,7 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
                     size += u64::from(n) * (slot.component & !COUNTED);
                 }
                 let size = size.max(Self::MIN);
-                let step = size.div_ceil(align) * align;
+                let step = size.wrapping_add(align - 1) & !(align - 1);
                 // The last object may lack its padding: a segment ends where the object's own bytes end, rounded.
                 if size > self.segment.end - at {
                     at = self.lost(at, end, "the object runs past the end of its segment");
