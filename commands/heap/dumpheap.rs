@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use super::filter::{Filter, NameMatch};
 use super::table::{self, LISTING, Sort};
 use crate::heap::stat::{Tally, TypeTallies};
-use crate::heap::{Generation, Segment, WalkReport};
+use crate::heap::{Segment, WalkReport};
 use crate::session::Session;
 use crate::shell::expr::number;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
@@ -278,9 +278,6 @@ fn thin_locks(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<O
     Ok(outcome(session, &report, count))
 }
 
-/// Free blocks worth mentioning, in bytes.
-const FRAGMENT: u64 = 512 * 1024;
-
 /// Free blocks of half a megabyte and more in the small object heap, with what follows them.
 fn fragmentation(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<()> {
     const COLUMNS: &[Col] = &[
@@ -289,35 +286,19 @@ fn fragmentation(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Resul
         Col::right("Followed By", "followed_by", 16),
         Col::left("", "type", 0),
     ];
-    if !session.stat()?.generations.iter().any(|(_, _, free)| free.bytes >= FRAGMENT) {
-        return Ok(());
-    }
     let clr = session.clr()?;
-    let walker = session.walker()?;
-    let small =
-        |s: &&Segment| !matches!(s.generation(s.start), Generation::Large | Generation::Pinned | Generation::Frozen);
-    let segments: Vec<Segment> = filter.segments(session)?.iter().filter(small).copied().collect();
-    type Found = (Vec<(u64, u64, u64, u64)>, Option<(u64, u64)>);
-    let (found, _) = walker.parallel(
-        &segments,
-        |_| (Vec::new(), None),
-        |acc: &mut Found, _, o| {
-            if o.ty.is_free {
-                acc.1 = (o.size >= FRAGMENT).then_some((o.address, o.size));
-            } else if let Some((at, size)) = acc.1.take() {
-                acc.0.push((at, size, o.address, o.ty.mt.address));
-            }
-        },
-    )?;
-    let blocks: Vec<_> = found.into_iter().flat_map(|f| f.0).collect();
+    let segments = filter.segments(session)?;
+    let wanted = |a: u64| segments.iter().any(|s| (s.start..s.end).contains(&a));
+    let blocks: Vec<_> = session.stat()?.fragments.iter().filter(|f| wanted(f.address)).collect();
     if blocks.is_empty() {
         return Ok(());
     }
     ctx.out.line("")?;
     ctx.out.line("Fragmented blocks larger than 0.5 MB:")?;
     ctx.out.table("fragmentation", COLUMNS, true)?;
-    for (at, size, next, mt) in blocks {
-        ctx.out.row(&[Cell::Addr(at), Cell::Sep(size), Cell::Addr(next), Cell::text(clr.type_name(mt).to_string())])?;
+    for f in blocks {
+        let name = clr.type_name(f.next_mt).to_string();
+        ctx.out.row(&[Cell::Addr(f.address), Cell::Sep(f.size), Cell::Addr(f.next), Cell::text(name)])?;
     }
     Ok(())
 }

@@ -74,8 +74,26 @@ pub struct HeapStat {
     pub types: TypeTallies,
     /// Free and live bytes of each (heap, generation): key, everything, free blocks.
     pub generations: Vec<((u32, Generation), Tally, Tally)>,
+    /// Free blocks of at least [`FRAGMENT`] bytes outside the large, pinned and frozen heaps, with what follows them.
+    pub fragments: Vec<Fragment>,
     /// How the walk went.
     pub report: WalkReport,
+}
+
+/// Free blocks worth mentioning, in bytes.
+pub const FRAGMENT: u64 = 512 * 1024;
+
+/// A big free block and the object behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fragment {
+    /// Address of the free block.
+    pub address: u64,
+    /// Its bytes.
+    pub size: u64,
+    /// The object behind it.
+    pub next: u64,
+    /// MethodTable of that object.
+    pub next_mt: u64,
 }
 
 impl HeapStat {
@@ -84,12 +102,20 @@ impl HeapStat {
         struct Acc {
             types: TypeTallies,
             parts: Vec<(Generation, Tally, Tally)>,
+            gap: Option<(u64, u64)>,
+            fragments: Vec<Fragment>,
         }
-        let init = |_: &Segment| Acc { types: TypeTallies::default(), parts: Vec::new() };
+        let init =
+            |_: &Segment| Acc { types: TypeTallies::default(), parts: Vec::new(), gap: None, fragments: Vec::new() };
         let total = walker.heap.allocated();
         walker.watch.progress.start("walking the heap", total);
         let (accs, report) = walker.parallel(&walker.heap.segments, init, |acc, segment, o| {
             acc.types.add(o.ty.id, o.size);
+            if o.ty.is_free {
+                acc.gap = (o.size >= FRAGMENT).then_some((o.address, o.size));
+            } else if let Some((address, size)) = acc.gap.take() {
+                acc.fragments.push(Fragment { address, size, next: o.address, next_mt: o.ty.mt.address });
+            }
             // Only the ephemeral segment holds more than one generation.
             let generation = match acc.parts.last() {
                 Some(p) if segment.kind != SegmentKind::Ephemeral => p.0,
@@ -112,6 +138,9 @@ impl HeapStat {
         let mut stat = HeapStat { report, ..Self::default() };
         for (segment, acc) in walker.heap.segments.iter().zip(accs) {
             stat.types.merge(&acc.types);
+            if !matches!(segment.kind, SegmentKind::Large | SegmentKind::Pinned | SegmentKind::Frozen) {
+                stat.fragments.extend(acc.fragments);
+            }
             for (generation, all, free) in acc.parts {
                 let key = (segment.heap, generation);
                 match stat.generations.iter_mut().find(|g| g.0 == key) {
