@@ -32,7 +32,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let attributes =
         clr.layout().try_offset("EEClass", "CorTypeAttr").and_then(|o| clr.space().u32(class?.checked_add(o)?));
     ctx.out.line(format!("Class Name:      {}", clr.type_name_long(mt.address)))?;
-    ctx.out.line(format!("mdToken:         {:016x}", 0x0200_0000 | u64::from(clr.type_rid(&mt))))?;
+    ctx.out.line(format!("mdToken:         {:016X}", 0x0200_0000 | u64::from(clr.type_rid(&mt))))?;
     ctx.out.line(format!("File:            {file}"))?;
     ctx.out.line(format!("Parent:    {:016x}", mt.parent))?;
     ctx.out.line(format!("Module:          {:016x}", module.unwrap_or(0)))?;
