@@ -34,8 +34,6 @@ pub enum Field<'a> {
     Hex(u64),
     /// Number.
     Num(u64),
-    /// Signed number.
-    Int(i64),
     /// `True` or `False`.
     Bool(bool),
     /// Text.
@@ -104,7 +102,6 @@ fn push(line: &mut String, style: Style, field: &Field<'_>) {
         Field::Hex(v) if quoted => write!(line, "\"{v:x}\""),
         Field::Hex(v) => write!(line, "{v:x}"),
         Field::Num(v) => write!(line, "{v}"),
-        Field::Int(v) => write!(line, "{v}"),
         Field::Bool(b) if quoted => write!(line, "{b}"),
         Field::Bool(b) => {
             line.push_str(if b { "True" } else { "False" });

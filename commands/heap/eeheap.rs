@@ -43,7 +43,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let heap = session.heap()?;
     let filter = Filter::new(args)?;
     let segments = filter.segments(session)?;
-    let all = !args.has("gc") && !args.has("loader");
+    let all = !args.has("gc") && !args.has("loader") && !args.has("stat");
     if args.has("stat") {
         stat(ctx.out, heap, &segments)?;
     } else if args.has("gc") || all {

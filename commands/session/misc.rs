@@ -36,7 +36,7 @@ pub const QUIT: Command = Command {
 
 /// `.echo`.
 pub const ECHO: Command = Command {
-    help: "Prints its text; useful in scripts. The whole rest of the line is text.",
+    help: "Prints its text; useful in scripts. A semicolon ends it.",
     args: &[Arg::pos("TEXT", Kind::Rest, "what to print")],
     examples: &[Example { line: ".echo ---- heap ----", what: "a heading in a log" }],
     run: |ctx, args| {

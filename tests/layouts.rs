@@ -1,0 +1,210 @@
+//! Layouts are chosen by fingerprint and invariants: names and versions play no part, and a wrong offset is refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::path::{Path, PathBuf};
+
+use clrscope::clr::layout::discover::{DiscoverOptions, Provider, discover};
+use clrscope::clr::layout::report::{Discovered, Verdict};
+use clrscope::clr::layout::tables::TABLES;
+use clrscope::dump::{Dump, OpenOptions};
+use clrscope::watch::Watch;
+use serde_json::Value;
+
+fn open(name: &str) -> Dump {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
+    let options = OpenOptions {
+        cache_dir: Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dumps")),
+        no_images: true,
+        ..OpenOptions::default()
+    };
+    Dump::open(&path, &options, &Watch::default()).unwrap()
+}
+
+/// One dump for each table that testdata can exercise.
+const DUMPS: &[(&str, &str)] = &[
+    ("linux-x64-10.0-leak-heap.core.zst", "coreclr-10.0-linux-x64"),
+    ("linux-x64-8.0-wks-heap.core.zst", "coreclr-8.0-linux-x64"),
+    ("linux-x64-3.1-wks-heap.core.zst", "coreclr-3.1-linux-x64"),
+    ("win-x64-10.0-wks-full.dmp.zst", "coreclr-10.0-windows-x64"),
+    ("win-x64-3.1-wks-full.dmp.zst", "coreclr-3.1-windows-x64"),
+];
+
+fn facts(found: &Discovered) -> Vec<(String, u64)> {
+    found.layout.facts().into_iter().map(|(n, v, _)| (n, v)).collect()
+}
+
+#[test]
+fn each_dump_gets_its_table_and_every_check_passes() {
+    for (dump, table) in DUMPS {
+        let found = discover(&open(dump), &DiscoverOptions::default()).unwrap();
+        assert_eq!(found.table.as_deref(), Some(*table), "{dump}");
+        let failed: Vec<_> = found.checks.iter().filter(|c| c.verdict == Verdict::Failed).collect();
+        assert!(failed.is_empty(), "{dump}: {failed:?}");
+    }
+}
+
+#[test]
+fn names_and_versions_play_no_part() {
+    for (dump, table) in DUMPS {
+        let mut dump_opened = open(dump);
+        let before = discover(&dump_opened, &DiscoverOptions::default()).unwrap();
+        for m in &mut dump_opened.modules {
+            m.path = "overwritten".into();
+            m.version = None;
+            m.build_id = None;
+        }
+        let after = discover(&dump_opened, &DiscoverOptions::default()).unwrap();
+        assert_eq!(after.table.as_deref(), Some(*table), "{dump}");
+        assert_eq!(facts(&after), facts(&before), "{dump}");
+        assert_eq!(after.module.base, before.module.base);
+    }
+}
+
+/// Fields no invariant can vouch for in these dumps, with the reason.
+const UNPROVABLE: &[&str] = &[
+    // Used for display only, or only in states these dumps are not in.
+    "MethodTable.!",
+    "MethodTable.NumVirtuals",
+    "MethodTable.NumInterfaces",
+    "MethodTable.PerInstInfo",
+    "MethodTable.AuxiliaryData",
+    "EEClass.MethodDescChunk",
+    "EEClass.NumMethods",
+    "EEClass.NumNonVirtualSlots",
+    "EEClass.NumThreadStaticFields",
+    "EEClass.BasePadding",
+    "EEClass.NativeSize",
+    "EEClass.CorTypeAttr",
+    "Module.Assembly",
+    "Module.Path",
+    "Module.SimpleName",
+    "Module.DynamicMetadata",
+    "Module.TypeRefToMethodTableMap",
+    "PEImage.FlatImageLayout",
+    "DynamicMetadata.Size",
+    "DynamicMetadata.Data",
+    "DynamicMetadata.DataPointer",
+    "ModuleLookupMap.Next",
+    "ModuleLookupMap.Count",
+    "ModuleLookupMap.SupportedFlagsMask",
+    "ArrayListBase.Count",
+    "ArrayListBlock.Next",
+    "ThreadStore.MaxThreadCount",
+    "ThreadStore.PendingCount",
+    "Thread.PreemptiveGCDisabled",
+    "Thread.Frame",
+    "Thread.AppDomain",
+    "HeapSegment.Used",
+    "HeapSegment.Heap",
+    "HandleSegment.UserData",
+    "HandleSegment.Handles",
+    "HandleTableMap.Next",
+    "HandleTableMap.MaxIndex",
+    "SyncBlock.LockState",
+    "SyncBlock.Owner",
+    "SyncBlock.Recursion",
+    "DomainLocalModule.DynamicClassTable",
+    "DomainLocalModule.DynamicClassCount",
+    "DomainLocalModule.ModuleIndex",
+    "DomainLocalModule.ClassFlags",
+    "DynamicClassInfo.!",
+    "DynamicClassInfo.Data",
+    "DynamicClassInfo.Flags",
+    "ThreadLocalModule.DynamicClassTable",
+    "ThreadLocalModule.DynamicClassCount",
+    "ThreadLocalModule.GCStatics",
+    "ThreadLocalData.NonCollectibleTlsDataCount",
+    "ThreadLocalData.NonCollectibleTlsArrayData",
+    "ThreadLocalData.CollectibleTlsArrayData",
+    "ThreadLocalData.InFlightData",
+    "InFlightTLSData.Next",
+    "InFlightTLSData.TlsIndex",
+    "InFlightTLSData.TLSData",
+    "ThreadStaticsInfo.!",
+    "ThreadStaticsInfo.NonGCTlsIndex",
+    "ThreadStaticsInfo.GCTlsIndex",
+    "DynamicStaticsInfo.NonGCStatics",
+    "TypeDesc.TypeAndFlags",
+    "ParamTypeDesc.TypeArg",
+    "ParamTypeDesc.TemplateMT",
+    "TypeVarTypeDesc.Module",
+    "TypeVarTypeDesc.Token",
+    "FnPtrTypeDesc.NumArgs",
+    "FnPtrTypeDesc.CallConv",
+    "FnPtrTypeDesc.RetAndArgTypes",
+    // Server GC only.
+    "GCHeap.AllocAllocated",
+    "GCHeap.EphemeralHeapSegment",
+    "GCHeap.FinalizeQueue",
+    "GCHeap.GenerationTable",
+    // The last thrown exception is null where nothing was thrown: a null elsewhere looks the same.
+    "Thread.LastThrownObject",
+    // Neighbouring pointers of the same kind: mem and the ends next to it keep their order when shifted by one.
+    "HeapSegment.Allocated",
+    "HeapSegment.Committed",
+    "HeapSegment.Reserved",
+    "HeapSegment.Flags",
+    "HeapSegment.Next",
+    "FinalizeQueue.FillPointers",
+    "FinalizeQueue.End",
+    "HandleSegment.Next",
+    "GCAllocContext.Limit",
+    "GCAllocContext.Pointer",
+    "ThreadStore.UnstartedCount",
+    "ArrayListBlock.Size",
+    "SyncTableEntry.SyncBlock",
+    "RuntimeThreadLocals.AllocContext",
+    "EEAllocContext.GCAllocationContext",
+    "Thread.RuntimeThreadLocals",
+    "Thread.ThreadLocalBlock",
+    "Thread.ThreadLocalDataPtr",
+    "Thread.GCHandle",
+    "PEImageLayout.Base",
+    "Module.Base",
+    "PEImage.LoadedImageLayout",
+    "PEAssembly.PEImage",
+    "MethodTable.MTFlags2",
+    "MethodTable.Token",
+    "EEClass.InternalCorElementType",
+    "EEClass.Packed",
+    "DynamicStaticsInfo.GCStatics",
+    "DomainLocalModule.GCStatics",
+];
+
+#[test]
+fn a_shifted_field_is_refused_or_found_again() {
+    let mut refused = 0;
+    for (dump, name) in DUMPS {
+        let opened = open(dump);
+        let table = TABLES.iter().find(|t| t.name == *name).unwrap();
+        let right = table.layout();
+        for (fact, value, _) in right.facts() {
+            let Some((ty, field)) = fact.split_once('.') else { continue };
+            if UNPROVABLE.contains(&fact.as_str()) {
+                continue;
+            }
+            let mut json = table.json();
+            let types = json["types"].as_object_mut().unwrap();
+            let fields = types.entry(ty).or_insert_with(|| Value::Object(Default::default()));
+            fields[field] = Value::from(value + 8);
+            let options = DiscoverOptions { replaced: vec![(table.name, json)], disabled: vec![Provider::Descriptor] };
+            match discover(&opened, &options) {
+                // Another table may fit better than a broken one; then its own values count.
+                Ok(found) if found.table.as_deref() == Some(table.name) => {
+                    let kept = found.layout.try_offset(ty, field);
+                    assert_ne!(kept, Some(value + 8), "{dump}: {fact} was accepted though it is wrong");
+                    let said = found.checks.iter().any(|c| {
+                        c.verdict == Verdict::Failed
+                            && c.fields.contains(&fact)
+                            && !c.expected.is_empty()
+                            && !c.found.is_empty()
+                    });
+                    assert!(said, "{dump}: nothing says that {fact} was refused");
+                    refused += 1;
+                }
+                Ok(_) | Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > 80, "only {refused} fields were tried");
+}
