@@ -174,6 +174,7 @@ const UNPROVABLE: &[&str] = &[
 #[test]
 fn a_shifted_field_is_refused_or_found_again() {
     let mut refused = 0;
+    let mut wrong = Vec::new();
     for (dump, name) in DUMPS {
         let opened = open(dump);
         let table = TABLES.iter().find(|t| t.name == *name).unwrap();
@@ -192,19 +193,24 @@ fn a_shifted_field_is_refused_or_found_again() {
                 // Another table may fit better than a broken one; then its own values count.
                 Ok(found) if found.table.as_deref() == Some(table.name) => {
                     let kept = found.layout.try_offset(ty, field);
-                    assert_ne!(kept, Some(value + 8), "{dump}: {fact} was accepted though it is wrong");
+                    if kept == Some(value + 8) {
+                        wrong.push(format!("{dump}: {fact} was accepted though it is wrong"));
+                    }
                     let said = found.checks.iter().any(|c| {
                         c.verdict == Verdict::Failed
                             && c.fields.contains(&fact)
                             && !c.expected.is_empty()
                             && !c.found.is_empty()
                     });
-                    assert!(said, "{dump}: nothing says that {fact} was refused");
+                    if !said {
+                        wrong.push(format!("{dump}: nothing says that {fact} was refused"));
+                    }
                     refused += 1;
                 }
                 Ok(_) | Err(_) => refused += 1,
             }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(refused > 80, "only {refused} fields were tried");
 }

@@ -55,10 +55,8 @@ pub const NOT_BUILT: &[(&str, &str)] = &[
     ("pstacks", "dso"),
     ("rcwcleanuplist", "syncblk"),
     ("savemodule", "dumpmodule"),
-    ("strings", "dumpheap"),
     ("taskstate", "dumpobj"),
     ("tks", "dumpobj"),
-    ("threadpool", "clrthreads"),
     ("threadpoolqueue", "clrthreads"),
     ("tpq", "clrthreads"),
     ("timerinfo", "dumpheap"),
@@ -90,7 +88,7 @@ pub fn unknown(name: &str, typed: Typed, commands: &[&'static Command]) -> Strin
         Typed::Dot => ".",
         Typed::Plain => "",
     };
-    let find = |n: &str| commands.iter().find(|c| c.name == n).map(|c| spelled(c));
+    let find = |n: &str| commands.iter().find(|c| c.name == n || c.aliases.contains(&n)).map(|c| spelled(c));
     if let Some((_, near)) = NOT_BUILT.iter().find(|(n, _)| *n == name)
         && let Some(near) = find(near)
     {

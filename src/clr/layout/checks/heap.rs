@@ -91,6 +91,9 @@ fn handles(p: &mut Probe<'_>) {
                 Found::when(ok, seen)
             }
         }
+        None if p.gc.handle_table_map.is_some_and(|m| p.space().readable(m)) => {
+            Found::Bad("the map leads nowhere".into())
+        }
         None => Found::Absent("the handle table is not in the dump".into()),
     };
     p.record("handle segment", FIELDS, "64 KiB aligned, owned by its table, block types known", found);
