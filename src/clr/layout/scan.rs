@@ -188,7 +188,7 @@ impl Anchor {
     /// Address stored in the slot `index` away.
     pub fn get(&self, space: &AddressSpace, index: i32) -> Option<u64> {
         let at = self.slot.checked_add_signed(i64::from(index).checked_mul(self.slot_size as i64)?)?;
-        if self.slot_size == 4 && space.ptr_size() == 8 || self.slot_size == 4 && self.base != 0 {
+        if self.slot_size == 4 && (space.ptr_size() == 8 || self.base != 0) {
             return Some(self.base.checked_add(u64::from(space.u32(at)?))?).filter(|&a| a != self.base);
         }
         space.ptr(at).filter(|&a| a != 0)
