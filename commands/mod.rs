@@ -2,6 +2,7 @@
 
 pub mod export;
 pub mod heap;
+pub mod memory;
 pub mod objects;
 pub mod runtime;
 pub mod session;
@@ -44,6 +45,35 @@ pub const ALL: &[&Command] = &[
     &threads::threadpool::THREADPOOL,
     &threads::exceptions::PRINTEXCEPTION,
     &threads::exceptions::DUMPEXCEPTIONS,
+    &memory::address::ADDRESS,
+    &memory::regions::VPROT,
+    &memory::regions::VADUMP,
+    &memory::lm::LM,
+    &memory::lm::LMF,
+    &memory::lm::LMV,
+    &memory::lm::LM1M,
+    &memory::lm::LN,
+    &memory::registers::R,
+    &memory::registers::EXR,
+    &memory::registers::ECXR,
+    &memory::registers::EFFMACH,
+    &memory::process::PROCESS,
+    &memory::display::D,
+    &memory::display::DA,
+    &memory::display::DB,
+    &memory::display::DC,
+    &memory::display::DD,
+    &memory::display::DF,
+    &memory::display::DP,
+    &memory::display::DPA,
+    &memory::display::DPP,
+    &memory::display::DPS,
+    &memory::display::DPU,
+    &memory::display::DQ,
+    &memory::display::DU,
+    &memory::display::DW,
+    &memory::search::S,
+    &memory::format::FORMATS,
     &export::EXPORT,
     &session::help::HELP,
     &session::misc::ECHO,

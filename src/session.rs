@@ -1,6 +1,7 @@
 //! The one shared dump session: opens lazily and caches between commands. Never prints.
 
 mod lookup;
+pub mod ranges;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -10,6 +11,7 @@ use crate::clr::fields::Field;
 use crate::clr::finalizer::{self, FinalizerQueue};
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::discover::{DiscoverOptions, discover};
+use crate::clr::loaderheaps::{self, LoaderHeap};
 use crate::clr::statics;
 use crate::clr::{Clr, NoRuntime};
 use crate::dump::Dump;
@@ -55,6 +57,7 @@ pub struct Session {
     heap: Lazy<Heap>,
     stat: Lazy<HeapStat>,
     finalizer: Lazy<Gathered<(u32, FinalizerQueue)>>,
+    loader_heaps: Lazy<Gathered<LoaderHeap>>,
     loaded: Lazy<LoadedTypes>,
     made: Lazy<MadeTypes>,
     index: Lazy<ObjectIndex>,
@@ -75,6 +78,7 @@ impl Session {
             heap: Lazy::default(),
             stat: Lazy::default(),
             finalizer: Lazy::default(),
+            loader_heaps: Lazy::default(),
             loaded: Lazy::default(),
             made: Lazy::default(),
             index: Lazy::default(),
@@ -215,6 +219,24 @@ impl Session {
         let clr = self.clr().ok()?;
         let lock = crate::clr::syncblocks::thin_lock(clr.object_header(object)?)?;
         clr.threads().items.iter().any(|t| t.managed_id == lock.0 && !t.is_dead()).then_some(lock)
+    }
+
+    /// Ranges of memory the runtime owns, sorted by start: for telling them apart from the rest of the process.
+    pub fn managed_ranges(&self) -> Result<Vec<ranges::ManagedRange>> {
+        match self.clr() {
+            Ok(_) => ranges::collect(self),
+            // Native memory has its uses without a runtime.
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Loader heaps and code heaps.
+    pub fn loader_heaps(&self) -> Result<&Gathered<LoaderHeap>> {
+        self.loader_heaps.get(|| {
+            let clr = self.clr()?;
+            let gc = self.heap().map(ranges::reserved).unwrap_or_default();
+            Ok(loaderheaps::find(clr, &gc, &self.watch)?)
+        })
     }
 
     /// One line on the runtime for the banner: version, flavour, GC; or why there is none.

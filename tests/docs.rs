@@ -36,6 +36,9 @@ fn names_are_unique_and_declarations_complete() {
 #[test]
 fn names_not_built_point_at_commands_that_are() {
     for (name, near) in clrscope::shell::known::NOT_BUILT {
-        assert!(ALL.iter().any(|c| c.name == *near || c.aliases.contains(near)), "{name} points at {near}, which does not exist");
+        assert!(
+            ALL.iter().any(|c| c.name == *near || c.aliases.contains(near)),
+            "{name} points at {near}, which does not exist"
+        );
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::filter::Filter;
+use crate::clr::loaderheaps::LoaderHeap;
 use crate::heap::{Heap, Segment, SegmentKind, SubHeap};
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
@@ -15,8 +16,8 @@ pub const EEHEAP: Command = Command {
     group: Group::Heap,
     summary: "the runtime's heaps: segments, sizes, totals",
     help: "-gc lists the segments or regions of each GC heap by generation with their allocated and committed sizes. -stat \
-           prints one table of all heaps instead. -loader names what is known of the loader's heaps: their blocks are not \
-           read yet, and the answer says so. Without an option, both.",
+           prints one table of all heaps instead. -loader lists the heaps types, stubs and jitted code \
+           live in, each block with its reserved and committed size. Without an option, both.",
     args: &[
         Arg::flag("gc", "the GC heaps"),
         Arg::flag("loader", "the loader heaps"),
@@ -44,17 +45,14 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let filter = Filter::new(args)?;
     let segments = filter.segments(session)?;
     let all = !args.has("gc") && !args.has("loader") && !args.has("stat");
+    let mut partial = heap.problems.first().cloned();
+    if args.has("loader") || all {
+        partial = partial.or(loader(session, ctx.out)?);
+    }
     if args.has("stat") {
         stat(ctx.out, heap, &segments)?;
     } else if args.has("gc") || all {
         gc(session, ctx.out, heap, &segments, filter.heap.is_some() || filter.segment.is_some())?;
-    }
-    let mut partial = heap.problems.first().cloned();
-    if args.has("loader") || all {
-        ctx.out.line("Loader Heap:")?;
-        ctx.out.line("----------------------------------------")?;
-        loader(session, ctx.out)?;
-        partial = partial.or(Some("the blocks of the loader heaps are not read yet".into()));
     }
     Ok(partial.map_or(Outcome::Complete, Outcome::Partial))
 }
@@ -198,15 +196,62 @@ fn stat(out: &mut Out, heap: &Heap, segments: &[Segment]) -> Result<()> {
     Ok(())
 }
 
-fn loader(session: &Session, out: &mut Out) -> Result<()> {
+const LOADER: &[Col] = &[
+    Col::left("", "kind", 21),
+    Col::left("", "blocks", 0),
+    Col::right("", "committed", 0),
+    Col::right("", "wasted", 0),
+];
+
+/// The loader heaps: of the global allocator, those of the JIT, others (of collectible assemblies). The addresses of JIT
+/// managers and of further allocators are not known: only their memory is.
+fn loader(session: &Session, out: &mut Out) -> Result<Option<String>> {
     let clr = session.clr()?;
-    let print = |out: &mut Out, name: &str, a: Option<u64>| {
-        out.line(format!("{name:<21}{}", a.map_or("not in the dump".into(), |a| format!("{a:016x}"))))
-    };
-    print(out, "System Domain:", crate::clr::domains::system_domain(clr))?;
-    print(out, "Domain 1:", crate::clr::domains::app_domain(clr))?;
-    let modules = &clr.assemblies().items;
-    let images: u64 = modules.iter().map(|a| clr.module(a.module).size).sum();
-    out.line(format!("{} modules, {images} bytes of mapped images", modules.len()))?;
-    Ok(())
+    let found = session.loader_heaps()?;
+    let address = |a: Option<u64>| a.map_or("not in the dump".into(), |a| format!("{a:012x}"));
+    let system = crate::clr::domains::system_domain(clr);
+    out.line("Loader Heap:")?;
+    out.line("-".repeat(40))?;
+    out.line(format!("{:<21} {}", "System Domain:", address(system)))?;
+    let code = |h: &&LoaderHeap| h.kind == "LoaderCodeHeap";
+    let mut total = group(out, found.items.iter().filter(|h| h.global))?;
+    out.line(format!("{:<21} {}", "Domain 1:", address(crate::clr::domains::app_domain(clr))))?;
+    out.line("No unique loader heaps found.")?;
+    out.line("-".repeat(40))?;
+    out.line("JIT Manager:")?;
+    total += group(out, found.items.iter().filter(code))?;
+    let mut rest = found.items.iter().filter(|h| !h.global && !code(h)).peekable();
+    if rest.peek().is_some() {
+        out.line("Other loader heaps:")?;
+        total += group(out, rest)?;
+    }
+    out.line(format!("Total LoaderHeap size:   Size: 0x{total:x} ({total}) bytes total."))?;
+    out.line("=".repeat(40))?;
+    Ok(found.partial.clone())
+}
+
+/// Prints heaps of one owner and returns their committed bytes.
+fn group<'h>(out: &mut Out, heaps: impl Iterator<Item = &'h LoaderHeap>) -> Result<u64> {
+    let (mut total, mut wasted) = (0, 0);
+    out.table("loader", LOADER, false)?;
+    for h in heaps {
+        let blocks: Vec<String> =
+            h.blocks.iter().map(|b| format!("{:x}({:x}:{:x})", b.start, b.size, b.committed)).collect();
+        total += h.committed();
+        wasted += h.wasted();
+        let sizes = format!("Size: 0x{:x} ({}) bytes total{}", h.committed(), h.committed(), waste(h.wasted()));
+        out.row(&[
+            Cell::text(format!("{}:", h.kind)),
+            Cell::text(blocks.join(" ")),
+            Cell::As(sizes.into(), h.committed()),
+        ])?;
+    }
+    out.line(format!("{:<21} Size: 0x{total:x} ({total}) bytes total{}", "Total size:", waste(wasted)))?;
+    out.line("-".repeat(40))?;
+    Ok(total)
+}
+
+/// `, 0xe000 (57344) bytes wasted.`, as the end of a line.
+fn waste(bytes: u64) -> String {
+    if bytes == 0 { ".".into() } else { format!(", 0x{bytes:x} ({bytes}) bytes wasted.") }
 }

@@ -9,6 +9,7 @@ pub mod gathered;
 pub mod handles;
 pub mod layout;
 pub mod loaded;
+pub mod loaderheaps;
 pub mod metadata;
 pub mod methods;
 pub mod methodtable;

@@ -211,6 +211,9 @@ pub struct Settings {
     pub thread: usize,
     /// The open log file.
     pub log: Option<PathBuf>,
+    /// Where the last memory display ended: the command used (`db`, `dps`, ...) and the address that follows. A display
+    /// without an address goes on there.
+    pub display: Option<(&'static str, u64)>,
 }
 
 /// What a running command sees.

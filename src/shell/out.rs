@@ -13,6 +13,9 @@ pub enum Cell<'a> {
     AddrPad(u64, u8),
     /// As `AddrPad` with capitals, as some SOS tables have it.
     AddrUpper(u64, u8),
+    /// Hexadecimal as the native debuggers print it, `00007f3a`1c000028`, or 8 digits where a pointer has 4 bytes (the
+    /// second value is the size of a pointer); remembered too.
+    AddrTick(u64, u8),
     /// Hexadecimal number that is no address.
     Hex(u64),
     /// Decimal.
@@ -44,6 +47,8 @@ impl<'a> Cell<'a> {
             Cell::Addr(x) | Cell::Hex(x) => write!(out, "{x:x}"),
             Cell::AddrPad(x, w) => write!(out, "{x:0w$x}", w = *w as usize),
             Cell::AddrUpper(x, w) => write!(out, "{x:0w$X}", w = *w as usize),
+            Cell::AddrTick(x, 4) => write!(out, "{x:08x}"),
+            Cell::AddrTick(x, _) => write!(out, "{:08x}`{:08x}", x >> 32, x & 0xFFFF_FFFF),
             Cell::Num(x) => write!(out, "{x}"),
             Cell::Int(x) => write!(out, "{x}"),
             Cell::Sep(x) => {
@@ -62,7 +67,7 @@ impl<'a> Cell<'a> {
     fn json(&self) -> serde_json::Value {
         use serde_json::Value;
         match self {
-            Cell::Addr(x) | Cell::AddrPad(x, _) | Cell::AddrUpper(x, _) | Cell::Hex(x) => {
+            Cell::Addr(x) | Cell::AddrPad(x, _) | Cell::AddrUpper(x, _) | Cell::AddrTick(x, _) | Cell::Hex(x) => {
                 Value::from(format!("0x{x:x}"))
             }
             Cell::Num(x) | Cell::Sep(x) | Cell::As(_, x) => Value::from(*x),
@@ -75,7 +80,7 @@ impl<'a> Cell<'a> {
 
     fn address(&self) -> Option<u64> {
         match self {
-            Cell::Addr(x) | Cell::AddrPad(x, _) | Cell::AddrUpper(x, _) if *x != 0 => Some(*x),
+            Cell::Addr(x) | Cell::AddrPad(x, _) | Cell::AddrUpper(x, _) | Cell::AddrTick(x, _) if *x != 0 => Some(*x),
             _ => None,
         }
     }

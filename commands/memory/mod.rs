@@ -1,0 +1,107 @@
+//! Process memory and native state: the commands a native debugger has.
+
+pub mod address;
+pub mod display;
+pub mod format;
+pub mod lm;
+pub mod process;
+pub mod protect;
+pub mod range;
+pub mod regions;
+pub mod registers;
+pub mod search;
+pub mod summary;
+pub mod usage;
+
+use crate::dump::{Dump, Module};
+use crate::shell::Ctx;
+use crate::shell::expr::{Scope, evaluate};
+
+/// An address as the native debuggers print it: `00007f3a`1c000028`, or 8 digits in a 32-bit process.
+pub fn tick(address: u64, pointer: u8) -> String {
+    if pointer == 4 { format!("{address:08x}") } else { format!("{:08x}`{:08x}", address >> 32, address & 0xFFFF_FFFF) }
+}
+
+/// The name a native debugger gives a module: its file name without extension, other characters than letters, digits and
+/// `_` replaced by `_`.
+pub fn module_name(module: &Module) -> String {
+    let file = module.file_name();
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    stem.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '_' }).collect()
+}
+
+/// `module+0x123`, when `address` lies in a module.
+pub fn symbol(dump: &Dump, address: u64) -> Option<String> {
+    let module = dump.module_at(address)?;
+    Some(match address - module.base {
+        0 => module_name(module),
+        offset => format!("{}+0x{offset:x}", module_name(module)),
+    })
+}
+
+/// Evaluates an expression in the open dump and its current thread.
+pub fn value(ctx: &Ctx<'_>, text: &str) -> anyhow::Result<u64> {
+    let dump = ctx.session.map(|s| s.dump());
+    let scope = Scope { dump, thread: ctx.settings.thread, user: &[0; 20] };
+    evaluate(text, &scope).map_err(anyhow::Error::msg)
+}
+
+/// Whether `name` matches `pattern`, where `*` stands for any text and `?` for any character; case does not count.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    let lower = |s: &str| s.chars().take(4096).flat_map(char::to_lowercase).collect::<Vec<char>>();
+    let (p, n) = (lower(pattern), lower(name));
+    let (mut i, mut j) = (0, 0);
+    // Where to go on after the last star when what follows does not match.
+    let mut back: Option<(usize, usize)> = None;
+    while j < n.len() {
+        match p.get(i) {
+            Some('*') => {
+                back = Some((i + 1, j));
+                i += 1;
+            }
+            Some(c) if *c == '?' || Some(c) == n.get(j) => (i, j) = (i + 1, j + 1),
+            _ => match back {
+                Some((star, from)) => {
+                    back = Some((star, from + 1));
+                    (i, j) = (star, from + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    p.iter().skip(i).all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (p, n, want) in [
+            ("*", "", true),
+            ("core*", "CoreClr", true),
+            ("*clr", "coreclr", true),
+            ("c?re*r", "coreclr", true),
+            ("core", "coreclr", false),
+            ("*a*b", "xaxbxb", true),
+            ("a*b*c", "abbc_", false),
+        ] {
+            assert_eq!(matches(p, n), want, "{p} {n}");
+        }
+    }
+
+    #[test]
+    fn module_names() {
+        let module = |path: &str| Module { path: path.into(), ..Module::default() };
+        assert_eq!(module_name(&module(r"C:\x\System.Runtime.dll")), "System_Runtime");
+        assert_eq!(module_name(&module("/lib/libc.so.6")), "libc_so");
+        assert_eq!(module_name(&module("/usr/bin/dotnet")), "dotnet");
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(tick(0x7f3a_1c00_0028, 8), "00007f3a`1c000028");
+        assert_eq!(tick(0x1c00_0028, 4), "1c000028");
+    }
+}

@@ -1,0 +1,326 @@
+//! What each range of the process's memory is used for.
+
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashSet;
+
+use super::module_name;
+use crate::dump::{Arch, Dump, MapEntry, MapState, MapType, Os};
+use crate::session::ranges::ManagedRange;
+
+/// The words of the usage column. Those of a native debugger where it has one.
+pub mod word {
+    /// Not mapped.
+    pub const FREE: &str = "Free";
+    /// Mapped, and nothing more is known.
+    pub const UNKNOWN: &str = "<unknown>";
+    /// An executable image.
+    pub const IMAGE: &str = "Image";
+    /// A thread's stack, with what is reserved for it.
+    pub const STACK: &str = "Stack";
+    /// A heap of the operating system's allocator.
+    pub const HEAP: &str = "Heap";
+    /// The memory a Linux process has from `brk`.
+    pub const BRK: &str = "[heap]";
+    /// Thread environment block.
+    pub const TEB: &str = "TEB";
+    /// Process environment block.
+    pub const PEB: &str = "PEB";
+    /// A mapped file or shared memory.
+    pub const FILE: &str = "MappedFile";
+}
+
+/// Whose a range is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// Told by the map entry alone.
+    Entry,
+    /// Index into the managed ranges.
+    Managed(u32),
+    /// Index into [`Dump::threads`].
+    Thread(u32),
+    /// Handle of an operating system heap.
+    Heap(u64),
+}
+
+/// A part of one map entry with one use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageRange {
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+    /// Index into [`Dump::map`].
+    pub entry: usize,
+    /// What it is used for: one of [`word`] or [`ManagedRange::what`].
+    pub usage: &'static str,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
+impl UsageRange {
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.end - self.start
+    }
+}
+
+/// A claim on a range; the lowest rank wins where claims overlap.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    start: u64,
+    end: u64,
+    rank: u8,
+    usage: &'static str,
+    owner: Owner,
+}
+
+/// Cuts the map at the bounds of what is known to be used for something. The sizes add up to those of the map, byte for
+/// byte; free ranges stay whole. `managed` need not be sorted.
+pub fn classify(dump: &Dump, managed: &[ManagedRange]) -> Vec<UsageRange> {
+    let mut claims: Vec<Claim> =
+        managed.iter().enumerate().map(|(i, m)| claim(m.start, m.end, 0, m.what, Owner::Managed(i as u32))).collect();
+    claims.extend(thread_claims(dump));
+    match dump.os {
+        Os::Windows => claims.extend(windows_claims(dump)),
+        Os::Linux => claims.extend(brk(dump)),
+    }
+    let claims = resolve(claims);
+    let mut out: Vec<UsageRange> = Vec::with_capacity(dump.map.len() + claims.len());
+    let mut next = 0;
+    for (index, entry) in dump.map.iter().enumerate() {
+        while claims.get(next).is_some_and(|c| c.end <= entry.start) {
+            next += 1;
+        }
+        cut(index, entry, claims.get(next..).unwrap_or(&[]), &mut out);
+    }
+    out
+}
+
+fn claim(start: u64, end: u64, rank: u8, usage: &'static str, owner: Owner) -> Claim {
+    Claim { start, end, rank, usage, owner }
+}
+
+/// Appends the parts of one entry; `claims` are disjoint, sorted and begin with the first that may reach into it.
+fn cut(index: usize, entry: &MapEntry, claims: &[Claim], out: &mut Vec<UsageRange>) {
+    let plain = base_usage(entry);
+    let mut push = |start: u64, end: u64, usage, owner| {
+        if start < end {
+            out.push(UsageRange { start, end, entry: index, usage, owner });
+        }
+    };
+    let mut at = entry.start;
+    if entry.state != MapState::Free {
+        for c in claims.iter().take_while(|c| c.start < entry.end) {
+            let (start, end) = (c.start.max(at), c.end.min(entry.end));
+            push(at, start, plain, Owner::Entry);
+            push(start, end, c.usage, c.owner);
+            at = at.max(end);
+        }
+    }
+    push(at, entry.end, plain, Owner::Entry);
+}
+
+/// What the map alone says.
+fn base_usage(e: &MapEntry) -> &'static str {
+    match e.state {
+        MapState::Free => word::FREE,
+        _ if e.module.is_some() || e.kind == MapType::Image => word::IMAGE,
+        _ if e.file.is_some() || e.kind == MapType::Mapped => word::FILE,
+        _ => word::UNKNOWN,
+    }
+}
+
+/// Disjoint claims, sorted; where several overlap the one of the lowest rank stays.
+fn resolve(mut claims: Vec<Claim>) -> Vec<Claim> {
+    claims.retain(|c| c.start < c.end);
+    let mut points: Vec<(u64, bool, usize)> = Vec::with_capacity(claims.len() * 2);
+    for (i, c) in claims.iter().enumerate() {
+        points.push((c.start, true, i));
+        points.push((c.end, false, i));
+    }
+    points.sort_unstable();
+    let mut active: BTreeSet<(u8, usize)> = BTreeSet::new();
+    let mut out: Vec<Claim> = Vec::with_capacity(claims.len());
+    let mut at = 0;
+    for (address, opens, i) in points {
+        if let Some(best) = active.first().and_then(|(_, b)| claims.get(*b))
+            && address > at
+        {
+            match out.last_mut() {
+                Some(last) if last.end == at && last.usage == best.usage && last.owner == best.owner => {
+                    last.end = address;
+                }
+                _ => out.push(Claim { start: at, end: address, ..*best }),
+            }
+        }
+        at = address;
+        let key = (claims.get(i).map_or(0, |c| c.rank), i);
+        if opens {
+            active.insert(key);
+        } else {
+            active.remove(&key);
+        }
+    }
+    out
+}
+
+/// Stacks and thread environment blocks.
+fn thread_claims(dump: &Dump) -> Vec<Claim> {
+    let teb_size = if dump.arch.pointer_size() == 8 { 0x2000 } else { 0x1000 };
+    let mut out = Vec::new();
+    for (i, t) in dump.threads.iter().enumerate() {
+        let owner = Owner::Thread(i as u32);
+        if let Some(teb) = t.teb.filter(|&a| a != 0) {
+            out.push(claim(teb, teb.saturating_add(teb_size), 1, word::TEB, owner));
+        }
+        let sp = t.registers.as_ref().map(|r| r.sp);
+        let range = match (dump.os, t.stack) {
+            // The whole allocation: reserved and guard pages belong to the stack.
+            (Os::Windows, stack) => {
+                stack.map(|s| s.1.saturating_sub(1)).or(sp).and_then(|a| allocation(dump, a)).or(stack)
+            }
+            (Os::Linux, stack) => stack,
+        };
+        if let Some((start, end)) = range {
+            out.push(claim(start, end, 2, word::STACK, owner));
+        }
+    }
+    out
+}
+
+/// Most neighbours looked at for one allocation, in each direction.
+const MAX_PARTS: usize = 4096;
+
+/// The neighbouring entries of the allocation that holds `address`.
+fn allocation(dump: &Dump, address: u64) -> Option<(u64, u64)> {
+    let at = dump.map.partition_point(|e| e.end <= address);
+    let entry = dump.map.get(at).filter(|e| e.start <= address && e.state != MapState::Free)?;
+    let same = |e: &&MapEntry| e.allocation_base == entry.allocation_base && e.state != MapState::Free;
+    let (mut low, mut high) = (entry.start, entry.end);
+    for e in dump.map.get(..at)?.iter().rev().take(MAX_PARTS).take_while(same) {
+        if e.end != low {
+            break;
+        }
+        low = e.start;
+    }
+    for e in dump.map.get(at + 1..)?.iter().take(MAX_PARTS).take_while(same) {
+        if e.start != high {
+            break;
+        }
+        high = e.end;
+    }
+    Some((low, high))
+}
+
+/// Offsets in the process environment block. Layout: winsiderss/phnt `ntpebteb.h` (`PEB`, `TEB`), the same since Windows
+/// Vista; wine-mirror/wine `include/winternl.h` has it too.
+struct Offsets {
+    teb_peb: u64,
+    heap_count: u64,
+    heaps: u64,
+    signature: u64,
+    segment_heap: u64,
+}
+
+impl Offsets {
+    fn of(arch: Arch) -> Self {
+        if arch.pointer_size() == 8 {
+            Self { teb_peb: 0x60, heap_count: 0xE8, heaps: 0xF0, signature: 0x10, segment_heap: 0x28 }
+        } else {
+            Self { teb_peb: 0x30, heap_count: 0x88, heaps: 0x90, signature: 0x8, segment_heap: 0x18 }
+        }
+    }
+}
+
+/// Address of the process environment block, as the first thread that has one names it.
+pub fn peb(dump: &Dump) -> Option<u64> {
+    let offset = Offsets::of(dump.arch).teb_peb;
+    dump.threads.iter().filter_map(|t| t.teb).find_map(|teb| dump.space.ptr_at(teb, offset)).filter(|&p| p != 0)
+}
+
+/// `SegmentSignature` of an NT heap and each of its segments.
+const NT_HEAP: u32 = 0xFFEE_FFEE;
+/// Most heaps a process is believed to have.
+const MAX_HEAPS: u64 = 4096;
+
+/// Process environment block and heaps.
+fn windows_claims(dump: &Dump) -> Vec<Claim> {
+    let Some(peb) = peb(dump) else { return Vec::new() };
+    let mut out = vec![claim(peb, peb.saturating_add(0x1000), 1, word::PEB, Owner::Entry)];
+    let o = Offsets::of(dump.arch);
+    let handles = heap_handles(dump, peb, &o);
+    for &h in &handles {
+        if let Some((start, end)) = allocation(dump, h) {
+            out.push(claim(start, end, 3, word::HEAP, Owner::Heap(h)));
+        }
+    }
+    // Further segments of NT heaps: an allocation of their signature that names one of the heaps.
+    let known: FxHashSet<u64> = handles.into_iter().collect();
+    for e in dump.map.iter().filter(|e| e.kind == MapType::Private && e.start == e.allocation_base) {
+        let signed = e.start.checked_add(o.signature).and_then(|a| dump.space.u32(a)) == Some(NT_HEAP);
+        let Some(heap) = dump.space.ptr_at(e.start, o.segment_heap).filter(|h| signed && known.contains(h)) else {
+            continue;
+        };
+        if let Some((start, end)) = allocation(dump, e.start) {
+            out.push(claim(start, end, 3, word::HEAP, Owner::Heap(heap)));
+        }
+    }
+    out
+}
+
+fn heap_handles(dump: &Dump, peb: u64, o: &Offsets) -> Vec<u64> {
+    let step = u64::from(dump.arch.pointer_size());
+    let count = peb.checked_add(o.heap_count).and_then(|a| dump.space.u32(a)).map_or(0, u64::from).min(MAX_HEAPS);
+    let Some(list) = dump.space.ptr_at(peb, o.heaps) else { return Vec::new() };
+    (0..count).map_while(|i| dump.space.ptr_at(list, i * step)).filter(|&h| h != 0).collect()
+}
+
+/// Auxiliary vector tag of the program's entry point.
+const AT_ENTRY: u64 = 9;
+/// How far above the program's end the kernel puts the start of the heap at most: 1 GiB on arm64, 32 MiB on x64.
+/// Source: torvalds/linux v6.6 `arch/arm64/kernel/process.c` and `arch/x86/kernel/process.c`, `arch_randomize_brk`.
+const BRK_REACH: u64 = 1 << 30;
+
+/// The `brk` heap of a Linux process: the first run of anonymous writable memory above the program.
+fn brk(dump: &Dump) -> Option<Claim> {
+    let entry = dump.auxv.iter().find(|(tag, _)| *tag == AT_ENTRY)?.1;
+    let program = dump.module_at(entry)?;
+    let from = program.base.checked_add(program.size)?;
+    let first = dump.map.partition_point(|e| e.start < from);
+    let above = dump.map.get(first..)?;
+    let heap = |e: &&MapEntry| e.file.is_none() && e.module.is_none() && e.protect & 0x04 != 0;
+    let start = above.iter().take_while(|e| e.start - from < BRK_REACH && e.module.is_none()).position(|e| heap(&e))?;
+    let mut run = above.get(start..)?.iter().take_while(heap);
+    let first = run.next()?;
+    let mut end = first.end;
+    for e in run {
+        if e.start != end {
+            break;
+        }
+        end = e.end;
+    }
+    Some(claim(first.start, end, 3, word::BRK, Owner::Entry))
+}
+
+/// What a range is exactly, as the native debugger's region list puts it: `[~3; 1f4.2a0]`, `[coreclr; "path"]`.
+pub fn detail(dump: &Dump, managed: &[ManagedRange], range: &UsageRange) -> String {
+    let Some(entry) = dump.map.get(range.entry) else { return String::new() };
+    match range.owner {
+        Owner::Managed(i) => match managed.get(i as usize) {
+            Some(m) if !m.detail.is_empty() => format!("[{}]", m.detail),
+            _ => String::new(),
+        },
+        Owner::Thread(i) => {
+            let id = dump.threads.get(i as usize).map_or(0, |t| t.os_id);
+            format!("[~{i}; {:x}.{id:x}]", dump.process.pid.unwrap_or(0))
+        }
+        Owner::Heap(handle) => format!("[Handle: {handle:016x}]"),
+        Owner::Entry if range.usage == word::PEB => format!("[{:x}]", dump.process.pid.unwrap_or(0)),
+        Owner::Entry => match (entry.module.and_then(|i| dump.modules.get(i as usize)), &entry.file) {
+            (Some(m), _) => format!("[{}; \"{}\"]", module_name(m), m.path),
+            (None, Some(file)) => format!("\"{file}\""),
+            (None, None) => String::new(),
+        },
+    }
+}
