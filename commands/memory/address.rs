@@ -32,7 +32,7 @@ pub const ADDRESS: Command = Command {
     examples: &[
         Example { line: "!address -summary", what: "what the memory of the process is" },
         Example { line: "!address -f:Stack", what: "the stacks" },
-        Example { line: "!address @rsp", what: "what the stack pointer points to" },
+        Example { line: "!address @$csp", what: "what the stack pointer points to" },
     ],
     needs: Needs::Dump,
     run: address,

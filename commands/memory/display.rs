@@ -57,19 +57,19 @@ macro_rules! display {
     };
 }
 
-display!(DB, "db", Shape::HexText(1, 16), "memory as bytes and characters", "db @rsp L20");
-display!(DW, "dw", Shape::Hex(2, 8), "memory as 16-bit words", "dw @rsp L10");
-display!(DD, "dd", Shape::Hex(4, 4), "memory as 32-bit words", "dd @rsp L8");
-display!(DC, "dc", Shape::HexText(4, 4), "memory as 32-bit words and characters", "dc @rsp L8");
-display!(DQ, "dq", Shape::Hex(8, 2), "memory as 64-bit words", "dq @rsp L8");
-display!(DP, "dp", Shape::Hex(POINTER, 2), "memory as pointers", "dp @rsp L8");
-display!(DF, "df", Shape::Float(4), "memory as 32-bit floating point numbers", "df @rsp L4");
-display!(DA, "da", Shape::Text(1), "text of one-byte characters", "da @rsp");
-display!(DU, "du", Shape::Text(2), "text of two-byte characters", "du @rsp");
-display!(DPS, "dps", Shape::Symbols, "pointers, each with the module or object it points to", "dps @rsp L10");
-display!(DPA, "dpa", Shape::PointsToText(1), "pointers, each with the one-byte text it points to", "dpa @rsp L8");
-display!(DPU, "dpu", Shape::PointsToText(2), "pointers, each with the two-byte text it points to", "dpu @rsp L8");
-display!(DPP, "dpp", Shape::PointsToPointer, "pointers, each with the pointer it points to", "dpp @rsp L8");
+display!(DB, "db", Shape::HexText(1, 16), "memory as bytes and characters", "db @$csp L20");
+display!(DW, "dw", Shape::Hex(2, 8), "memory as 16-bit words", "dw @$csp L10");
+display!(DD, "dd", Shape::Hex(4, 4), "memory as 32-bit words", "dd @$csp L8");
+display!(DC, "dc", Shape::HexText(4, 4), "memory as 32-bit words and characters", "dc @$csp L8");
+display!(DQ, "dq", Shape::Hex(8, 2), "memory as 64-bit words", "dq @$csp L8");
+display!(DP, "dp", Shape::Hex(POINTER, 2), "memory as pointers", "dp @$csp L8");
+display!(DF, "df", Shape::Float(4), "memory as 32-bit floating point numbers", "df @$csp L4");
+display!(DA, "da", Shape::Text(1), "text of one-byte characters", "da @$csp");
+display!(DU, "du", Shape::Text(2), "text of two-byte characters", "du @$csp");
+display!(DPS, "dps", Shape::Symbols, "pointers, each with the module or object it points to", "dps @$csp L10");
+display!(DPA, "dpa", Shape::PointsToText(1), "pointers, each with the one-byte text it points to", "dpa @$csp L8");
+display!(DPU, "dpu", Shape::PointsToText(2), "pointers, each with the two-byte text it points to", "dpu @$csp L8");
+display!(DPP, "dpp", Shape::PointsToPointer, "pointers, each with the pointer it points to", "dpp @$csp L8");
 
 /// `d`.
 pub const D: Command = Command {
@@ -80,7 +80,7 @@ pub const D: Command = Command {
     summary: "memory in the form displayed last",
     help: "Shows memory as the last of db, dw, dd, dq, dps, ... did, and goes on from there without an address.",
     args: RANGE,
-    examples: &[Example { line: "d @rsp", what: "memory at the stack pointer" }],
+    examples: &[Example { line: "d @$csp", what: "memory at the stack pointer" }],
     needs: Needs::Dump,
     run: |ctx, args| {
         let all = [&DB, &DW, &DD, &DC, &DQ, &DP, &DF, &DA, &DU, &DPS, &DPA, &DPU, &DPP];

@@ -49,8 +49,8 @@ fn formats(ctx: &mut Ctx<'_>, v: u64) -> Result<Outcome> {
         ("Float:", format!("low {low:e} high {high:e}")),
         ("Double:", format!("{:e}", f64::from_bits(v))),
     ] {
-        let gap = if name.len() > 8 { " " } else { "" };
-        ctx.out.line(format!("  {name:<8}{gap}{text}"))?;
+        let gap = if name.len() > 9 { " " } else { "" };
+        ctx.out.line(format!("  {name:<9}{gap}{text}"))?;
     }
     Ok(Outcome::Complete)
 }

@@ -16,7 +16,7 @@ pub const PROCESS: Command = Command {
     run: |ctx, _| {
         let p = &ctx.session()?.dump().process;
         let id = p.pid.map_or_else(|| "?".into(), |p| format!("{p:x}"));
-        ctx.out.line(format!(".  0\tid: {id}\tname: {}", p.name.as_deref().unwrap_or("?")))?;
+        ctx.out.line(format!(".  0    id: {id}    name: {}", p.name.as_deref().unwrap_or("?")))?;
         Ok(Outcome::Complete)
     },
 };

@@ -15,7 +15,7 @@ pub const VPROT: Command = Command {
     summary: "show state, protection and type of the region that holds an address",
     help: "Prints the region as the dump's memory map has it: !address ADDR says also what it is used for.",
     args: &[Arg::pos("ADDR", Kind::Address, "an address in the region").required()],
-    examples: &[Example { line: "!vprot @rsp", what: "the region of the stack pointer" }],
+    examples: &[Example { line: "!vprot @$csp", what: "the region of the stack pointer" }],
     needs: Needs::Dump,
     run: vprot,
 };

@@ -18,7 +18,7 @@ pub const S: Command = Command {
            ASCII text, -u two-byte text. [1] as in -[1]q prints addresses alone. The range is ADDR L COUNT or ADDR END; L? \
            allows more than 256 MB. What the dump does not hold is passed over.",
     args: &[Arg::pos("WHAT", Kind::Rest, "[-[1]TYPE] RANGE PATTERN...")],
-    examples: &[Example { line: "s -q @rsp L200 @rsp", what: "pointers to the stack pointer on the stack" }],
+    examples: &[Example { line: "s -q @$csp L200 @$csp", what: "pointers to the stack pointer on the stack" }],
     needs: Needs::Dump,
     run,
 };

@@ -82,8 +82,14 @@ pub fn classify(dump: &Dump, managed: &[ManagedRange]) -> Vec<UsageRange> {
         managed.iter().enumerate().map(|(i, m)| claim(m.start, m.end, 0, m.what, Owner::Managed(i as u32))).collect();
     claims.extend(thread_claims(dump));
     match dump.os {
-        Os::Windows => claims.extend(windows_claims(dump)),
-        Os::Linux => claims.extend(brk(dump)),
+        Os::Windows => {
+            claims.extend(windows_claims(dump));
+            claims.extend(gc_claims(dump, managed));
+        }
+        Os::Linux => {
+            claims.extend(brk(dump));
+            claims.extend(arenas(dump));
+        }
     }
     let claims = resolve(claims);
     let mut out: Vec<UsageRange> = Vec::with_capacity(dump.map.len() + claims.len());
@@ -211,6 +217,47 @@ fn allocation(dump: &Dump, address: u64) -> Option<(u64, u64)> {
         high = e.end;
     }
     Some((low, high))
+}
+
+/// The rest of the allocations that hold GC segments: what is reserved there, and what is committed without being a
+/// segment (card tables, mark arrays, regions given back but not decommitted).
+fn gc_claims(dump: &Dump, managed: &[ManagedRange]) -> Vec<Claim> {
+    let mut out = Vec::new();
+    let mut seen = FxHashSet::default();
+    for m in managed.iter().filter(|m| m.what == "GCHeap") {
+        let Some(base) = dump.map_at(m.start).map(|e| e.allocation_base).filter(|b| seen.insert(*b)) else { continue };
+        let first = dump.map.partition_point(|e| e.end <= base);
+        let own = dump.map.get(first..).unwrap_or(&[]).iter().take_while(|e| e.allocation_base == base);
+        for e in own.filter(|e| e.state != MapState::Free) {
+            let what = if e.state == MapState::Reserve { "GCHeapReserve" } else { "GCBookkeeping" };
+            out.push(claim(e.start, e.end, 4, what, Owner::Entry));
+        }
+    }
+    out
+}
+
+/// Size and alignment of the heaps of glibc's further arenas in a 64-bit process: `HEAP_MAX_SIZE`, glibc 2.x
+/// `malloc/arena.c`.
+const ARENA: u64 = 64 << 20;
+
+/// The heaps of glibc's malloc arenas: each begins with `heap_info` (`ar_ptr`, `prev`, `size`, `mprotect_size`).
+fn arenas(dump: &Dump) -> Vec<Claim> {
+    if dump.arch.pointer_size() != 8 {
+        return Vec::new();
+    }
+    let space = &dump.space;
+    let is_arena = |start: u64| {
+        let (Some(arena), Some(previous)) = (space.ptr(start), space.ptr_at(start, 8)) else { return false };
+        let (size, usable) = (space.ptr_at(start, 16).unwrap_or(0), space.ptr_at(start, 24).unwrap_or(0));
+        // The first heap of an arena holds the arena itself, right behind its heap_info.
+        let near = if previous == 0 { arena.wrapping_sub(start) <= 0x80 } else { previous.is_multiple_of(ARENA) };
+        near && arena != 0 && size != 0 && size.is_multiple_of(0x1000) && size <= usable && usable <= ARENA
+    };
+    let starts = dump.map.iter().filter(|e| e.start.is_multiple_of(ARENA) && e.file.is_none() && e.module.is_none());
+    starts
+        .filter(|e| is_arena(e.start))
+        .map(|e| claim(e.start, e.start.saturating_add(ARENA), 3, word::HEAP, Owner::Heap(e.start)))
+        .collect()
 }
 
 /// Offsets in the process environment block. Layout: winsiderss/phnt `ntpebteb.h` (`PEB`, `TEB`), the same since Windows

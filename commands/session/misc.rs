@@ -186,9 +186,9 @@ pub const LASTEVENT: Command = Command {
 /// `?`.
 pub const EVALUATE: Command = Command {
     help: "Evaluates an expression: hexadecimal numbers (0n decimal, 0t octal, 0y binary), + - * / % & | ^ << >> ~, \
-           parentheses, poi qwo dwo wo by, registers (@rsp), @$ip @$teb @$tpid @$ptrsize, module names.",
+           parentheses, poi qwo dwo wo by, registers (@$csp), @$ip @$teb @$tpid @$ptrsize, module names.",
     args: &[Arg::pos("EXPRESSION", Kind::Rest, "what to evaluate")],
-    examples: &[Example { line: "? poi(@rsp)+0n16", what: "a pointer on the stack plus 16" }],
+    examples: &[Example { line: "? poi(@$csp)+0n16", what: "a pointer on the stack plus 16" }],
     run: |ctx, args| {
         let text = args.text("EXPRESSION").unwrap_or("");
         if text.is_empty() {
@@ -216,7 +216,8 @@ const THREADS: &[Col] = &[
 
 /// `~`.
 pub const THREAD: Command = Command {
-    help: "~ lists the threads of the dump (. the current one, # the one of the event). ~Ns makes thread N current.",
+    help: "~ lists the threads of the dump (. the current one, # the one of the event). ~Ns makes thread N current, \
+           ~~[ID]s the one of that id. ~*e COMMAND runs a command with each thread current, ~Ne COMMAND with one.",
     args: &[Arg::pos("SPEC", Kind::Rest, "nothing or * to list, Ns to switch, . or # for one")],
     examples: &[Example { line: "~0s", what: "make thread 0 current" }],
     needs: Needs::Dump,
@@ -224,11 +225,32 @@ pub const THREAD: Command = Command {
     ..plain("~", Prefix::Plain, "list threads, switch the current one")
 };
 
+/// `*e COMMAND`: which threads, and what to run; the command must not be another `~`.
+fn each(spec: &str) -> Option<(&str, &str)> {
+    let (which, line) = spec.split_once('e')?;
+    let known = matches!(which, "*" | "." | "#" | "") || which.bytes().all(|b| b.is_ascii_digit());
+    let line = line.trim();
+    (known && !line.is_empty() && !line.starts_with('~')).then_some((which, line))
+}
+
 fn threads(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let dump = ctx.session()?.dump();
     let spec = args.text("SPEC").unwrap_or("").trim().to_owned();
     let faulting = dump.exception.as_ref().map(|e| e.thread_id);
     let current = ctx.settings.thread;
+    if let Some((which, line)) = each(&spec) {
+        let threads = match which {
+            "*" => (0..dump.threads.len()).collect(),
+            "." | "" => vec![current],
+            "#" => dump.threads.iter().position(|t| Some(t.os_id) == faulting).into_iter().collect(),
+            n => match n.parse::<usize>() {
+                Ok(i) if i < dump.threads.len() => vec![i],
+                _ => bail!("no thread {n}; there are 0 to {}", dump.threads.len().saturating_sub(1)),
+            },
+        };
+        ctx.request = Some(Request::Each { threads, line: line.to_owned() });
+        return Ok(Outcome::Complete);
+    }
     if let Some(n) = spec.strip_suffix('s') {
         let by_id = n.strip_prefix("~[").and_then(|r| r.strip_suffix(']'));
         let index = match by_id {
@@ -249,7 +271,7 @@ fn threads(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         "#" => dump.threads.iter().position(|t| Some(t.os_id) == faulting).into_iter().collect(),
         n => match n.parse::<usize>() {
             Ok(i) if i < dump.threads.len() => vec![i],
-            _ => bail!("expected ~, ~*, ~N, ~Ns, ~. or ~#"),
+            _ => bail!("expected ~, ~*, ~N, ~Ns, ~., ~# or ~*e COMMAND"),
         },
     };
     ctx.out.table("threads", THREADS, false)?;

@@ -198,6 +198,13 @@ pub enum Request {
     ClearScreen,
     /// Make another thread current (index into `Dump::threads`).
     Thread(usize),
+    /// Run a line with each of these threads current, then go back.
+    Each {
+        /// Indices into `Dump::threads`.
+        threads: Vec<usize>,
+        /// What to run.
+        line: String,
+    },
 }
 
 /// Settings that outlive one command and one dump.

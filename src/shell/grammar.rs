@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn splits_commands_and_comments() {
         let c = calls("!dumpheap -stat ; .time;; lm * the rest; !x");
-        assert_eq!(c.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["dumpheap", "time", "lm"]);
+        assert_eq!(c.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["dumpheap", "time", "lm", "x"]);
         assert_eq!(c[2].raw, " * the rest");
         assert_eq!(calls("* all of it; !x"), []);
         assert_eq!(calls("$$ until here; !x")[0].name, "x");

@@ -257,8 +257,23 @@ impl Shell {
                 let _ = (self.sink)().write_all(b"\x1b[2J\x1b[H");
             }
             Request::Thread(index) => self.settings.thread = index,
+            Request::Each { threads, line } => return self.each(&threads, &line),
         }
         Ended::Well
+    }
+
+    fn each(&mut self, threads: &[usize], line: &str) -> Ended {
+        let before = self.settings.thread;
+        let mut ended = Ended::Well;
+        for &index in threads {
+            self.settings.thread = index;
+            ended = self.line(line);
+            if ended != Ended::Well || self.watch.cancel.is_set() {
+                break;
+            }
+        }
+        self.settings.thread = before;
+        ended
     }
 
     fn reopen(&mut self, path: &std::path::Path) -> Ended {
