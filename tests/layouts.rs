@@ -22,7 +22,7 @@ fn open(name: &str) -> Dump {
 
 /// One dump for each table that testdata can exercise.
 const DUMPS: &[(&str, &str)] = &[
-    ("linux-x64-10.0-leak-heap.core.zst", "coreclr-10.0-linux-x64"),
+    ("linux-x64-10.0-wks-heap.core.zst", "coreclr-10.0-linux-x64"),
     ("linux-x64-8.0-wks-heap.core.zst", "coreclr-8.0-linux-x64"),
     ("linux-x64-3.1-wks-heap.core.zst", "coreclr-3.1-linux-x64"),
     ("win-x64-10.0-wks-full.dmp.zst", "coreclr-10.0-windows-x64"),
@@ -100,6 +100,11 @@ const UNPROVABLE: &[&str] = &[
     "HandleSegment.Handles",
     "HandleTableMap.Next",
     "HandleTableMap.MaxIndex",
+    // Dead and pending threads are rare: a 0 beside a 0.
+    "ThreadStore.DeadCount",
+    "Thread.LockCount",
+    // Never read: that it is there makes a MethodDesc larger.
+    "MethodDesc.CodeData",
     "SyncBlock.LockState",
     "SyncBlock.Owner",
     "SyncBlock.Recursion",
@@ -194,7 +199,8 @@ fn a_shifted_field_is_refused_or_found_again() {
                 Ok(found) if found.table.as_deref() == Some(table.name) => {
                     let kept = found.layout.try_offset(ty, field);
                     if kept == Some(value + 8) {
-                        wrong.push(format!("{dump}: {fact} was accepted though it is wrong"));
+                        let seen: Vec<_> = found.checks.iter().filter(|c| c.fields.contains(&fact)).collect();
+                        wrong.push(format!("{dump}: {fact} was accepted though it is wrong: {seen:?}"));
                     }
                     let said = found.checks.iter().any(|c| {
                         c.verdict == Verdict::Failed

@@ -23,12 +23,17 @@ const CELLS: &[(&str, &str)] = &[
 pub fn well_known(dump: &Dump, layout: &mut Layout, anchor: &Anchor, gc: &GcDacVars, runtime: &RuntimeModule) {
     for (global, check) in CELLS {
         let Some(&expected) = layout.dac_slots.get(*global) else { continue };
-        let holds = |layout: &Layout| {
+        let verdict = |layout: &Layout| {
             let checks = Probe::run(dump, layout, gc, runtime, Source::Calibrated);
-            checks.iter().any(|c| c.name == *check && c.verdict == Verdict::Passed)
+            checks.into_iter().find(|c| c.name == *check).map(|c| c.verdict)
         };
-        if holds(layout) {
-            continue;
+        let holds = |layout: &Layout| verdict(layout) == Some(Verdict::Passed);
+        // What is there but has nothing to judge by in this dump stays where the table has it.
+        let there = layout.global(global).ok().and_then(|a| dump.space.ptr(a)).is_some_and(|v| dump.space.readable(v));
+        match verdict(layout) {
+            Some(Verdict::Passed) => continue,
+            Some(Verdict::NotPossible(_)) if there => continue,
+            _ => {}
         }
         let before = layout.global(global).ok();
         for distance in 1..=REACH {

@@ -1,6 +1,7 @@
 //! Invariants of the GC heap, handles, finalizer queue, sync table.
 
 use super::{Found, Probe};
+use crate::dump::MapState;
 
 pub fn run(p: &mut Probe<'_>) {
     segment(p);
@@ -81,7 +82,7 @@ fn handles(p: &mut Probe<'_>) {
                 .layout
                 .try_offset("HandleSegment", "BlockType")
                 .and_then(|o| p.space().slice(segment.checked_add(o)?, 120))
-                .map(|k| k.iter().all(|&t| t < types || t == 0xFF) && k.iter().any(|&t| t != 0xFF));
+                .map(|k| k.iter().all(|&t| t < types || t == 0xFF) && tails(p, segment, k, types));
             let next_ok = next.is_some_and(|n| n.is_multiple_of(0x1_0000));
             let ok = segment.is_multiple_of(0x1_0000) && owner == Some(table) && kinds == Some(true) && next_ok;
             let seen = format!("segment {segment:x}, owner {:x}, next {:x}", owner.unwrap_or(0), next.unwrap_or(0));
@@ -97,6 +98,22 @@ fn handles(p: &mut Probe<'_>) {
         None => Found::Absent("the handle table is not in the dump".into()),
     };
     p.record("handle segment", FIELDS, "64 KiB aligned, owned by its table, block types known", found);
+}
+
+/// The last block of each type is of that type: `rgTail` follows the types, the user data and the locks of 120 blocks.
+/// Source: dotnet/runtime `src/coreclr/gc/handletablepriv.h`, `_TableSegmentHeader`.
+fn tails(p: &Probe<'_>, segment: u64, kinds: &[u8], types: u8) -> bool {
+    const BLOCKS: u64 = 120;
+    let at = p.layout.try_offset("HandleSegment", "BlockType").and_then(|o| segment.checked_add(o + 3 * BLOCKS));
+    let Some(tails) = at.and_then(|a| p.space().slice(a, usize::from(types))) else { return false };
+    let mut known = 0;
+    for (kind, &tail) in tails.iter().enumerate().filter(|(_, t)| **t != 0xFF) {
+        if kinds.get(usize::from(tail)) != Some(&(kind as u8)) {
+            return false;
+        }
+        known += 1;
+    }
+    known > 0
 }
 
 fn finalize_queue(p: &mut Probe<'_>) {
@@ -140,13 +157,15 @@ pub fn sync_table_at(p: &Probe<'_>, table: u64) -> Found {
     const KIND: (u32, u32) = (0x0C00_0000, 0x0800_0000);
     const INDEX: u32 = 0x03FF_FFFF;
     let size = p.layout.try_offset("SyncTableEntry", "!").unwrap_or(2 * p.ptr());
-    let (mut right, mut wrong, mut free) = (0, 0, 0);
+    let (mut right, mut wrong, mut free, mut odd) = (0, 0, 0, 0);
     for i in 1..64u32 {
         let Some(entry) = table.checked_add(size * u64::from(i)) else { break };
         let Some(object) = p.field(entry, "SyncTableEntry", "Object") else { break };
         let block = p.field(entry, "SyncTableEntry", "SyncBlock");
+        // A free entry holds the index of the next free one, shifted, with the lowest bit set.
         if object & 1 != 0 || object == 0 {
             free += 1;
+            odd += u32::from(object > 1 << 27);
             continue;
         }
         let header = object.checked_sub(4).and_then(|a| p.space().u32(a));
@@ -155,8 +174,14 @@ pub fn sync_table_at(p: &Probe<'_>, table: u64) -> Found {
     }
     let seen = format!("{right} of {} entries", right + wrong);
     if right + wrong == 0 {
-        return if free > 8 {
-            Found::Good("no entry in use".into())
+        return if odd > 0 {
+            Found::Bad(format!("{odd} entries hold no index"))
+        } else if free > 8 {
+            Found::Absent("no entry in use".into())
+        } else if p.space().readable(table) {
+            Found::Bad(format!("readable, but only {free} entries"))
+        } else if p.dump.map_at(table).is_none_or(|e| e.state != MapState::Commit) {
+            Found::Bad(format!("{table:x} is not mapped"))
         } else {
             Found::Absent("the sync table is not in the dump".into())
         };

@@ -147,6 +147,42 @@ fn judge_image(p: &Probe<'_>, base: Option<u64>) -> Found {
     }
 }
 
+/// The path is an `SString`: size and allocation, 32 bits each, then flags, then the buffer `Path` is the offset of.
+/// Source: dotnet/runtime `src/coreclr/inc/sstring.h`, `sbuffer.h`.
+fn path(p: &Probe<'_>, image: u64) -> Option<Found> {
+    let at = image.checked_add(p.layout.try_offset("PEImage", "Path")?)?;
+    let (size, flags) = (p.space().u32(at.checked_sub(16)?)?, p.space().u32(at - 8)?);
+    let text = p.space().utf16z(p.space().ptr(at)?, 0x8000);
+    let seen = format!("size {size}, flags {flags:x}, `{text}`");
+    // A bundled assembly of a single-file program has no path of its own; a heap dump may lack the text.
+    let shaped = size % 2 == 0 && size < 0x1_0000 && flags < 0x1_0000;
+    Some(match (text.is_empty(), shaped) {
+        (true, true) => Found::Absent("the path is empty or not in the dump".into()),
+        (false, true) => Found::when(size as usize == 2 * (text.encode_utf16().count() + 1), seen),
+        (_, false) => Found::Bad(seen),
+    })
+}
+
+/// Since 9.0 each MethodDesc has a pointer to its code's data, null before it is needed.
+fn code_data(p: &mut Probe<'_>, module: u64) {
+    let Some(offset) = p.layout.try_offset("MethodDesc", "CodeData") else { return };
+    let Some(string) = p.variable("StringMethodTable").and_then(|s| p.mt(s)).filter(|m| m.module == module) else {
+        return;
+    };
+    /// Bytes of a chunk before its first method.
+    const HEADER: u64 = 0x18;
+    let class = p.mts.as_ref().and_then(|r| r.eeclass(p.space(), &string));
+    let chunk = class.and_then(|c| p.field(c, "EEClass", "MethodDescChunk")).filter(|&c| c != 0);
+    let found = match chunk.and_then(|c| Some((p.space().ptr(c)?, p.space().ptr_at(c, HEADER + offset)?))) {
+        Some((owner, data)) => {
+            let ok = owner == string.address && (data == 0 || p.plausible(data));
+            Found::when(ok, format!("{data:x}"))
+        }
+        None => Found::Absent("the methods of String are not in the dump".into()),
+    };
+    p.record("code data of a method", &["MethodDesc.CodeData"], "null or a pointer", found);
+}
+
 /// Follows the ways from the core library's Module to its image; returns its metadata when it is in the dump.
 fn images(p: &mut Probe<'_>, module: u64) -> Option<Metadata> {
     let direct = p.field(module, "Module", "Base");
@@ -169,13 +205,10 @@ fn images(p: &mut Probe<'_>, module: u64) -> Option<Metadata> {
         "an MZ header",
         found,
     );
-    if let Some(i) = image {
-        let text = p.field(i, "PEImage", "Path").map(|a| p.space().utf16z(a, 260)).unwrap_or_default();
-        let ok = text.len() > 4 && text.chars().all(|c| !c.is_control() && c != char::REPLACEMENT_CHARACTER);
-        // A bundled assembly of a single-file program has no path of its own.
-        let found = if text.is_empty() { Found::Absent("the path is empty".into()) } else { Found::when(ok, text) };
-        p.record("path of an image", &["PEImage.Path"], "readable UTF-16 text", found);
+    if let Some(found) = image.and_then(|i| path(p, i)) {
+        p.record("path of an image", &["PEImage.Path"], "a string's buffer, its size and flags before it", found);
     }
+    code_data(p, module);
     let base = direct.filter(|&b| b != 0).or(best)?;
     let bytes = PeInfo::in_memory(p.space(), base).ok()?.metadata_bytes(p.space()).ok()?;
     Metadata::parse(bytes).ok()
