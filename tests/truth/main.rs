@@ -69,7 +69,7 @@ fn run(case: &Case) -> Result<(), Failed> {
         let said = text.contains("partial") && text.contains("garbage collection");
         return if said { Ok(()) } else { Err(format!("says nothing of the collection:\n{text}").into()) };
     }
-    let wrong = compare::folders(&truth, &out);
+    let wrong = compare::folders(&case.name, &truth, &out);
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
 }
 

@@ -22,8 +22,7 @@ pub fn run(p: &mut Probe<'_>) {
 
 /// Threads by the list; records whether it closes.
 fn list(p: &mut Probe<'_>) -> Option<Vec<u64>> {
-    const FIELDS: &[&str] =
-        &["&ThreadStore", "ThreadStore.FirstThreadLink", "ThreadStore.ThreadCount"];
+    const FIELDS: &[&str] = &["&ThreadStore", "ThreadStore.FirstThreadLink", "ThreadStore.ThreadCount"];
     let walk = || {
         let store = p.variable("ThreadStore")?;
         let count = p.word(store, "ThreadStore", "ThreadCount")?;
@@ -74,7 +73,12 @@ fn ids(p: &mut Probe<'_>, threads: &[u64]) {
     let distinct: FxHashSet<_> = managed.iter().collect();
     let small = managed.iter().all(|&id| (1..1 << 20).contains(&id));
     let ok = managed.len() == threads.len() && distinct.len() == managed.len() && small;
-    p.record("managed ids", &["Thread.Id", "Thread.LinkNext"], "distinct and small", Found::when(ok, format!("{managed:?}")));
+    p.record(
+        "managed ids",
+        &["Thread.Id", "Thread.LinkNext"],
+        "distinct and small",
+        Found::when(ok, format!("{managed:?}")),
+    );
 }
 
 fn states(p: &mut Probe<'_>, threads: &[u64]) {
