@@ -35,16 +35,33 @@ pub fn runs<'s>(space: &'s AddressSpace, span: Span, mut each: impl FnMut(u64, &
     }
 }
 
+/// Most addresses of one search.
+const MOST: usize = 4096;
+
+/// Words equal to `value`, a block at a time: images are megabytes, hits are few.
+fn equal<const N: usize>(words: &[[u8; N]], value: &[u8; N], start: u64, found: &mut Vec<u64>) {
+    const BLOCK: usize = 256;
+    for (b, block) in words.chunks(BLOCK).enumerate() {
+        if block.iter().fold(false, |any, w| any | (w == value)) {
+            let hits = block.iter().enumerate().filter(|(_, w)| *w == value);
+            found.extend(hits.map(|(i, _)| start + ((b * BLOCK + i) * N) as u64).take(MOST.saturating_sub(found.len())));
+        }
+    }
+}
+
 /// Addresses of all aligned words of `size` bytes equal to `value`.
 pub fn words_equal(space: &AddressSpace, span: Span, size: usize, value: u64) -> Vec<u64> {
     let mut found = Vec::new();
-    let needle = &value.to_le_bytes()[..size];
     runs(space, span, |start, bytes| {
         let skip = start.next_multiple_of(size as u64) - start;
-        for (i, w) in bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(size).enumerate() {
-            if w == needle && found.len() < 4096 {
-                found.push(start + skip + (i * size) as u64);
-            }
+        let bytes = bytes.get(skip as usize..).unwrap_or(&[]);
+        let start = start + skip;
+        if size == 8 {
+            let value = value.to_le_bytes();
+            equal(bytes.as_chunks::<8>().0, &value, start, &mut found);
+        } else {
+            let value = (value as u32).to_le_bytes();
+            equal(bytes.as_chunks::<4>().0, &value, start, &mut found);
         }
     });
     found
