@@ -96,15 +96,41 @@ pub struct Fragment {
     pub next_mt: u64,
 }
 
+/// What the walk of one segment gathers.
+struct Acc {
+    types: TypeTallies,
+    parts: Vec<(Generation, Tally, Tally)>,
+    gap: Option<(u64, u64)>,
+    fragments: Vec<Fragment>,
+}
+
+impl Acc {
+    fn part(&mut self, generation: Generation, size: u64, is_free: bool) {
+        if self.parts.last().is_none_or(|p| p.0 != generation) {
+            self.parts.push((generation, Tally::default(), Tally::default()));
+        }
+        if let Some(p) = self.parts.last_mut() {
+            p.1.add(size);
+            if is_free {
+                p.2.add(size);
+            }
+        }
+    }
+
+    /// Everything and free blocks, by generation.
+    fn by_generation(&self, walker: &Walker<'_>, segment: &Segment) -> Vec<(Generation, Tally, Tally)> {
+        if segment.kind == SegmentKind::Ephemeral || segment.is_empty() {
+            return self.parts.clone();
+        }
+        let free = walker.types.get(walker.clr, walker.clr.known.free).map_or(u32::MAX, |t| t.id);
+        let free = self.types.0.get(free as usize).copied().unwrap_or_default();
+        vec![(segment.generation(segment.start), self.types.total(), free)]
+    }
+}
+
 impl HeapStat {
     /// Walks everything, in parallel by segment.
     pub fn collect(walker: &Walker<'_>) -> Result<Self, Interrupted> {
-        struct Acc {
-            types: TypeTallies,
-            parts: Vec<(Generation, Tally, Tally)>,
-            gap: Option<(u64, u64)>,
-            fragments: Vec<Fragment>,
-        }
         let init =
             |_: &Segment| Acc { types: TypeTallies::default(), parts: Vec::new(), gap: None, fragments: Vec::new() };
         let total = walker.heap.allocated();
@@ -116,32 +142,20 @@ impl HeapStat {
             } else if let Some((address, size)) = acc.gap.take() {
                 acc.fragments.push(Fragment { address, size, next: o.address, next_mt: o.ty.mt.address });
             }
-            // Only the ephemeral segment holds more than one generation.
-            let generation = match acc.parts.last() {
-                Some(p) if segment.kind != SegmentKind::Ephemeral => p.0,
-                _ => segment.generation(o.address),
-            };
-            match acc.parts.last_mut() {
-                Some(p) if p.0 == generation => {
-                    p.1.add(o.size);
-                    if o.ty.is_free {
-                        p.2.add(o.size);
-                    }
-                }
-                _ => {
-                    let one = Tally { count: 1, bytes: o.size };
-                    acc.parts.push((generation, one, if o.ty.is_free { one } else { Tally::default() }));
-                }
+            // Only the ephemeral segment holds more than one generation; the others are summed up by type afterwards.
+            if segment.kind == SegmentKind::Ephemeral {
+                acc.part(segment.generation(o.address), o.size, o.ty.is_free);
             }
         })?;
         walker.watch.progress.finish();
         let mut stat = HeapStat { report, ..Self::default() };
         for (segment, acc) in walker.heap.segments.iter().zip(accs) {
             stat.types.merge(&acc.types);
+            let parts = acc.by_generation(walker, segment);
             if !matches!(segment.kind, SegmentKind::Large | SegmentKind::Pinned | SegmentKind::Frozen) {
                 stat.fragments.extend(acc.fragments);
             }
-            for (generation, all, free) in acc.parts {
+            for (generation, all, free) in parts {
                 let key = (segment.heap, generation);
                 match stat.generations.iter_mut().find(|g| g.0 == key) {
                     Some(g) => {

@@ -165,26 +165,40 @@ pub fn object_size(ty: &TypeInfo, count: u32, ptr: u64) -> u64 {
     (u64::from(ty.mt.base_size) + u64::from(count) * u64::from(ty.mt.component_size())).max(3 * ptr)
 }
 
+/// What a step of the walk needs of a type, in one place of a worker's table.
+#[derive(Debug, Clone, Copy)]
 struct Slot {
     mt: u64,
-    base: u64,
-    component: u64,
-    info: Arc<TypeInfo>,
+    base: u32,
+    /// Bytes of a component, with [`COUNTED`] where objects have a number of components.
+    component: u32,
+    /// Index into the worker's types; [`EMPTY`] in a free place.
+    index: u32,
+}
+
+impl Slot {
+    const FREE: Self = Self { mt: 0, base: 0, component: 0, index: EMPTY };
+
+    /// Bytes of an object with `count` components.
+    #[inline]
+    fn size(&self, count: u32) -> u64 {
+        u64::from(self.base) + u64::from(count) * u64::from(self.component & !COUNTED)
+    }
 }
 
 /// A worker's own cache of types: open addressing over MethodTable addresses.
 struct LocalTypes {
-    /// MethodTable and slot number side by side: one cache line answers.
-    table: Vec<(u64, u32)>,
-    slots: Vec<Slot>,
-    last: (u64, u32),
+    table: Vec<Slot>,
+    types: Vec<Arc<TypeInfo>>,
 }
 
 const EMPTY: u32 = u32::MAX;
+/// Marks a component size as present, so that one test decides whether the count is read.
+const COUNTED: u32 = 1 << 31;
 
 impl LocalTypes {
     fn new() -> Self {
-        Self { table: vec![(0, EMPTY); 1024], slots: Vec::new(), last: (0, EMPTY) }
+        Self { table: vec![Slot::FREE; 1024], types: Vec::new() }
     }
 
     #[inline]
@@ -194,60 +208,50 @@ impl LocalTypes {
     }
 
     #[inline]
-    fn find(&mut self, walker: &Walker<'_>, mt: u64) -> Option<u32> {
-        if self.last.0 == mt && self.last.1 != EMPTY {
-            return Some(self.last.1);
-        }
+    fn find(&mut self, walker: &Walker<'_>, mt: u64) -> Option<Slot> {
         let mut b = self.bucket(mt);
         loop {
-            let (key, i) = self.table[b];
-            if i == EMPTY {
-                return self.miss(walker, mt);
+            let slot = self.table[b];
+            if slot.mt == mt && slot.index != EMPTY {
+                return Some(slot);
             }
-            if key == mt {
-                self.last = (mt, i);
-                return Some(i);
+            if slot.index == EMPTY {
+                return self.miss(walker, mt);
             }
             b = (b + 1) & (self.table.len() - 1);
         }
     }
 
     #[cold]
-    fn miss(&mut self, walker: &Walker<'_>, mt: u64) -> Option<u32> {
+    fn miss(&mut self, walker: &Walker<'_>, mt: u64) -> Option<Slot> {
         let info = walker.types.get(walker.clr, mt)?;
-        if self.slots.len() * 2 >= self.table.len() {
+        if self.types.len() * 2 >= self.table.len() {
             self.grow();
         }
-        let i = self.slots.len() as u32;
-        self.slots.push(Slot {
-            mt,
-            base: u64::from(info.mt.base_size),
-            component: if info.mt.has_component_size() { u64::from(info.mt.component_size()) | COUNTED } else { 0 },
-            info,
-        });
-        self.insert(mt, i);
-        self.last = (mt, i);
-        Some(i)
+        let component = match info.mt.has_component_size() {
+            true => u32::from(info.mt.component_size()) | COUNTED,
+            false => 0,
+        };
+        let slot = Slot { mt, base: info.mt.base_size, component, index: self.types.len() as u32 };
+        self.types.push(info);
+        self.insert(slot);
+        Some(slot)
     }
 
-    fn insert(&mut self, mt: u64, i: u32) {
-        let mut b = self.bucket(mt);
-        while self.table[b].1 != EMPTY {
+    fn insert(&mut self, slot: Slot) {
+        let mut b = self.bucket(slot.mt);
+        while self.table[b].index != EMPTY {
             b = (b + 1) & (self.table.len() - 1);
         }
-        self.table[b] = (mt, i);
+        self.table[b] = slot;
     }
 
     fn grow(&mut self) {
-        self.table = vec![(0, EMPTY); self.table.len() * 2];
-        for i in 0..self.slots.len() {
-            self.insert(self.slots[i].mt, i as u32);
-        }
+        let larger = vec![Slot::FREE; self.table.len() * 2];
+        let old = std::mem::replace(&mut self.table, larger);
+        old.into_iter().filter(|s| s.index != EMPTY).for_each(|s| self.insert(s));
     }
 }
-
-/// Marks a component size as present, so that one test decides whether the count is read.
-const COUNTED: u64 = 1 << 32;
 
 struct SegmentWalk<'w, 'a, const P: usize> {
     walker: &'w Walker<'a>,
@@ -333,20 +337,19 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
                         }
                     },
                 };
-                let Some(t) = self.types.find(self.walker, word & !(Self::PTR - 1)) else {
+                let Some(slot) = self.types.find(self.walker, word & !(Self::PTR - 1)) else {
                     at = self.lost(at, end, "no MethodTable");
                     break;
                 };
-                let slot = &self.types.slots[t as usize];
-                let mut size = slot.base;
+                let mut n = 0;
                 if slot.component != 0 {
-                    let Some(n) = count.or_else(|| space.u32(at + Self::PTR)) else {
+                    let Some(read) = count.or_else(|| space.u32(at + Self::PTR)) else {
                         at = self.lost(at, end, "the object's length is not in the dump");
                         break;
                     };
-                    size += u64::from(n) * (slot.component & !COUNTED);
+                    n = read;
                 }
-                let size = size.max(Self::MIN);
+                let size = slot.size(n).max(Self::MIN);
                 let step = size.wrapping_add(align - 1) & !(align - 1);
                 // The last object may lack its padding: a segment ends where the object's own bytes end, rounded.
                 if size > self.segment.end - at {
@@ -357,7 +360,7 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
                 if at >= range.0 {
                     let bytes = run.get(offset..).unwrap_or(&[]);
                     let bytes = bytes.get(..size as usize).unwrap_or(bytes);
-                    if !visit(Object { address: at, size, ty: &slot.info, bytes }) {
+                    if !visit(Object { address: at, size, ty: &self.types.types[slot.index as usize], bytes }) {
                         return Ok(self.report);
                     }
                 }
@@ -442,10 +445,9 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
                 continue;
             }
             let Some(word) = space.ptr(at) else { return false };
-            let Some(t) = self.types.find(self.walker, word & !(Self::PTR - 1)) else { return false };
-            let slot = &self.types.slots[t as usize];
+            let Some(slot) = self.types.find(self.walker, word & !(Self::PTR - 1)) else { return false };
             let count = if slot.component != 0 { space.u32(at + Self::PTR).unwrap_or(u32::MAX) } else { 0 };
-            let size = (slot.base + u64::from(count) * (slot.component & !COUNTED)).max(Self::MIN);
+            let size = slot.size(count).max(Self::MIN);
             if size > end - at {
                 return false;
             }

@@ -44,7 +44,8 @@ fn equal<const N: usize>(words: &[[u8; N]], value: &[u8; N], start: u64, found: 
     for (b, block) in words.chunks(BLOCK).enumerate() {
         if block.iter().fold(false, |any, w| any | (w == value)) {
             let hits = block.iter().enumerate().filter(|(_, w)| *w == value);
-            found.extend(hits.map(|(i, _)| start + ((b * BLOCK + i) * N) as u64).take(MOST.saturating_sub(found.len())));
+            found
+                .extend(hits.map(|(i, _)| start + ((b * BLOCK + i) * N) as u64).take(MOST.saturating_sub(found.len())));
         }
     }
 }
