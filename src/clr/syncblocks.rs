@@ -66,9 +66,13 @@ pub fn read(clr: &Clr) -> Result<Gathered<SyncBlock>, Missing> {
     for i in 1..MAX_ENTRIES {
         let Some(entry) = table.checked_add(i * size) else { break };
         let Some(object) = space.ptr_at(entry, object_at) else { break };
-        let used = object != 0
-            && object & 1 == 0
-            && object.checked_sub(4).and_then(|a| space.u32(a)).and_then(index_of) == Some(i as u32);
+        let address = space.ptr_at(entry, block_at).unwrap_or(0);
+        // A mini dump has the table and its blocks, but not the objects.
+        let leads_back = match object.checked_sub(4).and_then(|a| space.u32(a)) {
+            Some(header) => index_of(header) == Some(i as u32),
+            None => object.is_multiple_of(u64::from(clr.ptr_size())) && address != 0 && space.readable(address),
+        };
+        let used = object != 0 && object & 1 == 0 && leads_back;
         if !used {
             gap += 1;
             if gap > MAX_GAP || (object & 1 == 0 && object != 0) {
@@ -77,7 +81,6 @@ pub fn read(clr: &Clr) -> Result<Gathered<SyncBlock>, Missing> {
             continue;
         }
         gap = 0;
-        let address = space.ptr_at(entry, block_at).unwrap_or(0);
         out.items.push(block(clr, i as u32, address, object)?);
     }
     Ok(out)

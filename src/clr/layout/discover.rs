@@ -215,6 +215,9 @@ fn bind(dump: &Dump, layout: &mut Layout, anchor: &Anchor) {
 const CORE: &[&str] =
     &["the type of free blocks", "System.Object", "System.String", "MethodTable and EEClass point at each other"];
 
+/// Checks that must have passed where none of the core ones could be made.
+const MIN_PASSED: usize = 5;
+
 fn settle(
     dump: &Dump,
     gc: &GcDacVars,
@@ -249,6 +252,17 @@ fn settle(
         return Err(NoRuntime::Refused(format!(
             "{}: the nearest table is {}, but {}: expected {}, found {}",
             runtime.path, table.name, c.name, c.expected, c.found
+        )));
+    }
+    // A mini dump has none of the memory the core checks look at: then the others must carry the table.
+    let core_absent = again.iter().filter(|c| CORE.contains(&c.name)).all(|c| c.verdict != Verdict::Passed);
+    if core_absent && (passed(&again) < MIN_PASSED || failed(&again) > 0) {
+        return Err(NoRuntime::Refused(format!(
+            "{}: the memory that would prove a layout is not in the dump ({} checks passed, {} failed); take a heap or \
+             full dump",
+            runtime.path,
+            passed(&again),
+            failed(&again)
         )));
     }
     let era = era(table.name);

@@ -49,6 +49,13 @@ pub struct RuntimeModule {
     pub gc_module: Option<(u64, u64)>,
 }
 
+impl RuntimeModule {
+    /// Whether `address` lies in the image.
+    pub fn holds(&self, address: u64) -> bool {
+        (self.base..self.end).contains(&address)
+    }
+}
+
 /// Everything discovery found.
 #[derive(Debug, Clone)]
 pub struct Discovered {

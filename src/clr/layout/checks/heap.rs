@@ -26,6 +26,18 @@ fn first_heap(p: &Probe<'_>) -> Option<(u64, u64)> {
     Some((table, space.ptr_at(heap, offset(2, "FinalizeQueue")?)?))
 }
 
+/// Whether the first objects of generation 2 are not in the dump: every heap or full dump has them.
+pub fn is_missing(p: &Probe<'_>) -> bool {
+    let Some(record) = first_segment(p) else { return true };
+    p.field(record, "HeapSegment", "Mem").is_none_or(|m| p.plausible(m) && !p.space().readable(m))
+}
+
+/// The record of generation 2's first segment.
+fn first_segment(p: &Probe<'_>) -> Option<u64> {
+    let generation = first_heap(p)?.0.checked_add(2 * p.gc.generation_size)?;
+    p.space().ptr_at(generation, p.gc.generation_field_offsets[1].max(0) as u64)
+}
+
 fn segment(p: &mut Probe<'_>) {
     const FIELDS: &[&str] = &[
         "HeapSegment.Allocated",
@@ -37,11 +49,7 @@ fn segment(p: &mut Probe<'_>) {
         "GCHeap.GenerationTable",
     ];
     let expected = "mem <= allocated <= committed <= reserved in generation 2's first segment";
-    let table = first_heap(p).map(|h| h.0);
-    let record = table.and_then(|t| {
-        let generation = t.checked_add(2 * p.gc.generation_size)?;
-        p.space().ptr_at(generation, p.gc.generation_field_offsets[1].max(0) as u64)
-    });
+    let record = first_segment(p);
     let get = |f| record.and_then(|r| p.field(r, "HeapSegment", f));
     let found = match (get("Mem"), get("Allocated"), get("Committed"), get("Reserved"), get("Flags"), get("Next")) {
         (Some(mem), Some(allocated), Some(committed), Some(reserved), Some(flags), Some(next)) => {
@@ -93,7 +101,7 @@ fn handles(p: &mut Probe<'_>) {
             }
         }
         None if p.gc.handle_table_map.is_some_and(|m| p.space().readable(m)) => {
-            Found::Bad("the map leads nowhere".into())
+            p.unreadable("the map leads nowhere".into())
         }
         None => Found::Absent("the handle table is not in the dump".into()),
     };
@@ -169,6 +177,9 @@ pub fn sync_table_at(p: &Probe<'_>, table: u64) -> Found {
             continue;
         }
         let header = object.checked_sub(4).and_then(|a| p.space().u32(a));
+        if header.is_none() && p.mini {
+            continue;
+        }
         let good = header.is_some_and(|h| h & KIND.0 == KIND.1 && h & INDEX == i);
         if good && block.is_some_and(|b| p.space().readable(b)) { right += 1 } else { wrong += 1 }
     }

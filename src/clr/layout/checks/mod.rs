@@ -25,6 +25,9 @@ pub struct Probe<'a> {
     pub source: Source,
     /// MethodTable offsets, when the layout has them all.
     pub mts: Option<MtReader>,
+    /// Whether the dump lacks the heap: a mini or triage dump, with pages of threads and modules alone. Then memory that
+    /// is not readable says nothing of the offsets that lead there.
+    pub mini: bool,
     /// Verdicts so far.
     pub checks: Vec<Check>,
 }
@@ -55,7 +58,8 @@ impl<'a> Probe<'a> {
         source: Source,
     ) -> Vec<Check> {
         let mts = MtReader::new(layout).ok();
-        let mut probe = Probe { dump, layout, gc, module, source, mts, checks: Vec::new() };
+        let mut probe = Probe { dump, layout, gc, module, source, mts, mini: false, checks: Vec::new() };
+        probe.mini = heap::is_missing(&probe);
         types::run(&mut probe);
         heap::run(&mut probe);
         threads::run(&mut probe);
@@ -92,6 +96,11 @@ impl<'a> Probe<'a> {
 
     fn mt(&self, address: u64) -> Option<MethodTable> {
         self.mts.as_ref()?.read(self.space(), address)
+    }
+
+    /// What to make of memory that could not be read.
+    fn unreadable(&self, seen: String) -> Found {
+        if self.mini { Found::Absent(seen) } else { Found::Bad(seen) }
     }
 
     /// Whether `address` is an object: its MethodTable's class points back at it.

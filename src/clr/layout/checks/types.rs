@@ -20,6 +20,12 @@ pub fn run(p: &mut Probe<'_>) {
 
 /// Judges a well-known MethodTable: memory that is not in the dump proves nothing.
 fn judge(p: &Probe<'_>, name: &str, mt: Option<MethodTable>, ok: bool) -> Found {
+    if let Ok(cell) = p.layout.global(name)
+        && p.module.holds(cell)
+        && !p.space().readable(cell)
+    {
+        return Found::Absent(format!("the variable at {cell:x} is not in the dump"));
+    }
     match p.variable(name) {
         Some(a) if a != 0 && mt.is_none() && !p.space().readable(a) && p.plausible(a) => {
             Found::Absent(format!("the MethodTable at {a:x} is not in the dump"))
@@ -93,7 +99,7 @@ fn round_trip(p: &mut Probe<'_>, object: &MethodTable, string: &MethodTable) {
         "MethodTable and EEClass point at each other",
         &["MethodTable.EEClassOrCanonMT", "EEClass.MethodTable"],
         "EEClass.MethodTable of Object and String lead back",
-        Found::when(ok, seen),
+        if ok { Found::Good(seen) } else { p.unreadable(seen) },
     );
     let element = |mt: &MethodTable| {
         let class = p.mts.as_ref()?.eeclass(p.space(), mt)?;
@@ -269,10 +275,8 @@ fn fields(p: &mut Probe<'_>, string: &MethodTable) {
             });
             let ends = !further;
             let ok = own == 2 && owned && first == [0, 4] && ends && list.partial.is_none();
-            Found::when(
-                ok,
-                format!("{} fields, {own} of instances at {first:?}, owners right: {owned}", list.items.len()),
-            )
+            let seen = format!("{} fields, {own} of instances at {first:?}, owners right: {owned}", list.items.len());
+            if list.items.is_empty() && !ok { p.unreadable(seen) } else { Found::when(ok, seen) }
         }
         Err(m) => Found::Bad(m.to_string()),
     };
@@ -297,7 +301,7 @@ fn statics(p: &mut Probe<'_>, string: &MethodTable) {
                     let ok = mt == string.address && (object == 0 || p.is_object(object));
                     Found::when(ok, format!("{mt:x}, first static {object:x}"))
                 }
-                None => Found::Bad("not readable".into()),
+                None => p.unreadable("not readable".into()),
             };
             p.record(
                 "statics of String",
@@ -316,7 +320,7 @@ fn statics(p: &mut Probe<'_>, string: &MethodTable) {
             let first = p.field(local, "DomainLocalModule", "GCStatics").and_then(|b| p.space().ptr(b));
             let found = match first {
                 Some(o) => Found::when(o == 0 || p.is_object(o), format!("{o:x}")),
-                None => Found::Bad(format!("storage at {local:x} is not readable")),
+                None => p.unreadable(format!("storage at {local:x} is not readable")),
             };
             p.record(
                 "statics of the core library",
