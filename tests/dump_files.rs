@@ -354,3 +354,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn one_file_is_unpacked_by_many_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.core.zst");
+    let mut core = make_core::everything().finish();
+    core.resize(8 << 20, 3);
+    std::fs::write(&path, zst(&core)).unwrap();
+    let cache = folder.path().join("cache");
+    std::thread::scope(|s| {
+        let openers: Vec<_> = (0..8).map(|_| s.spawn(|| open(&path, &cache).map(|d| d.file_size))).collect();
+        for o in openers {
+            assert_eq!(o.join().unwrap().unwrap(), core.len() as u64);
+        }
+    });
+    assert_eq!(dumps(&cache).len(), 1, "partial files are gone");
+}

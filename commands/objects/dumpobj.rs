@@ -48,6 +48,9 @@ pub fn look_up(session: &Session, address: u64) -> Result<Found<'_>> {
         return Ok(o);
     }
     match walker.heap.segment_at(address) {
+        Some(_) if !session.dump().space.readable(address) => {
+            bail!("{address:x} is inside the managed heap, but its memory is not in the dump")
+        }
         Some(_) => {
             bail!("{address:x} is inside the managed heap but no object starts there; try !listnearobj {address:x}")
         }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::OpenError;
@@ -16,6 +17,9 @@ const DEFAULT_LIMIT: u64 = 20 << 30;
 const BLOCK: usize = 64 << 10;
 /// A partial file this old was left by a process that died.
 const STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// Tells the partial files of this process apart.
+static NEXT_PART: AtomicU64 = AtomicU64::new(0);
 
 /// The place of the unpacked file, unpacking it when it is not there yet.
 ///
@@ -40,13 +44,19 @@ pub fn unpack(
         touch(&place);
         return Ok(place);
     }
-    let part = Part(place.with_extension(format!("{}.part", std::process::id())));
+    // Several processes, and threads of one, may unpack the same file at once: each to a name of its own.
+    let number = NEXT_PART.fetch_add(1, Ordering::Relaxed);
+    let part = Part(place.with_extension(format!("{}-{number}.part", std::process::id())));
     watch.progress.start("unpacking", packed.len() as u64);
     let done = write(path, packed, how, &part.0, watch);
     watch.progress.finish();
     done?;
-    fs::rename(&part.0, &place).map_err(|e| cannot_write(path, &folder, e))?;
-    std::mem::forget(part);
+    match fs::rename(&part.0, &place) {
+        Ok(()) => std::mem::forget(part),
+        // Another was faster, and its file is in use: it holds the same bytes.
+        Err(_) if place.is_file() => return Ok(place),
+        Err(e) => return Err(cannot_write(path, &folder, e)),
+    }
     evict(&folder, &place, options.cache_limit.unwrap_or(DEFAULT_LIMIT));
     Ok(place)
 }
