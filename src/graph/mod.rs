@@ -1,8 +1,10 @@
-//! The object graph as pure numbers: ids in address order, adjacency, paths. Reads no dump and names no type.
+//! The object graph as pure numbers: ids in address order, adjacency, paths, dominators. Reads no dump and names no type.
 
 pub mod adjacency;
+pub mod dominators;
 pub mod ids;
 pub mod paths;
 
 pub use adjacency::Adjacency;
+pub use dominators::{DominatorTree, Weights};
 pub use ids::ObjectIds;
