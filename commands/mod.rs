@@ -1,6 +1,7 @@
 //! All commands: one file each (a family may share one), grouped in folders as the help is grouped, listed in one table.
 
 pub mod export;
+pub mod graph;
 pub mod heap;
 pub mod memory;
 pub mod objects;
@@ -23,6 +24,8 @@ pub const ALL: &[&Command] = &[
     &heap::finalizequeue::FINALIZEQUEUE,
     &heap::gchandles::GCHANDLES,
     &heap::verifyheap::VERIFYHEAP,
+    &graph::retained::RETAINED,
+    &graph::dominators::DOMINATORS,
     &objects::dumpobj::DUMPOBJ,
     &objects::dumpvc::DUMPVC,
     &objects::dumparray::DUMPARRAY,

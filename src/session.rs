@@ -18,6 +18,7 @@ use crate::dump::Dump;
 use crate::graph::paths;
 use crate::heap::graph::ObjectGraph;
 use crate::heap::index::ObjectIndex;
+use crate::heap::retained::{GroupSize, Retained};
 use crate::heap::roots::{self, Root};
 use crate::heap::stat::HeapStat;
 use crate::heap::{Heap, TypeRegistry, Walker};
@@ -64,6 +65,8 @@ pub struct Session {
     graph: Lazy<ObjectGraph>,
     roots: Lazy<Gathered<Root>>,
     live: Lazy<Vec<bool>>,
+    dominators: Lazy<Retained>,
+    retained_by_type: Lazy<Vec<GroupSize>>,
     static_slots: Lazy<Vec<(u64, Arc<str>)>>,
 }
 
@@ -85,6 +88,8 @@ impl Session {
             graph: Lazy::default(),
             roots: Lazy::default(),
             live: Lazy::default(),
+            dominators: Lazy::default(),
+            retained_by_type: Lazy::default(),
             static_slots: Lazy::default(),
         }
     }
@@ -163,6 +168,21 @@ impl Session {
             let ids = &self.index()?.ids;
             let sources: Vec<u32> = self.roots()?.items.iter().filter_map(|r| ids.id_of(r.object)).collect();
             Ok(paths::reachable(&self.graph()?.forward, sources, &self.watch)?)
+        })
+    }
+
+    /// The dominator tree of the live objects, with what each retains.
+    pub fn dominators(&self) -> Result<&Retained> {
+        self.dominators
+            .get(|| Ok(Retained::build(&self.walker()?, self.index()?, self.graph()?, &self.roots()?.items)?))
+    }
+
+    /// What the live objects of each type retain, by type number.
+    pub fn retained_by_type(&self) -> Result<&Vec<GroupSize>> {
+        self.retained_by_type.get(|| {
+            let retained = self.dominators()?;
+            let types = retained.types(&self.walker()?, self.index()?)?;
+            Ok(retained.by_group(|p| types.get(p as usize).copied(), self.types.len()))
         })
     }
 

@@ -31,10 +31,7 @@ impl ObjectGraph {
         walker.watch.progress.start("reading references", walker.heap.allocated());
         let (accs, _) = walker.parallel(
             &walker.heap.segments,
-            |s| {
-                let first = ids.start_after(s.start).filter(|&a| a < s.end).and_then(|a| ids.id_of(a));
-                Acc { chunk: Chunk { first: first.unwrap_or(u32::MAX), ..Chunk::default() }, misses: 0 }
-            },
+            |s| Acc { chunk: Chunk { first: index.first_id(s).unwrap_or(u32::MAX), ..Chunk::default() }, misses: 0 },
             |acc, _, o| {
                 let before = acc.chunk.targets.len();
                 o.ty.refs.slots(o.size, ptr, |offset| {

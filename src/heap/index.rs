@@ -38,6 +38,11 @@ impl ObjectIndex {
         Ok(Self { ids: ObjectIds::build(parts), report })
     }
 
+    /// Id of the first object of `segment`: those that follow in a walk have the ids that follow.
+    pub fn first_id(&self, segment: &Segment) -> Option<u32> {
+        self.ids.start_after(segment.start).filter(|&a| a < segment.end).and_then(|a| self.ids.id_of(a))
+    }
+
     /// Start of the object whose bytes include `address` (interior pointers), free blocks excluded.
     pub fn object_containing(&self, walker: &Walker<'_>, heap: &Heap, address: u64) -> Option<u64> {
         heap.segment_at(address)?;

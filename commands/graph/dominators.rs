@@ -1,0 +1,124 @@
+//! `!dominators`: the dominator tree, level by level.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use anyhow::Result;
+
+use crate::heap::retained::Retained;
+use crate::session::Session;
+use crate::shell::out::thousands;
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+
+/// `!dominators [ADDR]`.
+pub const DOMINATORS: Command = Command {
+    name: "dominators",
+    prefix: Prefix::Bang,
+    aliases: &["dom"],
+    group: Group::Heap,
+    summary: "which objects keep most alive, level by level",
+    help: "An object dominates another when every way from the roots to the other leads through it: with it the other would \
+           go. What an object dominates, itself included, is what it retains.\n\n\
+           Without an address: the objects at the top of that tree, those no single other object keeps alive, the biggest \
+           first. With an address: what hangs directly below that object. Go on with the address of a row. An object that \
+           several others share stands below the nearest one that keeps all of them alive.",
+    args: &[
+        Arg::pos("ADDR", Kind::Object, "what hangs below this object"),
+        Arg::opt("top", Kind::Count, "so many rows, 20 without this option; 0 for all"),
+    ],
+    examples: &[
+        Example { line: "!dominators", what: "what the heap hangs on" },
+        Example { line: "!dominators $OBJECT -top 5", what: "where the bytes of one object are" },
+    ],
+    needs: Needs::Clr,
+    run,
+};
+
+/// Columns of objects in the tree.
+const COLUMNS: &[Col] = &[
+    Col::right("Address", "address", 0),
+    Col::right("MT", "method_table", 0),
+    Col::right("Retained", "retained", 0),
+    Col::right("Objects", "objects", 0),
+    Col::right("Size", "size", 0),
+    Col::left("Class Name", "class_name", 0),
+];
+
+fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let id = args.number("ADDR").map(|a| super::id_of(session, a)).transpose()?;
+    let retained = session.dominators()?;
+    let Some(position) = id.map_or(Some(0), |id| retained.tree.position(id)) else {
+        ctx.out.line(UNREACHED)?;
+        return Ok(Outcome::Empty);
+    };
+    let top = match args.number("top") {
+        None => 20,
+        Some(0) => usize::MAX,
+        Some(n) => usize::try_from(n).unwrap_or(usize::MAX),
+    };
+    let (biggest, count) = children(session, retained, position, top)?;
+    if count == 0 {
+        ctx.out.line("Nothing hangs on this object alone.")?;
+        return Ok(Outcome::Empty);
+    }
+    table(session, ctx.out, "dominators", retained, &biggest)?;
+    let all = retained.bytes(position) - retained.weights.own(position);
+    let shown: u64 = biggest.iter().map(|&p| retained.bytes(p)).sum();
+    let rest = count - biggest.len();
+    if rest > 0 {
+        ctx.out.line(format!("{} more, {} bytes", thousands(rest as u64), thousands(all.saturating_sub(shown))))?;
+    }
+    let objects = retained.objects(position) - 1;
+    ctx.out.line(format!("Total {} objects, {} bytes", thousands(objects), thousands(all)))?;
+    super::outcome(session)
+}
+
+/// What to say of an object that is dead.
+pub const UNREACHED: &str = "No root reaches this object: nothing keeps it alive, and it is not in the tree.";
+
+/// The `top` biggest children of `position`, the biggest first, and how many there are.
+fn children(session: &Session, retained: &Retained, position: u32, top: usize) -> Result<(Vec<u32>, usize)> {
+    let mut heap = BinaryHeap::new();
+    let mut count = 0usize;
+    for child in retained.tree.children(position) {
+        if count.is_multiple_of(1 << 14) {
+            session.watch.cancel.check()?;
+        }
+        count += 1;
+        let key = Reverse((retained.bytes(child), Reverse(child)));
+        if heap.len() < top {
+            heap.push(key);
+        } else if heap.peek().is_some_and(|least| key < *least) {
+            heap.pop();
+            heap.push(key);
+        }
+    }
+    Ok((heap.into_sorted_vec().into_iter().map(|Reverse((_, Reverse(p)))| p).collect(), count))
+}
+
+/// Prints objects of the tree, given by position.
+pub fn table(
+    session: &Session,
+    out: &mut Out,
+    name: &'static str,
+    retained: &Retained,
+    positions: &[u32],
+) -> Result<()> {
+    let (clr, ids) = (session.clr()?, &session.index()?.ids);
+    let mut rows = Vec::with_capacity(positions.len());
+    for &p in positions {
+        let Some(address) = retained.tree.node(p).and_then(|id| ids.address_of(id)) else { continue };
+        let mt = clr.object_type(address).unwrap_or(0);
+        rows.push(vec![
+            Cell::Addr(address),
+            Cell::Addr(mt),
+            Cell::Sep(retained.bytes(p)),
+            Cell::Sep(retained.objects(p)),
+            Cell::Sep(retained.weights.own(p)),
+            Cell::text(clr.type_name(mt).to_string()),
+        ]);
+    }
+    out.rows(name, COLUMNS, true, &rows)?;
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! What keeps what alive: commands over the object graph.
+
+pub mod dominators;
+pub mod retained;
+
+use anyhow::{Result, bail};
+
+use crate::session::Session;
+use crate::shell::Outcome;
+
+/// Id of the object that starts at `address`.
+fn id_of(session: &Session, address: u64) -> Result<u32> {
+    if let Some(id) = session.index()?.ids.id_of(address) {
+        return Ok(id);
+    }
+    super::objects::dumpobj::look_up(session, address)?;
+    bail!("no object starts at {address:x}; try !listnearobj {address:x}")
+}
+
+/// Complete, or what was missing for it: parts of the heap, or roots.
+fn outcome(session: &Session) -> Result<Outcome> {
+    let walk = session.index()?.report.sentence();
+    let heap = || session.heap().ok().and_then(|h| h.problems.first().cloned());
+    let roots = || session.roots().ok().and_then(|r| r.partial.clone());
+    Ok(walk.or_else(heap).or_else(roots).map_or(Outcome::Complete, Outcome::Partial))
+}

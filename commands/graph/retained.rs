@@ -1,0 +1,220 @@
+//! `!retained`: what would be freed with an object, or with all objects of a type, assembly or namespace.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use super::dominators::{UNREACHED, table};
+use crate::clr::typename::TypeName;
+use crate::heap::TypeInfo;
+use crate::heap::retained::GroupSize;
+use crate::heap::stat::Tally;
+use crate::session::Session;
+use crate::shell::out::thousands;
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+
+/// `!retained [ADDR]`.
+pub const RETAINED: Command = Command {
+    name: "retained",
+    prefix: Prefix::Bang,
+    aliases: &[],
+    group: Group::Heap,
+    summary: "bytes that would be freed with an object, or with all objects of a type",
+    help: "An object retains its own bytes and those of everything that only it keeps alive.\n\n\
+           Without an address: live objects by type, the type that retains most last. An object below another of its own \
+           type is part of that one's bytes, so nothing counts twice within a row; rows overlap, since what an object \
+           retains is counted again for its own type. -assembly and -namespace add up by where types are defined (arrays \
+           by their element).\n\n\
+           With an address: what that object retains, and the objects that dominate it: each of them going would free it. \
+           !objsize counts everything reachable instead, shared or not.\n\n\
+           Stacks are scanned conservatively, so an object may count as shared with a stale stack slot.",
+    args: &[
+        Arg::pos("ADDR", Kind::Object, "one object"),
+        Arg::flag("assembly", "by assembly").or(&["module"]),
+        Arg::flag("namespace", "by namespace"),
+        Arg::opt(
+            "top",
+            Kind::Count,
+            "only so many rows: the biggest, or the nearest (50 without this option); 0 for all",
+        ),
+    ],
+    examples: &[
+        Example { line: "!retained -top 10", what: "the types that keep most alive" },
+        Example { line: "!retained -namespace", what: "which part of the program it is" },
+        Example { line: "!retained $OBJECT", what: "what would go with one object" },
+    ],
+    needs: Needs::Clr,
+    run,
+};
+
+/// Dominators of one object shown without `-top`.
+const CHAIN: usize = 50;
+
+fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let top = args.number("top").map(|n| if n == 0 { usize::MAX } else { usize::try_from(n).unwrap_or(usize::MAX) });
+    let (assembly, namespace) = (args.has("assembly"), args.has("namespace"));
+    if assembly && namespace {
+        bail!("either -assembly or -namespace");
+    }
+    if let Some(address) = args.number("ADDR") {
+        if assembly || namespace {
+            bail!("-assembly and -namespace are for all objects, not for one");
+        }
+        return one(ctx, session, address, top.unwrap_or(CHAIN));
+    }
+    let top = top.unwrap_or(usize::MAX);
+    if assembly {
+        by_name(session, ctx.out, "Assembly", top, |t| assembly_of(t).into())?;
+    } else if namespace {
+        by_name(session, ctx.out, "Namespace", top, |t| namespace_of(t).into())?;
+    } else {
+        by_type(session, ctx.out, top)?;
+    }
+    let retained = session.dominators()?;
+    let total = Tally { count: u64::from(retained.tree.reached()), bytes: retained.bytes(0) };
+    crate::commands::heap::table::total(ctx.out, total)?;
+    if total.count == 0 { Ok(Outcome::Empty) } else { super::outcome(session) }
+}
+
+/// Sorts by retained bytes, the biggest last, and keeps the `top` last.
+fn keep_biggest<T>(rows: &mut Vec<(T, GroupSize)>, top: usize) {
+    rows.retain(|r| r.1.count > 0);
+    rows.sort_by_key(|r| (r.1.retained, r.1.own, r.1.count));
+    rows.drain(..rows.len().saturating_sub(top));
+}
+
+fn cells<'a>(size: &GroupSize) -> [Cell<'a>; 3] {
+    [Cell::Sep(size.count), Cell::Sep(size.own), Cell::Sep(size.retained)]
+}
+
+fn by_type(session: &Session, out: &mut Out, top: usize) -> Result<()> {
+    const COLUMNS: &[Col] = &[
+        Col::right("MT", "method_table", 0),
+        Col::right("Count", "count", 0),
+        Col::right("Size", "size", 0),
+        Col::right("Retained", "retained", 0),
+        Col::left("Class Name", "class_name", 0),
+    ];
+    let clr = session.clr()?;
+    let sizes = session.retained_by_type()?;
+    let mut rows: Vec<(Arc<TypeInfo>, GroupSize)> =
+        session.types().all().into_iter().zip(sizes.iter().copied()).collect();
+    keep_biggest(&mut rows, top);
+    let cells: Vec<Vec<Cell<'_>>> = rows
+        .iter()
+        .map(|(ty, size)| {
+            let [count, own, retained] = cells(size);
+            let mt = ty.mt.address;
+            vec![Cell::Addr(mt), count, own, retained, Cell::text(clr.type_name(mt).to_string())]
+        })
+        .collect();
+    out.rows("retained", COLUMNS, true, &cells)?;
+    Ok(())
+}
+
+fn by_name(
+    session: &Session,
+    out: &mut Out,
+    title: &'static str,
+    top: usize,
+    name: impl Fn(&TypeName) -> String,
+) -> Result<()> {
+    let columns = [
+        Col::right("Count", "count", 0),
+        Col::right("Size", "size", 0),
+        Col::right("Retained", "retained", 0),
+        Col::left(title, "name", 0),
+    ];
+    let clr = session.clr()?;
+    let retained = session.dominators()?;
+    let types = retained.types(&session.walker()?, session.index()?)?;
+    let mut numbers: HashMap<String, u32> = HashMap::new();
+    let group_of: Vec<u32> = session
+        .types()
+        .all()
+        .iter()
+        .map(|t| {
+            let next = numbers.len() as u32;
+            *numbers.entry(name(&clr.type_tree(t.mt.address))).or_insert(next)
+        })
+        .collect();
+    let group = |p: u32| group_of.get(*types.get(p as usize)? as usize).copied();
+    let sizes = retained.by_group(group, numbers.len());
+    let mut rows: Vec<(String, GroupSize)> =
+        numbers.into_iter().filter_map(|(n, i)| Some((n, *sizes.get(i as usize)?))).collect();
+    // What weighs the same stands in the order of names.
+    rows.sort_by(|a, b| b.0.cmp(&a.0));
+    keep_biggest(&mut rows, top);
+    let cells: Vec<Vec<Cell<'_>>> = rows
+        .iter()
+        .map(|(name, size)| {
+            let [count, own, retained] = cells(size);
+            vec![count, own, retained, Cell::text(name.as_str())]
+        })
+        .collect();
+    out.rows("retained", &columns, true, &cells)?;
+    Ok(())
+}
+
+/// The type an array or pointer is made of in the end.
+fn element(ty: &TypeName) -> &TypeName {
+    let mut at = ty;
+    while let TypeName::SzArray(of) | TypeName::MdArray(of, _) | TypeName::Pointer(of) | TypeName::ByRef(of) = at {
+        at = of;
+    }
+    at
+}
+
+fn assembly_of(ty: &TypeName) -> &str {
+    match element(ty) {
+        TypeName::Named(n) if !n.assembly.is_empty() => &n.assembly,
+        TypeName::Missing { module, .. } => module,
+        _ => "<unknown>",
+    }
+}
+
+fn namespace_of(ty: &TypeName) -> &str {
+    match element(ty) {
+        // The outermost type carries the namespace of those nested in it.
+        TypeName::Named(n) => {
+            let outer = n.name.split('+').next().unwrap_or("");
+            outer.rsplit_once('.').map_or("<global>", |(namespace, _)| namespace)
+        }
+        _ => "<unknown>",
+    }
+}
+
+fn one(ctx: &mut Ctx<'_>, session: &Session, address: u64, top: usize) -> Result<Outcome> {
+    let id = super::id_of(session, address)?;
+    let clr = session.clr()?;
+    let name = clr.type_name(clr.object_type(address).unwrap_or(0));
+    let retained = session.dominators()?;
+    ctx.out.line(format!("{address:x} ({name})"))?;
+    let Some(position) = retained.tree.position(id) else {
+        ctx.out.line(UNREACHED)?;
+        return Ok(Outcome::Empty);
+    };
+    ctx.out.line(format!("Size:     {} bytes", thousands(retained.weights.own(position))))?;
+    let (bytes, objects) = (thousands(retained.bytes(position)), thousands(retained.objects(position)));
+    ctx.out.line(format!("Retained: {bytes} bytes in {objects} objects"))?;
+    ctx.out.line("")?;
+    let chain: Vec<u32> = retained.tree.chain(position).collect();
+    ctx.out.line("The object and what dominates it, the nearest first:")?;
+    table(session, ctx.out, "chain", retained, chain.get(..top.min(chain.len())).unwrap_or(&chain))?;
+    if chain.len() > top {
+        ctx.out.line(format!("{} more", thousands((chain.len() - top) as u64)))?;
+    }
+    let head =
+        chain.last().and_then(|&p| retained.tree.node(p)).and_then(|id| session.index().ok()?.ids.address_of(id));
+    if let Some(head) = head {
+        let direct = session.roots()?.items.iter().filter(|r| r.object == head).count();
+        ctx.out.line(match direct {
+            0 => format!("{head:x} is reached over several ways that share no object; !gcroot {head:x} shows them."),
+            1 => format!("{head:x} is held by a root; !gcroot {head:x} names it."),
+            n => format!("{head:x} is held by {n} roots; !gcroot {head:x} names them."),
+        })?;
+    }
+    super::outcome(session)
+}

@@ -1,0 +1,100 @@
+//! What objects retain in real dumps, held against leaving one object out and looking at what the roots still reach.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clrscope::dump::{Dump, OpenOptions};
+use clrscope::graph::Adjacency;
+use clrscope::session::Session;
+
+/// Objects looked at per dump.
+const SAMPLES: u32 = 200;
+
+fn sessions() -> impl Iterator<Item = (PathBuf, Session)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
+    let dumps = files.filter(|p| {
+        let name = p.file_name().unwrap().to_string_lossy().into_owned();
+        name.ends_with(".core.zst") || name.ends_with(".dmp.zst")
+    });
+    dumps.map(|p| {
+        let dump = Dump::open(&p, &OpenOptions::default(), &Default::default()).expect("a readable dump");
+        (p, Session::new(dump, Default::default()))
+    })
+}
+
+fn roots(s: &Session) -> Vec<u32> {
+    let ids = &s.index().unwrap().ids;
+    s.roots().unwrap().items.iter().filter_map(|r| ids.id_of(r.object)).collect()
+}
+
+/// What the roots reach without passing through `without`.
+fn reach(forward: &Adjacency, roots: &[u32], without: Option<u32>) -> Vec<bool> {
+    let mut seen = vec![false; forward.nodes() as usize];
+    let mut stack = roots.to_vec();
+    while let Some(v) = stack.pop() {
+        if Some(v) != without && !std::mem::replace(&mut seen[v as usize], true) {
+            stack.extend(forward.of(v));
+        }
+    }
+    seen
+}
+
+/// Sizes by id, each object read on its own.
+fn sizes(s: &Session) -> Vec<u64> {
+    let (walker, ids) = (s.walker().unwrap(), &s.index().unwrap().ids);
+    (0..ids.len()).map(|id| walker.object_at(ids.address_of(id).unwrap()).unwrap().size).collect()
+}
+
+#[test]
+fn an_object_retains_what_nothing_reaches_without_it() {
+    for (path, s) in sessions() {
+        let retained = s.dominators().unwrap();
+        let (roots, sizes, forward) = (roots(&s), sizes(&s), &s.graph().unwrap().forward);
+        let live = reach(forward, &roots, None);
+        let tree = &retained.tree;
+        assert!(tree.reached() > 1000, "{}: {} objects", path.display(), tree.reached());
+        assert_eq!(&live, s.live().unwrap());
+        for id in 0..forward.nodes() {
+            assert_eq!(tree.position(id).is_some(), live[id as usize], "{}", path.display());
+        }
+        // The biggest retainers, and others spread over the heap.
+        let mut by_bytes: Vec<u32> = (1..=tree.reached()).collect();
+        by_bytes.sort_by_key(|&p| std::cmp::Reverse(retained.bytes(p)));
+        let spread = (1..=tree.reached()).step_by((tree.reached() / SAMPLES).max(1) as usize);
+        for p in by_bytes.iter().copied().take(SAMPLES as usize / 2).chain(spread) {
+            let node = tree.node(p).unwrap();
+            let left = reach(forward, &roots, Some(node));
+            let gone: Vec<usize> = (0..live.len()).filter(|&i| live[i] && !left[i]).collect();
+            assert_eq!(gone.len() as u64, retained.objects(p), "{} {node}", path.display());
+            assert_eq!(gone.iter().map(|&i| sizes[i]).sum::<u64>(), retained.bytes(p), "{} {node}", path.display());
+            assert_eq!(sizes[node as usize], retained.weights.own(p));
+        }
+    }
+}
+
+#[test]
+fn a_type_retains_the_objects_below_its_topmost_instances() {
+    for (path, s) in sessions() {
+        let retained = s.dominators().unwrap();
+        let tree = &retained.tree;
+        let (walker, ids, sizes) = (s.walker().unwrap(), &s.index().unwrap().ids, sizes(&s));
+        let type_at = |p: u32| walker.object_at(ids.address_of(tree.node(p).unwrap()).unwrap()).unwrap().ty.id;
+        let by_type = s.retained_by_type().unwrap();
+        let mut naive = vec![(0u64, 0u64, 0u64); by_type.len()];
+        for p in 1..=tree.reached() {
+            // Every object counts once for each type among itself and what dominates it.
+            let mut types: Vec<u32> = tree.chain(p).map(type_at).collect();
+            let (own, bytes) = (types[0] as usize, sizes[tree.node(p).unwrap() as usize]);
+            naive[own].0 += 1;
+            naive[own].1 += bytes;
+            types.sort_unstable();
+            types.dedup();
+            types.iter().for_each(|&t| naive[t as usize].2 += bytes);
+        }
+        for (found, wanted) in by_type.iter().zip(&naive) {
+            assert_eq!((found.count, found.own, found.retained), *wanted, "{}", path.display());
+        }
+    }
+}
