@@ -28,7 +28,7 @@ pub const DUMPHEAP: Command = Command {
            -min, -max, -heap and -top are decimal, 0x for hexadecimal. Sizes are the objects' own, not rounded. -live and \
            -dead mark from the roots first; stacks are scanned conservatively, so some of what is called live may be \
            dead. The statistics are sorted by bytes, biggest last; -sort count or name changes that, -top N keeps the \
-           biggest.",
+           biggest. -sort retained adds what all live objects of the type keep alive (!retained), whatever the filters.",
     args: &[
         Arg::pos("RANGE_OR_TYPE", Kind::TypeName, "START, START END, or a type name").many(),
         Arg::flag("stat", "statistics only").or(&["summary"]),
@@ -44,7 +44,7 @@ pub const DUMPHEAP: Command = Command {
         Arg::flag("short", "addresses only, one a line"),
         Arg::flag("strings", "count strings by their text"),
         Arg::flag("thinlock", "objects whose thin lock is held"),
-        Arg::opt("sort", Kind::OneOf(&["size", "count", "name"]), "order of the statistics"),
+        Arg::opt("sort", Kind::OneOf(&["size", "count", "name", "retained"]), "order of the statistics"),
         Arg::flag("bycount", "as -sort count"),
         Arg::opt("top", Kind::Count, "only so many rows of the statistics, the biggest"),
         Arg::flag("ignoregcstate", "accepted; the walk always goes as far as it can"),
@@ -78,6 +78,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let sort = match args.text("sort") {
         Some("count") => Sort::Count,
         Some("name") => Sort::Name,
+        Some("retained") => Sort::Retained,
         None if args.has("bycount") => Sort::Count,
         _ => Sort::Size,
     };

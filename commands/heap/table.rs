@@ -34,6 +34,8 @@ pub enum Sort {
     Count,
     /// By name.
     Name,
+    /// By what the type retains, the biggest last; the statistics get a column for it.
+    Retained,
 }
 
 /// Rows of the statistics: the type, its tally.
@@ -41,7 +43,7 @@ pub fn sorted(types: &TypeRegistry, clr: &Clr, tallies: &TypeTallies, sort: Sort
     let mut rows: Vec<(Arc<TypeInfo>, Tally)> =
         tallies.iter().filter_map(|(id, t)| types.by_id(id).map(|ty| (ty, t))).collect();
     match sort {
-        Sort::Size => rows.sort_by_key(|(ty, t)| (t.bytes, t.count, ty.mt.address)),
+        Sort::Size | Sort::Retained => rows.sort_by_key(|(ty, t)| (t.bytes, t.count, ty.mt.address)),
         Sort::Count => rows.sort_by_key(|(ty, t)| (t.count, t.bytes, ty.mt.address)),
         Sort::Name => rows.sort_by_cached_key(|(ty, _)| clr.type_name(ty.mt.address)),
     }
@@ -50,7 +52,8 @@ pub fn sorted(types: &TypeRegistry, clr: &Clr, tallies: &TypeTallies, sort: Sort
 
 /// Prints `Statistics:`, the table and the total; `top` keeps the last rows (the biggest) only.
 pub fn statistics(session: &Session, out: &mut Out, tallies: &TypeTallies, sort: Sort, top: Option<u64>) -> Result<()> {
-    const COLUMNS: &[Col] = &[
+    const RETAINED: Col = Col::right("Retained", "retained", 0);
+    let mut columns = vec![
         Col::right("MT", "method_table", 0),
         Col::right("Count", "count", 0),
         Col::right("TotalSize", "total_size", 0),
@@ -58,6 +61,12 @@ pub fn statistics(session: &Session, out: &mut Out, tallies: &TypeTallies, sort:
     ];
     let clr = session.clr()?;
     let mut rows = sorted(session.types(), clr, tallies, sort);
+    let sizes = if sort == Sort::Retained { Some(session.retained_by_type()?) } else { None };
+    let retained = |ty: &TypeInfo| sizes.map(|s| s.get(ty.id as usize).map_or(0, |g| g.retained));
+    if sizes.is_some() {
+        columns.insert(3, RETAINED);
+        rows.sort_by_key(|(ty, _)| retained(ty));
+    }
     if let Some(n) = top {
         let n = n.min(rows.len() as u64) as usize;
         if sort == Sort::Name {
@@ -72,10 +81,13 @@ pub fn statistics(session: &Session, out: &mut Out, tallies: &TypeTallies, sort:
         .iter()
         .zip(&names)
         .map(|((ty, t), name)| {
-            vec![Cell::Addr(ty.mt.address), Cell::Sep(t.count), Cell::Sep(t.bytes), Cell::text(&**name)]
+            let mut row = vec![Cell::Addr(ty.mt.address), Cell::Sep(t.count), Cell::Sep(t.bytes)];
+            row.extend(retained(ty).map(Cell::Sep));
+            row.push(Cell::text(&**name));
+            row
         })
         .collect();
-    out.rows("statistics", COLUMNS, true, &cells)?;
+    out.rows("statistics", &columns, true, &cells)?;
     total(out, tallies.total())
 }
 
