@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use clrscope::dump::{OpenError, OpenOptions};
-use clrscope::shell::repl::{self, Pager};
 use clrscope::shell::run::{Ended, Shell};
-use clrscope::shell::{Format, banner, script, style};
+use clrscope::shell::terminal::{Pager, show_progress};
+use clrscope::shell::{Format, banner, repl, script, style};
 use clrscope::watch::Watch;
 use lexopt::prelude::*;
 
@@ -104,14 +104,12 @@ fn main() -> ExitCode {
 
 fn run(a: Arguments) -> ExitCode {
     let watch = Watch::default();
-    let cancel = watch.cancel.clone();
-    // Without a handler Ctrl-C would end the program, which is right for a batch run.
-    let _ = ctrlc::set_handler(move || cancel.set());
+    let interactive = (a.tasks.is_empty() || a.stay) && io::stdin().is_terminal() && io::stdout().is_terminal();
+    stop_on_ctrl_c(&watch, interactive);
     let mut open = OpenOptions::default();
     if a.cache.is_some() {
         open.cache_dir = a.cache.clone();
     }
-    let interactive = (a.tasks.is_empty() || a.stay) && io::stdin().is_terminal() && io::stdout().is_terminal();
     let mut shell = Shell {
         commands: clrscope::commands::ALL,
         settings: Default::default(),
@@ -120,14 +118,14 @@ fn run(a: Arguments) -> ExitCode {
         watch: watch.clone(),
         open,
         recent: Arc::new(Mutex::new(Vec::new())),
-        sink: sink(interactive && a.pager, &watch),
+        sink: sink(interactive, a.pager, &watch),
         depth: 0,
         last: String::new(),
     };
     shell.settings.image_paths = a.images;
     shell.settings.symbol_path = a.symbols;
     if let Some(path) = &a.dump {
-        let shown = repl::show_progress(&watch);
+        let shown = show_progress(&watch);
         let opened = shell.open(path);
         shown.stop();
         if let Err(e) = opened {
@@ -155,7 +153,7 @@ fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {
     let mut worst = Ended::Well;
     for task in tasks {
         shell.watch.cancel.clear();
-        let shown = repl::show_progress(&shell.watch);
+        let shown = show_progress(&shell.watch);
         let ended = match task {
             Task::Commands(text) => shell.line(text),
             Task::Script(path) => script::run_file(shell, path, &[]),
@@ -165,6 +163,9 @@ fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {
             Ended::Quit => return if worst == Ended::Failed { worst } else { ended },
             Ended::Failed => worst = Ended::Failed,
             Ended::Well => {}
+        }
+        if shell.watch.cancel.is_set() && !stay {
+            return Ended::Failed;
         }
     }
     if tasks.is_empty() || stay { repl::run(shell) } else { worst }
@@ -178,18 +179,24 @@ fn exit(ended: Ended) -> ExitCode {
     }
 }
 
-fn sink(paging: bool, watch: &Watch) -> Box<dyn Fn() -> Box<dyn Write + Send>> {
+/// Ctrl-C stops what runs. A batch run that is asked again ends at once.
+fn stop_on_ctrl_c(watch: &Watch, interactive: bool) {
+    let cancel = watch.cancel.clone();
+    let _ = ctrlc::set_handler(move || {
+        if cancel.is_set() && !interactive {
+            std::process::exit(130);
+        }
+        cancel.set();
+    });
+}
+
+fn sink(interactive: bool, paging: bool, watch: &Watch) -> Box<dyn Fn() -> Box<dyn Write + Send>> {
     let watch = watch.clone();
     Box::new(move || {
-        if paging {
-            Box::new(io::BufWriter::new(Pager::new(window(), watch.clone())))
+        if interactive {
+            Box::new(io::BufWriter::new(Pager::new(paging, watch.clone())))
         } else {
             Box::new(io::BufWriter::with_capacity(1 << 16, io::stdout()))
         }
     })
-}
-
-/// Lines of the terminal's window, from `LINES` or a common default.
-fn window() -> usize {
-    std::env::var("LINES").ok().and_then(|l| l.parse().ok()).unwrap_or(50)
 }

@@ -1,5 +1,6 @@
 //! The one shared dump session: opens lazily and caches between commands. Never prints.
 
+mod complete;
 mod lookup;
 pub mod ranges;
 
@@ -271,17 +272,5 @@ impl Session {
         let shape = if clr.found.gc.has_regions() { "regions" } else { "segments" };
         let version = m.version.clone().unwrap_or_else(|| format!("{}.{}", clr.found.era.0, clr.found.era.1));
         format!(".NET runtime {version} ({flavour}), {gc}, {shape}")
-    }
-
-    /// Type names and live objects for completion: only what is cached, never a walk.
-    pub fn completions(&self) -> (Vec<Arc<str>>, Vec<u64>) {
-        let Some(Ok(clr)) = self.clr.get() else { return (Vec::new(), Vec::new()) };
-        if self.stat.value.get().is_none() {
-            return (Vec::new(), Vec::new());
-        }
-        let mut names: Vec<Arc<str>> = self.types.all().iter().map(|t| clr.type_name(t.mt.address)).collect();
-        names.sort_unstable();
-        names.dedup();
-        (names, Vec::new())
     }
 }

@@ -1,7 +1,7 @@
 //! Cancellation and progress, handed to everything that may run long. Belongs to no layer.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 
 /// The error a long operation returns when the user pressed Ctrl-C.
 #[derive(Debug, thiserror::Error)]
@@ -10,23 +10,37 @@ pub struct Interrupted;
 
 /// A flag shared by the signal handler and everything that runs long.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<AtomicU8>);
+
+const GO_ON: u8 = 0;
+const STOP: u8 = 1;
+const ENOUGH: u8 = 2;
 
 impl Cancel {
     /// Asks the running command to stop.
     pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.store(STOP, Ordering::Relaxed);
+    }
+
+    /// Asks the running command to stop because its reader has seen enough: nothing went wrong.
+    pub fn set_enough(&self) {
+        self.0.store(ENOUGH, Ordering::Relaxed);
     }
 
     /// Forgets an earlier request.
     pub fn clear(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.store(GO_ON, Ordering::Relaxed);
     }
 
     /// Whether a stop was asked for.
     #[inline]
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) != GO_ON
+    }
+
+    /// Whether the stop asked for is one of [`Cancel::set_enough`].
+    pub fn is_enough(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == ENOUGH
     }
 
     /// `Err(Interrupted)` when a stop was asked for. Call it at least every few milliseconds of work.
@@ -36,12 +50,22 @@ impl Cancel {
     }
 }
 
+/// What stands where progress is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Screen {
+    #[default]
+    Free,
+    Progress,
+    Output,
+}
+
 /// How far a long operation has come; written by workers, read by whoever shows it.
 #[derive(Debug, Default)]
 pub struct Progress {
     done: AtomicU64,
     total: AtomicU64,
     what: std::sync::Mutex<&'static str>,
+    screen: std::sync::Mutex<Screen>,
 }
 
 impl Progress {
@@ -62,6 +86,28 @@ impl Progress {
     /// Ends the phase.
     pub fn finish(&self) {
         self.start("", 0);
+    }
+
+    /// A command begins: progress may be drawn until its output starts.
+    pub fn show(&self) {
+        *self.screen.lock().unwrap_or_else(PoisonError::into_inner) = Screen::Free;
+    }
+
+    /// Output starts: nothing is drawn from now on. Returns whether there is a drawing to remove.
+    pub fn hide(&self) -> bool {
+        let mut screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *screen, Screen::Output) == Screen::Progress
+    }
+
+    /// Draws unless output has started, and keeps output from starting meanwhile. Returns whether it drew.
+    pub fn draw(&self, how: impl FnOnce()) -> bool {
+        let mut screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = *screen != Screen::Output;
+        if free {
+            how();
+            *screen = Screen::Progress;
+        }
+        free
     }
 
     /// Phase, units done, units in all; an empty phase means nothing is running.

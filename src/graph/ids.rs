@@ -151,6 +151,36 @@ impl ObjectIds {
         None
     }
 
+    /// Number of objects that start before `address`.
+    fn before(&self, address: u64) -> u32 {
+        self.start_after(address).and_then(|a| self.id_of(a)).unwrap_or(self.count)
+    }
+
+    /// Starts in `[first, last]`, at most `most`, in address order: all of them where they are few enough, else some of
+    /// each of the sixteen parts of the range (of as many as may be), each chosen the same way.
+    pub fn sample(&self, first: u64, last: u64, most: usize) -> Vec<u64> {
+        let mut found = Vec::new();
+        self.sample_into(first, last, most, &mut found);
+        found
+    }
+
+    fn sample_into(&self, first: u64, last: u64, most: usize, found: &mut Vec<u64>) {
+        let (from, to) = (self.before(first), last.checked_add(1).map_or(self.count, |end| self.before(end)));
+        let part = last.saturating_sub(first) / 16;
+        if most < 2 || to.saturating_sub(from) as usize <= most || part == 0 {
+            found.extend((from..to).take(most).filter_map(|id| self.address_of(id)));
+            return;
+        }
+        let parts =
+            (0..16).map(|i| first.saturating_add(i * (part + 1))).map(|at| (at, at.saturating_add(part).min(last)));
+        let full: Vec<_> = parts.filter(|(a, b)| self.start_after(*a).is_some_and(|s| s <= *b)).collect();
+        let step = full.len().div_ceil(most).max(1);
+        let share = most / full.len().div_ceil(step).max(1);
+        for (a, b) in full.iter().step_by(step) {
+            self.sample_into(*a, *b, share, found);
+        }
+    }
+
     /// Address of the object numbered `id`.
     pub fn address_of(&self, id: u32) -> Option<u64> {
         if id >= self.count {
@@ -212,6 +242,15 @@ mod tests {
                 assert_eq!(ids.start_after(probe), all.iter().copied().find(|&s| s >= probe));
             }
             assert_eq!(ids.address_of(ids.len()), None);
+            for (first, last) in [(0x1000u64, 0x1fff), (0x10_0000, 0x1f_ffff), (0, u64::MAX), (0x1230, 0x123f)] {
+                let inside: Vec<u64> = all.iter().copied().filter(|s| (first..=last).contains(s)).collect();
+                let few = ids.sample(first, last, 20);
+                assert!(few.is_sorted() && few.iter().all(|s| inside.contains(s)) && few.len() <= 20);
+                assert_eq!(ids.sample(first, last, 2000), inside.clone());
+                let digit = |s: &u64| (s - first) / ((last - first) / 16 + 1);
+                let digits = |of: &[u64]| of.iter().map(digit).collect::<std::collections::BTreeSet<_>>();
+                assert_eq!(digits(&few), digits(&inside));
+            }
         }
     }
 }

@@ -81,6 +81,11 @@ impl LoadedTypes {
         None
     }
 
+    /// Names of the definitions, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+
     /// MethodTables of the definitions named `name` as metadata spells it.
     pub fn named(&self, name: &str) -> &[u64] {
         self.by_name.get(name).map_or(&[], |v| v.as_slice())

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod banner;
 pub mod command;
+pub mod complete;
 pub mod expr;
 pub mod grammar;
 pub mod known;
@@ -12,6 +13,7 @@ pub mod repl;
 pub mod run;
 pub mod script;
 pub mod style;
+pub mod terminal;
 
 pub use args::Args;
 pub use command::{Arg, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request};

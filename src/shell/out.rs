@@ -244,6 +244,8 @@ impl Out {
     pub fn table(&mut self, name: &'static str, columns: &[Col], header: bool) -> io::Result<()> {
         self.columns = columns.to_vec();
         self.widths = columns.iter().map(|c| c.width as usize).collect();
+        // `top` counts the rows of each table, not what stands above it.
+        self.passed = 0;
         match self.format {
             Format::Text if header => {
                 let titles: Vec<Cell<'_>> = columns.iter().map(|c| Cell::text(c.title)).collect();

@@ -16,7 +16,7 @@ use super::parse::{arguments, spelled};
 use super::{known, script};
 use crate::dump::{Dump, OpenError, OpenOptions};
 use crate::session::Session;
-use crate::watch::Watch;
+use crate::watch::{Interrupted, Watch};
 
 /// How a line ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Shell {
     /// Settings that outlive commands.
     pub settings: Settings,
     /// The open dump.
-    pub session: Option<Session>,
+    pub session: Option<Arc<Session>>,
     /// Rendering unless a command says otherwise.
     pub format: Format,
     /// Cancellation and progress, shared with every session.
@@ -77,7 +77,7 @@ impl Shell {
         options.symbol_path = Some(self.settings.symbol_path.clone()).filter(|s| !s.is_empty());
         let dump = Dump::open(path, &options, &self.watch)?;
         self.settings.thread = first_thread(&dump);
-        self.session = Some(Session::new(dump, self.watch.clone()));
+        self.session = Some(Arc::new(Session::new(dump, self.watch.clone())));
         Ok(())
     }
 
@@ -108,13 +108,26 @@ impl Shell {
                 return Ended::Failed;
             }
         };
-        for call in calls {
-            let ended = self.call(line, &call);
+        for (i, call) in calls.iter().enumerate() {
+            // A command too quick to notice the stop is done; those after it are not begun.
+            if i > 0 && self.watch.cancel.is_set() {
+                return self.stopped();
+            }
+            let ended = self.call(line, call);
             if ended != Ended::Well {
                 return ended;
             }
         }
         Ended::Well
+    }
+
+    /// Says that the user stopped it, unless they only had seen enough.
+    fn stopped(&self) -> Ended {
+        if self.watch.cancel.is_enough() {
+            return Ended::Well;
+        }
+        self.complain("interrupted");
+        Ended::Failed
     }
 
     fn call(&mut self, line: &str, call: &Call) -> Ended {
@@ -126,7 +139,8 @@ impl Shell {
             return Ended::Failed;
         };
         let none = [0; 20];
-        let scope = Scope { dump: self.session.as_ref().map(Session::dump), thread: self.settings.thread, user: &none };
+        let scope =
+            Scope { dump: self.session.as_deref().map(Session::dump), thread: self.settings.thread, user: &none };
         let (args, common) = match arguments(command, call, &scope) {
             Ok(a) => a,
             Err(e) => {
@@ -184,7 +198,7 @@ impl Shell {
             (Needs::Dump, Some(_)) => {}
         }
         let mut ctx = Ctx {
-            session: self.session.as_ref(),
+            session: self.session.as_deref(),
             out,
             settings: &mut self.settings,
             commands: self.commands,
@@ -226,6 +240,9 @@ impl Shell {
             Err(e) => {
                 if e.chain().any(is_broken_pipe) {
                     return Ended::Quit;
+                }
+                if self.watch.cancel.is_enough() && e.chain().any(|e| e.is::<Interrupted>()) {
+                    return Ended::Well;
                 }
                 let said = out.end("failed", Some(&format!("{e:#}")));
                 self.complain(&format!("{e:#}"));

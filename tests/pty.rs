@@ -1,0 +1,313 @@
+//! The real binary on a pseudo-terminal: prompt, completion, history, and Ctrl-C in every long phase.
+//!
+//! Phases that a small dump goes through too fast are interrupted on a big one: `CLRSCOPE_BIG=FILE cargo test --test pty`.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rexpect::process::WaitStatus;
+use rexpect::reader::Options;
+use rexpect::session::{PtySession, spawn_with_options};
+use tempfile::TempDir;
+
+/// A stop takes less than a tenth of a second on an idle machine; tests run on busy ones.
+const SOON: Duration = Duration::from_secs(5);
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
+}
+
+fn leak() -> PathBuf {
+    data("linux-x64-10.0-leak-heap.core.zst")
+}
+
+fn big() -> Option<PathBuf> {
+    let path = std::env::var_os("CLRSCOPE_BIG");
+    if path.is_none() {
+        eprintln!("skipped: CLRSCOPE_BIG names no big dump");
+    }
+    path.map(PathBuf::from)
+}
+
+fn unpacked() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps")
+}
+
+/// The program on a terminal of its own, and the home folder it keeps its history in.
+struct Terminal {
+    pty: PtySession,
+    home: TempDir,
+}
+
+impl Terminal {
+    fn start(dump: &Path, cache: &Path, home: TempDir) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clrscope"));
+        command.arg(dump).arg("--no-pager").env("HOME", home.path()).env("CLRSCOPE_CACHE", cache);
+        command.env("TERM", "xterm").env("NO_COLOR", "1").env_remove("XDG_STATE_HOME").env_remove("CLRSCOPE_HISTORY");
+        let options = Options::new().timeout_ms(Some(60_000)).strip_ansi_escape_codes(true);
+        let mut pty = spawn_with_options(command, options).unwrap();
+        pty.process_mut().set_kill_timeout(Some(1000));
+        Self { pty, home }
+    }
+
+    /// At the prompt on the small dump.
+    fn ready() -> Self {
+        Self::on(&leak())
+    }
+
+    fn on(dump: &Path) -> Self {
+        let mut t = Self::start(dump, &unpacked(), tempfile::tempdir().unwrap());
+        t.see(".help lists the commands");
+        t.prompt();
+        t
+    }
+
+    fn keys(&mut self, keys: &str) {
+        self.pty.send(keys).unwrap();
+        self.pty.flush().unwrap();
+    }
+
+    fn control(&mut self, c: char) {
+        self.pty.send_control(c).unwrap();
+    }
+
+    /// Waits for `text`; returns what came before it.
+    fn see(&mut self, text: &str) -> String {
+        self.pty.exp_string(text).unwrap_or_else(|e| panic!("waiting for {text:?}: {e:.2000}"))
+    }
+
+    fn prompt(&mut self) -> String {
+        self.see("0:000> ")
+    }
+
+    /// Runs a line; returns everything shown until it ended, its echo included.
+    fn run(&mut self, line: &str) -> String {
+        self.keys(&format!("{line}\r.echo that-was-it\r"));
+        // Only the output begins a line with it.
+        let out = self.see("\nthat-was-it");
+        self.prompt();
+        out
+    }
+
+    /// Runs `line`, presses Ctrl-C after `delay`, and says how long the prompt took and whether it was interrupted.
+    fn interrupt(&mut self, line: &str, delay: Duration) -> (Duration, bool) {
+        self.keys(&format!("{line}\r"));
+        sleep(delay);
+        let asked = Instant::now();
+        self.control('c');
+        // A Ctrl-C that comes too late gives a fresh prompt: either way the next line runs.
+        let mut out = self.prompt();
+        let took = asked.elapsed();
+        sleep(Duration::from_millis(100));
+        self.keys(".echo that-was-it\r");
+        out.push_str(&self.see("\nthat-was-it"));
+        self.prompt();
+        (took, out.contains("interrupted"))
+    }
+
+    /// Interrupts `line` after `from`, after half of that and so on, until one hits it while it runs.
+    fn interrupts(&mut self, line: &str, from: Duration) {
+        let mut delay = from;
+        for _ in 0..12 {
+            let (took, hit) = self.interrupt(line, delay);
+            assert!(took < SOON, "{line}: {took:?} after {delay:?}");
+            if hit {
+                eprintln!("{line}: interrupted after {delay:?}, prompt within {took:?}");
+                assert!(self.run("? 2+3").contains("= 00000000`00000005"));
+                return;
+            }
+            delay /= 2;
+        }
+        panic!("{line} was never interrupted");
+    }
+
+    fn exit_code(&self) -> i32 {
+        let until = Instant::now() + SOON;
+        loop {
+            match self.pty.process().status() {
+                Some(WaitStatus::Exited(_, code)) => return code,
+                Some(WaitStatus::StillAlive) => {
+                    assert!(Instant::now() < until, "still running");
+                    sleep(Duration::from_millis(10));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn runs_commands_repeats_the_last_and_leaves_with_ctrl_d() {
+    let mut t = Terminal::ready();
+    assert!(t.run("? 2+3").contains("= 00000000`00000005"));
+    t.keys("? 4*4\r");
+    t.see("= 00000000`00000010");
+    t.prompt();
+    t.keys("\r");
+    t.see("= 00000000`00000010");
+    t.prompt();
+    t.control('d');
+    t.pty.exp_eof().unwrap();
+    assert_eq!(t.exit_code(), 0);
+}
+
+#[test]
+fn leaves_well_after_a_failed_command() {
+    let mut t = Terminal::ready();
+    assert!(t.run("!dumpobj 10").contains("is not in the dump"));
+    t.keys("q\r");
+    t.pty.exp_eof().unwrap();
+    assert_eq!(t.exit_code(), 0);
+}
+
+#[test]
+fn tab_completes_commands_options_types_and_addresses() {
+    let mut t = Terminal::ready();
+    t.keys("!dumph\t");
+    t.see("!dumpheap");
+    t.keys(" -stri\t");
+    t.see("-strings");
+    t.keys("\r");
+    t.see("objects");
+    t.prompt();
+    // Known once the heap was listed.
+    t.keys("!dumpheap -type System.OutOfMem\t");
+    t.see("System.OutOfMemoryException");
+    t.keys("\r");
+    t.prompt();
+    let out = t.run("!dumpheap -type System.OutOfMemoryException");
+    let row =
+        out.lines().find(|l| l.trim().len() > 30 && l.trim().starts_with("7f")).unwrap_or_else(|| panic!("{out}"));
+    let address = row.split_whitespace().next().unwrap();
+    assert!(address.len() >= 11, "{row}");
+    let (typed, rest) = address.split_at(address.len() - 1);
+    t.keys(&format!("!dumpobj {typed}\t"));
+    t.see(&format!("!dumpobj {typed}"));
+    t.see(rest);
+    t.keys("\r");
+    t.see("System.OutOfMemoryException");
+    t.prompt();
+}
+
+#[test]
+fn tab_completes_addresses_of_objects_not_printed_yet() {
+    let mut t = Terminal::ready();
+    let mut batch = Command::new(env!("CARGO_BIN_EXE_clrscope"));
+    batch.arg(leak()).args(["-c", "!dumpheap -short -type System.OutOfMemoryException"]);
+    let out = batch.env("CLRSCOPE_CACHE", unpacked()).output().unwrap();
+    let address = String::from_utf8(out.stdout).unwrap().lines().next().unwrap().trim().to_owned();
+    let line = format!("!dumpobj {}\t\r", &address[..address.len() - 1]);
+    t.keys(&line);
+    t.see("0:000> ");
+    assert!(!t.run("").contains("System.OutOfMemoryException"), "nothing is walked for completion");
+    t.run(&format!("!gcroot {address}"));
+    t.keys(&line);
+    t.see("System.OutOfMemoryException");
+}
+
+#[test]
+fn ctrl_c_drops_a_half_typed_line() {
+    let mut t = Terminal::ready();
+    t.keys("!dumpheap -st");
+    t.see("!dumpheap -st");
+    t.control('c');
+    t.prompt();
+    let out = t.run("? 2+3");
+    assert!(out.contains("= 00000000`00000005") && !out.contains("Statistics"), "{out}");
+}
+
+#[test]
+fn history_is_kept_across_runs() {
+    let mut t = Terminal::ready();
+    t.run("? 41+1");
+    t.keys("? 0x77\r");
+    t.see("= 00000000`00000077");
+    t.prompt();
+    // Ended without leave: what was typed is kept all the same.
+    t.pty.process_mut().signal(rexpect::process::Signal::SIGKILL).unwrap();
+    let home = std::mem::replace(&mut t.home, tempfile::tempdir().unwrap());
+    drop(t);
+    let mut t = Terminal::start(&leak(), &unpacked(), home);
+    t.prompt();
+    t.keys("\x1b[A");
+    t.see("? 0x77");
+    t.keys("\r");
+    t.see("= 00000000`00000077");
+}
+
+#[test]
+fn unpacking_is_interrupted() {
+    let cache = tempfile::tempdir().unwrap();
+    let dump = data("win-x64-10.0-wks-full.dmp.zst");
+    for _ in 0..30 {
+        let mut t = Terminal::start(&dump, cache.path(), tempfile::tempdir().unwrap());
+        // The partial file is the sign that unpacking has begun.
+        let until = Instant::now() + SOON;
+        while std::fs::read_dir(cache.path()).unwrap().count() == 0 {
+            assert!(Instant::now() < until);
+            sleep(Duration::from_millis(1));
+        }
+        t.control('c');
+        let asked = Instant::now();
+        let out = t.pty.exp_any(vec![
+            rexpect::ReadUntil::String("interrupted while opening".into()),
+            rexpect::ReadUntil::String("0:000> ".into()),
+        ]);
+        if out.unwrap().1.starts_with("interrupted") {
+            assert!(asked.elapsed() < SOON);
+            t.pty.exp_eof().unwrap();
+            assert_eq!(t.exit_code(), 2);
+            let left: Vec<_> = std::fs::read_dir(cache.path()).unwrap().collect();
+            assert!(left.is_empty(), "{left:?}");
+            return;
+        }
+        // It was faster: again, from an empty cache.
+        drop(t);
+        for e in std::fs::read_dir(cache.path()).unwrap() {
+            std::fs::remove_file(e.unwrap().path()).unwrap();
+        }
+    }
+    panic!("unpacking was never interrupted");
+}
+
+#[test]
+fn opening_another_dump_is_interrupted_and_the_first_stays_open() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut t = Terminal::start(&leak(), cache.path(), tempfile::tempdir().unwrap());
+    t.prompt();
+    t.interrupts(&format!(".opendump {}", data("win-x64-10.0-wks-full.dmp.zst").display()), Duration::from_millis(100));
+    assert!(t.run("vertarget").contains("Linux"));
+}
+
+#[test]
+fn walking_is_interrupted() {
+    let Some(big) = big() else { return };
+    let mut t = Terminal::on(&big);
+    t.interrupts("!dumpheap -stat", Duration::from_millis(100));
+    t.interrupts("!dumpheap", Duration::from_millis(100));
+}
+
+#[test]
+fn finding_roots_is_interrupted_in_each_of_its_phases() {
+    let Some(big) = big() else { return };
+    let mut t = Terminal::on(&big);
+    let out = t.run("!dumpheap -short -type System.OutOfMemoryException");
+    let address = out.lines().find(|l| l.len() > 10 && l.chars().all(|c| c.is_ascii_hexdigit())).unwrap().to_owned();
+    for delay in [50, 200, 600, 1200] {
+        t.interrupts(&format!("!gcroot {address}"), Duration::from_millis(delay));
+    }
+}
+
+#[test]
+fn exporting_is_interrupted() {
+    let Some(big) = big() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mut t = Terminal::on(&big);
+    for delay in [50, 500, 1500] {
+        t.interrupts(&format!(".export {}", folder.path().display()), Duration::from_millis(delay));
+    }
+}
