@@ -1,0 +1,30 @@
+//! Any line typed: the grammar, words, arguments and expressions end without a panic, and errors point into the line.
+#![no_main]
+
+use clrscope::commands;
+use clrscope::shell::expr::{Scope, evaluate, number};
+use clrscope::shell::grammar::{parse, words};
+use clrscope::shell::parse::arguments;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(line) = std::str::from_utf8(data) else { return };
+    let registers = [1; 20];
+    let scope = Scope { dump: None, thread: 0, user: &registers };
+    let _ = (evaluate(line, &scope), number(line), words(line, 0));
+    let calls = match parse(line, &|name| name == "shell") {
+        Ok(calls) => calls,
+        Err(e) => {
+            let _ = e.caret(line);
+            return;
+        }
+    };
+    for call in calls {
+        assert!(line.is_char_boundary(call.column) && line.is_char_boundary(call.raw_column));
+        for command in commands::ALL.iter().filter(|c| c.name == call.name || c.aliases.contains(&call.name.as_str())) {
+            if let Err(e) = arguments(command, &call, &scope) {
+                let _ = e.caret(line);
+            }
+        }
+    }
+});

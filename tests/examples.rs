@@ -1,0 +1,132 @@
+//! Every example of every command's help, run on a Linux and a Windows dump.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use clrscope::commands;
+use clrscope::dump::OpenOptions;
+use clrscope::shell::Format;
+use clrscope::shell::run::{Ended, Shell};
+use clrscope::watch::Watch;
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Runner {
+    shell: Shell,
+    out: Captured,
+}
+
+impl Runner {
+    fn on(dump: &str) -> Self {
+        let out = Captured::default();
+        let sink = out.clone();
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps");
+        let mut shell = Shell {
+            commands: commands::ALL,
+            settings: Default::default(),
+            session: None,
+            format: Format::Text,
+            watch: Watch::default(),
+            open: OpenOptions { cache_dir: Some(cache), ..OpenOptions::default() },
+            recent: Arc::default(),
+            sink: Box::new(move || Box::new(sink.clone())),
+            depth: 0,
+            last: String::new(),
+        };
+        let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(dump);
+        shell.open(&path).unwrap();
+        Self { shell, out }
+    }
+
+    fn run(&mut self, line: &str) -> (Ended, String) {
+        self.out.0.lock().unwrap().clear();
+        let ended = self.shell.line(line);
+        (ended, String::from_utf8(self.out.0.lock().unwrap().clone()).unwrap())
+    }
+
+    /// Address of an object of the first of these types that has one.
+    fn object(&mut self, types: &[&str]) -> u64 {
+        let found = types.iter().find_map(|t| {
+            let (_, out) = self.run(&format!("!dumpheap -short {t}"));
+            u64::from_str_radix(out.lines().next()?.trim(), 16).ok()
+        });
+        found.unwrap_or_else(|| panic!("no object of {types:?}"))
+    }
+
+    /// What stands for the placeholders of the examples.
+    fn values(&mut self) -> Vec<(&'static str, u64)> {
+        let exception = self.object(&["System.OutOfMemoryException"]);
+        let array = self.object(&["System.String[]"]);
+        let delegate = self.object(&["System.EventHandler", "System.Threading.ThreadStart"]);
+        let boxed = self.object(&["System.Int32"]);
+        let session = self.shell.session.clone().unwrap();
+        let mt = |at: u64| session.walker().unwrap().object_at(at).unwrap().ty.mt.address;
+        let assembly = &session.clr().unwrap().assemblies().items[0];
+        let pointer = u64::from(session.clr().unwrap().ptr_size());
+        // The longer names first: none may replace the beginning of another.
+        let mut values = vec![
+            ("$VALUETYPE", mt(boxed)),
+            ("$VALUE", boxed + pointer),
+            ("$EXCEPTION", exception),
+            ("$DELEGATE", delegate),
+            ("$ASSEMBLY", assembly.assembly),
+            ("$OBJECT", array),
+            ("$TARGET", exception),
+            ("$MODULE", assembly.module),
+            ("$ARRAY", array),
+            ("$MT", mt(exception)),
+        ];
+        values.sort_by_key(|v| std::cmp::Reverse(v.0.len()));
+        values
+    }
+}
+
+/// Leaves the shell, needs a second dump.
+fn skipped(line: &str) -> bool {
+    line.starts_with('q') || line.starts_with(".opendump")
+}
+
+fn examples_run_on(dump: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut runner = Runner::on(dump);
+    let values = runner.values();
+    let mut failed = Vec::new();
+    for command in commands::ALL {
+        for example in command.examples.iter().filter(|e| !skipped(e.line)) {
+            let mut line = example.line.replace("/tmp/model", &folder.path().join("model").display().to_string());
+            line = line.replace("hunt.log", &folder.path().join("hunt.log").display().to_string());
+            for (name, value) in &values {
+                line = line.replace(name, &format!("{value:x}"));
+            }
+            assert!(!line.contains('$') || line.contains("@$"), "a placeholder is not known: {line}");
+            let (ended, out) = runner.run(&line);
+            if ended != Ended::Well {
+                failed.push(format!("{}: {line}: {ended:?}: {}", command.name, out.lines().next().unwrap_or("")));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{dump}:\n{}", failed.join("\n"));
+}
+
+#[test]
+fn on_a_linux_dump() {
+    examples_run_on("linux-x64-10.0-leak-heap.core.zst");
+}
+
+#[test]
+fn on_a_windows_dump() {
+    examples_run_on("win-x64-10.0-wks-full.dmp.zst");
+}
