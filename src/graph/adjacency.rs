@@ -74,6 +74,22 @@ impl Adjacency {
         }
     }
 
+    /// Where the targets of `node` lie among all targets: start and end for [`Adjacency::slice`].
+    #[inline]
+    pub(super) fn run(&self, node: u32) -> (usize, usize) {
+        let n = node as usize;
+        match (self.offsets.get(n), self.offsets.get(n + 1)) {
+            (Some(&a), Some(&b)) => (a as usize, b as usize),
+            _ => (0, 0),
+        }
+    }
+
+    /// Targets `start..end` of all targets.
+    #[inline]
+    pub(super) fn slice(&self, start: usize, end: usize) -> &[u32] {
+        self.targets.get(start..end).unwrap_or(&[])
+    }
+
     /// The same edges turned around, by counting.
     pub fn reversed(&self, watch: &Watch) -> Result<Self, Interrupted> {
         let n = self.nodes() as usize;

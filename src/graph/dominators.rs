@@ -132,6 +132,70 @@ struct Link {
     label: u32,
 }
 
+/// Vertices looked at together.
+const BATCH: u32 = 128;
+/// Edges of a vertex that are fetched ahead.
+const FEW: usize = 64;
+/// Steps up the tree that are fetched ahead.
+const ROUNDS: usize = 8;
+
+/// The sources of the edges into a run of vertices.
+#[derive(Debug, Default)]
+struct Batch {
+    /// Numbers of the sources of all vertices, the last vertex first; `NONE` for those not reached.
+    sources: Vec<u32>,
+    /// End of each vertex's sources, and whether it has more than those.
+    ends: Vec<(u32, bool)>,
+    /// Where the edges of each vertex lie.
+    runs: Vec<(usize, usize)>,
+    /// Where the ways up from the sources have come to.
+    ups: Vec<u32>,
+}
+
+impl Batch {
+    fn fetch(&mut self, search: &Search, reverse: &Adjacency, vertices: Range<u32>) {
+        self.runs.clear();
+        self.sources.clear();
+        self.ends.clear();
+        let nodes = search.nodes.get(vertices.start as usize..vertices.end as usize).unwrap_or(&[]);
+        self.runs.extend(nodes.iter().rev().map(|&n| reverse.run(n)));
+        for &(start, end) in &self.runs {
+            let cut = end - start > FEW;
+            let end = end.min(start + FEW);
+            self.sources.extend_from_slice(reverse.slice(start, end));
+            self.ends.push((self.sources.len() as u32, cut));
+        }
+        for s in &mut self.sources {
+            *s = search.numbers.get(*s as usize).copied().unwrap_or(NONE);
+        }
+        // The first steps of the ways up are taken for the cache alone.
+        self.ups.clear();
+        let up = |v: u32| search.links.get(v as usize).map_or(0, |l| l.up);
+        self.ups.extend(self.sources.iter().map(|&s| if s > vertices.start && s != NONE { up(s) } else { 0 }));
+        for _ in 0..ROUNDS {
+            let mut moved = false;
+            for u in self.ups.iter_mut().filter(|u| **u > vertices.start) {
+                *u = up(*u);
+                moved = true;
+            }
+            if !moved {
+                break;
+            }
+        }
+        // What was read is not what counts: the ways change before their turn comes.
+        std::hint::black_box(&self.ups);
+    }
+
+    fn sources(&self, i: usize) -> &[u32] {
+        let start = i.checked_sub(1).and_then(|b| self.ends.get(b)).map_or(0, |e| e.0);
+        self.ends.get(i).and_then(|e| self.sources.get(start as usize..e.0 as usize)).unwrap_or(&[])
+    }
+
+    fn is_cut(&self, i: usize) -> bool {
+        self.ends.get(i).is_some_and(|e| e.1)
+    }
+}
+
 /// The depth-first search. Vertices are numbered in the order it meets them, 0 is the virtual root.
 struct Search {
     nodes: Vec<u32>,
@@ -229,32 +293,36 @@ impl Search {
         Ok(self.into_tree())
     }
 
-    /// Fills `semis`, from the last vertex to the first.
+    /// Fills `semis`, from the last vertex to the first, a batch at a time.
+    ///
+    /// Nearly every step misses the cache. What a batch will need is fetched in rounds of independent reads, so that many
+    /// misses are under way at once; only then the vertices are worked through in order.
     fn semidominators(&mut self, reverse: &Adjacency, watch: &Watch) -> Result<(), Interrupted> {
         let mut path = Vec::new();
-        let mut left = CHECK;
-        for v in (1..self.nodes.len() as u32).rev() {
-            let mut semi = self.semis[v as usize];
-            let from = reverse.of(self.nodes[v as usize]);
-            left -= 1;
-            if left == 0 || from.len() > MANY {
-                watch.cancel.check()?;
-                watch.progress.add(u64::from(CHECK - left));
-                left = CHECK;
-            }
-            for (i, &f) in from.iter().enumerate() {
-                if i.is_multiple_of(MANY) {
-                    watch.cancel.check()?;
+        let mut batch = Batch::default();
+        let mut high = self.nodes.len() as u32;
+        while high > 1 {
+            watch.cancel.check()?;
+            let low = high.saturating_sub(BATCH).max(1);
+            watch.progress.add(u64::from(high - low));
+            batch.fetch(self, reverse, low..high);
+            for (i, v) in (low..high).rev().enumerate() {
+                let mut semi = self.semis[v as usize];
+                for &u in batch.sources(i) {
+                    semi = semi.min(evaluate(&mut self.links, &mut path, u, v, watch)?);
                 }
-                let u = self.numbers.get(f as usize).copied().unwrap_or(NONE);
-                if u == NONE {
-                    continue;
+                let more = reverse.of(self.nodes[v as usize]).get(FEW..).filter(|_| batch.is_cut(i)).unwrap_or(&[]);
+                for (i, &f) in more.iter().enumerate() {
+                    if i.is_multiple_of(MANY) {
+                        watch.cancel.check()?;
+                    }
+                    let u = self.numbers.get(f as usize).copied().unwrap_or(NONE);
+                    semi = semi.min(evaluate(&mut self.links, &mut path, u, v, watch)?);
                 }
-                let least = if u <= v { u } else { evaluate(&mut self.links, &mut path, u, v, watch)? };
-                semi = semi.min(least);
+                self.semis[v as usize] = semi;
+                self.links[v as usize].label = semi;
             }
-            self.semis[v as usize] = semi;
-            self.links[v as usize].label = semi;
+            high = low;
         }
         Ok(())
     }
@@ -328,9 +396,13 @@ impl Search {
     }
 }
 
-/// The least semidominator on the way from `u` up to the vertices not yet looked at (up to `v`).
+/// What an edge from `u` bounds the semidominator of `v` by: `u` itself if it stands before `v`, else the least semidominator
+/// on the way from `u` up to the vertices not yet looked at (up to `v`). Nothing (`NONE`) if no root reaches `u`.
 #[inline]
 fn evaluate(links: &mut [Link], path: &mut Vec<u32>, u: u32, v: u32, watch: &Watch) -> Result<u32, Interrupted> {
+    if u <= v || u == NONE {
+        return Ok(u);
+    }
     let Link { up, label } = links[u as usize];
     if up <= v { Ok(label) } else { compress(links, path, u, v, watch) }
 }
