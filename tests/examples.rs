@@ -94,7 +94,7 @@ impl Runner {
     }
 }
 
-/// Leaves the shell, needs a second dump.
+/// Leaves the shell or needs a second dump.
 fn skipped(line: &str) -> bool {
     line.starts_with('q') || line.starts_with(".opendump")
 }
