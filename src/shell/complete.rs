@@ -1,5 +1,6 @@
 //! Completion at the prompt: commands, options, file names, type names and addresses.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
@@ -123,21 +124,43 @@ impl Prompt {
         if !wanted.chars().all(|c| c.is_ascii_hexdigit()) {
             return Vec::new();
         }
-        let recent: Vec<u64> = self.recent.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let known = self.session.as_ref().map_or(Vec::new(), |s| match kind {
+        let session = self.session.as_deref();
+        let known = session.map_or(Vec::new(), |s| match kind {
             Kind::MethodTable => s.method_tables_by_prefix(wanted, MOST_ADDRESSES),
             _ => s.objects_by_prefix(wanted, MOST_ADDRESSES),
         });
-        let mut seen: Vec<String> = Vec::new();
-        for (i, a) in recent.iter().rev().chain(&known).enumerate() {
-            let text = format!("{a:x}");
-            // All of those known are offered: they say where addresses begin to differ.
-            let room = i >= recent.len() || seen.len() < MOST_ADDRESSES;
-            if room && text.starts_with(wanted) && !seen.contains(&text) {
+        let mut seen = self.printed(wanted, kind);
+        for text in known.iter().map(|a| format!("{a:x}")) {
+            if !seen.contains(&text) {
                 seen.push(text);
             }
         }
         seen.into_iter().map(|t| Pair { display: t.clone(), replacement: t }).collect()
+    }
+
+    /// Addresses just printed that begin so, newest first. Listings print MethodTables beside objects: each is offered
+    /// only where it is wanted.
+    fn printed(&self, wanted: &str, kind: Kind) -> Vec<String> {
+        let tables = self.session.as_ref().map(|s| s.method_tables_by_prefix(wanted, usize::MAX)).unwrap_or_default();
+        let fits = |a: &u64| match kind {
+            Kind::Object => tables.binary_search(a).is_err(),
+            Kind::MethodTable => tables.binary_search(a).is_ok(),
+            _ => true,
+        };
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let texts = recent.iter().rev().filter(|a| fits(a)).map(|a| format!("{a:x}"));
+        let mut all: Vec<String> = texts.filter(|t| t.starts_with(wanted)).collect();
+        let ends = [all.iter().min().cloned(), all.iter().max().cloned()];
+        let mut met = HashSet::new();
+        all.retain(|t| met.insert(t.clone()));
+        all.truncate(MOST_ADDRESSES);
+        // A cut list completes to no more than the whole one does when it has the first and the last.
+        for end in ends.into_iter().flatten() {
+            if !all.contains(&end) {
+                all.push(end);
+            }
+        }
+        all
     }
 
     /// Type names; addresses where none fits, as `!dumpheap` takes either.

@@ -99,7 +99,9 @@ pub fn unknown(name: &str, typed: Typed, commands: &[&'static Command]) -> Strin
         .flat_map(|c| c.aliases.iter().copied().chain([c.name]).map(move |n| (distance(name, n), c)))
         .min_by_key(|(d, c)| (*d, c.prefix != Prefix::Bang));
     match nearest {
-        Some((d, c)) if d <= 2 => format!("no command {mark}{name}; did you mean {}? (.help lists all)", spelled(c)),
+        Some((d, c)) if d <= (name.len() / 3).clamp(1, 2) => {
+            format!("no command {mark}{name}; did you mean {}? (.help lists all)", spelled(c))
+        }
         _ => format!("no command {mark}{name}; .help lists all"),
     }
 }

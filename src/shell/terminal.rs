@@ -97,6 +97,7 @@ impl Pager {
             Err(_) => self.watch.cancel.set_enough(),
         }
         self.out.write_all(b"\x1b[1A\x1b[2K\r")?;
+        self.out.flush()?;
         self.rows = 0;
         // The window may have been resized meanwhile.
         self.size = None;
