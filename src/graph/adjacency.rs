@@ -1,15 +1,110 @@
 //! Adjacency in compact arrays: for each node, a run of target ids.
 
+use rayon::prelude::*;
+
 use crate::watch::{Interrupted, Watch};
 
 /// Nodes between two looks at the cancellation flag.
 const CHECK: usize = 1 << 16;
+/// Edges between two.
+const MANY: usize = 1 << 20;
+/// Workers that turn edges around at most: each looks at all edges.
+const MAX_BINS: usize = 8;
 
-/// Forward or reverse edges of a graph of `u32` nodes.
+/// Forward or reverse edges of a graph of `u32` nodes: 4 bytes a node and 4 bytes an edge, 8 bytes a node from `u32::MAX`
+/// edges on.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Adjacency {
-    offsets: Vec<u64>,
+    offsets: Offsets,
     targets: Vec<u32>,
+}
+
+/// Where the targets of each node begin, and where the last one's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Offsets {
+    Short(Vec<u32>),
+    Long(Vec<u64>),
+}
+
+impl Default for Offsets {
+    fn default() -> Self {
+        Offsets::Short(Vec::new())
+    }
+}
+
+impl Offsets {
+    /// Room for `nodes` with `edges` in all.
+    fn with_capacity(nodes: usize, edges: usize) -> Self {
+        if u32::try_from(edges).is_ok() {
+            Offsets::Short(Vec::with_capacity(nodes + 1))
+        } else {
+            Offsets::Long(Vec::with_capacity(nodes + 1))
+        }
+    }
+
+    fn push(&mut self, at: usize) {
+        match self {
+            Offsets::Short(o) => o.push(at as u32),
+            Offsets::Long(o) => o.push(at as u64),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Offsets::Short(o) => o.len(),
+            Offsets::Long(o) => o.len(),
+        }
+    }
+
+    fn resize(&mut self, len: usize, at: usize) {
+        match self {
+            Offsets::Short(o) => o.resize(len, at as u32),
+            Offsets::Long(o) => o.resize(len, at as u64),
+        }
+    }
+
+    /// Start and end of the targets of node `n`; nothing for a node that does not exist.
+    #[inline]
+    fn run(&self, n: usize) -> (usize, usize) {
+        match self {
+            Offsets::Short(o) => match (o.get(n), o.get(n + 1)) {
+                (Some(&a), Some(&b)) => (a as usize, b as usize),
+                _ => (0, 0),
+            },
+            Offsets::Long(o) => match (o.get(n), o.get(n + 1)) {
+                (Some(&a), Some(&b)) => (a as usize, b as usize),
+                _ => (0, 0),
+            },
+        }
+    }
+}
+
+/// An offset of either width.
+trait Offset: Copy + Default + Send + Sync {
+    fn place(self) -> usize;
+    fn of(place: usize) -> Self;
+}
+
+impl Offset for u32 {
+    #[inline]
+    fn place(self) -> usize {
+        self as usize
+    }
+    #[inline]
+    fn of(place: usize) -> Self {
+        place as u32
+    }
+}
+
+impl Offset for u64 {
+    #[inline]
+    fn place(self) -> usize {
+        self as usize
+    }
+    #[inline]
+    fn of(place: usize) -> Self {
+        place as u64
+    }
 }
 
 /// Edges of a run of consecutive nodes, collected by one worker.
@@ -31,7 +126,7 @@ impl Adjacency {
         more.sort_unstable();
         let mut more = more.into_iter().peekable();
         let total: usize = chunks.iter().map(|c| c.targets.len()).sum();
-        let mut offsets = Vec::with_capacity(nodes as usize + 1);
+        let mut offsets = Offsets::with_capacity(nodes as usize, total + extra.len());
         let mut targets = Vec::with_capacity(total + extra.len());
         offsets.push(0);
         for chunk in chunks {
@@ -47,10 +142,10 @@ impl Adjacency {
                 while let Some((_, to)) = more.next_if(|e| e.0 == node) {
                     targets.push(to);
                 }
-                offsets.push(targets.len() as u64);
+                offsets.push(targets.len());
             }
         }
-        offsets.resize(nodes as usize + 1, targets.len() as u64);
+        offsets.resize(nodes as usize + 1, targets.len());
         Self { offsets, targets }
     }
 
@@ -67,21 +162,14 @@ impl Adjacency {
     /// Targets of `node`.
     #[inline]
     pub fn of(&self, node: u32) -> &[u32] {
-        let n = node as usize;
-        match (self.offsets.get(n), self.offsets.get(n + 1)) {
-            (Some(&a), Some(&b)) => self.targets.get(a as usize..b as usize).unwrap_or(&[]),
-            _ => &[],
-        }
+        let (start, end) = self.run(node);
+        self.slice(start, end)
     }
 
     /// Where the targets of `node` lie among all targets: start and end for [`Adjacency::slice`].
     #[inline]
     pub(super) fn run(&self, node: u32) -> (usize, usize) {
-        let n = node as usize;
-        match (self.offsets.get(n), self.offsets.get(n + 1)) {
-            (Some(&a), Some(&b)) => (a as usize, b as usize),
-            _ => (0, 0),
-        }
+        self.offsets.run(node as usize)
     }
 
     /// Targets `start..end` of all targets.
@@ -90,28 +178,114 @@ impl Adjacency {
         self.targets.get(start..end).unwrap_or(&[])
     }
 
-    /// The same edges turned around, by counting.
+    /// The same edges turned around, sources in ascending order. Counts in parallel, each worker for a range of nodes.
     pub fn reversed(&self, watch: &Watch) -> Result<Self, Interrupted> {
+        Ok(match &self.offsets {
+            Offsets::Short(_) => {
+                let (offsets, targets) = self.turned::<u32>(watch)?;
+                Self { offsets: Offsets::Short(offsets), targets }
+            }
+            Offsets::Long(_) => {
+                let (offsets, targets) = self.turned::<u64>(watch)?;
+                Self { offsets: Offsets::Long(offsets), targets }
+            }
+        })
+    }
+
+    fn turned<T: Offset>(&self, watch: &Watch) -> Result<(Vec<T>, Vec<u32>), Interrupted> {
         let n = self.nodes() as usize;
-        let mut offsets = vec![0u64; n + 1];
-        for &t in &self.targets {
-            offsets[t as usize + 1] += 1;
+        // Behind the first, which stays 0, entry `t + 1` serves node `t`: first its count, then where its next source goes,
+        // which is in the end where those of `t + 1` begin.
+        let mut offsets = vec![T::default(); n + 1];
+        let width = n.div_ceil(rayon::current_num_threads().clamp(1, MAX_BINS)).max(1);
+        let Some((_, cells)) = offsets.split_first_mut() else { return Ok((Vec::new(), Vec::new())) };
+        cells.par_chunks_mut(width).enumerate().try_for_each(|(bin, counts)| {
+            let first = bin * width;
+            for part in self.targets.chunks(MANY) {
+                watch.cancel.check()?;
+                for &t in part {
+                    if let Some(c) = counts.get_mut((t as usize).wrapping_sub(first)) {
+                        *c = T::of(c.place() + 1);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        let mut sum = 0;
+        for c in cells.iter_mut() {
+            let count = c.place();
+            *c = T::of(sum);
+            sum += count;
         }
-        for i in 0..n {
-            offsets[i + 1] += offsets[i];
-        }
-        let mut next = offsets.clone();
         let mut targets = vec![0u32; self.targets.len()];
-        for node in 0..n as u32 {
+        let mut bins = Vec::new();
+        let (mut rest, mut given) = (targets.as_mut_slice(), 0);
+        let ends: Vec<usize> =
+            (1..).map(|b| b * width).take_while(|&e| e < n).map(|e| cells[e].place()).chain([sum]).collect();
+        for (bin, (next, end)) in cells.chunks_mut(width).zip(ends).enumerate() {
+            let (own, more) = std::mem::take(&mut rest).split_at_mut(end - given);
+            bins.push(Bin { first: bin * width, base: given, next, targets: own });
+            (rest, given) = (more, end);
+        }
+        bins.into_par_iter().try_for_each(|bin| bin.fill(self, watch))?;
+        Ok((offsets, targets))
+    }
+}
+
+/// A range of nodes whose incoming edges one worker collects.
+struct Bin<'a, T> {
+    /// First node.
+    first: usize,
+    /// Place of the first of its sources among all.
+    base: usize,
+    /// Where the next source of each of its nodes goes.
+    next: &'a mut [T],
+    targets: &'a mut [u32],
+}
+
+impl<T: Offset> Bin<'_, T> {
+    fn fill(self, edges: &Adjacency, watch: &Watch) -> Result<(), Interrupted> {
+        for node in 0..edges.nodes() {
             if (node as usize).is_multiple_of(CHECK) {
                 watch.cancel.check()?;
             }
-            for &t in self.of(node) {
-                let slot = &mut next[t as usize];
-                targets[*slot as usize] = node;
-                *slot += 1;
+            for &t in edges.of(node) {
+                let Some(next) = self.next.get_mut((t as usize).wrapping_sub(self.first)) else { continue };
+                if let Some(slot) = self.targets.get_mut(next.place() - self.base) {
+                    *slot = node;
+                }
+                *next = T::of(next.place() + 1);
             }
         }
-        Ok(Self { offsets, targets })
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn edges_turn_around_whatever_the_width(
+            n in 1u32..60,
+            raw in proptest::collection::vec((0u32..60, 0u32..60), 0..200),
+        ) {
+            let mut edges: Vec<(u32, u32)> = raw.into_iter().map(|(a, b)| (a % n, b % n)).collect();
+            edges.sort_unstable();
+            let forward = Adjacency::build(n, Vec::new(), &edges);
+            let mut turned: Vec<(u32, u32)> = edges.iter().map(|&(a, b)| (b, a)).collect();
+            turned.sort_unstable();
+            let w = Watch::default();
+            let reverse = forward.reversed(&w).unwrap();
+            assert_eq!(reverse, Adjacency::build(n, Vec::new(), &turned));
+            let (short, targets) = forward.turned::<u32>(&w).unwrap();
+            let (long, same) = forward.turned::<u64>(&w).unwrap();
+            assert_eq!(targets, same);
+            assert!(short.iter().map(|&o| u64::from(o)).eq(long.iter().copied()));
+            let wide = Adjacency { offsets: Offsets::Long(long), targets };
+            assert!((0..=n).all(|v| wide.of(v) == reverse.of(v)));
+        }
     }
 }
