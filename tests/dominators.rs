@@ -98,3 +98,59 @@ fn a_type_retains_the_objects_below_its_topmost_instances() {
         }
     }
 }
+
+/// What the real binary prints for a line on the dump of a leak.
+fn printed(line: &str) -> String {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_clrscope"))
+        .arg(dir.join("linux-x64-10.0-leak-heap.core.zst"))
+        .args(["-c", line])
+        .env("CLRSCOPE_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps"))
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{line}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn the_leak_is_the_first_row_and_named() {
+    let top = printed("!dominators -top 1");
+    let row = top.lines().find(|l| l.ends_with("(static variable: Zoo.Zoo.Cache)")).unwrap();
+    let words: Vec<&str> = row.split_whitespace().collect();
+    let (address, retained) = (words[0], words[2]);
+    assert_eq!(top.lines().position(|l| l == row), Some(1), "{top}");
+    let one = printed(&format!("!retained {address}"));
+    assert!(one.contains(&format!("Retained: {retained} bytes in {} objects", words[3])), "{one}");
+    assert!(
+        one.lines().any(|l| l.split_whitespace().eq(words.iter().copied())),
+        "the object stands first in its own chain: {one}"
+    );
+    assert!(one.contains("is held by a root; !gcroot"), "{one}");
+    // Its only child is the array of its entries, and what that retains is all but the dictionary's own bytes.
+    let below = printed(&format!("!dominators {address} -top 1"));
+    assert!(below.contains("Dictionary<System.String, Zoo.Session>+Entry[]"), "{below}");
+}
+
+#[test]
+fn retained_bytes_stand_in_every_table_that_has_them() {
+    let types = printed("!retained -top 3");
+    let heap = printed("!dumpheap -stat -sort retained -top 3");
+    for row in types.lines().skip(1).take(3) {
+        let words: Vec<&str> = row.split_whitespace().collect();
+        let same = heap.lines().find(|l| l.trim_start().starts_with(words[0])).unwrap();
+        assert_eq!(same.split_whitespace().nth(3), Some(words[3]), "{types}{heap}");
+    }
+    let all = types.lines().last().unwrap();
+    for by in ["-assembly", "-namespace"] {
+        let groups = printed(&format!("!retained {by}"));
+        assert_eq!(groups.lines().last(), Some(all));
+        let count: u64 = groups
+            .lines()
+            .skip(1)
+            .filter(|l| !l.starts_with("Total"))
+            .map(|l| l.split_whitespace().next().unwrap().replace(',', "").parse::<u64>().unwrap())
+            .sum();
+        assert!(all.starts_with("Total ") && all.replace(',', "").contains(&format!(" {count} objects")), "{groups}");
+    }
+}

@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use anyhow::Result;
+use rustc_hash::FxHashSet;
 
+use crate::commands::heap::gcroot::static_between;
 use crate::heap::retained::Retained;
 use crate::session::Session;
 use crate::shell::out::thousands;
@@ -20,7 +22,7 @@ pub const DOMINATORS: Command = Command {
     help: "An object dominates another when every way from the roots to the other leads through it: with it the other would \
            go. What an object dominates, itself included, is what it retains.\n\n\
            Without an address: the objects at the top of that tree, those no single other object keeps alive, the biggest \
-           first. With an address: what hangs directly below that object. Go on with the address of a row. An object that \
+           first; in place of the arrays in which the runtime keeps static fields, what the fields hold, by name. With an address: what hangs directly below that object. Go on with the address of a row. An object that \
            several others share stands below the nearest one that keeps all of them alive.",
     args: &[
         Arg::pos("ADDR", Kind::Object, "what hangs below this object"),
@@ -57,7 +59,9 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         Some(0) => usize::MAX,
         Some(n) => usize::try_from(n).unwrap_or(usize::MAX),
     };
-    let (biggest, count) = children(session, retained, position, top)?;
+    // The runtime's arrays of statics say nothing of the program: what they hold does.
+    let open = if position == 0 { statics_arrays(session, retained)? } else { FxHashSet::default() };
+    let (biggest, count) = children(session, retained, position, &open, top)?;
     if count == 0 {
         ctx.out.line("Nothing hangs on this object alone.")?;
         return Ok(Outcome::Empty);
@@ -77,11 +81,31 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 /// What to say of an object that is dead.
 pub const UNREACHED: &str = "No root reaches this object: nothing keeps it alive, and it is not in the tree.";
 
-/// The `top` biggest children of `position`, the biggest first, and how many there are.
-fn children(session: &Session, retained: &Retained, position: u32, top: usize) -> Result<(Vec<u32>, usize)> {
+/// Positions of the arrays that hold static fields, all of them at the top of the tree.
+fn statics_arrays(session: &Session, retained: &Retained) -> Result<FxHashSet<u32>> {
+    let (walker, index) = (session.walker()?, session.index()?);
+    let at = |slot: u64| {
+        let object = index.object_containing(&walker, walker.heap, slot)?;
+        retained.tree.position(index.ids.id_of(object)?)
+    };
+    Ok(session.static_slots()?.iter().filter_map(|s| at(s.0)).collect())
+}
+
+/// The `top` biggest children of `position`, the biggest first, and how many there are. Those in `open` are replaced by
+/// their children.
+fn children(
+    session: &Session,
+    retained: &Retained,
+    position: u32,
+    open: &FxHashSet<u32>,
+    top: usize,
+) -> Result<(Vec<u32>, usize)> {
     let mut heap = BinaryHeap::new();
     let mut count = 0usize;
-    for child in retained.tree.children(position) {
+    let tree = &retained.tree;
+    let opened = open.iter().filter(|&&p| tree.parent(p) == Some(position)).flat_map(|&p| tree.children(p));
+    let others = tree.children(position).filter(|p| !open.contains(p));
+    for child in others.chain(opened) {
         if count.is_multiple_of(1 << 14) {
             session.watch.cancel.check()?;
         }
@@ -110,13 +134,18 @@ pub fn table(
     for &p in positions {
         let Some(address) = retained.tree.node(p).and_then(|id| ids.address_of(id)) else { continue };
         let mt = clr.object_type(address).unwrap_or(0);
+        let mut name = clr.type_name(mt).to_string();
+        let above = retained.tree.parent(p).and_then(|q| ids.address_of(retained.tree.node(q)?));
+        if let Some(field) = above.and_then(|a| static_between(session, clr, a, address)) {
+            name.push_str(&format!(" (static variable: {field})"));
+        }
         rows.push(vec![
             Cell::Addr(address),
             Cell::Addr(mt),
             Cell::Sep(retained.bytes(p)),
             Cell::Sep(retained.objects(p)),
             Cell::Sep(retained.weights.own(p)),
-            Cell::text(clr.type_name(mt).to_string()),
+            Cell::text(name),
         ]);
     }
     out.rows(name, COLUMNS, true, &rows)?;

@@ -140,7 +140,7 @@ fn chain(session: &Session, out: &mut Out, path: &[u32]) -> Result<()> {
 }
 
 /// Name of the static field when `from` is an `Object[]` that stores statics and one of its slots refers to `to`.
-fn static_between(session: &Session, clr: &Clr, from: u64, to: u64) -> Option<String> {
+pub fn static_between(session: &Session, clr: &Clr, from: u64, to: u64) -> Option<String> {
     let walker = session.walker().ok()?;
     let o = walker.object_at(from)?;
     if !o.ty.mt.is_sz_array() || !o.ty.mt.contains_pointers() {
