@@ -88,7 +88,7 @@ fn made(n: u32, far: u64) -> Adjacency {
             chunk.targets.push(to as u32);
         }
     }
-    Adjacency::build(n, vec![chunk], &[])
+    Adjacency::build(n, vec![chunk], &[], &Watch::default()).unwrap()
 }
 
 fn on_made(n: u32, far: u64) {

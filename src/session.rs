@@ -183,7 +183,7 @@ impl Session {
         self.retained_by_type.get(|| {
             let retained = self.dominators()?;
             let types = retained.types(&self.walker()?, self.index()?)?;
-            Ok(retained.by_group(|p| types.get(p as usize).copied(), self.types.len()))
+            Ok(retained.by_group(|p| types.get(p as usize).copied(), self.types.len(), &self.watch)?)
         })
     }
 

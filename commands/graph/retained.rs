@@ -141,7 +141,7 @@ fn by_name(
         })
         .collect();
     let group = |p: u32| group_of.get(*types.get(p as usize)? as usize).copied();
-    let sizes = retained.by_group(group, numbers.len());
+    let sizes = retained.by_group(group, numbers.len(), &session.watch)?;
     let mut rows: Vec<(String, GroupSize)> =
         numbers.into_iter().filter_map(|(n, i)| Some((n, *sizes.get(i as usize)?))).collect();
     // What weighs the same stands in the order of names.

@@ -120,7 +120,7 @@ pub struct Chunk {
 
 impl Adjacency {
     /// Joins chunks that together cover nodes `0..nodes`; `extra` are further edges. Targets out of range are dropped.
-    pub fn build(nodes: u32, mut chunks: Vec<Chunk>, extra: &[(u32, u32)]) -> Self {
+    pub fn build(nodes: u32, mut chunks: Vec<Chunk>, extra: &[(u32, u32)], watch: &Watch) -> Result<Self, Interrupted> {
         chunks.sort_by_key(|c| c.first);
         let mut more: Vec<(u32, u32)> = extra.iter().copied().filter(|e| e.0 < nodes && e.1 < nodes).collect();
         more.sort_unstable();
@@ -133,6 +133,9 @@ impl Adjacency {
             let mut at = 0;
             for degree in chunk.degrees {
                 let node = offsets.len() as u32 - 1;
+                if node.is_multiple_of(CHECK as u32) {
+                    watch.cancel.check()?;
+                }
                 if node >= nodes {
                     break;
                 }
@@ -146,7 +149,7 @@ impl Adjacency {
             }
         }
         offsets.resize(nodes as usize + 1, targets.len());
-        Self { offsets, targets }
+        Ok(Self { offsets, targets })
     }
 
     /// Number of nodes.
@@ -274,12 +277,12 @@ mod tests {
         ) {
             let mut edges: Vec<(u32, u32)> = raw.into_iter().map(|(a, b)| (a % n, b % n)).collect();
             edges.sort_unstable();
-            let forward = Adjacency::build(n, Vec::new(), &edges);
+            let forward = Adjacency::build(n, Vec::new(), &edges, &Watch::default()).unwrap();
             let mut turned: Vec<(u32, u32)> = edges.iter().map(|&(a, b)| (b, a)).collect();
             turned.sort_unstable();
             let w = Watch::default();
             let reverse = forward.reversed(&w).unwrap();
-            assert_eq!(reverse, Adjacency::build(n, Vec::new(), &turned));
+            assert_eq!(reverse, Adjacency::build(n, Vec::new(), &turned, &w).unwrap());
             let (short, targets) = forward.turned::<u32>(&w).unwrap();
             let (long, same) = forward.turned::<u64>(&w).unwrap();
             assert_eq!(targets, same);

@@ -290,7 +290,7 @@ impl Search {
     fn dominators(mut self, reverse: &Adjacency, watch: &Watch) -> Result<DominatorTree, Interrupted> {
         self.semidominators(reverse, watch)?;
         self.nearest_common(watch)?;
-        Ok(self.into_tree())
+        self.into_tree(watch)
     }
 
     /// Fills `semis`, from the last vertex to the first, a batch at a time.
@@ -356,12 +356,14 @@ impl Search {
     }
 
     /// Renumbers from the order of the search to the preorder of the tree. Arrays are freed as soon as they are used up.
-    fn into_tree(self) -> DominatorTree {
+    fn into_tree(self, watch: &Watch) -> Result<DominatorTree, Interrupted> {
+        let look = |v: usize| if v.is_multiple_of(MANY) { watch.cancel.check() } else { Ok(()) };
         let Self { nodes, mut numbers, parents, semis: mut counts, links } = self;
         drop(links);
         let n = nodes.len();
         counts.fill(1);
         for v in (1..n).rev() {
+            look(v)?;
             counts[parents[v] as usize] += counts[v];
         }
         // A vertex takes the next free position of its dominator's run and leaves what follows to its children: when all
@@ -371,6 +373,7 @@ impl Search {
         places[0] = 0;
         next[0] = 1;
         for v in 1..n {
+            look(v)?;
             let up = parents[v] as usize;
             let at = next[up];
             next[up] += places[v];
@@ -380,19 +383,21 @@ impl Search {
         let scatter = |of: &dyn Fn(usize) -> u32| {
             let mut out = vec![0u32; n];
             for (v, &at) in places.iter().enumerate() {
+                look(v)?;
                 out[at as usize] = of(v);
             }
-            out
+            Ok(out)
         };
         for (&node, &at) in nodes.iter().zip(&places).skip(1) {
+            look(at as usize)?;
             numbers[node as usize] = at;
         }
-        let in_place = scatter(&|v| nodes[v]);
+        let in_place = scatter(&|v| nodes[v])?;
         drop(nodes);
-        let above = scatter(&|v| places[parents[v] as usize]);
+        let above = scatter(&|v| places[parents[v] as usize])?;
         drop(parents);
-        let ends = scatter(&|v| next[v]);
-        DominatorTree { nodes: in_place, positions: numbers, parents: above, ends }
+        let ends = scatter(&|v| next[v])?;
+        Ok(DominatorTree { nodes: in_place, positions: numbers, parents: above, ends })
     }
 }
 
@@ -440,7 +445,7 @@ mod tests {
             chunk.degrees[from as usize] += 1;
             chunk.targets.push(to);
         }
-        Adjacency::build(n, vec![chunk], &[])
+        Adjacency::build(n, vec![chunk], &[], &Watch::default()).unwrap()
     }
 
     fn tree(n: u32, edges: &[(u32, u32)], roots: &[u32]) -> DominatorTree {

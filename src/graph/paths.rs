@@ -126,7 +126,7 @@ mod tests {
             chunk.degrees.push(to.len() as u32);
             chunk.targets.extend(to);
         }
-        Adjacency::build(n, vec![chunk], &[])
+        Adjacency::build(n, vec![chunk], &[], &Watch::default()).unwrap()
     }
 
     /// Distance from every node to `target`, the naive way.

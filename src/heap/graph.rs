@@ -49,8 +49,7 @@ impl ObjectGraph {
         let mut extra = dependent.clone();
         extra.extend(loader_edges(walker, index)?);
         let chunks = accs.into_iter().map(|a| a.chunk).filter(|c| c.first != u32::MAX).collect();
-        let forward = Adjacency::build(ids.len(), chunks, &extra);
-        walker.watch.cancel.check()?;
+        let forward = Adjacency::build(ids.len(), chunks, &extra, walker.watch)?;
         walker.watch.progress.start("turning references around", 0);
         let reverse = forward.reversed(walker.watch)?;
         walker.watch.progress.finish();

@@ -7,7 +7,7 @@ use super::index::ObjectIndex;
 use super::roots::Root;
 use super::walk::{Object, Walker};
 use crate::graph::{DominatorTree, Weights};
-use crate::watch::Interrupted;
+use crate::watch::{Interrupted, Watch};
 
 /// The dominator tree from all roots, with bytes: 24 bytes an object.
 #[derive(Debug, Default)]
@@ -71,11 +71,19 @@ impl Retained {
     /// Count, own bytes and retained bytes of each group of live objects. `groups` gives the group of each position, as
     /// dense numbers below `count`. Retained are the bytes of all objects of the group and of everything that hangs below
     /// them, each object once: one that another of its group dominates is part of that one's.
-    pub fn by_group(&self, groups: impl Fn(u32) -> Option<u32>, count: usize) -> Vec<GroupSize> {
+    pub fn by_group(
+        &self,
+        groups: impl Fn(u32) -> Option<u32>,
+        count: usize,
+        watch: &Watch,
+    ) -> Result<Vec<GroupSize>, Interrupted> {
         let mut sizes = vec![GroupSize::default(); count];
         // Positions are a preorder: while an object's subtree lasts, whatever of its group follows lies in it.
         let mut covered = vec![0u32; count];
         for position in 1..=self.tree.reached() {
+            if position.is_multiple_of(1 << 16) {
+                watch.cancel.check()?;
+            }
             let Some(g) = groups(position).map(|g| g as usize).filter(|&g| g < count) else { continue };
             let size = &mut sizes[g];
             size.count += 1;
@@ -85,7 +93,7 @@ impl Retained {
                 size.retained = size.retained.saturating_add(self.bytes(position));
             }
         }
-        sizes
+        Ok(sizes)
     }
 }
 
