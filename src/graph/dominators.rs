@@ -91,7 +91,7 @@ impl DominatorTree {
 /// Bytes of every node, summed over the positions of a [`DominatorTree`]: 8 bytes a node.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Weights {
-    /// Bytes of all positions before each.
+    /// Bytes of all positions up to each, its own included.
     sums: Vec<u64>,
 }
 
@@ -100,21 +100,17 @@ impl Weights {
     pub fn new(mut own: Vec<u64>) -> Self {
         let mut sum = 0u64;
         for w in &mut own {
-            let before = sum;
             sum = sum.saturating_add(*w);
-            *w = before;
+            *w = sum;
         }
-        own.push(sum);
         Self { sums: own }
     }
 
     /// Bytes of the positions of a range: of a subtree, what its top retains.
     #[inline]
     pub fn of(&self, range: Range<u32>) -> u64 {
-        match (self.sums.get(range.start as usize), self.sums.get(range.end as usize)) {
-            (Some(a), Some(b)) => b.saturating_sub(*a),
-            _ => 0,
-        }
+        let before = |end: u32| end.checked_sub(1).and_then(|last| self.sums.get(last as usize)).copied();
+        before(range.end).unwrap_or(0).saturating_sub(before(range.start).unwrap_or(0))
     }
 
     /// Bytes of the node at `position` alone.
