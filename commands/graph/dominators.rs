@@ -63,23 +63,34 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let open = if position == 0 { statics_arrays(session, retained)? } else { FxHashSet::default() };
     let (biggest, count) = children(session, retained, position, &open, top)?;
     if count == 0 {
-        ctx.out.line("Nothing hangs on this object alone.")?;
-        return Ok(Outcome::Empty);
+        ctx.out.line(match id {
+            Some(_) => "Nothing hangs on this object alone.",
+            None => "No root reaches an object of this heap.",
+        })?;
+        return empty(session);
     }
     table(session, ctx.out, "dominators", retained, &biggest)?;
-    let all = retained.bytes(position) - retained.weights.own(position);
+    let all = retained.bytes(position).saturating_sub(retained.weights.own(position));
     let shown: u64 = biggest.iter().map(|&p| retained.bytes(p)).sum();
     let rest = count - biggest.len();
     if rest > 0 {
         ctx.out.line(format!("{} more, {} bytes", thousands(rest as u64), thousands(all.saturating_sub(shown))))?;
     }
-    let objects = retained.objects(position) - 1;
+    let objects = retained.objects(position).saturating_sub(1);
     ctx.out.line(format!("Total {} objects, {} bytes", thousands(objects), thousands(all)))?;
     super::outcome(session)
 }
 
 /// What to say of an object that is dead.
 pub const UNREACHED: &str = "No root reaches this object: nothing keeps it alive, and it is not in the tree.";
+
+/// Nothing to show: perhaps because something is missing.
+pub fn empty(session: &Session) -> Result<Outcome> {
+    Ok(match super::outcome(session)? {
+        Outcome::Complete => Outcome::Empty,
+        other => other,
+    })
+}
 
 /// Positions of the arrays that hold static fields, all of them at the top of the tree.
 fn statics_arrays(session: &Session, retained: &Retained) -> Result<FxHashSet<u32>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::dominators::{UNREACHED, table};
+use super::dominators::{UNREACHED, empty, table};
 use crate::clr::typename::TypeName;
 use crate::heap::TypeInfo;
 use crate::heap::retained::GroupSize;
@@ -75,7 +75,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let retained = session.dominators()?;
     let total = Tally { count: u64::from(retained.tree.reached()), bytes: retained.bytes(0) };
     crate::commands::heap::table::total(ctx.out, total)?;
-    if total.count == 0 { Ok(Outcome::Empty) } else { super::outcome(session) }
+    if total.count == 0 { empty(session) } else { super::outcome(session) }
 }
 
 /// Sorts by retained bytes, the biggest last, and keeps the `top` last.
