@@ -201,7 +201,7 @@ fn held(clr: &Clr, start: u64, end: u64) -> u64 {
 const NEIGHBOURS: u64 = 0x200;
 
 /// Names the heaps by where they stand, and puts those of the global allocator first.
-fn name(clr: &Clr, heaps: &mut Vec<LoaderHeap>) {
+fn name(clr: &Clr, heaps: &mut [LoaderHeap]) {
     let Some(allocator) = domains::system_domain(clr) else { return };
     let inside = allocator..allocator.saturating_add(ALLOCATOR);
     let mut kinds = INSIDE.iter();

@@ -229,7 +229,7 @@ impl LocalTypes {
             self.grow();
         }
         let component = match info.mt.has_component_size() {
-            true => u32::from(info.mt.component_size()) | COUNTED,
+            true => info.mt.component_size() | COUNTED,
             false => 0,
         };
         let slot = Slot { mt, base: info.mt.base_size, component, index: self.types.len() as u32 };
