@@ -42,7 +42,7 @@ pub const DUMPHEAP: Command = Command {
         Arg::opt("heap", Kind::Count, "only this heap of server GC"),
         Arg::opt("segment", Kind::Address, "only the segment at or around this address"),
         Arg::flag("short", "addresses only, one a line"),
-        Arg::flag("strings", "count strings by their text"),
+        Arg::flag("strings", "only strings, counted by their text; with -stat the counts alone"),
         Arg::flag("thinlock", "objects whose thin lock is held"),
         Arg::opt("sort", Kind::OneOf(&["size", "count", "name", "retained"]), "order of the statistics"),
         Arg::flag("bycount", "as -sort count"),
@@ -70,7 +70,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         ctx.out.line(note)?;
     }
     if args.has("strings") {
-        return strings(ctx, session, &filter);
+        return strings(ctx, session, &filter, args.has("stat"));
     }
     if args.has("thinlock") {
         return thin_locks(ctx, session, &filter);
@@ -223,18 +223,27 @@ const STRING_UNITS: usize = 1024;
 /// Characters of a text shown.
 const SHOWN: usize = 128;
 
-fn strings(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {
+fn strings(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, stat: bool) -> Result<Outcome> {
     const COLUMNS: &[Col] = &[Col::right("", "count", 0), Col::right("", "total_size", 0), Col::left("", "text", 0)];
     let clr = session.clr()?;
     let mut texts: HashMap<(Arc<str>, u64), Tally> = HashMap::new();
+    if !stat {
+        ctx.out.table("objects", LISTING, true)?;
+    }
     let report = each(session, filter, |o| {
         if o.ty.is_string
             && let Some((_, text)) = clr.string_at(o.address, STRING_UNITS)
         {
             texts.entry((text.into(), o.size)).or_default().add(o.size);
+            if !stat {
+                table::listing_row(ctx.out, o.address, o.ty, o.size)?;
+            }
         }
         Ok(())
     })?;
+    if !stat {
+        ctx.out.line("")?;
+    }
     let mut rows: Vec<_> = texts.into_iter().collect();
     rows.sort_by(|a, b| (a.1.bytes, &a.0).cmp(&(b.1.bytes, &b.0)));
     ctx.out.line("Statistics:")?;

@@ -59,7 +59,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 
 /// `0x5d33a8 (6108072)`.
 fn size(n: u64) -> Cell<'static> {
-    Cell::As(format!("0x{n:x} ({n})").into(), n)
+    // Nothing is printed for nothing, as SOS does.
+    Cell::As(if n == 0 { "".into() } else { format!("0x{n:x} ({n})").into() }, n)
 }
 
 fn committed(s: &Segment) -> u64 {

@@ -40,6 +40,7 @@ const KINDS: &[(u8, &str)] = &[
     (4, "Variable Handles"),
     (8, "SizedRef Handles"),
     (6, "Dependent Handles"),
+    (10, "Weak Interior Pointer"),
 ];
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
@@ -72,7 +73,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             let name = o.as_ref().map(|o| clr.type_name_long(o.ty.mt.address).to_string()).unwrap_or_default();
             ctx.out.row(&[
                 Cell::AddrUpper(h.address, 16),
-                Cell::text(h.kind.name()),
+                // The column has room for 11 letters.
+                Cell::text(if h.kind.0 == 10 { "WeakInterio" } else { h.kind.name() }),
                 Cell::AddrUpper(h.object, 16),
                 Cell::Num(o.as_ref().map_or(0, |o| o.size)),
                 data,
@@ -91,6 +93,17 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     }
     statistics(ctx, session, &tallies)?;
     ctx.out.line(format!("Total {} objects", handles.len()))?;
+    if !args.has("type") {
+        by_kind(ctx, kinds)?;
+    }
+    Ok(match &all.partial {
+        Some(why) => Outcome::Partial(why.clone()),
+        None if handles.is_empty() => Outcome::Empty,
+        None => Outcome::Complete,
+    })
+}
+
+fn by_kind(ctx: &mut Ctx<'_>, mut kinds: BTreeMap<u8, u64>) -> Result<()> {
     ctx.out.line("")?;
     ctx.out.line("Handles:")?;
     for (n, name) in KINDS {
@@ -102,11 +115,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if other > 0 {
         ctx.out.line(format!("    {:<22}{other}", "Other Handles:"))?;
     }
-    Ok(match &all.partial {
-        Some(why) => Outcome::Partial(why.clone()),
-        None if handles.is_empty() => Outcome::Empty,
-        None => Outcome::Complete,
-    })
+    Ok(())
 }
 
 fn statistics(ctx: &mut Ctx<'_>, session: &crate::session::Session, tallies: &TypeTallies) -> Result<()> {

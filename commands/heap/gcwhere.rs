@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::session::Session;
+use crate::shell::out::thousands;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
 
 /// `!gcwhere ADDR`.
@@ -91,7 +92,7 @@ fn near(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     for (which, at) in [("Before:", before), ("Current:", current), ("Next:", next)] {
         let Some(o) = at.and_then(|a| walker.object_at(a)) else { continue };
         let name = session.clr()?.type_name(o.ty.mt.address);
-        let size = Cell::As(format!("{} (0x{:x})", o.size, o.size).into(), o.size);
+        let size = Cell::As(format!("{} (0x{:x})", thousands(o.size), o.size).into(), o.size);
         ctx.out.row(&[Cell::text(which), Cell::Addr(o.address), size, Cell::text(name.to_string())])?;
     }
     let sound = consistent(session, [before, current, next])?;

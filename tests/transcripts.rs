@@ -1,0 +1,213 @@
+//! What the commands print, row by row, against transcripts of SOS on the same dumps.
+//!
+//! Rows are compared as a set with their blanks collapsed: SOS sorts equal sizes in no order of its own. Where SOS failed
+//! or is known to be wrong, [`KNOWN`] says which rows are left out, on which side, and why; `docs/accuracy.md` explains.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Dumps with a transcript. Those of 3.1 hold no names: there SOS had the runtime's files, ours has nothing.
+const DUMPS: &[&str] = &["linux-x64-10.0-wks-heap", "linux-x64-10.0-leak-heap", "linux-x64-10.0-crash-heap"];
+
+/// Commands compared.
+const COMMANDS: &[&str] = &[
+    "dumpheap",
+    "dumpobj",
+    "dumparray",
+    "dumpvc",
+    "dumpmt",
+    "dumpclass",
+    "dumpmodule",
+    "dumpdelegate",
+    "name2ee",
+    "gcroot",
+    "pathto",
+    "objsize",
+    "gcwhere",
+    "listnearobj",
+    "eeheap",
+    "finalizequeue",
+    "gchandles",
+    "clrthreads",
+    "syncblk",
+    "dumpexceptions",
+    "verifyheap",
+];
+
+/// Whose row.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Sos,
+    Ours,
+    Both,
+}
+use Side::{Both, Ours, Sos};
+
+/// Start of the command, side, a text the row holds (`^`: begins with), and why it is not compared.
+const KNOWN: &[(&str, Side, &str, &str)] = &[
+    ("", Sos, "Calculating live objects", "progress"),
+    ("", Both, "System.String<*>", "SOS's name of String[*]"),
+    ("", Both, "System.String[*]", "SOS's name of String[*]"),
+    ("finalizequeue", Sos, "SyncBlock", "SOS prints a row of zeros for an empty clean-up list"),
+    ("finalizequeue", Sos, "000000000000 000000000000", "the same"),
+    ("finalizequeue", Sos, "Interfaces to be released", "COM, Windows only"),
+    ("finalizequeue", Ours, "SyncBlocks to be cleaned up", "the same"),
+    ("finalizequeue", Both, "generation ", "SOS takes generation 0 for 1: the objects lie where ours says"),
+    ("gchandles", Both, "WeakInterio", "the data of weak interior handles is not printed"),
+    ("gchandles", Both, "Weak Interior Pointer", "SOS writes no colon behind it"),
+    ("clrthreads -special", Sos, "-special not supported", "ours ignores the option"),
+    ("clrthreads", Both, "(nested exceptions)", "nested exceptions are not marked in the table"),
+    ("clrthreads", Both, "Exception", "the same row without the mark"),
+    ("verifyheap", Ours, "SyncBlocks verified", "counted in addition"),
+    ("", Both, "EEClass:", "SOS prints none for 10.0, and an array's MethodTable instead of its class"),
+    ("dumpmt", Sos, "AssemblyLoadContext:", "not printed"),
+    ("dumpmt", Both, "JIT", "SOS prints the entry of a stub that was patched since"),
+    ("eeheap", Both, "LoaderAllocator:", "not printed apart from its domain"),
+    ("eeheap", Both, "JIT Manager:", "its address is not known without symbols"),
+    ("eeheap", Both, "Unknown:", "SOS has no name for the dynamic helpers' heap"),
+    ("eeheap", Ours, "^LoaderHeap", "heaps SOS does not list"),
+    ("eeheap", Ours, "^PrecodeHeap:", "heaps SOS does not list"),
+    ("eeheap", Ours, "^Other loader heaps:", "heaps SOS does not list"),
+    ("eeheap", Both, "^Total", "sums: ours have the heaps SOS does not list too"),
+    ("eeheap", Both, "^---", "one block more"),
+    ("eeheap", Both, "^===", "one block more"),
+    ("gcroot", Both, "->", "chains may differ: checked edge by edge elsewhere"),
+    ("gcroot", Both, "Thread", "SOS's stack roots are precise, ours conservative"),
+    ("gcroot", Both, "rbp", "the same"),
+    ("gcroot", Both, "rsp", "the same"),
+    ("gcroot", Both, "(stack slot)", "the same"),
+    ("gcroot", Both, "register", "the same"),
+    ("gcroot", Both, "7f", "frames of stacks, addresses of slots"),
+    ("gcroot", Both, "Found ", "counts of roots: the same"),
+    ("objsize", Both, "Thread", "the same"),
+];
+
+/// Whole commands that are not compared, and why.
+const SKIPPED: &[(&str, &str)] = &[
+    ("dumpheap -strings", "the transcript cannot hold the characters beyond ASCII"),
+    ("dumpheap -stat -live", "conservative roots keep more alive: checked as a bound below"),
+    ("dumpheap -stat -dead", "the same"),
+];
+
+struct Block {
+    command: String,
+    rows: Vec<String>,
+}
+
+fn data(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
+}
+
+fn transcript(dump: &str) -> Vec<Block> {
+    let file = std::fs::File::open(data(&format!("{dump}.sos.txt.zst"))).unwrap();
+    let mut bytes = Vec::new();
+    zstd::Decoder::new(file).unwrap().read_to_end(&mut bytes).unwrap();
+    let mut blocks: Vec<Block> = Vec::new();
+    for line in String::from_utf8_lossy(&bytes).lines() {
+        match (line.strip_prefix("> "), blocks.last_mut()) {
+            (Some(c), _) => blocks.push(Block { command: c.trim().to_owned(), rows: Vec::new() }),
+            (None, Some(b)) => b.rows.push(line.to_owned()),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+fn ours(dump: &str, command: &str) -> Vec<String> {
+    let out = Command::new(env!("CARGO_BIN_EXE_clrscope"))
+        .arg(data(&format!("{dump}.core.zst")))
+        .args(["-c", &format!("!{command}")])
+        .env("CLRSCOPE_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect()
+}
+
+/// Rows with how often they occur, without those known to differ.
+fn counted(command: &str, side: Side, rows: &[String]) -> HashMap<String, i64> {
+    let mut all = HashMap::new();
+    for row in rows {
+        let row = row.split_whitespace().collect::<Vec<_>>().join(" ");
+        let noise = ["Loading core dump", "Set load path", "Caching GC roots", "Subsequent runs"];
+        let known = |k: &&(&str, Side, &str, &str)| {
+            let holds = match k.2.strip_prefix('^') {
+                Some(start) => row.starts_with(start),
+                None => row.contains(k.2),
+            };
+            command.starts_with(k.0) && (k.1 == side || k.1 == Both) && holds
+        };
+        if !row.is_empty() && !noise.iter().any(|n| row.starts_with(n)) && !KNOWN.iter().any(|k| known(&k)) {
+            *all.entry(row).or_insert(0) += 1;
+        }
+    }
+    all
+}
+
+#[test]
+fn rows_are_those_of_sos() {
+    let (mut wrong, mut compared, mut rows) = (Vec::new(), 0, 0);
+    for dump in DUMPS {
+        for block in transcript(dump) {
+            let name = block.command.split(' ').next().unwrap_or("");
+            // Where Microsoft's reader failed there is nothing to compare with.
+            let failed = block.rows.iter().any(|r| r.contains("dotnet-dump crashed") || r.contains("COMMAND FAILED"));
+            // SOS lists no elements of arrays of several dimensions with -details.
+            let failed = failed || block.rows.iter().any(|r| r.contains("multi-dimension array, length"));
+            let skipped = SKIPPED.iter().any(|s| block.command == s.0);
+            if failed || skipped || !COMMANDS.contains(&name) {
+                continue;
+            }
+            let sos = counted(&block.command, Sos, &block.rows);
+            let mine = counted(&block.command, Ours, &ours(dump, &block.command));
+            compared += 1;
+            rows += sos.len();
+            let missing = sos.iter().filter(|(r, n)| mine.get(*r).unwrap_or(&0) < n).map(|(r, _)| format!("  - {r}"));
+            let extra = mine.iter().filter(|(r, n)| sos.get(*r).unwrap_or(&0) < n).map(|(r, _)| format!("  + {r}"));
+            let different: Vec<String> = missing.take(4).chain(extra.take(4)).collect();
+            if !different.is_empty() {
+                wrong.push(format!("{dump}: {}\n{}", block.command, different.join("\n")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {compared} commands differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(compared > 60 && rows > 3000, "only {compared} commands with {rows} rows were compared");
+}
+
+/// Counts by MethodTable of a `dumpheap -stat`.
+fn counts(rows: &[String]) -> HashMap<String, i64> {
+    rows.iter()
+        .filter_map(|r| {
+            let mut words = r.split_whitespace();
+            let (mt, count) = (words.next()?, words.next()?);
+            (mt.len() > 8 && mt.bytes().all(|b| b.is_ascii_hexdigit()))
+                .then(|| Some((mt.to_owned(), count.replace(',', "").parse().ok()?)))?
+        })
+        .collect()
+}
+
+#[test]
+fn whatever_sos_finds_alive_is_alive() {
+    let mut types = 0;
+    for dump in DUMPS {
+        for block in transcript(dump).iter().filter(|b| b.command == "dumpheap -stat -live") {
+            let (sos, mine) = (counts(&block.rows), counts(&ours(dump, &block.command)));
+            // On one dump Microsoft's reader crashes here: ours answers.
+            if sos.is_empty() {
+                assert!(mine.len() > 50, "{dump}: {} types alive", mine.len());
+                continue;
+            }
+            for (mt, n) in &sos {
+                assert!(mine.get(mt).unwrap_or(&0) >= n, "{dump}: {mt}: SOS has {n} alive, ours {:?}", mine.get(mt));
+            }
+            // Conservative roots keep little alive that is dead.
+            let (theirs, own) = (sos.values().sum::<i64>(), mine.values().sum::<i64>());
+            assert!(own - theirs <= theirs / 50, "{dump}: {own} alive, SOS has {theirs}");
+            types += sos.len();
+        }
+    }
+    assert!(types > 200, "only {types} types compared");
+}
