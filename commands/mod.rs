@@ -26,6 +26,7 @@ pub const ALL: &[&Command] = &[
     &heap::verifyheap::VERIFYHEAP,
     &graph::retained::RETAINED,
     &graph::dominators::DOMINATORS,
+    &graph::leaks::LEAKS,
     &objects::dumpobj::DUMPOBJ,
     &objects::dumpvc::DUMPVC,
     &objects::dumparray::DUMPARRAY,

@@ -93,7 +93,7 @@ pub fn empty(session: &Session) -> Result<Outcome> {
 }
 
 /// Positions of the arrays that hold static fields, all of them at the top of the tree.
-fn statics_arrays(session: &Session, retained: &Retained) -> Result<FxHashSet<u32>> {
+pub fn statics_arrays(session: &Session, retained: &Retained) -> Result<FxHashSet<u32>> {
     let (walker, index) = (session.walker()?, session.index()?);
     let at = |slot: u64| {
         let object = index.object_containing(&walker, walker.heap, slot)?;

@@ -1,6 +1,7 @@
 //! What keeps what alive: commands over the object graph.
 
 pub mod dominators;
+pub mod leaks;
 pub mod retained;
 
 use anyhow::{Result, bail};

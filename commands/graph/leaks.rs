@@ -1,0 +1,226 @@
+//! `!leaks`: what keeps much alive, with the evidence and what to type next.
+
+mod held;
+mod loads;
+mod runtime;
+mod view;
+
+use std::cmp::Reverse;
+
+use anyhow::{Result, bail};
+
+use self::view::View;
+use crate::session::Session;
+use crate::shell::out::thousands;
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+
+/// `!leaks`.
+pub const LEAKS: Command = Command {
+    name: "leaks",
+    prefix: Prefix::Bang,
+    aliases: &["suspects"],
+    group: Group::Heap,
+    summary: "suspects worth a look: who keeps much alive, with evidence and what to type next",
+    help: "Lists what stands out in the heap, what keeps most bytes first:\n\n\
+           collection  an object that holds many elements of one type, or several big ones\n\
+           linked      a chain or tree of objects of one type\n\
+           object      an object with much below it that is neither\n\
+           event       a delegate with many handlers; what is subscribed lives as long as the event\n\
+           timers      many timers with the same callback and state\n\
+           async       many state machines of one async method that wait\n\
+           finalizer   many objects ready for finalization\n\
+           free        free space between objects of one generation\n\
+           strings     the same texts many times\n\
+           context     an AssemblyLoadContext that was told to unload and did not\n\n\
+           Bytes are those that would be freed with the holder; of collections, linked and single objects no byte counts \
+           for two of them, other kinds may overlap with these. Shares are of all live bytes, of `free` of the whole heap. \
+           One dump shows what is held, never that it grows: a cache that is full looks the same. Compare with a dump \
+           taken later.",
+    args: &[
+        Arg::opt("share", Kind::Text, "least percent of the live bytes for collections, objects, strings and free: 2"),
+        Arg::opt("min-count", Kind::Count, "least number of like elements, state machines, ready objects: 100"),
+        Arg::opt("few", Kind::Count, "least number of handlers of an event, of timers of one kind: 10"),
+        Arg::opt("top", Kind::Count, "so many suspects, 20 without this option; 0 for all"),
+    ],
+    examples: &[
+        Example { line: "!leaks", what: "where to begin" },
+        Example { line: "!leaks -share 0.5 -min-count 50", what: "smaller suspects too" },
+    ],
+    needs: Needs::Clr,
+    run,
+};
+
+/// From when on something is a suspect.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Percent of the live bytes, in (0, 100].
+    pub share: f64,
+    /// Like elements of a collection, state machines of a method, objects ready for finalization.
+    pub min_count: u64,
+    /// Handlers of one event, timers of one kind.
+    pub few: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { share: 2.0, min_count: 100, few: 10 }
+    }
+}
+
+/// Smallest share taken, in percent: it bounds the number of suspects.
+const LEAST_SHARE: f64 = 0.01;
+
+/// One suspect with its evidence.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Suspect {
+    /// One of the kinds the help lists.
+    pub kind: &'static str,
+    /// Bytes kept alive (free or to be saved, where the kind says so).
+    pub bytes: u64,
+    /// Percent of the live bytes.
+    pub share: f64,
+    /// Elements.
+    pub count: u64,
+    /// Type of the elements.
+    pub element: String,
+    /// Address of one element; 0 without one.
+    pub example: u64,
+    /// Who holds it: static field, else the type at the root.
+    pub owner: String,
+    /// Address of the holder; 0 without one.
+    pub holder: u64,
+    /// Root path in one line; empty without one.
+    pub path: String,
+    /// Further facts, a sentence each.
+    pub facts: Vec<String>,
+    /// Commands to type next.
+    pub next: Vec<String>,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// The suspects, those that keep most first.
+    pub suspects: Vec<Suspect>,
+    /// Whether types had no names, so that the kinds told by names are left out.
+    pub nameless: bool,
+}
+
+/// All suspects, those that keep most first.
+pub fn find(session: &Session, limits: &Limits) -> Result<Found> {
+    let view = View::new(session, *limits)?;
+    let mut all = Vec::new();
+    let mut told = rustc_hash::FxHashSet::default();
+    loads::events(&view, &mut all, &mut told)?;
+    loads::timers(&view, &mut all)?;
+    loads::state_machines(&view, &mut all)?;
+    held::find(&view, &told, &mut all)?;
+    runtime::finalizer(&view, &mut all)?;
+    runtime::free_space(&view, &mut all)?;
+    runtime::strings(&view, &mut all)?;
+    runtime::contexts(&view, &mut all)?;
+    for s in &mut all {
+        s.share = view.share_of(s.bytes);
+    }
+    all.sort_by_key(|s| (Reverse(s.bytes), s.example));
+    Ok(Found { suspects: all, nameless: !view.has_names() })
+}
+
+/// Types without names leave suspects out.
+const NAMELESS: &str = "the metadata of the class library is not in the dump: events, timers, state machines and load \
+                        contexts cannot be told; give the folder of its files with -i or .exepath";
+
+fn limits(args: &Args) -> Result<Limits> {
+    let mut limits = Limits::default();
+    if let Some(text) = args.text("share") {
+        limits.share = match text.trim_end_matches('%').parse::<f64>() {
+            Ok(s) if (LEAST_SHARE..=100.0).contains(&s) => s,
+            _ => bail!("-share takes percent from {LEAST_SHARE} to 100, not `{text}`"),
+        };
+    }
+    limits.min_count = args.number("min-count").unwrap_or(limits.min_count).max(2);
+    limits.few = args.number("few").unwrap_or(limits.few).max(1);
+    Ok(limits)
+}
+
+fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let limits = limits(args)?;
+    let Found { suspects: all, nameless } = find(session, &limits)?;
+    if all.is_empty() {
+        ctx.out.line("Nothing stands out. Lower thresholds show more: !leaks -share 0.5 -min-count 50 -few 5")?;
+        return super::dominators::empty(session);
+    }
+    let top = match args.number("top") {
+        None => 20,
+        Some(0) => usize::MAX,
+        Some(n) => usize::try_from(n).unwrap_or(usize::MAX),
+    };
+    let shown = all.get(..top.min(all.len())).unwrap_or(&all);
+    summary(ctx, shown)?;
+    for (i, s) in shown.iter().enumerate() {
+        evidence(ctx, i + 1, s)?;
+    }
+    if all.len() > shown.len() {
+        ctx.out.line(format!("{} more; -top 0 lists them", thousands((all.len() - shown.len()) as u64)))?;
+    }
+    ctx.out.line("One dump shows what is held, not whether it grows: compare with a dump taken later.")?;
+    Ok(match super::outcome(session)? {
+        Outcome::Complete if nameless => Outcome::Partial(NAMELESS.into()),
+        other => other,
+    })
+}
+
+fn summary(ctx: &mut Ctx<'_>, shown: &[Suspect]) -> Result<()> {
+    const COLUMNS: &[Col] = &[
+        Col::right("#", "rank", 0),
+        Col::left("Kind", "kind", 0),
+        Col::right("Bytes", "bytes", 0),
+        Col::right("Share", "share", 0),
+        Col::right("Count", "count", 0),
+        Col::right("Holder", "holder", 0),
+        Col::left("Owner", "owner", 0),
+        Col::left("Elements", "element", 0),
+    ];
+    let address = |a: u64| if a == 0 { Cell::None } else { Cell::Addr(a) };
+    let rows: Vec<Vec<Cell<'_>>> = shown
+        .iter()
+        .enumerate()
+        .map(|(i, s)| {
+            vec![
+                Cell::Num(i as u64 + 1),
+                Cell::text(s.kind),
+                Cell::Sep(s.bytes),
+                Cell::Percent(s.share),
+                Cell::Sep(s.count),
+                address(s.holder),
+                Cell::text(s.owner.as_str()),
+                Cell::text(s.element.as_str()),
+            ]
+        })
+        .collect();
+    ctx.out.rows("suspects", COLUMNS, true, &rows)?;
+    Ok(())
+}
+
+/// What speaks for one suspect, a row for each thing.
+fn evidence(ctx: &mut Ctx<'_>, rank: usize, s: &Suspect) -> Result<()> {
+    const COLUMNS: &[Col] = &[Col::left("", "rank", 4), Col::left("", "what", 9), Col::left("", "evidence", 0)];
+    ctx.out.line("")?;
+    let (count, bytes) = (thousands(s.count), thousands(s.bytes));
+    ctx.out.line(format!("{rank}. {}: {count} {}, {bytes} bytes", s.kind, s.element))?;
+    let mut rows: Vec<(&str, String)> = Vec::new();
+    rows.push(("owner", s.owner.clone()));
+    rows.push(("path", s.path.clone()));
+    rows.extend(s.facts.iter().map(|f| ("", f.clone())));
+    if s.example != 0 {
+        rows.push(("example", format!("{:x}", s.example)));
+    }
+    rows.extend(s.next.iter().map(|n| ("try", n.clone())));
+    ctx.out.table("evidence", COLUMNS, false)?;
+    for (what, text) in rows.into_iter().filter(|r| !r.1.is_empty()) {
+        let rank = if ctx.out.format() == crate::shell::Format::Text { Cell::None } else { Cell::Num(rank as u64) };
+        ctx.out.row(&[rank, Cell::text(what), Cell::text(text)])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,317 @@
+//! Objects that hold much: collections, chains, single objects.
+//!
+//! The dominator tree is followed from the top along what keeps at least the threshold. Where what an object keeps spreads
+//! over many like children, or over several big ones, that object is the suspect and its children are the elements.
+//! Where it does not, the big children are looked at in turn, and what is left counts for the object itself. So each byte
+//! counts for one suspect only.
+
+use anyhow::Result;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::Suspect;
+use super::view::View;
+use crate::shell::out::thousands;
+
+/// From this size on, in bytes, an element is big: the runtime's own threshold for large objects.
+const BIG: u64 = 85_000;
+/// Types of elements named.
+const NAMED: usize = 3;
+
+/// Children of one type.
+#[derive(Debug, Clone, Copy, Default)]
+struct Group {
+    count: u64,
+    bytes: u64,
+    biggest: u32,
+    biggest_bytes: u64,
+}
+
+/// An object with those below it that are of its own type and big: a chain or tree counts as one.
+struct Unit {
+    members: Vec<u32>,
+    groups: FxHashMap<u32, Group>,
+    /// Children that keep at least the threshold.
+    big: Vec<u32>,
+}
+
+/// Adds the suspects. `told` are ids of objects that are part of others already.
+pub fn find(view: &View<'_>, told: &FxHashSet<u32>, out: &mut Vec<Suspect>) -> Result<()> {
+    let search = Search { view, told, threshold: view.threshold() };
+    let mut todo = search.top(out)?;
+    let mut step = 0usize;
+    while let Some(head) = todo.pop() {
+        step += 1;
+        view.check(step)?;
+        if view.retained.tree.node(head).is_none_or(|id| !told.contains(&id)) {
+            search.look(head, &mut todo, out)?;
+        }
+    }
+    Ok(())
+}
+
+struct Search<'a, 'b> {
+    view: &'a View<'b>,
+    told: &'a FxHashSet<u32>,
+    threshold: u64,
+}
+
+impl Search<'_, '_> {
+    fn is_enough(&self, g: &Group) -> bool {
+        let many = g.count >= self.view.limits.min_count;
+        g.bytes >= self.threshold && (many || g.count >= 2 && g.bytes / g.count >= BIG)
+    }
+
+    /// The children of the members, grouped; members are extended by `follow`.
+    fn gather(&self, mut members: Vec<u32>, follow: Option<u32>) -> Result<Unit> {
+        let (view, tree) = (self.view, &self.view.retained.tree);
+        let mut groups: FxHashMap<u32, Group> = FxHashMap::default();
+        let (mut big, mut at, mut step) = (Vec::new(), 0, 0usize);
+        let given: FxHashSet<u32> = members.iter().copied().collect();
+        while let Some(&member) = members.get(at) {
+            at += 1;
+            for child in tree.children(member).filter(|c| !given.contains(c)) {
+                step += 1;
+                view.check(step)?;
+                let (ty, bytes) = (view.type_at(child), view.retained.bytes(child));
+                if follow == Some(ty) && bytes >= self.threshold {
+                    members.push(child);
+                    continue;
+                }
+                if bytes >= self.threshold {
+                    big.push(child);
+                }
+                let g = groups.entry(ty).or_default();
+                g.count += 1;
+                g.bytes += bytes;
+                if bytes > g.biggest_bytes {
+                    (g.biggest, g.biggest_bytes) = (child, bytes);
+                }
+            }
+        }
+        Ok(Unit { members, groups, big })
+    }
+
+    /// What no single object holds: the top of the tree, through the arrays of statics.
+    fn top(&self, out: &mut Vec<Suspect>) -> Result<Vec<u32>> {
+        let mut members = vec![0];
+        members.extend(crate::commands::graph::dominators::statics_arrays(self.view.session, self.view.retained)?);
+        let mut unit = self.gather(members, None)?;
+        let (groups, _) = self.elements(&mut unit);
+        let mut shared = FxHashSet::default();
+        for (ty, _) in groups {
+            if let Some(s) = self.shared(&unit, ty, &mut shared)? {
+                out.push(s);
+            }
+        }
+        unit.big.retain(|b| !shared.contains(b));
+        Ok(unit.big)
+    }
+
+    /// Groups that are elements, the one with most bytes first, and what of the big children is left to look at. An
+    /// element that has most of its group's bytes is no element like the others.
+    fn elements(&self, unit: &mut Unit) -> (Vec<(u32, Group)>, Vec<u32>) {
+        let mut alone = FxHashSet::default();
+        let mut elements: Vec<(u32, Group)> = Vec::new();
+        for (&ty, g) in &unit.groups {
+            let mut g = *g;
+            if g.biggest_bytes > g.bytes / 2 && g.biggest_bytes >= self.threshold && g.count > 2 {
+                alone.insert(g.biggest);
+                g.count -= 1;
+                g.bytes -= g.biggest_bytes;
+            }
+            if self.is_enough(&g) {
+                elements.push((ty, g));
+            }
+        }
+        elements.sort_by_key(|(ty, g)| (std::cmp::Reverse(g.bytes), *ty));
+        let is_element = |b: &u32| elements.iter().any(|e| e.0 == self.view.type_at(*b)) && !alone.contains(b);
+        let rest = unit.big.iter().copied().filter(|b| !is_element(b)).collect();
+        (elements, rest)
+    }
+
+    fn look(&self, head: u32, todo: &mut Vec<u32>, out: &mut Vec<Suspect>) -> Result<()> {
+        let view = self.view;
+        let own = view.type_at(head);
+        let mut unit = self.gather(vec![head], Some(own))?;
+        let (elements, rest) = self.elements(&mut unit);
+        let below: u64 = rest.iter().map(|&b| view.retained.bytes(b)).sum();
+        let bytes = view.retained.bytes(head).saturating_sub(below);
+        todo.extend(&rest);
+        if bytes < self.threshold {
+            return Ok(());
+        }
+        let mut s = Suspect { bytes, ..Suspect::default() };
+        if unit.members.len() as u64 >= view.limits.min_count {
+            (s.kind, s.count) = ("linked", self.within(head, own, &rest)?);
+            self.name(&mut s, own, head);
+        } else if let Some(&(ty, g)) = elements.first() {
+            s.kind = "collection";
+            self.fill(&mut s, &unit, ty, g, &elements, self.within(head, ty, &rest)?)?;
+        } else {
+            s.kind = "object";
+            s.count = 1;
+            self.name(&mut s, own, head);
+            s.facts.extend(self.mostly(head, &rest)?);
+        }
+        if let Some(id) = view.retained.tree.node(head) {
+            view.place(&mut s, id);
+        }
+        self.next(&mut s, head);
+        out.push(s);
+        Ok(())
+    }
+
+    fn name(&self, s: &mut Suspect, ty: u32, example: u32) {
+        s.element = self.view.type_name(ty).to_string();
+        s.example = self.view.address(example).unwrap_or(0);
+    }
+
+    /// Count, example and further figures of a collection. `all` are the objects of the type anywhere below.
+    fn fill(&self, s: &mut Suspect, unit: &Unit, ty: u32, g: Group, elements: &[(u32, Group)], all: u64) -> Result<()> {
+        let view = self.view;
+        let direct = self.direct(unit, ty)?;
+        // Elements are what the members refer to; what another holds too is not below them in the tree.
+        s.count = direct.max(g.count);
+        self.name(s, ty, g.biggest);
+        let name = &s.element;
+        if direct > g.count {
+            let shared = thousands(direct - g.count);
+            s.facts
+                .push(format!("{} of the {name} kept by this alone, {shared} held elsewhere too", thousands(g.count)));
+        }
+        if all > s.count {
+            s.facts.push(format!("{} {name} in all below it", thousands(all)));
+        }
+        for (ty, g) in elements.iter().skip(1).take(NAMED) {
+            let (n, b) = (thousands(g.count), thousands(g.bytes));
+            s.facts.push(format!("also {n} {}, {b} bytes", view.type_name(*ty)));
+        }
+        if direct < g.count / 2
+            && let Some((holder, n, _)) = self.referrer(unit, ty)?
+        {
+            let address = view.index.ids.address_of(holder).unwrap_or(0);
+            s.facts.push(format!("{} of them in {} {address:x}", thousands(n), view.name_at(address)));
+        }
+        Ok(())
+    }
+
+    /// Different objects of a type that the members refer to.
+    fn direct(&self, unit: &Unit, ty: u32) -> Result<u64> {
+        let (view, tree) = (self.view, &self.view.retained.tree);
+        let mut seen: Vec<u32> = Vec::new();
+        for (i, &m) in unit.members.iter().enumerate() {
+            view.check(i)?;
+            let Some(id) = tree.node(m) else { continue };
+            let of_type = |t: &&u32| tree.position(**t).is_some_and(|p| view.type_at(p) == ty);
+            seen.extend(view.graph.forward.of(id).iter().filter(of_type));
+        }
+        seen.sort_unstable();
+        seen.dedup();
+        Ok(seen.len() as u64)
+    }
+
+    /// Objects of the type below `head`, without what is below `rest`.
+    fn within(&self, head: u32, ty: u32, rest: &[u32]) -> Result<u64> {
+        let tree = &self.view.retained.tree;
+        let count = |p: u32| -> Result<u64> {
+            let all = tree.subtree(p);
+            let types = self.view.types.get(all.start as usize..all.end as usize).unwrap_or(&[]);
+            self.view.session.watch.cancel.check()?;
+            Ok(types.iter().filter(|&&t| t == ty).count() as u64)
+        };
+        let mut n = count(head)?;
+        for &r in rest {
+            n = n.saturating_sub(count(r)?);
+        }
+        Ok(n)
+    }
+
+    /// What most of the bytes below an object are, by type.
+    fn mostly(&self, head: u32, rest: &[u32]) -> Result<Option<String>> {
+        let (view, tree) = (self.view, &self.view.retained.tree);
+        let mut sums: FxHashMap<u32, (u64, u64)> = FxHashMap::default();
+        let mut skip: Vec<_> = rest.iter().map(|&r| tree.subtree(r)).collect();
+        skip.sort_unstable_by_key(|r| r.start);
+        let (mut skip, mut p) = (skip.into_iter().peekable(), head);
+        while p < tree.subtree(head).end {
+            if let Some(r) = skip.next_if(|r| r.start == p) {
+                p = r.end.max(p + 1);
+                continue;
+            }
+            view.check(p as usize)?;
+            let sum = sums.entry(view.type_at(p)).or_default();
+            *sum = (sum.0 + 1, sum.1 + view.retained.weights.own(p));
+            p += 1;
+        }
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        sums.sort_by_key(|(ty, s)| (std::cmp::Reverse(s.1), *ty));
+        let part = |(ty, s): &(u32, (u64, u64))| {
+            format!("{} {} ({} bytes)", thousands(s.0), view.type_name(*ty), thousands(s.1))
+        };
+        let parts: Vec<String> = sums.iter().take(NAMED).map(part).collect();
+        Ok((!parts.is_empty()).then(|| format!("mostly {}", parts.join(", "))))
+    }
+
+    fn children_of<'c>(&'c self, unit: &'c Unit, ty: u32) -> impl Iterator<Item = u32> + 'c {
+        let given: FxHashSet<u32> = unit.members.iter().copied().collect();
+        let all = unit.members.iter().flat_map(|&m| self.view.retained.tree.children(m));
+        all.filter(move |c| self.view.type_at(*c) == ty && !given.contains(c))
+    }
+
+    /// The object that refers to most of the children of a type: its id, how many, their bytes.
+    fn referrer(&self, unit: &Unit, ty: u32) -> Result<Option<(u32, u64, u64)>> {
+        let (view, tree) = (self.view, &self.view.retained.tree);
+        let mut counts: FxHashMap<u32, (u64, u64)> = FxHashMap::default();
+        for (i, c) in self.children_of(unit, ty).enumerate() {
+            view.check(i)?;
+            let Some(id) = tree.node(c) else { continue };
+            let mut last = None;
+            for &from in view.graph.reverse.of(id).iter().filter(|f| tree.position(**f).is_some()) {
+                if last.replace(from) != Some(from) {
+                    let n = counts.entry(from).or_default();
+                    *n = (n.0 + 1, n.1 + view.retained.bytes(c));
+                }
+            }
+        }
+        let most = counts.into_iter().max_by_key(|(id, n)| (n.0, std::cmp::Reverse(*id)));
+        Ok(most.map(|(id, (n, bytes))| (id, n, bytes)))
+    }
+
+    /// Elements of a type that several objects hold together, so that none of these dominates them.
+    fn shared(&self, unit: &Unit, ty: u32, shared: &mut FxHashSet<u32>) -> Result<Option<Suspect>> {
+        let (view, tree) = (self.view, &self.view.retained.tree);
+        let Some((holder, count, bytes)) = self.referrer(unit, ty)? else { return Ok(None) };
+        let is_member = tree.position(holder).is_some_and(|p| unit.members.contains(&p));
+        let group = Group { count, bytes, ..Group::default() };
+        if is_member || self.told.contains(&holder) || !self.is_enough(&group) {
+            return Ok(None);
+        }
+        let held: FxHashSet<u32> = view.graph.forward.of(holder).iter().filter_map(|&t| tree.position(t)).collect();
+        let element = |p: &&u32| view.type_at(**p) == ty && tree.parent(**p).is_some_and(|q| unit.members.contains(&q));
+        let mine: Vec<u32> = held.iter().filter(element).copied().collect();
+        let example = mine.iter().copied().max_by_key(|&p| (view.retained.bytes(p), p)).unwrap_or(0);
+        shared.extend(mine);
+        let mut s = Suspect { kind: "collection", bytes, count, ..Suspect::default() };
+        self.name(&mut s, ty, example);
+        s.facts.push(format!("the {} {} are held by others too: they would not go with this one", count, s.element));
+        view.place(&mut s, holder);
+        self.next(&mut s, tree.position(holder).unwrap_or(0));
+        Ok(Some(s))
+    }
+
+    fn next(&self, s: &mut Suspect, head: u32) {
+        let view = self.view;
+        if let Some(a) = view.address(head) {
+            s.next.push(format!("!dominators {a:x}"));
+        }
+        if s.holder != 0 {
+            s.next.push(format!("!dumpobj {:x}", s.holder));
+        }
+        if s.example != 0 {
+            s.next.push(format!("!gcroot {:x}", s.example));
+        }
+        if let Some(mt) = view.clr.object_type(s.example).filter(|_| s.example != 0) {
+            s.next.push(format!("!dumpheap -live -mt {mt:x}"));
+        }
+    }
+}

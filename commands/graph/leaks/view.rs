@@ -1,0 +1,270 @@
+//! What the search for suspects looks at, and how it names things.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use anyhow::Result;
+use rustc_hash::FxHashMap;
+
+use super::{Limits, Suspect};
+use crate::clr::Clr;
+use crate::commands::heap::gcroot::static_between;
+use crate::heap::graph::ObjectGraph;
+use crate::heap::index::ObjectIndex;
+use crate::heap::retained::Retained;
+use crate::heap::roots::{Root, RootKind};
+use crate::heap::{TypeInfo, Walker};
+use crate::session::Session;
+
+const NONE: u32 = u32::MAX;
+/// Objects between two looks at the cancellation flag.
+const CHECK: usize = 1 << 14;
+/// Objects of a path that are printed; of longer ones the middle is left out.
+const PATH: usize = 8;
+/// Bound on the length of a path.
+const MAX_PATH: usize = 1 << 20;
+
+/// The heap as the search sees it: 8 bytes an object on top of the dominator tree.
+pub struct View<'a> {
+    pub session: &'a Session,
+    pub clr: &'a Clr,
+    pub walker: Walker<'a>,
+    pub index: &'a ObjectIndex,
+    pub graph: &'a ObjectGraph,
+    pub retained: &'a Retained,
+    pub limits: Limits,
+    /// Type numbers by position in the tree.
+    pub types: Vec<u32>,
+    /// All types, by number.
+    pub all: Vec<Arc<TypeInfo>>,
+    /// For every live object the one before it on a shortest way from a root; itself where it is a root.
+    before: Vec<u32>,
+    /// For every object that is a root, which.
+    roots: FxHashMap<u32, &'a Root>,
+}
+
+impl<'a> View<'a> {
+    pub fn new(session: &'a Session, limits: Limits) -> Result<Self> {
+        let (walker, index) = (session.walker()?, session.index()?);
+        let retained = session.dominators()?;
+        let types = retained.types(&walker, index)?;
+        let mut view = Self {
+            session,
+            clr: session.clr()?,
+            walker,
+            index,
+            graph: session.graph()?,
+            retained,
+            limits,
+            types,
+            all: session.types().all(),
+            before: Vec::new(),
+            roots: FxHashMap::default(),
+        };
+        view.search()?;
+        Ok(view)
+    }
+
+    /// Shortest ways from the roots. What only stacks reach comes last: a stack may hold by chance.
+    fn search(&mut self) -> Result<()> {
+        let roots = &self.session.roots()?.items;
+        self.before = vec![NONE; self.graph.forward.nodes() as usize];
+        let mut queue = VecDeque::new();
+        for stacks in [false, true] {
+            for root in roots.iter().filter(|r| r.is_stack() == stacks) {
+                let Some(id) = self.index.ids.id_of(root.object) else { continue };
+                if let Some(b) = self.before.get_mut(id as usize).filter(|b| **b == NONE) {
+                    *b = id;
+                    self.roots.insert(id, root);
+                    queue.push_back(id);
+                }
+            }
+            let mut met = 0usize;
+            while let Some(id) = queue.pop_front() {
+                met += 1;
+                if met.is_multiple_of(CHECK) {
+                    self.session.watch.cancel.check()?;
+                }
+                for &to in self.graph.forward.of(id) {
+                    if let Some(b) = self.before.get_mut(to as usize).filter(|b| **b == NONE) {
+                        *b = id;
+                        queue.push_back(to);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the cancellation flag now and then.
+    pub fn check(&self, step: usize) -> Result<()> {
+        if step.is_multiple_of(CHECK) {
+            self.session.watch.cancel.check()?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of all live objects.
+    pub fn live_bytes(&self) -> u64 {
+        self.retained.bytes(0)
+    }
+
+    /// Least bytes of a suspect that is judged by its share.
+    pub fn threshold(&self) -> u64 {
+        ((self.live_bytes() as f64 * self.limits.share / 100.0) as u64).max(1)
+    }
+
+    /// Percent of the live bytes.
+    pub fn share_of(&self, bytes: u64) -> f64 {
+        if self.live_bytes() == 0 { 0.0 } else { bytes as f64 * 100.0 / self.live_bytes() as f64 }
+    }
+
+    pub fn address(&self, position: u32) -> Option<u64> {
+        self.index.ids.address_of(self.retained.tree.node(position)?)
+    }
+
+    pub fn position_of(&self, address: u64) -> Option<u32> {
+        self.retained.tree.position(self.index.ids.id_of(address)?)
+    }
+
+    /// Type number of the object at a position.
+    pub fn type_at(&self, position: u32) -> u32 {
+        self.types.get(position as usize).copied().unwrap_or(NONE)
+    }
+
+    pub fn info(&self, ty: u32) -> Option<&Arc<TypeInfo>> {
+        self.all.get(ty as usize)
+    }
+
+    pub fn type_name(&self, ty: u32) -> Arc<str> {
+        self.info(ty).map_or_else(|| "?".into(), |t| self.clr.type_name(t.mt.address))
+    }
+
+    /// Numbers of the types for which `test` of the name holds, as flags by number.
+    pub fn types_where(&self, test: impl Fn(&str) -> bool) -> Vec<bool> {
+        self.all.iter().map(|t| !t.is_free && test(&self.clr.type_name(t.mt.address))).collect()
+    }
+
+    /// Positions of live objects of the flagged types.
+    pub fn positions<'b>(&'b self, wanted: &'b [bool]) -> impl Iterator<Item = u32> + 'b {
+        let is = |t: &u32| wanted.get(*t as usize).copied().unwrap_or(false);
+        self.types.iter().enumerate().filter(move |(_, t)| is(t)).map(|(p, _)| p as u32)
+    }
+
+    /// Whether types of the class library have their names: delegates, timers and state machines are told by them.
+    pub fn has_names(&self) -> bool {
+        let is_delegate = |t: &Arc<TypeInfo>| &*self.clr.type_name(t.mt.parent) == "System.MulticastDelegate";
+        self.all.iter().filter(|t| t.mt.parent != 0).any(is_delegate)
+    }
+
+    /// A pointer-sized field, the first of these names the type has.
+    pub fn pointer(&self, address: u64, names: &[&str]) -> Option<u64> {
+        self.clr.space().ptr(self.field(address, names)?)
+    }
+
+    /// A field of four bytes.
+    pub fn word(&self, address: u64, names: &[&str]) -> Option<u32> {
+        self.clr.space().u32(self.field(address, names)?)
+    }
+
+    fn field(&self, address: u64, names: &[&str]) -> Option<u64> {
+        let fields = self.clr.fields(self.clr.object_type(address)?);
+        let f = fields.instance.iter().find(|f| names.contains(&&*f.name))?;
+        address.checked_add(self.clr.header())?.checked_add(f.offset())
+    }
+
+    /// Name of the type of the object at `address`.
+    pub fn name_at(&self, address: u64) -> Arc<str> {
+        self.clr.object_type(address).map_or_else(|| "?".into(), |mt| self.clr.type_name(mt))
+    }
+
+    /// Fills in who holds the object `id`: owner, holder (where none is known yet) and the path.
+    pub fn place(&self, suspect: &mut Suspect, id: u32) {
+        let path = self.way(id);
+        let steps: Vec<Step> = self.steps(&path);
+        let named = steps.iter().rev().find_map(|s| s.field.clone());
+        let root = path.first().and_then(|r| self.roots.get(r)).map_or_else(String::new, |r| root_words(r));
+        if suspect.holder == 0 {
+            // The arrays inside a collection are its own affair.
+            let whole = steps.iter().rev().find(|s| !s.array).or(steps.last());
+            suspect.holder = whole.map_or(0, |s| s.address);
+        }
+        suspect.owner = match named {
+            Some(field) => format!("{field}, {}", self.name_at(suspect.holder)),
+            None => format!("{}, {root}", self.name_at(suspect.holder)),
+        };
+        suspect.path = path_line(&root, &steps);
+    }
+
+    /// Objects on the way from a root to `id`, both included.
+    fn way(&self, id: u32) -> Vec<u32> {
+        let mut path = vec![id];
+        let mut at = id;
+        while let Some(&b) = self.before.get(at as usize).filter(|&&b| b != NONE && b != at) {
+            if path.len() > MAX_PATH {
+                break;
+            }
+            path.push(b);
+            at = b;
+        }
+        path.reverse();
+        path
+    }
+
+    fn steps(&self, path: &[u32]) -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::with_capacity(path.len().min(2 * PATH));
+        // Only the ends of a long way are printed, and only there are fields looked up.
+        for (i, &id) in path.iter().enumerate() {
+            let Some(address) = self.index.ids.address_of(id) else { continue };
+            if i >= PATH && i + PATH < path.len() {
+                continue;
+            }
+            let from = i.checked_sub(1).and_then(|b| self.index.ids.address_of(*path.get(b)?));
+            let field = from.and_then(|f| static_between(self.session, self.clr, f, address));
+            if field.is_some() {
+                // The array in which the runtime keeps statics says nothing.
+                steps.pop();
+            }
+            let array = self.walker.object_at(address).is_some_and(|o| o.ty.mt.is_array());
+            steps.push(Step { address, name: self.name_at(address), field, array });
+        }
+        steps
+    }
+}
+
+/// One object of a path.
+struct Step {
+    address: u64,
+    name: Arc<str>,
+    field: Option<String>,
+    array: bool,
+}
+
+fn path_line(root: &str, steps: &[Step]) -> String {
+    let mut line = root.to_owned();
+    let skip = steps.len().saturating_sub(PATH);
+    for (i, s) in steps.iter().enumerate() {
+        if i >= 2 && i < 2 + skip {
+            if i == 2 {
+                line.push_str(" -> ...");
+            }
+            continue;
+        }
+        line.push_str(" -> ");
+        if let Some(field) = &s.field {
+            line.push_str(&format!("static {field}: "));
+        }
+        line.push_str(&format!("{} {:x}", s.name, s.address));
+    }
+    line
+}
+
+fn root_words(root: &Root) -> String {
+    match &root.kind {
+        RootKind::Handle(kind) => kind.words().into(),
+        RootKind::Finalizer => "finalizer queue".into(),
+        RootKind::Stack { os_id, .. } => format!("stack of thread {os_id:x} (conservative)"),
+        RootKind::Register { os_id, name, .. } => format!("register {name} of thread {os_id:x} (conservative)"),
+        RootKind::ThreadStatic { os_id, name } => format!("thread static {name} of thread {os_id:x}"),
+    }
+}
