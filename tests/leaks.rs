@@ -158,6 +158,7 @@ fn every_dump_has_an_answer_and_no_byte_counts_twice() {
         let (all, live) = (all.suspects, s.dominators().unwrap().bytes(0));
         let held = all.iter().filter(|s| ["collection", "linked", "object"].contains(&s.kind)).map(|s| s.bytes);
         assert!(held.sum::<u64>() <= live, "{}: {all:#?}", path.display());
+        assert!(all.iter().all(|s| (0.0..=100.0).contains(&s.share)), "{}: {all:#?}", path.display());
         for pair in all.windows(2) {
             assert!(pair[0].bytes >= pair[1].bytes, "{}", path.display());
         }

@@ -77,7 +77,7 @@ pub struct Suspect {
     pub kind: &'static str,
     /// Bytes kept alive (free or to be saved, where the kind says so).
     pub bytes: u64,
-    /// Percent of the live bytes.
+    /// Percent of the live bytes; of free space, of the whole heap.
     pub share: f64,
     /// Elements.
     pub count: u64,
@@ -119,7 +119,7 @@ pub fn find(session: &Session, limits: &Limits) -> Result<Found> {
     runtime::free_space(&view, &mut all)?;
     runtime::strings(&view, &mut all)?;
     runtime::contexts(&view, &mut all)?;
-    for s in &mut all {
+    for s in all.iter_mut().filter(|s| s.kind != "free") {
         s.share = view.share_of(s.bytes);
     }
     all.sort_by_key(|s| (Reverse(s.bytes), s.example));

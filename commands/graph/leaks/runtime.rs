@@ -8,6 +8,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 use super::Suspect;
 use super::view::View;
 use crate::clr::finalizer;
+use crate::heap::Generation;
 use crate::heap::stat::Tally;
 use crate::shell::out::thousands;
 
@@ -68,13 +69,14 @@ pub fn free_space(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
         s.element = "free blocks".into();
         s.owner = generation.name().into();
         let percent = |of: u64| free.bytes as f64 * 100.0 / of.max(1) as f64;
-        let (whole, share) = (percent(heap), percent(all.bytes));
-        s.facts.push(format!("{share:.1}% of {}, {whole:.1}% of the heap, is free space", s.owner));
+        s.share = percent(heap);
+        s.facts.push(format!("{:.1}% of {} is free space", percent(all.bytes), s.owner));
         let pinned = view.clr.handles().items.iter().filter(|h| matches!(h.kind.0, 3 | 7)).count();
         s.facts.push(format!("{} pinned handles", thousands(pinned as u64)));
-        if let Some(f) = stat.fragments.iter().max_by_key(|f| f.size) {
+        let small = matches!(generation, Generation::Gen0 | Generation::Gen1 | Generation::Gen2);
+        if let Some(f) = stat.fragments.iter().max_by_key(|f| f.size).filter(|_| small) {
             let (size, next) = (thousands(f.size), view.clr.type_name(f.next_mt));
-            s.facts.push(format!("the biggest block outside the large heap has {size} bytes, in front of {next}"));
+            s.facts.push(format!("the biggest block of the small object heap has {size} bytes, in front of {next}"));
         }
         s.next = vec!["!gcheapstat".into(), "!gchandles -type Pinned".into(), "!eeheap -gc".into()];
         out.push(s);
