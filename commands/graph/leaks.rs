@@ -164,6 +164,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if all.len() > shown.len() {
         ctx.out.line(format!("{} more; -top 0 lists them", thousands((all.len() - shown.len()) as u64)))?;
     }
+    ctx.out.line("")?;
     ctx.out.line("One dump shows what is held, not whether it grows: compare with a dump taken later.")?;
     Ok(match super::outcome(session)? {
         Outcome::Complete if nameless => Outcome::Partial(NAMELESS.into()),

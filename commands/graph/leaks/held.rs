@@ -151,7 +151,9 @@ impl Search<'_, '_> {
             s.kind = "object";
             s.count = 1;
             self.name(&mut s, own, head);
-            s.facts.extend(self.mostly(head, &rest)?);
+            if view.retained.objects(head) > 1 {
+                s.facts.extend(self.mostly(head, &rest)?);
+            }
         }
         if let Some(id) = view.retained.tree.node(head) {
             view.place(&mut s, id);

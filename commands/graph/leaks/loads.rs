@@ -72,7 +72,8 @@ pub fn timers(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
         let Some(address) = view.address(p) else { continue };
         let type_of = |a: Option<u64>| a.filter(|&a| a != 0).and_then(|a| view.clr.object_type(a)).unwrap_or(0);
         let callback = view.pointer(address, &["_timerCallback", "m_timerCallback"]).filter(|&c| c != 0);
-        let target = callback.and_then(|c| view.pointer(c, &["_target"]));
+        // Without a closure the target is the delegate itself.
+        let target = callback.and_then(|c| view.pointer(c, &["_target"]).filter(|&t| t != c));
         let state = view.pointer(address, &["_state", "m_state"]);
         kinds.entry((type_of(target), type_of(state))).or_default().push(p);
     }
@@ -80,7 +81,7 @@ pub fn timers(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
         if (timers.len() as u64) < view.limits.few {
             continue;
         }
-        let name = |mt: u64| if mt == 0 { "none".into() } else { view.clr.type_name(mt) };
+        let name = |mt: u64| if mt == 0 { "none".into() } else { view.clr.type_name(mt).to_string() };
         let mut s = group(view, "timers", &timers, &wanted);
         s.facts.insert(0, format!("state: {}; target of the callback: {}", name(state), name(target)));
         out.push(s);
