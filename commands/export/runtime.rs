@@ -173,7 +173,7 @@ pub fn modules(session: &Session, table: &mut Table) -> Result<Option<String>> {
     Ok(assemblies.partial.clone())
 }
 
-/// `syncblocks`.
+/// `syncblocks`. `held` is true, as in the tables of ClrMD, while anyone owns the monitor or waits for it.
 pub fn sync_blocks(session: &Session, table: &mut Table) -> Result<Option<String>> {
     let clr = session.clr()?;
     let blocks = clr.sync_blocks();
@@ -181,7 +181,7 @@ pub fn sync_blocks(session: &Session, table: &mut Table) -> Result<Option<String
         table.row(&[
             Field::Num(u64::from(b.index)),
             Field::Hex(b.object),
-            Field::Bool(b.held),
+            Field::Bool(b.monitor_held() != 0),
             Field::Num(u64::from(b.recursion)),
             Field::Hex(b.owner_thread(clr)),
             Field::Num(u64::from(b.waiters)),

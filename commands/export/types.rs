@@ -109,9 +109,12 @@ impl KnownTypes {
     fn element(&self, clr: &Clr, f: &fields::Field) -> Element {
         match (&f.sig, f.element.0) {
             (Some(TypeSig::SzArray(of)), et::SZARRAY) => {
-                let shared = clr.method_table(f.declaring).is_some_and(|m| clr.mts().canonical(&m) != m.address);
                 let made = || f.type_name.as_ref().is_none_or(|t| self.arrays.contains(t.display().as_str()));
-                if has_variable(of) && shared || !made() { Element(et::CLASS) } else { f.element }
+                if uses_any(of, &shared_arguments(clr, f.declaring)) || !made() {
+                    Element(et::CLASS)
+                } else {
+                    f.element
+                }
             }
             (Some(TypeSig::Class(token)), et::CLASS)
                 if token >> 24 == TYPE_REF && !self.reachable(clr, f.module, token & 0x00FF_FFFF) =>
@@ -126,11 +129,22 @@ impl KnownTypes {
 /// Table number of TypeRef in a token: a class of another module.
 const TYPE_REF: u32 = 1;
 
-fn has_variable(sig: &TypeSig) -> bool {
+/// Which type arguments of an instantiation its canonical type shares with others: those that differ between the two
+/// (`System.__Canon` stands for every class).
+fn shared_arguments(clr: &Clr, mt: u64) -> Vec<bool> {
+    let Some(own) = clr.method_table(mt) else { return Vec::new() };
+    let canonical = clr.mts().canonical(&own);
+    let Some(canonical) = clr.method_table(canonical).filter(|_| canonical != mt) else { return Vec::new() };
+    let (own, canonical) = (clr.type_arguments(&own), clr.type_arguments(&canonical));
+    own.iter().zip(&canonical).map(|(o, c)| o != c).collect()
+}
+
+/// Whether a signature names a type parameter that is shared.
+fn uses_any(sig: &TypeSig, shared: &[bool]) -> bool {
     match sig {
-        TypeSig::Var(_) | TypeSig::MVar(_) => true,
-        TypeSig::Generic { args, .. } => args.iter().any(has_variable),
-        TypeSig::SzArray(of) | TypeSig::Array(of, _) | TypeSig::Ptr(of) | TypeSig::ByRef(of) => has_variable(of),
+        TypeSig::Var(i) => shared.get(*i as usize).copied().unwrap_or(false),
+        TypeSig::Generic { args, .. } => args.iter().any(|a| uses_any(a, shared)),
+        TypeSig::SzArray(of) | TypeSig::Array(of, _) | TypeSig::Ptr(of) | TypeSig::ByRef(of) => uses_any(of, shared),
         _ => false,
     }
 }

@@ -45,7 +45,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     for b in &blocks.items {
         let shown = match wanted {
             Some(n) => u64::from(b.index) == n,
-            None => args.has("all") || b.held,
+            None => args.has("all") || b.monitor_held() != 0,
         };
         if shown {
             ctx.out.row(&row(session, clr, b))?;
@@ -77,7 +77,7 @@ fn row<'a>(session: &Session, clr: &Clr, b: &SyncBlock) -> Vec<Cell<'a>> {
     vec![
         Cell::Num(u64::from(b.index)),
         Cell::text(format!("{:016X}", b.address)),
-        Cell::Num(u64::from(b.held) + 2 * u64::from(b.waiters)),
+        Cell::Num(u64::from(b.monitor_held())),
         Cell::Num(u64::from(b.recursion)),
         Cell::text(format!("{:016X}", thread.map_or(0, |t| t.address))),
         Cell::text(info),

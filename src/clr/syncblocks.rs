@@ -29,7 +29,7 @@ pub struct SyncBlock {
     pub object: u64,
     /// Whether its monitor is held.
     pub held: bool,
-    /// How often the owner entered it, beyond the first time counted as SOS does.
+    /// How often the owner entered it: 1 for a monitor entered once.
     pub recursion: u32,
     /// Owner: a `Thread` address, or a managed id where the runtime stores ids (10.0).
     pub owner: u64,
@@ -113,6 +113,12 @@ fn block(clr: &Clr, index: u32, address: u64, object: u64) -> Result<SyncBlock, 
 }
 
 impl SyncBlock {
+    /// What SOS calls MonitorHeld: 1 for the owner and 2 for each thread that waits to enter. Not 0 either for a
+    /// monitor just left whose next owner has not woken up.
+    pub fn monitor_held(&self) -> u32 {
+        u32::from(self.held) + 2 * self.waiters
+    }
+
     /// Address of the owning `Thread`, 0 when the monitor is free.
     pub fn owner_thread(&self, clr: &Clr) -> u64 {
         if !self.held {
