@@ -121,6 +121,7 @@ fn run(a: Arguments) -> ExitCode {
         sink: sink(interactive, a.pager, &watch),
         depth: 0,
         last: String::new(),
+        state: Default::default(),
     };
     shell.settings.image_paths = a.images;
     shell.settings.symbol_path = a.symbols;
@@ -162,7 +163,7 @@ fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {
         match ended {
             Ended::Quit => return if worst == Ended::Failed { worst } else { ended },
             Ended::Failed => worst = Ended::Failed,
-            Ended::Well => {}
+            Ended::Well | Ended::Left(_) => {}
         }
         if shell.watch.cancel.is_set() && !stay {
             return Ended::Failed;
@@ -175,7 +176,7 @@ fn exit(ended: Ended) -> ExitCode {
     let _ = io::stdout().flush();
     match ended {
         Ended::Failed => ExitCode::from(1),
-        Ended::Well | Ended::Quit => ExitCode::SUCCESS,
+        Ended::Well | Ended::Quit | Ended::Left(_) => ExitCode::SUCCESS,
     }
 }
 

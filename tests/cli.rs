@@ -225,3 +225,131 @@ fn the_facts_hold() {
     }
     assert!(checked > 0, "no facts were checked");
 }
+
+/// What a line of the script language prints; it must end well.
+fn prints(line: &str) -> String {
+    let (status, out, err) = on(LEAK, &["-c", line]);
+    assert_eq!((status, err.as_str()), (0, ""), "{line}: {out}");
+    out
+}
+
+#[test]
+fn loops_and_conditions_run() {
+    for (line, want) in [
+        ("r $t0=0; .while (@$t0 < 3) {r $t0=@$t0+1; .printf \"%d \", @$t0}", "1 2 3 "),
+        (".for (r $t1=0; @$t1<5; r $t1=@$t1+1) {.if (@$t1==1) {.continue}; .if (@$t1==3) {.break}; .echo @}", "@\n@\n"),
+        (".do {.echo once} (0)", "once\n"),
+        (".if (1 == 2) {.echo a} .elsif (2 == 2) {.echo b; .echo c} .else {.echo d}", "b\nc\n"),
+        (".if (0) {.echo a}; .echo b", "b\n"),
+        ("j (1 > 2) '.echo a; .echo b' ; '.echo c; .echo d'", "c\nd\n"),
+        (".block {.block {.echo deep}}", "deep\n"),
+        (".catch {.echo a; .leave; .echo b}; .echo c", "a\nc\n"),
+        (".foreach /pS 1 /ps 2 (v {.echo 0 1 2 3 4 5 6}) {.printf \"${v}\"}", "14"),
+        (".foreach /s (v \"x y\") {.echo <${v}> v}", "<x> x\n<y> y\n"),
+        (".foreach (a {.echo 1 2}) {.foreach (b {.echo 3 4}) {.echo a b}}", "1 3\n1 4\n2 3\n2 4\n"),
+        ("aS twice 2; .block {? twice * 3}", "Evaluate expression: 6 = 00000000`00000006\n"),
+        ("as /c word .echo one\n.echo [${word}]", "[one]\n"),
+        ("aS x 1; ad x; al", "No aliases\n"),
+        ("r $.u3=fine; .block {.echo all-$u3}", "all-fine\n"),
+        (".printf \"%04x|%-4d|%c|%p|%%|%i\\n\", 1f, 0n12, 41, 10, -1", "001f|12  |A|0000000000000010|%|-1\n"),
+    ] {
+        // Aliases are known from the next line on.
+        let mut args = vec![];
+        for part in line.split('\n') {
+            args.extend(["-c", part]);
+        }
+        let (status, out, err) = on(LEAK, &args);
+        assert_eq!((status, err.as_str()), (0, ""), "{line}: {out}");
+        assert_eq!(out, want, "{line}");
+    }
+}
+
+#[test]
+fn foreach_goes_through_what_commands_print() {
+    let out = prints(".foreach (o {!dumpheap -mt 7fdcb3504d70 -short | top 3}) {!dumpobj -nofields o}");
+    assert_eq!(out.matches("Name:        Zoo.Session").count(), 3, "{out}");
+    // A failing answer does not keep the rest from theirs; a wrong command ends the loop.
+    let (status, out, err) = on(LEAK, &["-c", ".foreach (o {.echo 10 20}) {!dumpobj o}; .echo after"]);
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert_eq!(err.matches("is not in the dump").count(), 2, "{err}");
+    let (status, _, err) = on(LEAK, &["-c", ".foreach (o {.echo 10 20}) {!nope o}"]);
+    assert_eq!((status, err.matches("no command !nope").count()), (1, 1), "{err}");
+    // A failed inner command gives no words.
+    assert_eq!(on(LEAK, &["-c", ".foreach (o {!nope}) {.echo o}"]).1, "");
+}
+
+#[test]
+fn mistakes_in_blocks_point_at_their_place() {
+    for (line, part) in [
+        (".if (1) {.echo a", "this { is not closed"),
+        (".if 1 {.echo a}", "expected a condition in parentheses"),
+        (".if (1) {.echo a} b", "expected `;` or the end of the line"),
+        (".if (nothing) {.echo a}", "in the condition `nothing`"),
+        (".while (1)", "expected commands in braces"),
+        (".for (1;2) {}", "expected (FIRST; CONDITION; STEP)"),
+        (".foreach (a) {}", "expected (NAME {COMMANDS})"),
+        (".foreach /x (a {b}) {}", "expected /pS N"),
+        (".break", "stands in no loop"),
+        (".leave", "stands in no .catch"),
+        (".printf hello", "expected a format in quotes"),
+        (".printf \"%d\"", "no value for %d"),
+        (".printf \"%q\", 1", "no field %q"),
+        ("r rax = 1", "cannot be set"),
+        ("r $t20 = 1", "cannot be set"),
+        ("as", "expected a name"),
+        ("ad no-such", "no alias no-such"),
+        ("as /f a no-such-file", "cannot read no-such-file"),
+        (".foreach /f (v \"no-such-file\") {.echo v}", "cannot read no-such-file"),
+    ] {
+        let (status, out, err) = on(LEAK, &["-c", line]);
+        assert_eq!(status, 1, "{line}: {out}");
+        assert!(err.contains(part), "{line}: {err}");
+    }
+    let deep = format!("{}{}", ".block {".repeat(200), "}".repeat(200));
+    assert!(on(LEAK, &["-c", &deep]).2.contains("more than 64 deep"));
+}
+
+#[test]
+fn scripts_have_blocks_over_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("blocks.txt");
+    let text = "$$ counts what it is given\nr $t0 = 0\n.foreach (w {.echo ${$arg1}})\n{\n    * one more\n    r $t0 = @$t0 + 1\n}\n\n\
+                .if (${/d:$arg2})\n{\n    .echo two\n}\n.else\n{\n    .printf \"%d words\\n\", @$t0; $$ said\n}\n";
+    fs::write(&script, text).unwrap();
+    assert_eq!(prints(&format!("$$>a<{} \"a b c\"", script.display())), "3 words\n");
+    assert_eq!(prints(&format!("$$>a<{} a b", script.display())), "two\n");
+    let (_, _, err) = on(LEAK, &["-c", &format!("$$><{}", script.display())]);
+    assert!(err.contains("line 3: ${$arg1} was not given"), "{err}");
+}
+
+#[cfg(unix)]
+#[test]
+fn programs_take_what_commands_print() {
+    let out = prints(".shell -ci \"!dumpheap -stat\" grep -c Zoo.Session");
+    assert!(out.trim().parse::<u32>().unwrap() > 3, "{out}");
+    let (status, _, err) = on(LEAK, &["-c", ".shell exit 3"]);
+    assert_eq!(status, 1);
+    assert!(err.contains('3'), "{err}");
+}
+
+#[test]
+fn options_of_output_work_behind_any_arguments() {
+    let (_, out, _) = on(LEAK, &["-c", "lm m *clr* -json"]);
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["tables"][0]["rows"].as_array().unwrap().len(), 2);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bytes.txt");
+    assert_eq!(prints(&format!("db @$csp L10 -o {}", file.display())), "");
+    assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn commands_run_with_each_thread() {
+    let one_by_one = prints("~0s; r @$ip; ~1s; r @$ip");
+    assert!(prints("~*e r @$ip").starts_with(&one_by_one));
+    assert!(prints("~*r @$ip").starts_with(&one_by_one));
+    // The rest of the line belongs to each thread.
+    assert_eq!(prints("~*e .echo a; .echo b").matches("a\nb\n").count(), prints("~").lines().count());
+    let id = prints("~1").split(['.', ' ']).filter(|w| !w.is_empty()).nth(3).unwrap().to_owned();
+    assert_eq!(prints(&format!("~~[{id}]s; r @$ip")), prints("~1s; r @$ip"));
+}

@@ -45,6 +45,7 @@ impl Runner {
             sink: Box::new(move || Box::new(sink.clone())),
             depth: 0,
             last: String::new(),
+            state: Default::default(),
         };
         let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(dump);
         shell.open(&path).unwrap();

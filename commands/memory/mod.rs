@@ -15,6 +15,7 @@ pub mod usage;
 
 use crate::dump::{Dump, Module};
 use crate::shell::Ctx;
+pub use crate::shell::expr::matches;
 use crate::shell::expr::{Scope, evaluate};
 
 /// An address as the native debuggers print it: `00007f3a`1c000028`, or 8 digits in a 32-bit process.
@@ -42,34 +43,8 @@ pub fn symbol(dump: &Dump, address: u64) -> Option<String> {
 /// Evaluates an expression in the open dump and its current thread.
 pub fn value(ctx: &Ctx<'_>, text: &str) -> anyhow::Result<u64> {
     let dump = ctx.session.map(|s| s.dump());
-    let scope = Scope { dump, thread: ctx.settings.thread, user: &[0; 20] };
+    let scope = Scope { dump, thread: ctx.settings.thread, user: &ctx.settings.user };
     evaluate(text, &scope).map_err(anyhow::Error::msg)
-}
-
-/// Whether `name` matches `pattern`, where `*` stands for any text and `?` for any character; case does not count.
-pub fn matches(pattern: &str, name: &str) -> bool {
-    let lower = |s: &str| s.chars().take(4096).flat_map(char::to_lowercase).collect::<Vec<char>>();
-    let (p, n) = (lower(pattern), lower(name));
-    let (mut i, mut j) = (0, 0);
-    // Where to go on after the last star when what follows does not match.
-    let mut back: Option<(usize, usize)> = None;
-    while j < n.len() {
-        match p.get(i) {
-            Some('*') => {
-                back = Some((i + 1, j));
-                i += 1;
-            }
-            Some(c) if *c == '?' || Some(c) == n.get(j) => (i, j) = (i + 1, j + 1),
-            _ => match back {
-                Some((star, from)) => {
-                    back = Some((star, from + 1));
-                    (i, j) = (star, from + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    p.iter().skip(i).all(|c| *c == '*')
 }
 
 #[cfg(test)]

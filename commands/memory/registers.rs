@@ -1,10 +1,11 @@
 //! `r`, `.effmach`, `.ecxr`, `.exr`: registers and the exception record.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 
-use super::{symbol, tick};
-use crate::dump::{Dump, Os, Registers};
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request};
+use super::{symbol, tick, value};
+use crate::dump::{Arch, Dump, Os, Registers};
+use crate::shell::run::set_alias;
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request};
 
 /// `r`.
 pub const R: Command = Command {
@@ -12,43 +13,96 @@ pub const R: Command = Command {
     prefix: Prefix::Plain,
     aliases: &["registers"],
     group: Group::Memory,
-    summary: "registers of the current thread",
-    help: "All general registers, or those named. ~N makes another thread current, ~*e r shows those of every thread.",
-    args: &[Arg::pos("REG", Kind::Text, "only this register").many()],
-    examples: &[Example { line: "r", what: "all registers" }],
-    needs: Needs::Dump,
+    summary: "registers of the current thread; set $t0 to $t19",
+    help: "All general registers, or those named, behind blanks or commas. ~N makes another thread current, ~*e r shows those \
+           of every thread. r $t0 = EXPRESSION sets one of the pseudo registers $t0 to $t19, which expressions have as \
+           @$t0; r $.u0 = TEXT sets the fixed alias $u0. The registers of the process cannot be changed.",
+    args: &[Arg::pos("REGISTERS", Kind::Rest, "names, or $tN = EXPRESSION")],
+    examples: &[
+        Example { line: "r", what: "all registers" },
+        Example { line: "r $t1 = @$csp + 10", what: "keep a number" },
+    ],
+    needs: Needs::Nothing,
     run: registers,
 };
 
 const COLUMNS: &[Col] = &[Col::left("", "register", 0), Col::left("", "value", 0)];
-/// Registers a line.
-const PER_LINE: usize = 3;
 
 fn registers(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
-    let dump = ctx.session()?.dump();
-    let thread = dump.threads.get(ctx.settings.thread).ok_or_else(|| anyhow!("the dump has no threads"))?;
-    let regs = thread.registers.as_ref().ok_or_else(|| anyhow!("the dump has no registers of this thread"))?;
-    let names: Vec<String> =
-        args.texts("REG").flat_map(|t| t.split(',')).map(|n| n.trim_start_matches('@').to_lowercase()).collect();
-    if let Some(unknown) = names.iter().find(|n| find(regs, n).is_none()) {
-        let all: Vec<&str> = regs.general.iter().map(|r| r.0).collect();
-        return Err(anyhow!("no register {unknown}; there are {}", all.join(" ")));
+    let text = args.text("REGISTERS").unwrap_or("").trim();
+    if let Some((name, right)) = text.split_once('=') {
+        return assign(ctx, name.trim(), right.trim());
     }
-    let chosen: Vec<(String, u64)> = match names.is_empty() {
-        true => regs.general.iter().map(|r| (r.0.to_owned(), r.1)).collect(),
-        false => names.into_iter().filter_map(|n| find(regs, &n).map(|v| (n, v))).collect(),
-    };
+    let names: Vec<String> = text
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|n| !n.is_empty())
+        .map(|n| n.trim_start_matches('@').to_lowercase())
+        .collect();
+    if names.is_empty() {
+        return all(ctx);
+    }
+    let mut chosen = Vec::with_capacity(names.len());
+    for name in names {
+        let v = match name.starts_with('$') {
+            true => value(ctx, &format!("@{name}"))?,
+            false => {
+                let regs = current(ctx)?;
+                regs.get(&name).ok_or_else(|| {
+                    let all: Vec<&str> = regs.general.iter().map(|r| r.0).collect();
+                    anyhow!("no register {name}; there are {}", all.join(" "))
+                })?
+            }
+        };
+        chosen.push((name, v));
+    }
+    let digits = ctx.session.map_or(16, |s| usize::from(s.dump().arch.pointer_size()) * 2);
     ctx.out.table("registers", COLUMNS, false)?;
-    if ctx.out.format() != crate::shell::Format::Text {
+    if ctx.out.format() != Format::Text {
         for (name, v) in chosen {
             ctx.out.row(&[Cell::text(name), Cell::Hex(v)])?;
         }
         return Ok(Outcome::Complete);
     }
-    let digits = usize::from(dump.arch.pointer_size()) * 2;
-    for part in chosen.chunks(PER_LINE) {
-        let line: Vec<String> = part.iter().map(|(n, v)| format!("{n:>3}={v:0digits$x}")).collect();
-        ctx.out.line(line.join(" "))?;
+    let line: Vec<String> = chosen.iter().map(|(n, v)| format!("{n}={v:0digits$x}")).collect();
+    ctx.out.line(line.join(" "))?;
+    Ok(Outcome::Complete)
+}
+
+fn assign(ctx: &mut Ctx<'_>, name: &str, right: &str) -> Result<Outcome> {
+    let bare = name.trim_start_matches('@').to_lowercase();
+    if let Some(n) = bare.strip_prefix("$.u").filter(|n| n.len() == 1 && n.bytes().all(|b| b.is_ascii_digit())) {
+        set_alias(&mut ctx.settings.aliases, format!("$u{n}"), right.trim_matches('"').to_owned());
+        return Ok(Outcome::Complete);
+    }
+    let slot = bare.strip_prefix("$t").and_then(|n| n.parse::<usize>().ok());
+    if slot.is_none_or(|n| n >= ctx.settings.user.len()) {
+        bail!("{name} cannot be set: a dump does not change; $t0 to $t19 can");
+    }
+    let v = value(ctx, right)?;
+    if let Some(slot) = slot.and_then(|n| ctx.settings.user.get_mut(n)) {
+        *slot = v;
+    }
+    Ok(Outcome::Complete)
+}
+
+fn current<'a>(ctx: &Ctx<'a>) -> Result<&'a Registers> {
+    let dump = ctx.session()?.dump();
+    let thread = dump.threads.get(ctx.settings.thread).ok_or_else(|| anyhow!("the dump has no threads"))?;
+    thread.registers.as_ref().ok_or_else(|| anyhow!("the dump has no registers of this thread"))
+}
+
+fn all(ctx: &mut Ctx<'_>) -> Result<Outcome> {
+    let dump = ctx.session()?.dump();
+    let regs = current(ctx)?;
+    ctx.out.table("registers", COLUMNS, false)?;
+    if ctx.out.format() != Format::Text {
+        for (name, v) in &regs.general {
+            ctx.out.row(&[Cell::text(*name), Cell::Hex(*v)])?;
+        }
+        return Ok(Outcome::Complete);
+    }
+    for line in block(dump.arch, regs) {
+        ctx.out.line(line)?;
     }
     if let Some(at) = symbol(dump, regs.ip) {
         ctx.out.line(format!("{at}:"))?;
@@ -56,12 +110,42 @@ fn registers(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     Ok(Outcome::Complete)
 }
 
-fn find(regs: &Registers, name: &str) -> Option<u64> {
-    match name {
-        "$ip" => Some(regs.ip),
-        "$csp" => Some(regs.sp),
-        _ => regs.general.iter().find(|r| r.0 == name).map(|r| r.1),
+/// Segment registers and flags have a line of their own on x86.
+const SEGMENTS: [&str; 6] = ["cs", "ss", "ds", "es", "fs", "gs"];
+
+/// The lines of all registers, as native debuggers print them for the processor.
+fn block(arch: Arch, regs: &Registers) -> Vec<String> {
+    let digits = usize::from(arch.pointer_size()) * 2;
+    let wide = |n: &str| !(matches!(arch, Arch::X64 | Arch::X86) && (SEGMENTS.contains(&n) || n == "efl"));
+    let main: Vec<String> = regs
+        .general
+        .iter()
+        .filter(|r| wide(r.0) && !r.0.ends_with("_base"))
+        .map(|(n, v)| format!("{n:>3}={v:0digits$x}"))
+        .collect();
+    let per_line = if digits == 8 { 6 } else { 3 };
+    let mut lines: Vec<String> = main.chunks(per_line).map(|c| c.join(" ")).collect();
+    if let Some(flags) = regs.get("efl").filter(|_| !wide("efl")) {
+        lines.push(format!("iopl={:x}         {}", flags >> 12 & 3, flag_names(flags)));
+        let segments = SEGMENTS.iter().filter_map(|n| Some(format!("{n}={:04x}", regs.get(n)?)));
+        lines.push(format!("{}             efl={flags:08x}", segments.collect::<Vec<_>>().join("  ")));
     }
+    lines
+}
+
+/// The flags of x86 by the names debuggers have for a set and a clear bit.
+fn flag_names(flags: u64) -> String {
+    const FLAGS: [(u32, &str, &str); 8] = [
+        (11, "ov", "nv"),
+        (10, "dn", "up"),
+        (9, "ei", "di"),
+        (7, "ng", "pl"),
+        (6, "zr", "nz"),
+        (4, "ac", "na"),
+        (2, "pe", "po"),
+        (0, "cy", "nc"),
+    ];
+    FLAGS.map(|(bit, set, clear)| if flags >> bit & 1 == 1 { set } else { clear }).join(" ")
 }
 
 /// `.effmach`.

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::Result;
 
 use crate::dump::{DumpKind, Os};
 use crate::shell::banner::utc;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request};
 
 const fn plain(name: &'static str, prefix: Prefix, summary: &'static str) -> Command {
     Command {
@@ -185,8 +185,10 @@ pub const LASTEVENT: Command = Command {
 
 /// `?`.
 pub const EVALUATE: Command = Command {
-    help: "Evaluates an expression: hexadecimal numbers (0n decimal, 0t octal, 0y binary), + - * / % & | ^ << >> ~, \
-           parentheses, poi qwo dwo wo by, registers (@$csp), @$ip @$teb @$tpid @$ptrsize, module names.",
+    help: "Evaluates an expression: hexadecimal numbers (0n decimal, 0t octal, 0y binary), + - * / % & | ^ << >> >>> ~ !, \
+           comparisons (== != < > <= >=, 1 or 0), parentheses, poi qwo dwo wo by hi low not, $scmp(\"a\", \"b\"), $sicmp, \
+           $spat(\"text\", \"pattern*\"), registers (@rax), @$ip @$csp @$retreg @$teb @$peb @$tid @$tpid @$ptrsize \
+           @$pagesize @$exr_code, @$t0 to @$t19 (set by r $t0 = EXPRESSION), module names.",
     args: &[Arg::pos("EXPRESSION", Kind::Rest, "what to evaluate")],
     examples: &[Example { line: "? poi(@$csp)+0n16", what: "a pointer on the stack plus 16" }],
     run: |ctx, args| {
@@ -195,105 +197,9 @@ pub const EVALUATE: Command = Command {
             ctx.out.line(".help lists the commands; ? EXPRESSION evaluates one")?;
             return Ok(Outcome::Complete);
         }
-        let user = [0; 20];
-        let dump = ctx.session.map(|s| s.dump());
-        let scope = crate::shell::expr::Scope { dump, thread: ctx.settings.thread, user: &user };
-        let v = crate::shell::expr::evaluate(text, &scope).map_err(|e| anyhow!(e))?;
+        let v = crate::commands::memory::value(ctx, text)?;
         ctx.out.line(format!("Evaluate expression: {} = {:08x}`{:08x}", v as i64, v >> 32, v & 0xFFFF_FFFF))?;
         Ok(Outcome::Complete)
     },
     ..plain("?", Prefix::Plain, "evaluate an expression")
 };
-
-const THREADS: &[Col] = &[
-    Col::right("", "current", 1),
-    Col::right("", "index", 3),
-    Col::left("", "id", 22),
-    Col::left("", "suspend", 11),
-    Col::left("", "teb", 22),
-    Col::left("", "name", 0),
-];
-
-/// `~`.
-pub const THREAD: Command = Command {
-    help: "~ lists the threads of the dump (. the current one, # the one of the event). ~Ns makes thread N current, \
-           ~~[ID]s the one of that id. ~*e COMMAND runs a command with each thread current, ~Ne COMMAND with one.",
-    args: &[Arg::pos("SPEC", Kind::Rest, "nothing or * to list, Ns to switch, . or # for one")],
-    examples: &[Example { line: "~0s", what: "make thread 0 current" }],
-    needs: Needs::Dump,
-    run: threads,
-    ..plain("~", Prefix::Plain, "list threads, switch the current one")
-};
-
-/// `*e COMMAND`: which threads, and what to run; the command must not be another `~`.
-fn each(spec: &str) -> Option<(&str, &str)> {
-    let (which, line) = spec.split_once('e')?;
-    let known = matches!(which, "*" | "." | "#" | "") || which.bytes().all(|b| b.is_ascii_digit());
-    let line = line.trim();
-    (known && !line.is_empty() && !line.starts_with('~')).then_some((which, line))
-}
-
-fn threads(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
-    let dump = ctx.session()?.dump();
-    let spec = args.text("SPEC").unwrap_or("").trim().to_owned();
-    let faulting = dump.exception.as_ref().map(|e| e.thread_id);
-    let current = ctx.settings.thread;
-    if let Some((which, line)) = each(&spec) {
-        let threads = match which {
-            "*" => (0..dump.threads.len()).collect(),
-            "." | "" => vec![current],
-            "#" => dump.threads.iter().position(|t| Some(t.os_id) == faulting).into_iter().collect(),
-            n => match n.parse::<usize>() {
-                Ok(i) if i < dump.threads.len() => vec![i],
-                _ => bail!("no thread {n}; there are 0 to {}", dump.threads.len().saturating_sub(1)),
-            },
-        };
-        ctx.request = Some(Request::Each { threads, line: line.to_owned() });
-        return Ok(Outcome::Complete);
-    }
-    if let Some(n) = spec.strip_suffix('s') {
-        let by_id = n.strip_prefix("~[").and_then(|r| r.strip_suffix(']'));
-        let index = match by_id {
-            Some(id) => u64::from_str_radix(id.trim_start_matches("0x"), 16)
-                .ok()
-                .and_then(|id| dump.threads.iter().position(|t| t.os_id == id)),
-            None => n.trim().parse::<usize>().ok().filter(|&i| i < dump.threads.len()),
-        };
-        let Some(index) = index else {
-            bail!("no thread {n}; there are 0 to {}", dump.threads.len().saturating_sub(1))
-        };
-        ctx.request = Some(Request::Thread(index));
-        return Ok(Outcome::Complete);
-    }
-    let chosen: Vec<usize> = match spec.as_str() {
-        "" | "*" => (0..dump.threads.len()).collect(),
-        "." => vec![current],
-        "#" => dump.threads.iter().position(|t| Some(t.os_id) == faulting).into_iter().collect(),
-        n => match n.parse::<usize>() {
-            Ok(i) if i < dump.threads.len() => vec![i],
-            _ => bail!("expected ~, ~*, ~N, ~Ns, ~., ~# or ~*e COMMAND"),
-        },
-    };
-    ctx.out.table("threads", THREADS, false)?;
-    let pid = dump.process.pid.unwrap_or(0);
-    for i in chosen {
-        let t = &dump.threads[i];
-        let mark = if i == current {
-            "."
-        } else if Some(t.os_id) == faulting {
-            "#"
-        } else {
-            ""
-        };
-        let teb = t.teb.map(|a| format!("Teb: {:08x}`{:08x}", a >> 32, a & 0xFFFF_FFFF)).unwrap_or_default();
-        ctx.out.row(&[
-            Cell::text(mark),
-            Cell::Num(i as u64),
-            Cell::text(format!(" Id: {pid:x}.{:x}", t.os_id)),
-            Cell::text(format!("Suspend: {}", t.suspend_count)),
-            Cell::text(teb),
-            Cell::text(t.name.as_ref().map(|n| format!("\"{n}\"")).unwrap_or_default()),
-        ])?;
-    }
-    Ok(Outcome::Complete)
-}

@@ -1,6 +1,9 @@
 //! Session, symbols, output.
 
 pub mod help;
+pub mod language;
 pub mod load;
 pub mod misc;
 pub mod paths;
+pub mod printf;
+pub mod threads;

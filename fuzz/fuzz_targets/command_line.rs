@@ -3,7 +3,8 @@
 
 use clrscope::commands;
 use clrscope::shell::expr::{Scope, evaluate, number};
-use clrscope::shell::grammar::{parse, words};
+use clrscope::shell::grammar::{Reach, parse, words};
+use clrscope::shell::{alias, control};
 use clrscope::shell::parse::arguments;
 use libfuzzer_sys::fuzz_target;
 
@@ -12,7 +13,15 @@ fuzz_target!(|data: &[u8]| {
     let registers = [1; 20];
     let scope = Scope { dump: None, thread: 0, user: &registers };
     let _ = (evaluate(line, &scope), number(line), words(line, 0));
-    let calls = match parse(line, &|name| name == "shell") {
+    let names = [("a".to_owned(), "$$".to_owned()), ("$u1".to_owned(), "{".to_owned())];
+    let _ = alias::expand(line, &names);
+    let _ = (control::conditional(line), control::foreach(line), control::for_loop(line), control::judge(line));
+    let reach = |name: &str, _: &str| match name {
+        "shell" => Reach::Line,
+        "if" | "foreach" | "for" | "while" => Reach::Blocks,
+        _ => Reach::Command,
+    };
+    let calls = match parse(line, &reach) {
         Ok(calls) => calls,
         Err(e) => {
             let _ = e.caret(line);

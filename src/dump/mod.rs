@@ -199,6 +199,13 @@ pub struct Registers {
     pub general: Vec<(&'static str, u64)>,
 }
 
+impl Registers {
+    /// The register of that name.
+    pub fn get(&self, name: &str) -> Option<u64> {
+        self.general.iter().find(|r| r.0 == name).map(|r| r.1)
+    }
+}
+
 /// The event that caused the dump.
 #[derive(Debug, Clone)]
 pub struct ExceptionInfo {

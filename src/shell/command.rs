@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 
 use super::args::Args;
+use super::control::Control;
 use super::out::Out;
 use crate::session::Session;
 
@@ -72,6 +73,20 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// Everything to the end of the command, as typed.
     Rest,
+    /// As `Rest`, but to the end of the line, `;` included; to the next `;` when the name is typed with a capital at its
+    /// end (`aS`).
+    Line,
+    /// As `Rest`; in parentheses and braces `;` ends nothing.
+    Blocks,
+    /// As `Rest`: which threads, and behind it a command that runs to the end of the line.
+    Each,
+}
+
+impl Kind {
+    /// Whether the argument is taken as typed.
+    pub fn is_raw(self) -> bool {
+        matches!(self, Kind::Rest | Kind::Line | Kind::Blocks | Kind::Each)
+    }
 }
 
 /// One argument of a command. Options are written `-name`, `--name` or `/name`, case-insensitive.
@@ -205,6 +220,24 @@ pub enum Request {
         /// What to run.
         line: String,
     },
+    /// Run these lines, one after another.
+    Lines(Vec<String>),
+    /// Run blocks: a condition, a loop.
+    Control(Control),
+    /// Run a line and make what it prints the text of an alias.
+    Capture {
+        /// The alias.
+        name: String,
+        /// What to run.
+        line: String,
+    },
+    /// Run a program of the operating system; what `line` prints, if there is one, is its input.
+    Program {
+        /// The program with its arguments, as a shell takes it.
+        program: String,
+        /// What to run first.
+        line: Option<String>,
+    },
 }
 
 /// Settings that outlive one command and one dump.
@@ -221,6 +254,10 @@ pub struct Settings {
     /// Where the last memory display ended: the command used (`db`, `dps`, ...) and the address that follows. A display
     /// without an address goes on there.
     pub display: Option<(&'static str, u64)>,
+    /// `$t0` to `$t19`.
+    pub user: [u64; 20],
+    /// Aliases by name, in the order they were made.
+    pub aliases: Vec<(String, String)>,
 }
 
 /// What a running command sees.

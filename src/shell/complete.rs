@@ -54,7 +54,7 @@ impl Completer for Prompt {
             Some(Kind::TypeName) => Ok((word_at, self.types_or_addresses(word))),
             Some(Kind::CommandName) => Ok((word_at, self.names(word))),
             Some(Kind::OneOf(words)) => Ok((word_at, matching(words.iter().copied(), word))),
-            Some(Kind::File | Kind::Rest) => self.files.complete(line, pos, ctx),
+            Some(Kind::File | Kind::Rest | Kind::Line) => self.files.complete(line, pos, ctx),
             _ => Ok((pos, Vec::new())),
         }
     }

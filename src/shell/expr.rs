@@ -1,18 +1,18 @@
 //! Expressions as MASM has them: hexadecimal by default, `0x 0n 0t 0y`, backticks, operators, `poi()` and its kin,
-//! registers and pseudo registers, module names.
+//! comparisons, string functions, registers and pseudo registers, module names.
 
 use nom::IResult;
 use nom::Parser;
 use nom::branch::alt;
-use nom::bytes::complete::{tag, tag_no_case, take_while1};
+use nom::bytes::complete::{is_not, tag, tag_no_case, take_while1};
 use nom::character::complete::{char, space0};
 use nom::combinator::opt;
 use nom::sequence::{delimited, preceded};
 
 use crate::dump::Dump;
 
-/// Deepest nesting of parentheses.
-const MAX_DEPTH: u32 = 64;
+/// Most parentheses and signs: a bound on recursion.
+const MAX_DEPTH: usize = 128;
 
 /// What names in an expression stand for.
 pub struct Scope<'a> {
@@ -30,16 +30,21 @@ enum Expr {
     Number(u64),
     Name(String),
     Call(String, Box<Expr>),
+    Texts(&'static str, String, String),
     Unary(char, Box<Expr>),
     Binary(&'static str, Box<Expr>, Box<Expr>),
 }
 
 /// Evaluates `text`. The error says what was expected or what is not known.
 pub fn evaluate(text: &str, scope: &Scope<'_>) -> Result<u64, String> {
-    let depth = text.bytes().filter(|b| *b == b'(').count();
-    if text.len() > 4096 || depth > MAX_DEPTH as usize {
+    let depth = text.bytes().filter(|b| b"([!~-".contains(b)).count();
+    if text.len() > 4096 || depth > MAX_DEPTH {
         return Err("the expression is too long".into());
     }
+    if text.contains("@@c++") || text.contains("@@(") {
+        return Err("C++ expressions are not read; write it the MASM way: poi(ADDR), @reg, @$t0".into());
+    }
+    let text = &text.replace("@@masm", "");
     let (rest, expr) = or(text.trim()).map_err(|_| format!("expected a number or expression, not `{text}`"))?;
     if !rest.trim().is_empty() {
         return Err(format!("expected an operator before `{}`", rest.trim()));
@@ -57,6 +62,8 @@ fn level<'i>(
         for &op in operators {
             let found: IResult<&str, &str> = delimited(space0, tag_no_case(op), space0).parse(rest);
             if let Ok((after, _)) = found {
+                // Hands used to C type `&&` and `||`; of comparisons they mean the same.
+                let after = if matches!(op, "&" | "|") { after.strip_prefix(op).unwrap_or(after) } else { after };
                 let word = op.chars().all(char::is_alphabetic);
                 let glued = word && !rest.starts_with([' ', ')']);
                 if glued {
@@ -81,11 +88,19 @@ fn xor(i: &str) -> IResult<&str, Expr> {
 }
 
 fn and(i: &str) -> IResult<&str, Expr> {
-    level(i, &["&", "and"], shift)
+    level(i, &["&", "and"], equal)
+}
+
+fn equal(i: &str) -> IResult<&str, Expr> {
+    level(i, &["==", "!=", "="], less)
+}
+
+fn less(i: &str) -> IResult<&str, Expr> {
+    level(i, &["<=", ">=", "<", ">"], shift)
 }
 
 fn shift(i: &str) -> IResult<&str, Expr> {
-    level(i, &["<<", ">>"], sum)
+    level(i, &["<<", ">>>", ">>"], sum)
 }
 
 fn sum(i: &str) -> IResult<&str, Expr> {
@@ -98,7 +113,7 @@ fn product(i: &str) -> IResult<&str, Expr> {
 
 fn unary(i: &str) -> IResult<&str, Expr> {
     let (i, _) = space0(i)?;
-    let (rest, sign) = opt(alt((char('-'), char('+'), char('~')))).parse(i)?;
+    let (rest, sign) = opt(alt((char('-'), char('+'), char('~'), char('!')))).parse(i)?;
     match sign {
         Some(c) => unary(rest).map(|(r, e)| (r, Expr::Unary(c, Box::new(e)))),
         None => primary(rest),
@@ -108,6 +123,8 @@ fn unary(i: &str) -> IResult<&str, Expr> {
 fn primary(i: &str) -> IResult<&str, Expr> {
     alt((
         delimited((char('('), space0), or, (space0, char(')'))),
+        delimited((char('['), space0), or, (space0, char(']'))),
+        texts,
         preceded(char('@'), name).map(|n| Expr::Name(format!("@{n}"))),
         call,
         word,
@@ -133,6 +150,20 @@ fn call(i: &str) -> IResult<&str, Expr> {
     .parse(i)?;
     let (rest, inner) = delimited((tag("("), space0), or, (space0, tag(")"))).parse(rest)?;
     Ok((rest, Expr::Call(function.to_lowercase(), Box::new(inner))))
+}
+
+/// `$scmp("a", "b")` (minus, zero or plus), `$sicmp` without regard to case, `$spat("text", "pattern")`.
+fn texts(i: &str) -> IResult<&str, Expr> {
+    let (rest, _) = opt(char('@')).parse(i)?;
+    let (rest, function) = alt((tag_no_case("$scmp"), tag_no_case("$sicmp"), tag_no_case("$spat"))).parse(rest)?;
+    fn quoted(i: &str) -> IResult<&str, &str> {
+        delimited((space0, char('"')), opt(is_not("\"")), (char('"'), space0))
+            .parse(i)
+            .map(|(r, t)| (r, t.unwrap_or("")))
+    }
+    let (rest, (a, _, b)) = delimited(char('('), (quoted, char(','), quoted), char(')')).parse(rest)?;
+    let function = ["$scmp", "$sicmp"].into_iter().find(|f| function.eq_ignore_ascii_case(f)).unwrap_or("$spat");
+    Ok((rest, Expr::Texts(function, a.to_owned(), b.to_owned())))
 }
 
 /// A number or, if it is none, a name.
@@ -165,6 +196,12 @@ fn value(e: &Expr, scope: &Scope<'_>) -> Result<u64, String> {
         Expr::Name(n) => named(n, scope)?,
         Expr::Unary('-', x) => value(x, scope)?.wrapping_neg(),
         Expr::Unary('~', x) => !value(x, scope)?,
+        Expr::Unary('!', x) => u64::from(value(x, scope)? == 0),
+        Expr::Texts("$spat", text, pattern) => u64::from(matches(pattern, text)),
+        Expr::Texts(f, a, b) => {
+            let order = if *f == "$sicmp" { a.to_lowercase().cmp(&b.to_lowercase()) } else { a.cmp(b) };
+            order as i64 as u64
+        }
         Expr::Unary(_, x) => value(x, scope)?,
         Expr::Call(f, x) => function(f, value(x, scope)?, scope)?,
         Expr::Binary(op, a, b) => {
@@ -177,6 +214,13 @@ fn value(e: &Expr, scope: &Scope<'_>) -> Result<u64, String> {
                 "%" | "mod" => a.checked_rem(b).ok_or("division by zero")?,
                 "<<" => a.checked_shl(b.min(64) as u32).unwrap_or(0),
                 ">>" => a.checked_shr(b.min(64) as u32).unwrap_or(0),
+                ">>>" => (a as i64 >> b.min(63)) as u64,
+                "==" | "=" => u64::from(a == b),
+                "!=" => u64::from(a != b),
+                "<" => u64::from(a < b),
+                ">" => u64::from(a > b),
+                "<=" => u64::from(a <= b),
+                ">=" => u64::from(a >= b),
                 "&" | "and" => a & b,
                 "^" | "xor" => a ^ b,
                 _ => a | b,
@@ -216,17 +260,52 @@ fn named(name: &str, scope: &Scope<'_>) -> Result<u64, String> {
         "pagesize" => Some(dump.process.page_size),
         "tpid" => dump.process.pid,
         "tid" => thread.map(|t| t.os_id),
-        "teb" => thread.and_then(|t| t.teb),
+        "teb" | "thread" => thread.and_then(|t| t.teb),
+        "peb" | "proc" => thread
+            .and_then(|t| t.teb)
+            .and_then(|teb| dump.space.ptr_at(teb, if dump.arch.pointer_size() == 8 { 0x60 } else { 0x30 })),
+        "exr_code" => dump.exception.as_ref().map(|e| u64::from(e.code)),
+        "retreg" => registers.and_then(|r| ["rax", "eax", "x0", "r0"].iter().find_map(|n| r.get(n))),
         "ip" => registers.map(|r| r.ip),
         "csp" => registers.map(|r| r.sp),
-        other => registers.and_then(|r| r.general.iter().find(|g| g.0 == other).map(|g| g.1)),
+        other => registers.and_then(|r| r.get(other)),
     };
     let module = || {
         let stem =
             |m: &crate::dump::Module| m.file_name().rsplit_once('.').map_or(m.file_name(), |s| s.0).to_lowercase();
         dump.modules.iter().find(|m| stem(m) == bare || m.file_name().to_lowercase() == bare).map(|m| m.base)
     };
-    found.or_else(module).ok_or_else(|| format!("`{name}` is no number, register or module"))
+    let known = ["$ip", "$csp", "$retreg"].contains(&bare.as_str()) || registers.is_none() && name.starts_with('@');
+    found.or_else(module).ok_or_else(|| match known {
+        true => format!("`{name}`: the dump has no registers of this thread"),
+        false => format!("`{name}` is no number, register or module"),
+    })
+}
+
+/// Whether `name` matches `pattern`, where `*` stands for any text and `?` for any character; case does not count.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    let lower = |s: &str| s.chars().take(4096).flat_map(char::to_lowercase).collect::<Vec<char>>();
+    let (p, n) = (lower(pattern), lower(name));
+    let (mut i, mut j) = (0, 0);
+    // Where to go on after the last star when what follows does not match.
+    let mut back: Option<(usize, usize)> = None;
+    while j < n.len() {
+        match p.get(i) {
+            Some('*') => {
+                back = Some((i + 1, j));
+                i += 1;
+            }
+            Some(c) if *c == '?' || Some(c) == n.get(j) => (i, j) = (i + 1, j + 1),
+            _ => match back {
+                Some((star, from)) => {
+                    back = Some((star, from + 1));
+                    (i, j) = (star, from + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    p.iter().skip(i).all(|c| *c == '*')
 }
 
 #[cfg(test)]
@@ -258,6 +337,18 @@ mod tests {
             ("hi(12345678)", 0x1234),
             ("7 mod 4", 3),
             ("not(0)", 1),
+            ("1 == 1", 1),
+            ("2 > 1 & 1 < 2", 1),
+            ("(1 == 2) or (3 >= 3)", 1),
+            ("1 != 1", 0),
+            ("1 << 2 > 3", 1),
+            ("!5", 0),
+            ("(1 == 1) && (2 == 2)", 1),
+            ("8000000000000000 >>> 3f", u64::MAX),
+            ("$scmp(\"a\", \"b\")", u64::MAX),
+            ("$sicmp(\"Zoo\",\"zOO\") == 0", 1),
+            ("$spat(\"System.String\", \"*.str*\")", 1),
+            ("[1+2]*2", 6),
         ] {
             assert_eq!(eval(text), Ok(want), "{text}");
         }
@@ -274,7 +365,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn never_panics(text in "[0-9a-fx+*/()~@$ poi-]{0,40}") {
+        fn never_panics(text in "[0-9a-fx+*/()~@$ poi\\[\\]<>=!\"&|,-]{0,40}") {
             let _ = eval(&text);
         }
     }

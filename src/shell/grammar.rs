@@ -49,6 +49,17 @@ pub struct Call {
     pub pipes: Vec<Pipe>,
 }
 
+/// How far the arguments of a command reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// To the next `;`, pipes taken off.
+    Command,
+    /// To the end of the line, `;` included.
+    Line,
+    /// To the next `;` outside parentheses and braces.
+    Blocks,
+}
+
 /// A mistake in a line: where, and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
@@ -62,14 +73,19 @@ pub struct SyntaxError {
 impl SyntaxError {
     /// The line with a caret under the place.
     pub fn caret(&self, line: &str) -> String {
-        let before: String = line.chars().take(line.get(..self.column).map_or(0, |s| s.chars().count())).collect();
+        // Of several lines, the one the place is in.
+        let column = (0..=self.column.min(line.len())).rev().find(|c| line.is_char_boundary(*c)).unwrap_or(0);
+        let (above, below) = line.split_at(column);
+        let before = above.rsplit('\n').next().unwrap_or("");
+        let line = format!("{before}{}", below.lines().next().unwrap_or(""));
         let pad: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         format!("    {line}\n    {pad}^ {}", self.what)
     }
 }
 
+/// Blanks and line ends: a block may span lines.
 fn blanks(i: &str) -> IResult<&str, &str> {
-    take_while(|c: char| c == ' ' || c == '\t').parse(i)
+    take_while(|c: char| c == ' ' || c == '\t' || c == '\n' || c == '\r').parse(i)
 }
 
 fn ident(i: &str) -> IResult<&str, &str> {
@@ -93,24 +109,29 @@ fn head(i: &str) -> IResult<&str, (Typed, &str)> {
     .parse(i)
 }
 
-/// Splits a line into its commands. `eats_line` tells names whose arguments run to the end of the line, `;` included.
-pub fn parse(line: &str, eats_line: &dyn Fn(&str) -> bool) -> Result<Vec<Call>, SyntaxError> {
+/// Splits a line, or the lines of a block, into commands. `reach` tells from a command's name as typed and from what
+/// follows it how far its arguments go.
+pub fn parse(line: &str, reach: &dyn Fn(&str, &str) -> Reach) -> Result<Vec<Call>, SyntaxError> {
     let mut calls = Vec::new();
     let mut at = 0;
     while at < line.len() {
         let rest = &line[at..];
         let (after, _) = blanks(rest).unwrap_or((rest, ""));
         at = line.len() - after.len();
-        if after.is_empty() || after.starts_with('*') {
+        if after.is_empty() {
             break;
         }
         if let Some(next) = after.strip_prefix(';') {
             at = line.len() - next.len();
             continue;
         }
+        if after.starts_with('*') {
+            at += after.find('\n').unwrap_or(after.len());
+            continue;
+        }
         // A comment runs to the next `;`; the script forms begin with `$$` too.
         if after.starts_with("$$") && script(after).is_err() {
-            at += after.find(';').unwrap_or(after.len());
+            at += after.find([';', '\n']).unwrap_or(after.len());
             continue;
         }
         let Ok((args, (typed, name))) = head(after) else {
@@ -121,24 +142,29 @@ pub fn parse(line: &str, eats_line: &dyn Fn(&str) -> bool) -> Result<Vec<Call>, 
         };
         let column = at;
         let start = line.len() - args.len();
-        let whole = eats_line(&name.to_lowercase()) || script(name).is_ok();
-        let end = if whole { line.len() } else { start + split_at(args, ';', start)? };
-        let (raw, pipes) = if whole { (&line[start..end], Vec::new()) } else { pipes(line, start, end)? };
+        let reach = if script(name).is_ok() { Reach::Line } else { reach(name, args) };
+        let end = match reach {
+            Reach::Line => start + args.find('\n').unwrap_or(args.len()),
+            Reach::Command => start + split_at(args, &[';', '\n'], start)?,
+            Reach::Blocks => start + blocks_end(args, start)?,
+        };
+        let (raw, pipes) =
+            if reach == Reach::Command { pipes(line, start, end)? } else { (&line[start..end], Vec::new()) };
         calls.push(Call { typed, name: name.to_lowercase(), column, raw: raw.to_owned(), raw_column: start, pipes });
         at = end;
     }
     Ok(calls)
 }
 
-/// Offset of the first `separator` outside quotes, or the length.
-fn split_at(text: &str, separator: char, base: usize) -> Result<usize, SyntaxError> {
+/// Offset of the first of `separators` outside quotes, or the length.
+fn split_at(text: &str, separators: &[char], base: usize) -> Result<usize, SyntaxError> {
     let mut quote = None;
     for (i, c) in text.char_indices() {
         match quote {
             Some(_) if c == '"' => quote = None,
             Some(_) => {}
             None if c == '"' => quote = Some(i),
-            None if c == separator => return Ok(i),
+            None if separators.contains(&c) => return Ok(i),
             None => {}
         }
     }
@@ -148,15 +174,84 @@ fn split_at(text: &str, separator: char, base: usize) -> Result<usize, SyntaxErr
     }
 }
 
+/// Where the command with blocks at the start of `text` ends: at a `;` or a line end outside all parentheses and braces,
+/// unless what follows the line end belongs to it.
+fn blocks_end(text: &str, base: usize) -> Result<usize, SyntaxError> {
+    let mut at = 0;
+    loop {
+        let rest = &text[at..];
+        let Some(stop) = rest.find([';', '\n', '(', '{', '"']) else { return Ok(text.len()) };
+        at += stop;
+        match rest[stop..].chars().next() {
+            Some(';') => return Ok(at),
+            Some('\n') => {
+                let next = rest[stop..].trim_start();
+                if !next.starts_with(['{', '(']) && !next.starts_with(".else") && !next.starts_with(".elsif") {
+                    return Ok(at);
+                }
+                at += 1;
+            }
+            _ => at = closing(text, at, base)?,
+        }
+    }
+}
+
+/// Offset behind what closes the bracket or quote at `open`. Quotes hide brackets, braces hide parentheses.
+fn closing(text: &str, open: usize, base: usize) -> Result<usize, SyntaxError> {
+    let mut stack: Vec<(char, usize)> = Vec::new();
+    for (i, c) in text.char_indices().skip_while(|(i, _)| *i < open) {
+        let top = stack.last().map(|t| t.0);
+        match (top, c) {
+            (Some('"'), '"') | (Some('{'), '}') | (Some('('), ')') => {
+                stack.pop();
+            }
+            (Some('"'), _) => {}
+            (_, '"' | '{') | (None | Some('('), '(') => stack.push((c, i)),
+            _ => {}
+        }
+        if stack.is_empty() {
+            return Ok(i + c.len_utf8());
+        }
+    }
+    let (c, i) = stack.first().copied().unwrap_or((' ', open));
+    let what = if c == '"' { "this quote is not closed".into() } else { format!("this {c} is not closed") };
+    Err(SyntaxError { column: base + i, what })
+}
+
+/// Text in brackets at the start of `text` (blanks before it are skipped), and what follows: `open` is `(` or `{`. `None`
+/// when none stands there or it is not closed.
+pub fn bracketed(text: &str, open: char) -> Option<(&str, &str)> {
+    let (text, _) = blanks(text).ok()?;
+    if !text.starts_with(open) {
+        return None;
+    }
+    let end = closing(text, 0, 0).ok()?;
+    Some((text.get(1..end - 1)?, text.get(end..)?))
+}
+
+/// Braces open at the end of a line at whose start `depth` were. Quotes end with their line.
+pub fn braces(line: &str, mut depth: u32) -> u32 {
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '{' if !quoted => depth = depth.saturating_add(1),
+            '}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    depth
+}
+
 /// Separates `| find TEXT` and `| top N` from the arguments.
 fn pipes(line: &str, start: usize, end: usize) -> Result<(&str, Vec<Pipe>), SyntaxError> {
     let text = &line[start..end];
-    let first = split_at(text, '|', start)?;
+    let first = split_at(text, &['|'], start)?;
     let mut found = Vec::new();
     let mut at = first;
     while at < text.len() {
         let rest = &text[at + 1..];
-        let length = split_at(rest, '|', start + at + 1)?;
+        let length = split_at(rest, &['|'], start + at + 1)?;
         found.push(pipe(&rest[..length], start + at + 1)?);
         at += 1 + length;
     }
@@ -182,7 +277,7 @@ pub fn words(text: &str, column: usize) -> Result<Vec<Word>, SyntaxError> {
     let mut words = Vec::new();
     let mut chars = text.char_indices().peekable();
     while let Some(&(start, c)) = chars.peek() {
-        if c == ' ' || c == '\t' {
+        if c.is_ascii_whitespace() {
             chars.next();
             continue;
         }
@@ -194,7 +289,7 @@ pub fn words(text: &str, column: usize) -> Result<Vec<Word>, SyntaxError> {
                 chars.next();
                 continue;
             }
-            if !inside && (c == ' ' || c == '\t') {
+            if !inside && c.is_ascii_whitespace() {
                 break;
             }
             word.text.push(c);
@@ -213,8 +308,16 @@ pub fn words(text: &str, column: usize) -> Result<Vec<Word>, SyntaxError> {
 mod tests {
     use super::*;
 
+    fn reach(name: &str, _: &str) -> Reach {
+        match name.to_lowercase().as_str() {
+            "echo" => Reach::Line,
+            "if" | "foreach" | "for" => Reach::Blocks,
+            _ => Reach::Command,
+        }
+    }
+
     fn calls(line: &str) -> Vec<Call> {
-        parse(line, &|n| n == "echo").unwrap()
+        parse(line, &reach).unwrap()
     }
 
     #[test]
@@ -241,15 +344,36 @@ mod tests {
         let c = calls("!dumpheap \"a;b|c\" | find Zoo | top 3");
         assert_eq!(c[0].raw.trim(), "\"a;b|c\"");
         assert_eq!(c[0].pipes, [Pipe::Find("zoo".into()), Pipe::Top(3)]);
-        let e = parse("!dumpheap \"abc", &|_| false).unwrap_err();
+        let e = parse("!dumpheap \"abc", &reach).unwrap_err();
         assert_eq!(e.column, 10);
-        assert_eq!(parse("lm | fnd x", &|_| false).unwrap_err().column, 5);
+        assert_eq!(parse("lm | fnd x", &reach).unwrap_err().column, 5);
+    }
+
+    #[test]
+    fn blocks_keep_their_semicolons() {
+        let c = calls(".foreach (o {!a -short; x}) {!do o; .echo \"}\"}; lm");
+        assert_eq!(c.len(), 2);
+        assert_eq!(c[0].raw, " (o {!a -short; x}) {!do o; .echo \"}\"}");
+        assert_eq!(c[1].name, "lm");
+        let c = calls(".if (1)\n{\n  lm; r\n}\n.else\n{ q }\nlm");
+        assert_eq!(c.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["if", "lm"]);
+        assert_eq!(calls("* one\nlm; * two ; r\nr").len(), 2);
+        let e = parse(".if (1) {lm; r", &reach).unwrap_err();
+        assert_eq!((e.column, e.what.as_str()), (8, "this { is not closed"));
+    }
+
+    #[test]
+    fn brackets() {
+        assert_eq!(bracketed(" (a (b) \")\") c", '('), Some(("a (b) \")\"", " c")));
+        assert_eq!(bracketed("{ :( }x", '{'), Some((" :( ", "x")));
+        assert_eq!(bracketed("(a", '('), None);
+        assert_eq!((braces(".if (1) {", 0), braces(".echo \"{\"", 0), braces("} }", 1)), (1, 0, 0));
     }
 
     proptest::proptest! {
         #[test]
-        fn never_panics(line in "\\PC{0,60}") {
-            if let Ok(calls) = parse(&line, &|n| n == "echo") {
+        fn never_panics(line in "[a-z.!?$*|;:(){}\"' \n\\PC]{0,80}") {
+            if let Ok(calls) = parse(&line, &reach) {
                 for c in calls {
                     let _ = words(&c.raw, c.raw_column);
                 }

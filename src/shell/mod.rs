@@ -1,10 +1,13 @@
 //! The prompt: grammar, expressions, the registry, completion, history, scripts, output sinks. Knows no single command.
 
+pub mod alias;
 pub mod args;
 pub mod banner;
 pub mod command;
 pub mod complete;
+pub mod control;
 pub mod expr;
+pub mod flow;
 pub mod grammar;
 pub mod known;
 pub mod out;

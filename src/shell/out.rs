@@ -156,6 +156,7 @@ pub struct Out {
     cell: String,
     recent: Vec<u64>,
     json: JsonState,
+    mid_line: bool,
 }
 
 #[derive(Default)]
@@ -181,6 +182,7 @@ impl Out {
             cell: String::new(),
             recent: Vec::new(),
             json: JsonState::default(),
+            mid_line: false,
         }
     }
 
@@ -237,6 +239,29 @@ impl Out {
             }
             Format::Csv => Ok(()),
         }
+    }
+
+    /// Text as it is, without a line end of its own. In JSON it is collected under `text`; CSV leaves it out. Pipes see
+    /// whole lines only and pass it.
+    pub fn print(&mut self, text: &str) -> io::Result<()> {
+        match self.format {
+            Format::Text => {
+                let mut clean = String::with_capacity(text.len());
+                clean.extend(text.chars().map(|c| if c.is_control() && !"\n\t".contains(c) { '.' } else { c }));
+                self.mid_line = if text.is_empty() { self.mid_line } else { !text.ends_with('\n') };
+                self.sink.write_all(clean.as_bytes())
+            }
+            Format::Json => {
+                self.json.text.push(text.to_owned());
+                Ok(())
+            }
+            Format::Csv => Ok(()),
+        }
+    }
+
+    /// Whether the last [`Out::print`] left a line unfinished.
+    pub fn mid_line(&self) -> bool {
+        self.mid_line
     }
 
     /// Starts a table whose rows follow with [`Out::row`] and stream at once. `name` is its key in JSON.

@@ -19,8 +19,13 @@ pub struct Common {
 pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(Args, Common), SyntaxError> {
     let mut args = Args::default();
     let mut common = Common::default();
-    if let [Arg { kind: Kind::Rest, name, .. }] = command.args {
-        args.push(name, Value::Text(call.raw.trim().to_owned()));
+    if let [Arg { kind, name, .. }] = command.args
+        && kind.is_raw()
+    {
+        // A command that holds others leaves their options to them.
+        let own = *kind == Kind::Rest || *kind == Kind::Each && each(&call.raw).is_none();
+        let text = if own { trailing(&call.raw, &mut common) } else { &call.raw };
+        args.push(name, Value::Text(text.trim().to_owned()));
         return Ok((args, common));
     }
     let all = words(&call.raw, call.raw_column)?;
@@ -68,7 +73,7 @@ pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(A
         let Some(arg) = positional.peek().copied() else {
             return Err(SyntaxError { column: word.column, what: format!("unexpected argument; {}", usage(command)) });
         };
-        if arg.kind == Kind::Rest {
+        if arg.kind.is_raw() {
             let from = word.column - call.raw_column;
             args.push(arg.name, Value::Text(call.raw.get(from..).unwrap_or("").trim().to_owned()));
             return Ok((args, common));
@@ -86,6 +91,54 @@ pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(A
     Ok((args, common))
 }
 
+/// Takes `-json`, `-csv` and `-o FILE` off the end of arguments that are read as typed.
+fn trailing<'t>(text: &'t str, common: &mut Common) -> &'t str {
+    let mut text = text.trim_end();
+    loop {
+        let (rest, last) = text.rsplit_once(char::is_whitespace).unwrap_or(("", text));
+        // Within quotes it is text.
+        if rest.matches('"').count() % 2 == 1 {
+            return text;
+        }
+        match last.trim_start_matches('-').to_ascii_lowercase().as_str() {
+            "json" if last.starts_with('-') => common.format = Some(Format::Json),
+            "csv" if last.starts_with('-') => common.format = Some(Format::Csv),
+            _ => {
+                match rest.trim_end().strip_suffix("-o").filter(|r| r.is_empty() || r.ends_with(char::is_whitespace)) {
+                    Some(before) if common.output.is_none() && !last.is_empty() => {
+                        common.output = Some(last.trim_matches('"').to_owned());
+                        text = before.trim_end();
+                        continue;
+                    }
+                    _ => return text,
+                }
+            }
+        }
+        text = rest.trim_end();
+    }
+}
+
+/// `*e COMMAND`, `*COMMAND`, `2 COMMAND`: which threads, and what is run with each current. `Ns` alone switches.
+pub fn each(spec: &str) -> Option<(&str, &str)> {
+    let spec = spec.trim_start();
+    let end = match spec.strip_prefix("~[").or_else(|| spec.strip_prefix('[')) {
+        Some(inner) => spec.len() - inner.len() + inner.find(']')? + 1,
+        None if spec.starts_with(['*', '.', '#']) => 1,
+        None => spec.find(|c: char| !c.is_ascii_digit()).unwrap_or(spec.len()),
+    };
+    let (which, rest) = spec.split_at_checked(end)?;
+    let rest = rest.trim_start();
+    let line = match rest.strip_prefix('e').filter(|r| r.starts_with(char::is_whitespace) || r.starts_with(['!', '.']))
+    {
+        Some(line) => line.trim(),
+        // Without `e` one letter more or less makes another command: s switches, the rest of a native name runs.
+        None if which.is_empty() || rest.starts_with(['e', '-', ';']) => return None,
+        None if rest.split([';', ' ']).next() == Some("s") => return None,
+        None => rest.trim(),
+    };
+    (!line.is_empty() && !line.starts_with('~')).then_some((which, line))
+}
+
 /// `-name`, `--name`, `/name`, `-name:value`: the name in lower case and the value behind a colon. A word with another
 /// slash is a path.
 fn option_name(word: &Word) -> Option<(String, Option<String>)> {
@@ -93,7 +146,8 @@ fn option_name(word: &Word) -> Option<(String, Option<String>)> {
         return None;
     }
     let text = word.text.strip_prefix("--").or_else(|| word.text.strip_prefix(['-', '/']))?;
-    if text.is_empty() || text.contains(['/', '\\']) || !text.starts_with(|c: char| c.is_alphabetic()) {
+    let name = text.split(':').next().unwrap_or("");
+    if text.is_empty() || name.contains(['/', '\\']) || !text.starts_with(|c: char| c.is_alphabetic()) {
         return None;
     }
     match text.split_once(':') {
@@ -126,7 +180,9 @@ fn expected(arg: &Arg) -> String {
         Kind::Address | Kind::Object | Kind::MethodTable => "an address or expression".into(),
         Kind::Count => "a number, decimal unless it starts with 0x".into(),
         Kind::TypeName => "a type name".into(),
-        Kind::Text | Kind::Rest => "text".into(),
+        Kind::Text | Kind::Rest | Kind::Line => "text".into(),
+        Kind::Blocks => "blocks in braces".into(),
+        Kind::Each => "threads".into(),
         Kind::File => "a path".into(),
         Kind::CommandName => "the name of a command".into(),
         Kind::OneOf(words) => format!("one of {}", words.join(", ")),
@@ -143,13 +199,17 @@ pub fn synopsis(command: &Command) -> String {
     let mut text = spelled(command);
     for a in command.args {
         let inner = match (a.positional, a.kind) {
+            (true, Kind::Blocks) => {
+                text.push_str(&format!(" {}", a.name));
+                continue;
+            }
             (true, _) => a.name.to_owned(),
             (false, Kind::Flag) => format!("-{}", a.name),
             (false, Kind::OneOf(words)) => format!("-{} {}", a.name, words.join("|")),
             (false, Kind::Count) => format!("-{} N", a.name),
             (false, Kind::TypeName) => format!("-{} TYPE", a.name),
             (false, Kind::File) => format!("-{} FILE", a.name),
-            (false, Kind::Text | Kind::Rest | Kind::CommandName) => format!("-{} TEXT", a.name),
+            (false, Kind::Text | Kind::CommandName) => format!("-{} TEXT", a.name),
             (false, _) => format!("-{} ADDR", a.name),
         };
         text.push_str(&if a.required { format!(" {inner}") } else { format!(" [{inner}]") });

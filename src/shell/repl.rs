@@ -46,6 +46,9 @@ pub fn run(shell: &mut Shell) -> Ended {
 
 fn prompt(shell: &mut Shell, editor: &mut Editor<Prompt, FileHistory>, history: Option<&Path>) -> Ended {
     loop {
+        if std::mem::take(&mut shell.state.mid_line) {
+            println!();
+        }
         editor.set_helper(Some(Prompt::new(shell.commands, shell.recent.clone(), shell.session.clone())));
         let line = match editor.readline(&format!("0:{:03}> ", shell.settings.thread)) {
             Ok(l) => l,
@@ -75,7 +78,7 @@ fn piped(shell: &mut Shell) -> Ended {
         match watched(shell, &line) {
             Ended::Quit => return if worst == Ended::Failed { Ended::Failed } else { Ended::Quit },
             Ended::Failed => worst = Ended::Failed,
-            Ended::Well => {}
+            Ended::Well | Ended::Left(_) => {}
         }
         // Nobody at a prompt: who stops one command stops them all.
         if shell.watch.cancel.is_set() {

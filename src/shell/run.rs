@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, anyhow};
 
 use super::command::{Command, Ctx, Needs, Outcome, Prefix, Request, Settings};
+use super::control::Jump;
 use super::expr::Scope;
-use super::grammar::{Call, Typed, parse};
+use super::flow::Taken;
+use super::grammar::{Call, Reach, SyntaxError, Typed, parse};
 use super::out::{Format, Out};
 use super::parse::{arguments, spelled};
-use super::{known, script};
+use super::{Kind, alias, flow, known, script};
 use crate::dump::{Dump, OpenError, OpenOptions};
 use crate::session::Session;
 use crate::watch::{Interrupted, Watch};
@@ -27,6 +29,25 @@ pub enum Ended {
     Failed,
     /// The user asked to leave.
     Quit,
+    /// A loop or `.catch` around it is to be left.
+    Left(Jump),
+}
+
+/// What the shell remembers while a line runs.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Blocks the running command stands in.
+    pub nesting: u32,
+    /// Loops of those.
+    pub loops: u32,
+    /// `.catch` blocks of those.
+    pub catches: u32,
+    /// Takes the output instead of the sink.
+    pub taken: Option<Taken>,
+    /// The last failure was a mistake in what was typed: an unknown command, a wrong argument.
+    pub mistake: bool,
+    /// The last output did not end its line.
+    pub mid_line: bool,
 }
 
 /// The shell: settings, the open dump, where output goes.
@@ -51,6 +72,8 @@ pub struct Shell {
     pub depth: u32,
     /// The last line typed, for Enter.
     pub last: String,
+    /// What is remembered while a line runs.
+    pub state: State,
 }
 
 /// Copies everything to a log file too.
@@ -94,17 +117,47 @@ impl Shell {
         }
     }
 
-    fn eats_line(&self, name: &str) -> bool {
-        name == "shell"
+    /// How far the arguments of the command typed as `name` go, `rest` being what follows it.
+    fn reach(&self, name: &str, rest: &str) -> Reach {
+        let named = |c: &&&'static Command| {
+            c.name.eq_ignore_ascii_case(name) || c.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
+        };
+        let kinds = self.commands.iter().filter(named).filter_map(|c| match c.args {
+            [arg] => Some(arg.kind),
+            _ => None,
+        });
+        kinds
+            .map(|kind| match kind {
+                Kind::Line if name.ends_with(|c: char| c.is_ascii_uppercase()) => Reach::Command,
+                Kind::Line => Reach::Line,
+                Kind::Blocks => Reach::Blocks,
+                Kind::Each if super::parse::each(rest).is_some() => Reach::Line,
+                _ => Reach::Command,
+            })
+            .find(|r| *r != Reach::Command)
+            .unwrap_or(Reach::Command)
     }
 
-    /// Runs one line: all its commands in order. A failure ends the line.
+    /// Puts aliases into a line; the failure is said.
+    pub fn expand(&mut self, line: &str) -> Result<String, Ended> {
+        alias::expand(line, &self.settings.aliases).map_err(|why| {
+            self.complain(&why);
+            Ended::Failed
+        })
+    }
+
+    /// Runs one line, or the lines of a block: all commands in order. A failure ends it.
     pub fn line(&mut self, line: &str) -> Ended {
-        let line = line.trim_end_matches(['\r', '\n']);
-        let calls = match parse(line, &|n| self.eats_line(n)) {
+        let line = match self.expand(line.trim_end_matches(['\r', '\n'])) {
+            Ok(l) => l,
+            Err(ended) => return ended,
+        };
+        let line = line.as_str();
+        let calls = match parse(line, &|name, rest| self.reach(name, rest)) {
             Ok(c) => c,
             Err(e) => {
                 self.complain(&e.caret(line));
+                self.state.mistake = true;
                 return Ended::Failed;
             }
         };
@@ -122,7 +175,7 @@ impl Shell {
     }
 
     /// Says that the user stopped it, unless they only had seen enough.
-    fn stopped(&self) -> Ended {
+    pub fn stopped(&self) -> Ended {
         if self.watch.cancel.is_enough() {
             return Ended::Well;
         }
@@ -136,20 +189,23 @@ impl Shell {
         }
         let Some(command) = self.find(call) else {
             self.complain(&known::unknown(&call.name, call.typed, self.commands));
+            self.state.mistake = true;
             return Ended::Failed;
         };
-        let none = [0; 20];
+        let user = self.settings.user;
         let scope =
-            Scope { dump: self.session.as_deref().map(Session::dump), thread: self.settings.thread, user: &none };
+            Scope { dump: self.session.as_deref().map(Session::dump), thread: self.settings.thread, user: &user };
         let (args, common) = match arguments(command, call, &scope) {
             Ok(a) => a,
             Err(e) => {
                 self.complain(&format!("{}\n{}", e.caret(line), super::parse::usage(command)));
+                self.state.mistake = true;
                 return Ended::Failed;
             }
         };
         let text = line.get(call.column..call.raw_column + call.raw.len()).unwrap_or(&call.name).trim().to_owned();
-        let format = common.format.unwrap_or(self.format);
+        let taken = self.state.taken.is_some() && common.output.is_none();
+        let format = if taken { Format::Text } else { common.format.unwrap_or(self.format) };
         let sink = match self.make_sink(common.output.as_deref()) {
             Ok(s) => s,
             Err(e) => {
@@ -161,16 +217,31 @@ impl Shell {
         out.set_pipes(call.pipes.clone());
         let result = self.invoke(command, &args, &mut out, &text);
         self.remember(&out);
+        if let Err(e) = &result
+            && let Some(e) = e.downcast_ref::<SyntaxError>()
+        {
+            // A command that reads its text itself points into it; the line's place is known here.
+            let skipped = call.raw.len() - call.raw.trim_start().len();
+            let e = SyntaxError { column: call.raw_column + skipped + e.column, what: e.what.clone() };
+            let _ = out.end("failed", Some(&e.what));
+            self.complain(&format!("{}\n{}", e.caret(line), super::parse::usage(command)));
+            self.state.mistake = true;
+            return Ended::Failed;
+        }
         self.finish(result, &mut out, format)
     }
 
-    fn make_sink(&self, output: Option<&str>) -> Result<Box<dyn Write + Send>> {
+    /// Where output goes: to the file given, to who takes it, else to the sink, and to the log.
+    pub fn make_sink(&self, output: Option<&str>) -> Result<Box<dyn Write + Send>> {
         let sink: Box<dyn Write + Send> = match output {
             Some(path) => {
                 let file = File::create(path).with_context(|| format!("cannot write {path}"))?;
                 Box::new(io::BufWriter::new(file))
             }
-            None => (self.sink)(),
+            None => match &self.state.taken {
+                Some(taken) => return Ok(Box::new(taken.clone())),
+                None => (self.sink)(),
+            },
         };
         Ok(match &self.settings.log {
             Some(log) => {
@@ -230,6 +301,11 @@ impl Shell {
                 let said = match &outcome {
                     Outcome::Complete => out.end("complete", None),
                     Outcome::Empty => out.end("empty", None),
+                    Outcome::Partial(why) if self.state.taken.is_some() => {
+                        // No word of it is one of the answer.
+                        eprintln!("partial: {why}");
+                        out.end("partial", Some(why))
+                    }
                     Outcome::Partial(why) => {
                         let shown = if format == Format::Text { out.line(format!("partial: {why}")) } else { Ok(()) };
                         shown.and_then(|()| out.end("partial", Some(why)))
@@ -249,6 +325,9 @@ impl Shell {
                 (Ended::Failed, said)
             }
         };
+        if self.state.taken.is_none() {
+            self.state.mid_line = out.mid_line();
+        }
         match said {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ended::Quit,
             Err(e) => {
@@ -275,20 +354,23 @@ impl Shell {
             }
             Request::Thread(index) => self.settings.thread = index,
             Request::Each { threads, line } => return self.each(&threads, &line),
+            Request::Lines(lines) => return flow::each(self, lines.iter(), |shell, line| shell.line(line)),
+            Request::Control(control) => return flow::run(self, &control),
+            Request::Capture { name, line } => match flow::taken(self, &line) {
+                Ok(text) => set_alias(&mut self.settings.aliases, name, text.trim_end().to_owned()),
+                Err(ended) => return ended,
+            },
+            Request::Program { program, line } => return flow::program(self, &program, line.as_deref()),
         }
         Ended::Well
     }
 
     fn each(&mut self, threads: &[usize], line: &str) -> Ended {
         let before = self.settings.thread;
-        let mut ended = Ended::Well;
-        for &index in threads {
-            self.settings.thread = index;
-            ended = self.line(line);
-            if ended != Ended::Well || self.watch.cancel.is_set() {
-                break;
-            }
-        }
+        let ended = flow::each(self, threads.iter(), |shell, &index| {
+            shell.settings.thread = index;
+            shell.line(line)
+        });
         self.settings.thread = before;
         ended
     }
@@ -320,6 +402,14 @@ impl Shell {
     /// An error for the user, on stderr.
     pub fn complain(&self, text: &str) {
         eprintln!("{}", super::style::error(text));
+    }
+}
+
+/// Sets the text of an alias, in the place of an older one of that name.
+pub fn set_alias(aliases: &mut Vec<(String, String)>, name: String, text: String) {
+    match aliases.iter_mut().find(|a| a.0 == name) {
+        Some(a) => a.1 = text,
+        None => aliases.push((name, text)),
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use super::grammar::words;
+use super::alias::expand;
+use super::grammar::{braces, words};
 use super::run::{Ended, Shell};
 
 /// Scripts that run scripts, at most this deep: one that runs itself is stopped here.
@@ -62,48 +63,80 @@ fn read(path: &str) -> Result<String, String> {
 }
 
 fn lines(shell: &mut Shell, path: &str, text: &str, args: &[String]) -> Ended {
-    for (number, line) in text.lines().enumerate() {
+    let names: Vec<(String, String)> =
+        args.iter().enumerate().map(|(i, a)| (format!("$arg{}", i + 1), a.clone())).collect();
+    for (number, statement) in statements(text) {
         if shell.watch.cancel.is_set() {
-            shell.complain("interrupted");
-            return Ended::Failed;
+            return shell.stopped();
         }
-        let line = match substitute(line, args) {
+        let line = match substitute(&statement, &names) {
             Ok(l) => l,
-            Err(n) => {
-                shell.complain(&format!("{path}, line {}: ${{$arg{n}}} was not given", number + 1));
+            Err(why) => {
+                shell.complain(&format!("{path}, line {number}: {why}"));
                 return Ended::Failed;
             }
         };
         match shell.line(&line) {
             Ended::Well => {}
             Ended::Failed => {
-                eprintln!("  in {path}, line {}", number + 1);
+                eprintln!("  in {path}, line {number}");
                 return Ended::Failed;
             }
-            Ended::Quit => return Ended::Quit,
+            other => return other,
         }
     }
     Ended::Well
 }
 
-/// Replaces `${$argN}`; the number of one that was not given is the error.
-fn substitute(line: &str, args: &[String]) -> Result<String, usize> {
-    let mut out = String::new();
-    let mut rest = line;
-    while let Some(at) = rest.find("${$arg") {
-        let after = &rest[at + 6..];
-        let digits: String = after.chars().take_while(char::is_ascii_digit).collect();
-        match (digits.parse::<usize>(), after[digits.len()..].strip_prefix('}')) {
-            (Ok(n), Some(tail)) if n > 0 => {
-                out.push_str(&rest[..at]);
-                out.push_str(args.get(n - 1).ok_or(n)?);
-                rest = tail;
+/// The statements of a script with the number of the line each begins in: a line, with those behind it as long as a brace
+/// is open or the next goes on with a block.
+fn statements(text: &str) -> Vec<(usize, String)> {
+    let mut out: Vec<(usize, String)> = Vec::new();
+    let mut open = 0;
+    // A block begins behind the head that stands on the line before.
+    let goes_on = |line: &str| line.starts_with('{') || line.starts_with(".else") || line.starts_with(".elsif");
+    for (i, line) in text.lines().enumerate() {
+        let bare = line.trim_start();
+        match out.last_mut() {
+            Some((_, statement)) if open > 0 || goes_on(bare) => {
+                statement.push('\n');
+                statement.push_str(line);
+                open = braces(line, open);
             }
+            // An empty line between `}` and `.else` belongs to neither.
+            _ if bare.is_empty() => {}
             _ => {
-                out.push_str(&rest[..at + 6]);
-                rest = after;
+                out.push((i + 1, line.to_owned()));
+                open = braces(line, 0);
             }
         }
+    }
+    out
+}
+
+/// Replaces `${$argN}` and asks of them (`${/d:$argN}`); one that was not given is an error.
+fn substitute(line: &str, names: &[(String, String)]) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find("${") {
+        let (before, after) = rest.split_at(at);
+        out.push_str(before);
+        let inner = after[2..].split('}').next().unwrap_or("");
+        let whole = after.len() >= inner.len() + 3;
+        let name = inner.rsplit(':').next().unwrap_or("");
+        let numbered = name.strip_prefix("$arg").is_some_and(|n| n.parse::<usize>().is_ok_and(|n| n > 0));
+        if !whole || !numbered {
+            out.push_str("${");
+            rest = &after[2..];
+            continue;
+        }
+        let text = &after[..inner.len() + 3];
+        let known = names.iter().any(|n| n.0 == name);
+        if !known && !inner.starts_with('/') {
+            return Err(format!("{text} was not given"));
+        }
+        out.push_str(&expand(text, names)?);
+        rest = &after[text.len()..];
     }
     out.push_str(rest);
     Ok(out)
@@ -116,8 +149,17 @@ mod tests {
 
     #[test]
     fn arguments_are_replaced() {
-        let args = ["a b".to_owned(), "c".to_owned()];
+        let args = [("$arg1".to_owned(), "a b".to_owned()), ("$arg2".to_owned(), "c".to_owned())];
         assert_eq!(substitute("!x ${$arg1} ${$arg2}${$argx}", &args).unwrap(), "!x a b c${$argx}");
-        assert_eq!(substitute("${$arg3}", &args), Err(3));
+        assert_eq!(substitute("${$arg3}", &args).unwrap_err(), "${$arg3} was not given");
+        assert_eq!(substitute("${/d:$arg1}${/d:$arg3}[${/f:$arg3}]${x", &args).unwrap(), "10[]${x");
+    }
+
+    #[test]
+    fn blocks_span_lines() {
+        let text = "lm\n\n.if (1)\n{\n  r\n\n  ~\n}\n.else\n{ q }\n* end\n.foreach (v {a}) {\n x }\nlm";
+        let found = statements(text);
+        assert_eq!(found.iter().map(|s| s.0).collect::<Vec<_>>(), [1, 3, 11, 12, 14]);
+        assert_eq!(found[1].1, ".if (1)\n{\n  r\n\n  ~\n}\n.else\n{ q }");
     }
 }

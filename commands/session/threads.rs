@@ -1,0 +1,117 @@
+//! `~`: the threads of the dump.
+
+use anyhow::{Result, bail};
+
+use crate::commands::memory::{symbol, tick, value};
+use crate::dump::Dump;
+use crate::shell::parse::each;
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request};
+
+const THREADS: &[Col] = &[
+    Col::right("", "current", 1),
+    Col::right("", "index", 3),
+    Col::left("", "id", 22),
+    Col::left("", "suspend", 11),
+    Col::left("", "teb", 22),
+    Col::left("", "name", 0),
+];
+
+/// `~`.
+pub const THREAD: Command = Command {
+    name: "~",
+    prefix: Prefix::Plain,
+    aliases: &[],
+    group: Group::Session,
+    summary: "list threads, switch the current one, run a command with each",
+    help: "~ lists the threads of the dump (. the current one, # the one of the event). ~Ns makes thread N current, ~~[ID]s \
+           the one with that id of the operating system, ~#s the one of the event. ~*e COMMANDS runs the rest of the line \
+           with each thread current, ~Ne with one; the e may be left out before a native command: ~*r. Thread numbers are \
+           decimal, ids hexadecimal or expressions. When a command cannot answer for one thread the next has its turn.",
+    args: &[Arg::pos("SPEC", Kind::Each, "nothing or * to list, Ns to switch, *e COMMANDS")],
+    examples: &[
+        Example { line: "~0s", what: "make thread 0 current" },
+        Example { line: "~*e ? @$tid", what: "a line for every thread" },
+    ],
+    needs: Needs::Dump,
+    run,
+};
+
+fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let dump = ctx.session()?.dump();
+    let spec = args.text("SPEC").unwrap_or("").trim().to_owned();
+    if let Some((which, line)) = each(&spec) {
+        let threads = select(ctx, dump, which)?;
+        ctx.request = Some(Request::Each { threads, line: line.to_owned() });
+        return Ok(Outcome::Complete);
+    }
+    if let Some(which) = spec.strip_suffix('s') {
+        let chosen = select(ctx, dump, which.trim())?;
+        let [index] = chosen.as_slice() else { bail!("only one thread can be current: ~Ns") };
+        ctx.request = Some(Request::Thread(*index));
+        return Ok(Outcome::Complete);
+    }
+    let chosen = select(ctx, dump, if spec.is_empty() { "*" } else { &spec })?;
+    list(ctx, dump, &chosen)?;
+    // One thread alone, with what else is known of it.
+    if let ([i], true) = (chosen.as_slice(), !matches!(spec.as_str(), "" | "*"))
+        && let Some(start) = dump.threads.get(*i).and_then(|t| t.info.as_ref()).map(|i| i.start_address)
+    {
+        let place = symbol(dump, start).map(|s| format!("{s} ")).unwrap_or_default();
+        ctx.out.line(format!("      Start: {place}({})", tick(start, dump.arch.pointer_size())))?;
+    }
+    Ok(if chosen.is_empty() { Outcome::Empty } else { Outcome::Complete })
+}
+
+/// Indices of the threads a selection means.
+fn select(ctx: &Ctx<'_>, dump: &Dump, which: &str) -> Result<Vec<usize>> {
+    let count = dump.threads.len();
+    let by_id = which.strip_prefix("~[").or_else(|| which.strip_prefix('[')).and_then(|r| r.strip_suffix(']'));
+    if let Some(text) = by_id {
+        let id = value(ctx, text)?;
+        return match dump.threads.iter().position(|t| t.os_id == id) {
+            Some(i) => Ok(vec![i]),
+            None => bail!("no thread has the id {id:x}; ~ lists the threads"),
+        };
+    }
+    Ok(match which {
+        "*" => (0..count).collect(),
+        "." | "" => vec![ctx.settings.thread],
+        "#" => {
+            let id = dump.exception.as_ref().map(|e| e.thread_id);
+            let found: Vec<usize> = dump.threads.iter().position(|t| Some(t.os_id) == id).into_iter().collect();
+            if found.is_empty() {
+                bail!("no thread of an event: the dump records none");
+            }
+            found
+        }
+        n => match n.parse::<usize>() {
+            Ok(i) if i < count => vec![i],
+            Ok(_) => bail!("no thread {n}; there are 0 to {}", count.saturating_sub(1)),
+            Err(_) => bail!("expected ~, ~*, ~N, ~Ns, ~., ~#, ~~[ID]s or ~*e COMMANDS"),
+        },
+    })
+}
+
+fn list(ctx: &mut Ctx<'_>, dump: &Dump, chosen: &[usize]) -> Result<()> {
+    let event = dump.exception.as_ref().map(|e| e.thread_id);
+    let pid = dump.process.pid.unwrap_or(0);
+    ctx.out.table("threads", THREADS, false)?;
+    for &i in chosen {
+        let Some(t) = dump.threads.get(i) else { continue };
+        let mark = match i == ctx.settings.thread {
+            true => ".",
+            false if Some(t.os_id) == event => "#",
+            false => "",
+        };
+        let teb = t.teb.map(|a| format!("Teb: {}", tick(a, dump.arch.pointer_size()))).unwrap_or_default();
+        ctx.out.row(&[
+            Cell::text(mark),
+            Cell::Num(i as u64),
+            Cell::text(format!(" Id: {pid:x}.{:x}", t.os_id)),
+            Cell::text(format!("Suspend: {}", t.suspend_count)),
+            Cell::text(teb),
+            Cell::text(t.name.as_ref().map(|n| format!("\"{n}\"")).unwrap_or_default()),
+        ])?;
+    }
+    Ok(())
+}

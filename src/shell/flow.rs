@@ -1,0 +1,260 @@
+//! Running blocks: conditions, loops, `.foreach`, and lines whose output is taken instead of shown.
+
+use std::io::{self, Read as _, Write};
+use std::process::{Command as Process, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::alias::expand;
+use super::control::{Control, Jump, Source};
+use super::expr::{Scope, evaluate};
+use super::run::{Ended, Shell};
+use crate::session::Session;
+
+/// Blocks in blocks, at most this deep.
+const MAX_NESTING: u32 = 64;
+/// Most bytes of output taken for `.foreach`, `as /c` and `.shell`.
+const MOST_TAKEN: usize = 256 << 20;
+/// Longest file of `.foreach /f`.
+const MOST_FILE: u64 = 64 << 20;
+
+/// Output that is taken.
+#[derive(Debug, Clone, Default)]
+pub struct Taken(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Taken {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len().saturating_add(bytes.len()) > MOST_TAKEN {
+            return Err(io::Error::other(format!("more than {MOST_TAKEN} bytes are too many to go through")));
+        }
+        all.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs blocks.
+pub fn run(shell: &mut Shell, control: &Control) -> Ended {
+    if shell.state.nesting >= MAX_NESTING {
+        shell.complain(&format!("blocks stand in each other more than {MAX_NESTING} deep"));
+        return Ended::Failed;
+    }
+    shell.state.nesting += 1;
+    let ended = dispatch(shell, control);
+    shell.state.nesting -= 1;
+    ended
+}
+
+fn dispatch(shell: &mut Shell, control: &Control) -> Ended {
+    match control {
+        Control::If { arms, otherwise } => {
+            for (condition, body) in arms {
+                match holds(shell, condition) {
+                    Ok(true) => return shell.line(body),
+                    Ok(false) => {}
+                    Err(ended) => return ended,
+                }
+            }
+            shell.line(otherwise)
+        }
+        Control::Loop { first, condition, step, body, once } => {
+            looped(shell, |shell| rounds(shell, first, condition, step, body, *once))
+        }
+        Control::Foreach { name, source, skip_first, skip_after, body } => {
+            let words = match words(shell, source) {
+                Ok(w) => w,
+                Err(ended) => return ended,
+            };
+            let every = skip_after.saturating_add(1);
+            looped(shell, |shell| {
+                let chosen = words.split_whitespace().skip(*skip_first).step_by(every);
+                each(shell, chosen, |shell, word| {
+                    let names = [(name.clone(), word.to_owned())];
+                    match expand(body, &names) {
+                        Ok(line) => shell.line(&line),
+                        Err(why) => mistake(shell, &why),
+                    }
+                })
+            })
+        }
+        Control::Block(body) => shell.line(body),
+        Control::Catch(body) => {
+            shell.state.catches += 1;
+            let ended = shell.line(body);
+            shell.state.catches -= 1;
+            match ended {
+                Ended::Left(Jump::Leave) => Ended::Well,
+                Ended::Failed if !shell.watch.cancel.is_set() => Ended::Well,
+                other => other,
+            }
+        }
+        Control::Jump(jump) => {
+            let (inside, name, place) = match jump {
+                Jump::Break => (shell.state.loops > 0, ".break", "loop"),
+                Jump::Continue => (shell.state.loops > 0, ".continue", "loop"),
+                Jump::Leave => (shell.state.catches > 0, ".leave", ".catch"),
+            };
+            if inside { Ended::Left(*jump) } else { mistake(shell, &format!("{name} stands in no {place}")) }
+        }
+    }
+}
+
+/// A mistake of the one who typed: running the same with other values would not help.
+fn mistake(shell: &mut Shell, what: &str) -> Ended {
+    shell.complain(what);
+    shell.state.mistake = true;
+    Ended::Failed
+}
+
+fn looped(shell: &mut Shell, body: impl FnOnce(&mut Shell) -> Ended) -> Ended {
+    shell.state.loops += 1;
+    let ended = body(shell);
+    shell.state.loops -= 1;
+    ended
+}
+
+fn holds(shell: &mut Shell, condition: &str) -> Result<bool, Ended> {
+    let condition = shell.expand(condition)?;
+    let scope = Scope {
+        dump: shell.session.as_deref().map(Session::dump),
+        thread: shell.settings.thread,
+        user: &shell.settings.user,
+    };
+    match evaluate(&condition, &scope) {
+        Ok(v) => Ok(v != 0),
+        Err(why) => Err(mistake(shell, &format!("in the condition `{}`: {why}", condition.trim()))),
+    }
+}
+
+fn rounds(shell: &mut Shell, first: &str, condition: &str, step: &str, body: &str, once: bool) -> Ended {
+    let begun = shell.line(first);
+    if begun != Ended::Well {
+        return begun;
+    }
+    let mut asked = once;
+    loop {
+        if shell.watch.cancel.is_set() {
+            return shell.stopped();
+        }
+        if !asked {
+            match holds(shell, condition) {
+                Ok(true) => {}
+                Ok(false) => return Ended::Well,
+                Err(ended) => return ended,
+            }
+        }
+        asked = false;
+        match shell.line(body) {
+            Ended::Well | Ended::Left(Jump::Continue) => {}
+            Ended::Left(Jump::Break) => return Ended::Well,
+            other => return other,
+        }
+        let stepped = shell.line(step);
+        if stepped != Ended::Well {
+            return stepped;
+        }
+    }
+}
+
+/// Runs `one` for each item. An answer that fails for one item does not keep the others from theirs; a mistake in what
+/// was typed, a stop or a jump does.
+pub fn each<T>(
+    shell: &mut Shell,
+    items: impl Iterator<Item = T>,
+    mut one: impl FnMut(&mut Shell, T) -> Ended,
+) -> Ended {
+    let mut worst = Ended::Well;
+    for item in items {
+        if shell.watch.cancel.is_set() {
+            return shell.stopped();
+        }
+        shell.state.mistake = false;
+        match one(shell, item) {
+            Ended::Well | Ended::Left(Jump::Continue) => {}
+            Ended::Left(Jump::Break) => break,
+            Ended::Failed if shell.state.mistake || shell.watch.cancel.is_set() => return Ended::Failed,
+            Ended::Failed => worst = Ended::Failed,
+            other => return other,
+        }
+    }
+    worst
+}
+
+fn words(shell: &mut Shell, source: &Source) -> Result<String, Ended> {
+    match source {
+        Source::Commands(line) => taken(shell, line),
+        Source::Text(text) => shell.expand(text),
+        Source::File(path) => read(path).map_err(|why| mistake(shell, &why)),
+    }
+}
+
+/// The text of a file, for `.foreach /f` and `as /f`.
+pub fn read(path: &str) -> Result<String, String> {
+    let cannot = |e: io::Error| format!("cannot read {path}: {e}");
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).map_err(cannot)?.take(MOST_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > MOST_FILE {
+        return Err(format!("{path} is larger than {MOST_FILE} bytes"));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Runs a line and returns what it prints.
+pub fn taken(shell: &mut Shell, line: &str) -> Result<String, Ended> {
+    let taken = Taken::default();
+    let before = shell.state.taken.replace(taken.clone());
+    let ended = shell.line(line);
+    shell.state.taken = before;
+    match ended {
+        Ended::Well => {}
+        // What was printed before a failure is no whole answer: nothing runs on it.
+        other => return Err(other),
+    }
+    let bytes = std::mem::take(&mut *taken.0.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+}
+
+/// Runs a program of the operating system. What `line` prints is its input; what it prints goes where output goes.
+pub fn program(shell: &mut Shell, program: &str, line: Option<&str>) -> Ended {
+    let input = match line.map(|l| taken(shell, l)).transpose() {
+        Ok(text) => text,
+        Err(ended) => return ended,
+    };
+    let run = spawn(program, input).and_then(|mut child| {
+        let mut out = shell.make_sink(None).map_err(io::Error::other)?;
+        let copied = match child.stdout.take() {
+            Some(mut from) => io::copy(&mut from, &mut out).and_then(|_| out.flush()),
+            None => Ok(()),
+        };
+        let status = child.wait()?;
+        copied.map(|()| status)
+    });
+    match run {
+        Ok(status) if status.success() => Ended::Well,
+        Ok(status) => {
+            shell.complain(&format!("{program}: {status}"));
+            Ended::Failed
+        }
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ended::Quit,
+        Err(e) => {
+            shell.complain(&format!("cannot run {program}: {e}"));
+            Ended::Failed
+        }
+    }
+}
+
+fn spawn(program: &str, input: Option<String>) -> io::Result<std::process::Child> {
+    let (shell, option) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
+    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    let mut child = Process::new(shell).arg(option).arg(program).stdin(stdin).stdout(Stdio::piped()).spawn()?;
+    if let (Some(text), Some(mut to)) = (input, child.stdin.take()) {
+        // From a thread of its own: the program may print before it has read all. One that reads no further is no error.
+        std::thread::spawn(move || {
+            let _ = to.write_all(text.as_bytes());
+        });
+    }
+    Ok(child)
+}
