@@ -200,7 +200,7 @@ impl Session {
             let mut slots = Vec::new();
             for mt in types {
                 self.watch.cancel.check()?;
-                let Some(table) = clr.valid_method_table(mt) else { continue };
+                let Some(table) = clr.valid_type(mt) else { continue };
                 for f in clr.fields(mt).statics.iter().filter(|f| !f.desc.is_thread_static) {
                     let boxed = f.element.0 == crate::clr::fields::et::STRUCT;
                     if !(f.element.is_reference() || boxed) {

@@ -326,7 +326,7 @@ pub fn name(session: &Session, v: u64) -> String {
         {
             return clr.type_name(o.ty.mt.address).to_string();
         }
-        if v.is_multiple_of(u64::from(clr.ptr_size())) && clr.valid_method_table(v).is_some() {
+        if v.is_multiple_of(u64::from(clr.ptr_size())) && clr.valid_type(v).is_some() {
             return format!("MethodTable {}", clr.type_name(v));
         }
     }

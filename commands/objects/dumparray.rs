@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::dumpobj::{element_type, element_word, look_up};
+use super::dumpobj::{element_type, element_word, look_up, own_size};
 use super::fieldtable::{self, Of};
 use crate::clr::Clr;
 use crate::heap::Found;
@@ -127,7 +127,7 @@ impl Elements<'_> {
         let Some(mt) = self.clr.valid_method_table(self.handle) else { return Ok(()) };
         self.name(out, mt.address, u64::from(mt.base_size), self.clr.mts().eeclass(self.clr.space(), &mt))?;
         self.file(out, mt.address)?;
-        self.fields(out, mt.address, address, fields)
+        self.fields(out, mt.address, &Of::Value(address), fields)
     }
 
     fn object(&self, out: &mut Out, address: u64, fields: bool) -> Result<()> {
@@ -136,7 +136,7 @@ impl Elements<'_> {
             return Ok(());
         };
         let mt = &o.ty.mt;
-        self.name(out, mt.address, o.size, None)?;
+        self.name(out, mt.address, own_size(self.clr, &o), None)?;
         if mt.is_array() {
             let count = self.clr.component_count(address).unwrap_or(0);
             let (rank, word) = (mt.rank(self.clr.ptr_size()), element_word(self.session, mt.per_inst));
@@ -149,7 +149,7 @@ impl Elements<'_> {
         {
             out.line(format!("    String:      {}", text.escape_debug()))?;
         }
-        self.fields(out, mt.address, address.saturating_add(self.clr.header()), fields)
+        self.fields(out, mt.address, &Of::Object(address.saturating_add(self.clr.header())), fields)
     }
 
     fn name(&self, out: &mut Out, mt: u64, size: u64, class: Option<u64>) -> Result<()> {
@@ -169,11 +169,11 @@ impl Elements<'_> {
         Ok(())
     }
 
-    fn fields(&self, out: &mut Out, mt: u64, data: u64, wanted: bool) -> Result<()> {
+    fn fields(&self, out: &mut Out, mt: u64, of: &Of, wanted: bool) -> Result<()> {
         if !wanted {
             return Ok(());
         }
-        fieldtable::print_nested(self.session, out, mt, &Of::Instance(data))
+        fieldtable::print_nested(self.session, out, mt, of)
     }
 }
 

@@ -32,7 +32,7 @@ pub const DUMPMT: Command = Command {
 /// The MethodTable at `address`, or that of the object there.
 pub fn look_up(session: &Session, address: u64) -> Result<MethodTable> {
     let clr = session.clr()?;
-    if let Some(mt) = clr.valid_method_table(address) {
+    if let Some(mt) = clr.valid_type(address) {
         return Ok(mt);
     }
     if let Ok(walker) = session.walker()
@@ -42,7 +42,7 @@ pub fn look_up(session: &Session, address: u64) -> Result<MethodTable> {
     }
     // The address may be an EEClass: it says which MethodTable it belongs to.
     let back = clr.layout().try_offset("EEClass", "MethodTable").and_then(|o| clr.space().ptr_at(address, o));
-    let owner = back.and_then(|mt| clr.valid_method_table(mt));
+    let owner = back.and_then(|mt| clr.valid_type(mt));
     if let Some(mt) = owner.filter(|m| clr.mts().eeclass(clr.space(), m) == Some(address)) {
         return Ok(mt);
     }

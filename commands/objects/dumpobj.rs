@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::fieldtable::{self, Of};
+use crate::clr::Clr;
 use crate::clr::fields::{Element, et};
 use crate::heap::Found;
 use crate::session::Session;
@@ -67,9 +68,13 @@ pub fn show(session: &Session, out: &mut Out, o: &Found<'_>, fields: bool) -> Re
     let mt = &o.ty.mt;
     out.line(format!("Name:        {}", clr.type_name_long(mt.address)))?;
     out.line(format!("MethodTable: {:016x}", mt.address))?;
-    out.line(format!("Size:        {}(0x{:x}) bytes", o.size, o.size))?;
+    let size = own_size(clr, o);
+    out.line(format!("Size:        {size}(0x{size:x}) bytes"))?;
     if o.ty.is_free {
         return Ok(());
+    }
+    if mt.address == clr.known.runtime_type {
+        runtime_type(session, out, o)?;
     }
     if mt.is_array() {
         array_head(session, out, o)?;
@@ -82,13 +87,19 @@ pub fn show(session: &Session, out: &mut Out, o: &Found<'_>, fields: bool) -> Re
     {
         out.line(format!("String:      {}", printable(&text)))?;
     }
-    if mt.address == clr.known.runtime_type {
-        runtime_type(session, out, o)?;
-    }
     if fields {
-        fieldtable::print(session, out, mt.address, &Of::Instance(o.address.saturating_add(clr.header())))?;
+        fieldtable::print(session, out, mt.address, &Of::Object(o.address.saturating_add(clr.header())))?;
     }
     thin_lock(session, out, o)
+}
+
+/// The object's size as its class gives it: that of a short string is less than the smallest object.
+pub fn own_size(clr: &Clr, o: &Found<'_>) -> u64 {
+    if !o.ty.is_string {
+        return o.size;
+    }
+    let units = clr.component_count(o.address).unwrap_or(0);
+    u64::from(o.ty.mt.base_size) + u64::from(units) * u64::from(o.ty.mt.component_size())
 }
 
 fn array_head(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {

@@ -45,6 +45,6 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     ctx.out.line(format!("Size:        {size}(0x{size:x}) bytes"))?;
     let module = clr.defining_module(&table).map(|m| clr.module(m).display_name(clr));
     ctx.out.line(format!("File:        {}", module.unwrap_or_default()))?;
-    fieldtable::print(session, ctx.out, mt, &Of::Instance(address))?;
+    fieldtable::print(session, ctx.out, mt, &Of::Value(address))?;
     Ok(Outcome::Complete)
 }

@@ -1,10 +1,12 @@
 //! The field table of dumpobj, dumpvc, dumpclass.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use super::value;
-use crate::clr::Clr;
-use crate::clr::fields::{Field, Fields};
+use crate::clr::fields::{Field, Fields, et};
+use crate::clr::{Clr, statics};
 use crate::session::Session;
 use crate::shell::{Cell, Col, Format, Out};
 
@@ -34,33 +36,45 @@ const NESTED: &[Col] = &[
 
 /// Whose fields are shown.
 pub enum Of {
-    /// An object or boxed value: instance fields lie from this address on.
-    Instance(u64),
+    /// An object, boxed values included: instance fields lie from this address on, behind the MethodTable pointer.
+    Object(u64),
+    /// A value inside something else: instance fields lie from this address on.
+    Value(u64),
     /// A type alone: instance fields have no values.
     Type,
+}
+
+impl Of {
+    /// What offsets are counted from: SOS counts those of objects, and of types alone, from the MethodTable pointer.
+    fn shift(&self, clr: &Clr) -> u64 {
+        match self {
+            Self::Object(_) | Self::Type => clr.header(),
+            Self::Value(_) => 0,
+        }
+    }
 }
 
 /// Prints `Fields:` and the table for the type `mt`.
 pub fn print(session: &Session, out: &mut Out, mt: u64, of: &Of) -> Result<()> {
     let clr = session.clr()?;
-    let fields = clr.fields(mt);
-    if matches!(of, Of::Instance(_)) {
+    let classes = classes(clr, mt);
+    if !matches!(of, Of::Type) {
         out.line("Fields:")?;
     }
-    if fields.instance.is_empty() && fields.statics.is_empty() {
+    if nothing(&classes) {
         out.line("None")?;
         return Ok(());
     }
     out.table("fields", COLUMNS, true)?;
-    rows(session, clr, out, mt, &fields, of, "")
+    rows(session, clr, out, &classes, of, "")
 }
 
 /// As [`print`], indented as under an array element.
 pub fn print_nested(session: &Session, out: &mut Out, mt: u64, of: &Of) -> Result<()> {
     let clr = session.clr()?;
-    let fields = clr.fields(mt);
+    let classes = classes(clr, mt);
     out.line("    Fields:")?;
-    if fields.instance.is_empty() && fields.statics.is_empty() {
+    if nothing(&classes) {
         out.line("    None")?;
         return Ok(());
     }
@@ -71,42 +85,98 @@ pub fn print_nested(session: &Session, out: &mut Out, mt: u64, of: &Of) -> Resul
         )?;
     }
     out.table("fields", NESTED, false)?;
-    rows(session, clr, out, mt, &fields, of, if text { "    " } else { "" })
+    rows(session, clr, out, &classes, of, if text { "    " } else { "" })
 }
 
-fn rows(session: &Session, clr: &Clr, out: &mut Out, mt: u64, fields: &Fields, of: &Of, indent: &str) -> Result<()> {
-    for f in &fields.instance {
-        let value = match of {
-            Of::Instance(data) => value::text(clr, f.element, data.saturating_add(f.offset())),
-            Of::Type => Some(String::new()),
-        };
-        // SOS counts the offset from the object, not from its first field.
-        let shown = f.offset() + if inside_object(clr, mt, of) { clr.header() } else { 0 };
-        row(session, out, f, (shown, indent), "instance", value.unwrap_or_else(|| "?".into()))?;
+/// The fields of one class of a hierarchy.
+struct Class {
+    fields: Arc<Fields>,
+    /// Which of the instance fields, inherited ones among them, are the class's own.
+    own: std::ops::Range<usize>,
+    mt: u64,
+}
+
+/// Whether there is nothing to list: SOS lists no static fields of base classes alone.
+fn nothing(classes: &[Class]) -> bool {
+    classes.last().is_none_or(|c| c.fields.instance.is_empty() && c.fields.statics.is_empty())
+}
+
+/// The classes of `mt`, the farthest base first: tables list class by class, static fields behind instance fields.
+fn classes(clr: &Clr, mt: u64) -> Vec<Class> {
+    /// Deepest hierarchy shown.
+    const MAX_PARENTS: usize = 64;
+    let mut chain = Vec::new();
+    let mut at = mt;
+    while at != 0 && chain.len() < MAX_PARENTS {
+        chain.push(at);
+        at = clr.method_table(at).map_or(0, |m| m.parent);
     }
-    for f in &fields.statics {
-        let (attr, value) = static_value(session, f, mt);
-        row(session, out, f, (f.offset(), indent), attr, value)?;
+    chain
+        .into_iter()
+        .rev()
+        .map(|mt| {
+            let fields = clr.fields(mt);
+            let inherited = fields.instance.iter().take_while(|f| f.declaring != mt).count();
+            let own = inherited..fields.instance.len();
+            Class { fields, own, mt }
+        })
+        .collect()
+}
+
+fn rows(session: &Session, clr: &Clr, out: &mut Out, classes: &[Class], of: &Of, indent: &str) -> Result<()> {
+    let shift = of.shift(clr);
+    for class in classes {
+        for f in class.fields.instance.get(class.own.clone()).unwrap_or(&[]) {
+            let value = match of {
+                Of::Object(data) | Of::Value(data) => value::text(clr, f.element, data.saturating_add(f.offset())),
+                Of::Type => Some(String::new()),
+            };
+            row(session, out, f, (f.offset() + shift, indent), "instance", value.unwrap_or_else(|| "?".into()))?;
+        }
+        for f in &class.fields.statics {
+            if f.desc.is_thread_static {
+                row(session, out, f, (f.offset(), indent), "TLstatic", String::new())?;
+                thread_values(clr, out, f, class.mt, indent)?;
+            } else {
+                let value = static_value(clr, f, class.mt);
+                row(session, out, f, (f.offset() + shift, indent), "static", value)?;
+            }
+        }
     }
     Ok(())
 }
 
-fn inside_object(clr: &Clr, mt: u64, of: &Of) -> bool {
-    match of {
-        Of::Type => clr.method_table(mt).is_some_and(|m| !m.is_value_type()),
-        Of::Instance(_) => clr.method_table(mt).is_some_and(|m| !m.is_value_type()),
+/// The value of a static field; that of one without storage yet is zero.
+fn static_value(clr: &Clr, f: &Field, mt: u64) -> String {
+    let reference = f.element.is_reference() || f.element.0 == et::STRUCT;
+    let place = clr.method_table(mt).and_then(|m| statics::place(clr, &m, &f.desc, reference).storage());
+    let Some(address) = place else { return value::zero(f.element) };
+    stored(clr, f, address).unwrap_or_else(|| "?".into())
+}
+
+/// A value in statics storage.
+fn stored(clr: &Clr, f: &Field, address: u64) -> Option<String> {
+    match f.element.0 {
+        // The storage holds a reference to a boxed copy: an address for dumpobj.
+        et::STRUCT => clr.space().ptr(address).map(|boxed| format!("{boxed:016x}")),
+        _ => value::text(clr, f.element, address),
     }
 }
 
-fn static_value(session: &Session, f: &Field, mt: u64) -> (&'static str, String) {
-    if f.desc.is_thread_static {
-        return ("TLstatic", String::new());
+/// What each thread has in a thread static field.
+fn thread_values(clr: &Clr, out: &mut Out, f: &Field, mt: u64, indent: &str) -> Result<()> {
+    let Some(table) = clr.method_table(mt) else { return Ok(()) };
+    let reference = f.element.is_reference() || f.element.0 == et::STRUCT;
+    out.line(format!("{indent}    Thread static values (Thread:Value)"))?;
+    for thread in clr.threads().items.iter().filter(|t| !t.is_dead()) {
+        let place = statics::thread_place(clr, thread.address, &table, &f.desc, reference);
+        let null = |at: u64| reference && clr.space().ptr(at) == Some(0);
+        if let Some(value) = place.filter(|&at| !null(at)).and_then(|at| stored(clr, f, at)) {
+            out.line(format!("{indent}        {:x}:    {value}", thread.os_id))?;
+        }
     }
-    let value = match (session.static_address(mt, f), session.clr()) {
-        (Some(address), Ok(clr)) => value::text(clr, f.element, address).unwrap_or_else(|| "?".into()),
-        _ => "0000000000000000".into(),
-    };
-    ("static", value)
+    out.line("")?;
+    Ok(())
 }
 
 fn row(

@@ -6,7 +6,6 @@ use crate::clr::fields::{Element, et};
 /// The value of a field of type `element` at `address`; `None` when it is not in the dump. Structs print their address.
 pub fn text(clr: &Clr, element: Element, address: u64) -> Option<String> {
     let space = clr.space();
-    let float = |v: f64| if v == v.trunc() && v.abs() < 1e15 { format!("{v:.6}") } else { format!("{v}") };
     Some(match element.0 {
         et::BOOLEAN | et::U1 => space.u8(address)?.to_string(),
         et::I1 => (space.u8(address)? as i8).to_string(),
@@ -20,8 +19,24 @@ pub fn text(clr: &Clr, element: Element, address: u64) -> Option<String> {
         et::R4 => float(f64::from(f32::from_bits(space.u32(address)?))),
         et::R8 => float(f64::from_bits(space.u64(address)?)),
         et::STRUCT => format!("{address:016x}"),
+        // SOS prints native integers in upper case, references in lower case.
+        et::I | et::U => format!("{:016X}", space.ptr(address)?),
         _ => format!("{:016x}", space.ptr(address)?),
     })
+}
+
+/// Six decimals, as C prints a float.
+fn float(v: f64) -> String {
+    if v.is_nan() { "nan".into() } else { format!("{v:.6}") }
+}
+
+/// The value of a field that has no storage yet.
+pub fn zero(element: Element) -> String {
+    match element.0 {
+        et::R4 | et::R8 => float(0.0),
+        et::BOOLEAN..=et::U8 => "0".into(),
+        _ => format!("{:016x}", 0),
+    }
 }
 
 /// Whether SOS calls the field a value type (`VT` column).

@@ -88,7 +88,9 @@ impl Clr {
                 let word = u64::from_le_bytes([w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]]);
                 let (flags, base) = (word as u32, (word >> 32) as u32);
                 let kind = flags & GENERIC.1;
-                if flags & GENERIC.0 != 0 || kind == 0 || kind == GENERIC.1 || !(16..1 << 16).contains(&base) {
+                let interface = flags & 0x000C_0000 == 0x000C_0000;
+                let sized = if interface { base == 0 } else { (16..1 << 16).contains(&base) };
+                if flags & GENERIC.0 != 0 || kind == 0 || kind == GENERIC.1 || !sized {
                     continue;
                 }
                 let address = piece.start + lead + i as u64 * ptr;
@@ -96,7 +98,7 @@ impl Clr {
                     base.is_multiple_of(8) && m.class_or_canonical != 0 && m.per_inst != 0 && m.module != 0
                 };
                 if self.method_table(address).filter(plausible).is_some()
-                    && self.valid_method_table(address).is_some()
+                    && self.valid_type(address).is_some()
                     && found.len() < 1 << 20
                 {
                     found.push(address);

@@ -155,7 +155,7 @@ impl Clr {
             return None;
         }
         let md = self.method_desc(address)?;
-        self.valid_method_table(md.owner).filter(|_| md.rid != 0).map(|_| md)
+        self.valid_type(md.owner).filter(|_| md.rid != 0).map(|_| md)
     }
 
     /// Full name as SOS prints it: ``Zoo.Box`1[[System.__Canon, System.Private.CoreLib]].Put(System.__Canon)``.

@@ -134,6 +134,12 @@ impl Clr {
         (sane && self.mts.round_trips(self.space(), &mt)).then_some(mt)
     }
 
+    /// As [`Clr::valid_method_table`], interfaces included: they have no instances and so no size.
+    pub fn valid_type(&self, address: u64) -> Option<MethodTable> {
+        let interface = |m: &MethodTable| m.is_interface() && m.base_size == 0 && self.mts.round_trips(self.space(), m);
+        self.valid_method_table(address).or_else(|| self.method_table(address).filter(interface))
+    }
+
     /// The module at `address`, read at first sight.
     pub fn module(&self, address: u64) -> Arc<modules::Module> {
         self.modules.get(self, address)

@@ -15,8 +15,9 @@ pub enum Place {
     At(u64),
     /// In the image.
     Rva,
-    /// The class was not initialised: it has no values yet.
-    NotInitialised,
+    /// The class was not initialised: it has no values yet but those the runtime itself puts in the storage, if there is
+    /// any at this address (`String.Empty`).
+    NotInitialised(Option<u64>),
     /// The type has no storage (open generic) or what leads to it is not in the dump.
     Nowhere,
 }
@@ -26,6 +27,15 @@ impl Place {
     pub fn address(self) -> Option<u64> {
         match self {
             Place::At(a) => Some(a),
+            _ => None,
+        }
+    }
+
+    /// The address, of storage that was not initialised too.
+    pub fn storage(self) -> Option<u64> {
+        match self {
+            Place::At(a) => Some(a),
+            Place::NotInitialised(a) => a,
             _ => None,
         }
     }
@@ -51,13 +61,16 @@ pub fn place(clr: &Clr, mt: &MethodTable, field: &FieldDesc, reference_storage: 
     };
     match found {
         Some(Ok(base)) => base.checked_add(u64::from(field.offset)).map_or(Place::Nowhere, Place::At),
-        Some(Err(place)) => place,
+        Some(Err(base)) => Place::NotInitialised(base.and_then(|b| b.checked_add(u64::from(field.offset)))),
         None => Place::Nowhere,
     }
 }
 
+/// Base of a type's statics; of a class that was not initialised as the error.
+type Base = Result<u64, Option<u64>>;
+
 /// Base of a type's statics since 9.0. Bit 0 of the pointer is set until the class is initialised.
-fn dynamic_info(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Result<u64, Place>> {
+fn dynamic_info(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
     let (space, l) = (clr.space(), clr.layout());
     let info = mt.aux.checked_sub(l.try_offset("DynamicStaticsInfo", "!")?)?;
     if space.ptr_at(info, l.try_offset("DynamicStaticsInfo", "MethodTable")?)? != mt.address {
@@ -68,10 +81,10 @@ fn dynamic_info(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Result<u
     if base & !1 == 0 {
         return None;
     }
-    Some(if base & 1 != 0 { Err(Place::NotInitialised) } else { Ok(base) })
+    Some(if base & 1 != 0 { Err(Some(base & !1)) } else { Ok(base) })
 }
 
-fn domain_local(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Result<u64, Place>> {
+fn domain_local(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
     let (space, l) = (clr.space(), clr.layout());
     if mt.is_open_generic() {
         return None;
@@ -84,18 +97,19 @@ fn domain_local(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Result<u
     let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
     let rid = u64::from(clr.type_rid(mt)).checked_sub(1)?;
     let flags = space.u8(local.checked_add(l.try_offset("DomainLocalModule", "ClassFlags")?)?.checked_add(rid)?)?;
+    let base = match reference {
+        true => space.ptr_at(local, l.try_offset("DomainLocalModule", "GCStatics")?).filter(|&b| b != 0),
+        false => Some(local),
+    };
     if flags & CLASS_READY == 0 {
-        return Some(Err(Place::NotInitialised));
+        return Some(Err(base));
     }
-    if reference {
-        return space.ptr_at(local, l.try_offset("DomainLocalModule", "GCStatics")?).filter(|&b| b != 0).map(Ok);
-    }
-    Some(Ok(local))
+    base.map(Ok)
 }
 
 /// Statics of a generic instantiation: an entry in the dynamic class table of the loader module, by the id in the first
 /// optional member of the MethodTable.
-fn generic(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Result<u64, Place>> {
+fn generic(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
     let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
     let member = clr.mts().optional_members(mt, ptr);
     let id = space.ptr_at(member, ptr)?;
@@ -115,7 +129,7 @@ fn generic(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Result<u64, P
         return None;
     }
     if flags & u32::from(CLASS_READY) == 0 {
-        return Some(Err(Place::NotInitialised));
+        return Some(Err(None));
     }
     if reference { space.ptr(data).filter(|&b| b != 0).map(Ok) } else { Some(Ok(data)) }
 }

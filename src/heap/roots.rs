@@ -118,7 +118,7 @@ fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, out: &mut Gathered<R
     }
     for a in &clr.assemblies().items {
         for (_, mt) in clr.loaded_types(a.module).items {
-            let Some(table) = clr.valid_method_table(mt) else { continue };
+            let Some(table) = clr.valid_type(mt) else { continue };
             if !statics::has_thread_statics(clr, &table) {
                 continue;
             }

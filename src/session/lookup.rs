@@ -8,7 +8,7 @@ use crate::clr::Clr;
 use crate::clr::fields::{Field, et};
 use crate::clr::metadata::sig::TypeSig;
 use crate::clr::metadata::table;
-use crate::clr::typename::canonical;
+use crate::clr::typename::{TypeName, canonical};
 
 /// Types the modules define, by definition and by name.
 #[derive(Debug, Default)]
@@ -155,6 +155,24 @@ impl Session {
         if token.is_some() && kind != Some(table::TYPE_SPEC) {
             return Ok(loaded.named(&name.display()).first().copied());
         }
-        Ok(self.made_types()?.get(&name.display()).copied())
+        if let Some(&mt) = self.find_types(&name.display())?.first() {
+            return Ok(Some(mt));
+        }
+        // As the runtime does: the shared instantiation stands for one that was never made.
+        Ok(self.shared_name(name)?.and_then(|n| self.made_types().ok()?.get(&n).copied()))
+    }
+
+    /// The name of the instantiation whose code `name` shares: `__Canon` for every argument that is a reference type.
+    fn shared_name(&self, name: &TypeName) -> Result<Option<String>> {
+        let TypeName::Named(named) = name else { return Ok(None) };
+        let clr = self.clr()?;
+        let mut shared = named.clone();
+        for arg in shared.args.iter_mut().filter(|a| !matches!(a, TypeName::Pointer(_) | TypeName::FnPtr)) {
+            let found = self.find_types(&arg.display())?.first().and_then(|&mt| clr.method_table(mt));
+            if !found.is_some_and(|m| m.is_value_type()) {
+                *arg = TypeName::plain("System.__Canon", "System.Private.CoreLib");
+            }
+        }
+        Ok((!shared.args.is_empty()).then(|| TypeName::Named(shared).display()))
     }
 }
