@@ -64,7 +64,7 @@ fn size(n: u64) -> Cell<'static> {
 }
 
 fn committed(s: &Segment) -> u64 {
-    s.committed.saturating_sub(s.start & !0xFFF)
+    s.committed.saturating_sub(s.base())
 }
 
 fn gc(session: &Session, out: &mut Out, heap: &Heap, segments: &[Segment], filtered: bool) -> Result<()> {
@@ -174,7 +174,7 @@ fn stat(out: &mut Out, heap: &Heap, segments: &[Segment]) -> Result<()> {
     ];
     out.table("heaps", COLUMNS, true)?;
     let sum = |list: &[&Segment]| {
-        let reserved = list.iter().map(|s| s.reserved.saturating_sub(s.start & !0xFFF)).sum();
+        let reserved = list.iter().map(|s| s.reserved.saturating_sub(s.base())).sum();
         (
             list.len() as u64,
             list.iter().map(|s| s.len()).sum::<u64>(),

@@ -85,7 +85,7 @@ impl Filter {
         }
         let wanted = |s: &&Segment| {
             self.heap.is_none_or(|h| s.heap == h)
-                && self.segment.is_none_or(|a| s.record == a || (s.start & !0xFFF..s.reserved).contains(&a))
+                && self.segment.is_none_or(|a| s.record == a || (s.base()..s.reserved).contains(&a))
                 && self.range.is_none_or(|r| r.0 < s.end && s.start < r.1)
                 && self.generation.is_none_or(|g| {
                     let part = s.part(g);

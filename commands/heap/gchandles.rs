@@ -15,7 +15,8 @@ pub const GCHANDLES: Command = Command {
     aliases: &[],
     group: Group::Heap,
     summary: "GC handles by kind, with the objects they hold",
-    help: "Every handle in use: address, kind, object, size, the secondary object of a dependent handle, type. Then the \
+    help: "Every handle in use: address, kind, object, size, the secondary object of a dependent \
+           handle or the address a weak interior handle stands for, type. Then the \
            types of the objects and how many handles of each kind there are. -stat leaves the first table out; -type \
            keeps one kind.",
     args: &[
@@ -69,7 +70,11 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         ctx.out.table("handles", COLUMNS, true)?;
         for h in &handles {
             let o = walker.object_at(h.object);
-            let data = if h.kind == HandleKind::DEPENDENT { Cell::AddrUpper(h.dependent, 16) } else { Cell::None };
+            let data = match (h.kind, h.extra) {
+                (HandleKind::DEPENDENT, _) => Cell::AddrUpper(h.dependent, 16),
+                (_, 0) => Cell::None,
+                (_, extra) => Cell::AddrUpper(extra, 16),
+            };
             let name = o.as_ref().map(|o| clr.type_name_long(o.ty.mt.address).to_string()).unwrap_or_default();
             ctx.out.row(&[
                 Cell::AddrUpper(h.address, 16),

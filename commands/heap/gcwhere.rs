@@ -48,14 +48,12 @@ fn gcwhere(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     ];
     let address = args.number("ADDR").unwrap_or(0);
     let heap = ctx.session()?.heap()?;
-    let inside = |s: &&crate::heap::Segment| (s.start & !0xFFF..s.reserved.max(s.end)).contains(&address);
+    let inside = |s: &&crate::heap::Segment| (s.base()..s.reserved.max(s.end)).contains(&address);
     let Some(s) = heap.segment_at(address).or_else(|| heap.segments.iter().find(inside)) else {
         ctx.out.line(format!("Address {address:x} not found in the managed heap."))?;
         return Ok(Outcome::Empty);
     };
     let range = |a: u64, b: u64| Cell::text(format!("{a:x}-{b:x}"));
-    // The record of a region or segment lies in front of its first object.
-    let base = s.start & !0xFFF;
     ctx.out.table("where", COLUMNS, true)?;
     ctx.out.row(&[
         Cell::Addr(address),
@@ -63,7 +61,7 @@ fn gcwhere(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         Cell::Addr(s.record),
         Cell::text(s.generation(address).short()),
         range(s.start, s.end),
-        range(base, s.committed),
+        range(s.base(), s.committed),
         range(s.committed, s.reserved),
     ])?;
     Ok(Outcome::Complete)

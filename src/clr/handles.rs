@@ -89,6 +89,8 @@ pub struct Handle {
     pub object: u64,
     /// Secondary object of a dependent handle, else 0.
     pub dependent: u64,
+    /// The extra word of a handle that has one and is not dependent (weak interior: the address inside), else 0.
+    pub extra: u64,
 }
 
 struct Reader<'a> {
@@ -199,11 +201,9 @@ impl Reader<'_> {
                 let slot = |b: u64| segment.saturating_add(self.handles + (b * HANDLES + i) * ptr);
                 let address = slot(block);
                 let Some(object) = space.ptr(address).filter(|&o| o != 0) else { continue };
-                let secondary = match data {
-                    Some(d) if kind == HandleKind::DEPENDENT.0 => space.ptr(slot(u64::from(d))).unwrap_or(0),
-                    _ => 0,
-                };
-                out.items.push(Handle { address, kind: HandleKind(kind), object, dependent: secondary });
+                let extra = data.and_then(|d| space.ptr(slot(u64::from(d)))).unwrap_or(0);
+                let (dependent, extra) = if kind == HandleKind::DEPENDENT.0 { (extra, 0) } else { (0, extra) };
+                out.items.push(Handle { address, kind: HandleKind(kind), object, dependent, extra });
             }
         }
     }

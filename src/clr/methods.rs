@@ -10,6 +10,7 @@ use super::gathered::Gathered;
 use super::metadata::sig;
 use super::methodtable::MethodTable;
 use super::typename::{Instantiated, TypeName};
+use crate::dump::Arch;
 
 /// Bound on chunks of one class: methods are numbered with 16 bits.
 const MAX_CHUNKS: usize = 1 << 16;
@@ -17,6 +18,9 @@ const MAX_CHUNKS: usize = 1 << 16;
 const UNIT: u64 = 8;
 /// Bytes of a `MethodDescChunk` in front of its first method.
 const CHUNK_HEADER: u64 = 24;
+
+/// `mdcHasNativeCodeSlot`.
+const CODE_SLOT: u16 = 0x20;
 
 /// One MethodDesc.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,13 +144,14 @@ impl Clr {
         let bits = self.token_bits();
         let range = u32::from(space.u16(chunk.checked_add(18)?)?) & (0x00FF_FFFF >> bits);
         let low = u32::from(space.u16(address)?) & ((1 << bits) - 1);
-        Some(MethodDesc {
-            address,
-            owner,
-            rid: range << bits | low,
-            slot: space.u16(address.checked_add(4)?)?,
-            flags: space.u16(address.checked_add(6)?)?,
-        })
+        let mut flags = space.u16(address.checked_add(6)?)?;
+        if let Ok(mask) = self.layout().constant("MethodDescCodeSlotFlag2") {
+            // In 3.1 the code slot is announced in the second flag byte; the bit it has since meant something else.
+            let second = space.u8(address.checked_add(3)?)?;
+            flags = flags & !CODE_SLOT | if u64::from(second) & mask != 0 { CODE_SLOT } else { 0 };
+        }
+        let slot = space.u16(address.checked_add(4)?)?;
+        Some(MethodDesc { address, owner, rid: range << bits | low, slot, flags })
     }
 
     /// The MethodDesc at `address` if its chunk belongs to a MethodTable and it names a method of it.
@@ -203,7 +208,7 @@ impl Clr {
     /// Native code the MethodDesc itself leads to: the code slot behind it. `None` when it has no code there; precompiled
     /// code that was only reached through a stub is not found this way.
     pub fn native_code(&self, md: &MethodDesc) -> Option<u64> {
-        if md.flags & 0x20 == 0 {
+        if md.flags & CODE_SLOT == 0 {
             return None;
         }
         let before = u64::from(md.flags >> 3 & 1) + 2 * u64::from(md.flags >> 4 & 1) + class_units(md.class());
@@ -211,9 +216,10 @@ impl Clr {
         self.space().ptr(at).map(|c| c & !1).filter(|&c| c != 0)
     }
 
-    /// The method a precode stub at `code` stands for. Stubs are pages of code with their data a page further on, one
-    /// data record a stub, in which the MethodDesc is the first or the second word (dotnet/runtime
-    /// `src/coreclr/vm/precode.h`: `FixupPrecodeData` target, MethodDesc, fixup thunk; `StubPrecodeData` MethodDesc, target).
+    /// The method a precode stub at `code` stands for. Since 7.0 stubs are pages of code with their data a page further
+    /// on, one data record a stub, in which the MethodDesc is the first or the second word (dotnet/runtime
+    /// `src/coreclr/vm/precode.h`: `FixupPrecodeData` target, MethodDesc, fixup thunk; `StubPrecodeData` MethodDesc,
+    /// target). Through 6.0 they hold it themselves (dotnet/coreclr v3.1.32 `src/vm/amd64/cgencpu.h`).
     pub fn method_of_stub(&self, code: u64) -> Option<MethodDesc> {
         let space = self.space();
         let back = |md: u64| self.valid_method_desc(md);
@@ -224,7 +230,28 @@ impl Clr {
             let rel = i32::from_le_bytes([b[0], b[1], b[2], b[3]]);
             code.checked_add(end)?.checked_add_signed(i64::from(rel))
         };
+        // arm64: ldr (literal) of the target and a jump, or of the MethodDesc second.
+        let words = [
+            u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?),
+            u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?),
+        ];
+        let literal = |i: usize| {
+            let distance = i64::from((words[i] << 8) as i32 >> 13) * 4;
+            (words[i] >> 24 == 0x58).then(|| code.checked_add(4 * i as u64)?.checked_add_signed(distance)).flatten()
+        };
+        if let Some(first) = literal(0).filter(|_| self.dump.arch == Arch::Arm64) {
+            return match literal(1) {
+                Some(second) => space.ptr(second).and_then(back),
+                None => space.ptr_at(first, 8).and_then(back),
+            };
+        }
         match bytes.get(..3)? {
+            // x64 through 6.0: a call or jump with, behind it, the places of the method and of the chunk's base.
+            [0xE8 | 0xE9, ..] if matches!(bytes.get(5)?, 0x5E | 0x5F) => {
+                let base = code.checked_add((u64::from(*bytes.get(7)?) + 1) * UNIT)?;
+                back(space.ptr(base)?.checked_add(u64::from(*bytes.get(6)?) * UNIT)?)
+            }
+            [0x49, 0xBA, _] => space.ptr(code.checked_add(2)?).and_then(back),
             [0xFF, 0x25, _] => space.ptr_at(relative(2, 6)?, 8).and_then(back),
             [0x4C, 0x8B, 0x15] => space.ptr(relative(3, 7)?).and_then(back),
             _ => None,

@@ -137,6 +137,13 @@ impl Segment {
         self.end - self.start
     }
 
+    /// Where its memory begins: at its own record, which lies in front of the first object (segments), or at the page
+    /// of the first object (regions and frozen segments, whose records are elsewhere).
+    pub fn base(&self) -> u64 {
+        let page = self.start & !0xFFF;
+        if self.record < page && page - self.record <= 0x1000 { self.record } else { page }
+    }
+
     /// Whether nothing was allocated in it.
     pub fn is_empty(&self) -> bool {
         self.end == self.start

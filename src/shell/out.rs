@@ -44,7 +44,9 @@ impl<'a> Cell<'a> {
     fn render(&self, out: &mut String) {
         // Writing to a String cannot fail.
         let _ = match self {
-            Cell::Addr(x) | Cell::Hex(x) => write!(out, "{x:x}"),
+            // As SOS prints addresses in its tables.
+            Cell::Addr(x) => write!(out, "{x:012x}"),
+            Cell::Hex(x) => write!(out, "{x:x}"),
             Cell::AddrPad(x, w) => write!(out, "{x:0w$x}", w = *w as usize),
             Cell::AddrUpper(x, w) => write!(out, "{x:0w$X}", w = *w as usize),
             Cell::AddrTick(x, 4) => write!(out, "{x:08x}"),
