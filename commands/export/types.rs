@@ -7,11 +7,12 @@ use anyhow::Result;
 
 use super::writer::{Field, Table};
 use crate::clr::Clr;
+use crate::clr::fielddesc::FieldDesc;
 use crate::clr::fields::{self, Element, et};
 use crate::clr::metadata::sig::TypeSig;
 use crate::clr::metadata::table;
 use crate::clr::methodtable::MethodTable;
-use crate::clr::statics;
+use crate::clr::statics::{self, in_reference_storage};
 use crate::heap::TypeInfo;
 use crate::heap::stat::Tally;
 use crate::session::Session;
@@ -200,7 +201,7 @@ fn value(clr: &Clr, element: Element, at: u64) -> String {
         return space.ptr(at).map(|v| format!("{v:x}")).unwrap_or_default();
     }
     match element.0 {
-        et::STRUCT | et::PTR | et::FNPTR => String::new(),
+        et::STRUCT | et::FNPTR => String::new(),
         _ => match element.size(clr.ptr_size()) {
             1 => space.u8(at).map(|v| v.to_string()),
             2 => space.u16(at).map(|v| v.to_string()),
@@ -212,11 +213,6 @@ fn value(clr: &Clr, element: Element, at: u64) -> String {
     }
 }
 
-/// References and structs (boxed) lie in the storage of references, the rest with the primitives.
-fn in_reference_storage(element: Element) -> bool {
-    element.is_reference() || element.0 == et::STRUCT
-}
-
 /// `statics`.
 pub fn statics(session: &Session, table: &mut Table) -> Result<Option<String>> {
     let clr = session.clr()?;
@@ -226,13 +222,15 @@ pub fn statics(session: &Session, table: &mut Table) -> Result<Option<String>> {
         let name = clr.type_name(mt.address);
         for f in fields.statics.iter().filter(|f| !f.desc.is_thread_static) {
             let storage = statics::place(clr, &mt, &f.desc, in_reference_storage(f.element)).address().unwrap_or(0);
-            // ClrMD looks for function pointers among the references; `address` is spelled its way, `storage` is where
-            // the value is.
+            // ClrMD looks for function pointers among the references, and for fields in the image among those of the
+            // class once that is initialised; `address` is spelled its way, `storage` is where the value is.
+            let spelled = |desc, reference| statics::place(clr, &mt, &desc, reference).address().unwrap_or(0);
             let address = match f.element.0 {
-                et::FNPTR => statics::place(clr, &mt, &f.desc, true).address().unwrap_or(0),
+                _ if f.desc.is_rva => spelled(FieldDesc { is_rva: false, ..f.desc }, in_reference_storage(f.element)),
+                et::FNPTR => spelled(f.desc, true),
                 _ => storage,
             };
-            let text = if address == 0 { String::new() } else { value(clr, f.element, address) };
+            let text = if address == 0 || f.desc.is_rva { String::new() } else { value(clr, f.element, address) };
             table.row(&[
                 Field::Text(&name),
                 Field::Text(&f.name),

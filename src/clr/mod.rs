@@ -129,8 +129,9 @@ impl Clr {
         if address == self.known.free {
             return Some(mt);
         }
-        // An instance has at least header and MethodTable; the largest fixed part of a class fits 16 bits of fields.
-        let sane = mt.base_size >= 2 * ptr && mt.base_size < 1 << 24;
+        // An instance has at least header and MethodTable (interfaces have none: their size is 0); the largest fixed part
+        // of a class fits 16 bits of fields.
+        let sane = (mt.base_size >= 2 * ptr || mt.is_interface()) && mt.base_size < 1 << 24;
         (sane && self.mts.round_trips(self.space(), &mt)).then_some(mt)
     }
 

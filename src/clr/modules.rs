@@ -94,14 +94,16 @@ impl Module {
         pdb.map(|p| format!("{} {} {}", p.guid_text(), p.age, p.path)).unwrap_or_default()
     }
 
-    /// The name to show: the path, or the assembly or module name of one without a file.
+    /// The name to show: the path; without a file the module's name of an image loaded from bytes (`lib.dll`), the
+    /// assembly's of a dynamic one.
     pub fn display_name(&self, clr: &Clr) -> String {
         if !self.path.is_empty() {
             return self.path.clone();
         }
         let named = self.metadata(clr).and_then(|m| {
             let assembly = m.assembly().map(|a| a.name.to_owned());
-            assembly.or_else(|| m.module_name().map(str::to_owned))
+            let module = m.module_name().map(str::to_owned);
+            if self.dynamic { assembly.or(module) } else { module.or(assembly) }
         });
         named.unwrap_or_else(|| format!("Module_{:x}", self.address))
     }

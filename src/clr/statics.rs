@@ -6,6 +6,7 @@
 
 use super::Clr;
 use super::fielddesc::FieldDesc;
+use super::fields::{Element, et};
 use super::methodtable::MethodTable;
 
 /// Where a static field is.
@@ -48,6 +49,11 @@ const COLLECTIBLE: u32 = 8;
 /// Generic instantiations and Reflection.Emit types, in the statics bits of the MethodTable's flags (through .NET 8).
 const STATICS_MASK: u32 = 0x6;
 const STATICS_GENERIC: u32 = 0x4;
+
+/// References and structs (boxed) lie in the storage of references, the rest with the primitives.
+pub fn in_reference_storage(element: Element) -> bool {
+    element.is_reference() || element.0 == et::STRUCT
+}
 
 /// Where the ordinary static field `field` of `mt` lives.
 pub fn place(clr: &Clr, mt: &MethodTable, field: &FieldDesc, reference_storage: bool) -> Place {
@@ -158,35 +164,57 @@ pub fn has_thread_statics(clr: &Clr, mt: &MethodTable) -> bool {
     index().is_some_and(|i| i != NO_INDEX)
 }
 
-/// Through .NET 8: a table of per-module blocks, whose references are an `Object[]` behind a handle.
+/// Through .NET 8: a table of per-module blocks, whose references are an `Object[]` behind a handle. An instantiation has
+/// an entry of its own in the block of its loader module; an open generic has no storage, but like the field's tools we
+/// give the place its offset has in the module's block, and the caller says that the type is open.
 fn thread_local_module(clr: &Clr, thread: u64, mt: &MethodTable, reference: bool) -> Option<u64> {
-    let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
-    // An open generic has no storage of its own; like the field's tools we give the place its offset has in the module's
-    // block, and the caller says that the type is open. Instantiations have a dynamic entry that is not followed here.
-    if mt.is_generic() && !mt.is_open_generic() {
-        return None;
-    }
-    let table = space.ptr_at(thread, l.try_offset("Thread", "ThreadLocalBlock")?).filter(|&t| t != 0)?;
-    let module = clr.defining_module(mt)?;
+    let (space, l) = (clr.space(), clr.layout());
+    let dynamic = mt.is_generic() && !mt.is_open_generic();
+    let module = if dynamic { mt.module } else { clr.defining_module(mt)? };
     let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
+    let block = thread_block(clr, thread, local)?;
+    let storage = if dynamic { thread_dynamic_entry(clr, mt, block)? } else { block };
+    if !reference {
+        return Some(storage);
+    }
+    let gc_statics = if dynamic { 0 } else { l.try_offset("ThreadLocalModule", "GCStatics")? };
+    let handle = space.ptr_at(storage, gc_statics).filter(|&h| h != 0)?;
+    // The offsets count from the array's first element.
+    space.ptr(handle).filter(|&a| a != 0)?.checked_add(2 * u64::from(clr.ptr_size()))
+}
+
+/// The block of the thread at `thread` for the module whose `DomainLocalModule` is `local`.
+fn thread_block(clr: &Clr, thread: u64, local: u64) -> Option<u64> {
+    let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
+    let blocks = thread.checked_add(l.try_offset("Thread", "ThreadLocalBlock")?)?;
+    let table = space.ptr_at(blocks, l.try_offset("ThreadLocalBlock", "Table")?).filter(|&t| t != 0)?;
+    let count = space.ptr_at(blocks, l.try_offset("ThreadLocalBlock", "Size")?)?;
     let index = space.u32(local.checked_add(l.try_offset("DomainLocalModule", "ModuleIndex")?)?)?;
-    let count = l.try_offset("Thread", "ThreadLocalBlockSize").and_then(|o| space.ptr_at(thread, o));
-    if index >= 1 << 16 || count.is_some_and(|c| u64::from(index) >= c) {
+    if index >= 1 << 16 || u64::from(index) >= count {
         return None;
     }
-    let block = space.ptr_at(table, u64::from(index) * ptr).filter(|&b| b != 0)?;
-    if !reference {
-        return Some(block);
+    space.ptr_at(table, u64::from(index) * ptr).filter(|&b| b != 0)
+}
+
+/// The entry of an instantiation in a thread's block of its loader module.
+fn thread_dynamic_entry(clr: &Clr, mt: &MethodTable, block: u64) -> Option<u64> {
+    let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
+    let id = space.ptr_at(clr.mts().optional_members(mt, ptr), ptr)?;
+    let count = space.ptr_at(block, l.try_offset("ThreadLocalModule", "DynamicClassCount")?)?;
+    if id >= 1 << 24 || id >= count & 0xFFFF_FFFF {
+        return None;
     }
-    let handle = space.ptr_at(block, l.try_offset("ThreadLocalModule", "GCStatics")?).filter(|&h| h != 0)?;
-    // The offsets count from the array's first element.
-    space.ptr(handle).filter(|&a| a != 0)?.checked_add(2 * ptr)
+    let table = space.ptr_at(block, l.try_offset("ThreadLocalModule", "DynamicClassTable")?)?;
+    let entry = table.checked_add(id.checked_mul(l.try_offset("DynamicClassInfo", "!")?)?)?;
+    space.ptr_at(entry, l.try_offset("DynamicClassInfo", "Data")?).filter(|&d| d != 0)
 }
 
 /// `TLSIndex`: none.
 const NO_INDEX: u32 = u32::MAX;
-/// Types of index, in the top byte: an entry of the table, or directly in the thread's own data.
+/// Types of index, in the top byte: an entry of the table, one of the table of collectible types (whose entries are
+/// handles), or directly in the thread's own data.
 const IN_TABLE: u32 = 0;
+const COLLECTIBLE_TABLE: u32 = 1;
 const DIRECT: u32 = 2;
 /// Bound on the list of entries being set up.
 const MAX_IN_FLIGHT: usize = 4096;
@@ -215,8 +243,22 @@ fn tls_index(clr: &Clr, thread: u64, mt: &MethodTable, reference: bool) -> Optio
             let entry = if slot < u64::from(count) && array != 0 { space.ptr_at(array, slot * ptr)? } else { 0 };
             if entry != 0 { Some(entry) } else { in_flight(clr, data, index) }
         }
+        COLLECTIBLE_TABLE => {
+            let count = space.u32(data.checked_add(l.try_offset("ThreadLocalData", "CollectibleTlsDataCount")?)?)?;
+            let array = space.ptr_at(data, l.try_offset("ThreadLocalData", "CollectibleTlsArrayData")?)?;
+            let handle = if slot < u64::from(count) && array != 0 { space.ptr_at(array, slot * ptr)? } else { 0 };
+            let entry = if handle == 0 { 0 } else { space.ptr(handle)? };
+            if entry != 0 { Some(entry) } else { in_flight(clr, data, index) }
+        }
         _ => None,
     }
+}
+
+/// Where the thread at `thread` keeps the `Object[]` of its thread statics, since 9.0.
+pub fn thread_array(clr: &Clr, thread: u64) -> Option<u64> {
+    let (space, l) = (clr.space(), clr.layout());
+    let data = space.ptr_at(thread, l.try_offset("Thread", "ThreadLocalDataPtr")?).filter(|&d| d != 0)?;
+    data.checked_add(l.try_offset("ThreadLocalData", "NonCollectibleTlsArrayData")?)
 }
 
 /// An entry that was being set up is on a list of its own until the table has it.

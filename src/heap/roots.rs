@@ -110,7 +110,8 @@ fn finalizers(walker: &Walker<'_>, queues: &Gathered<(u32, FinalizerQueue)>, out
     }
 }
 
-/// Since 9.0 thread statics hang off the thread's own data, which no handle keeps: each field is a root by name.
+/// Since 9.0 thread statics hang off the thread's own data, which no handle keeps: each field is a root by name, and the
+/// array of all of them once more, for those of instantiations, which no list names.
 fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, out: &mut Gathered<Root>) {
     let clr = walker.clr;
     if clr.layout().text("StaticsKind") != Some("DynamicStaticsInfo") {
@@ -123,7 +124,9 @@ fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, out: &mut Gathered<R
                 continue;
             }
             let fields = clr.fields(mt);
-            for f in fields.statics.iter().filter(|f| f.desc.is_thread_static && f.element.is_reference()) {
+            for f in
+                fields.statics.iter().filter(|f| f.desc.is_thread_static && statics::in_reference_storage(f.element))
+            {
                 let name: Arc<str> = format!("{}.{}", clr.type_name(mt), f.name).into();
                 for t in &clr.threads().items {
                     let slot = statics::thread_place(clr, t.address, &table, &f.desc, true);
@@ -135,6 +138,15 @@ fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, out: &mut Gathered<R
                     }
                 }
             }
+        }
+    }
+    let name: Arc<str> = "thread statics".into();
+    for t in &clr.threads().items {
+        let Some(slot) = statics::thread_array(clr, t.address) else { continue };
+        let object = clr.space().ptr(slot).unwrap_or(0);
+        if object != 0 && index.ids.id_of(object).is_some() {
+            let kind = RootKind::ThreadStatic { os_id: t.os_id, name: name.clone() };
+            out.items.push(Root { kind, slot, object, interior: false });
         }
     }
 }

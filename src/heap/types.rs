@@ -39,13 +39,13 @@ struct Inner {
 }
 
 impl TypeRegistry {
-    /// The type of MethodTable `address`, registering it at first sight. `None` when it is no MethodTable; the verdict
-    /// is remembered, up to a bound that keeps a hostile heap from growing it.
+    /// The type of MethodTable `address`, registering it at first sight. `None` when it is no MethodTable or that of an
+    /// interface, which no object has; the verdict is remembered, up to a bound that keeps a hostile heap from growing it.
     pub fn get(&self, clr: &Clr, address: u64) -> Option<Arc<TypeInfo>> {
         if let Some(known) = self.look_up(address) {
             return known;
         }
-        let mt = clr.valid_method_table(address);
+        let mt = clr.valid_method_table(address).filter(|m| !m.is_interface());
         let refs = mt.map(|m| RefMap::read(clr, &m)).unwrap_or_default();
         let mut inner = self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(known) = inner.by_mt.get(&address).copied() {
