@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::segments::{Heap, Segment};
 use super::types::{TypeInfo, TypeRegistry};
 use crate::clr::Clr;
+use crate::dump::AddressSpace;
 use crate::watch::{Interrupted, Watch};
 
 /// Problems remembered per segment; further ones are only counted.
@@ -26,8 +27,11 @@ pub struct Object<'a> {
     pub size: u64,
     /// Its type.
     pub ty: &'a Arc<TypeInfo>,
-    /// Its bytes; shorter than `size` when they are not contiguous in the dump.
+    /// Its bytes; shorter than `size` when they are not contiguous in the dump or the collector wrote over its end.
     pub bytes: &'a [u8],
+    /// Offset from which on its contents are no longer its own: inside a collection the header of the plug behind it lies
+    /// over the end of the last dead object of a gap. Else `size`.
+    pub intact: u64,
 }
 
 /// One object looked up by its address.
@@ -54,6 +58,8 @@ pub struct WalkReport {
     pub problems: Vec<(u64, String)>,
     /// Problems beyond those remembered.
     pub more: u64,
+    /// Dead objects whose MethodTable or length the collector wrote over, inside a collection: expected there, no problem.
+    pub gaps: u64,
 }
 
 impl WalkReport {
@@ -70,6 +76,7 @@ impl WalkReport {
         self.objects += other.objects;
         self.skipped += other.skipped;
         self.more += other.more;
+        self.gaps += other.gaps;
         for (a, w) in other.problems {
             self.problem(a, w);
         }
@@ -253,11 +260,63 @@ impl LocalTypes {
     }
 }
 
+/// Objects since the last plug that are remembered, at most.
+const MAX_STARTS: usize = 1 << 20;
+
+/// What a walk inside a collection knows of plugs.
+///
+/// The plan phase divides a segment into plugs of live objects and gaps of dead ones and writes before each plug, over the
+/// end of the gap: the gap's length, the distance the plug will move, and its neighbours in a tree (`plug_and_gap`,
+/// dotnet/runtime v8.0.0 `src/coreclr/gc/gc.cpp`), then the object header.
+#[derive(Debug, Default)]
+struct Plugs {
+    /// Starts of the objects since the last plug: one of them is where its gap begins.
+    starts: Vec<u64>,
+}
+
+impl Plugs {
+    /// Bytes of the object of `step` bytes at `at` that are its own.
+    #[cold]
+    fn intact<const P: usize>(&mut self, space: &AddressSpace, at: u64, step: u64) -> u64 {
+        if self.starts.len() < MAX_STARTS {
+            self.starts.push(at);
+        }
+        let end = at.saturating_add(step);
+        if !self.gap_ends::<P>(space, at, end) {
+            return u64::MAX;
+        }
+        self.starts.clear();
+        (end - 4 * P as u64).saturating_sub(at)
+    }
+
+    /// End of the dead object at `at` when the header of the plug behind it covers its MethodTable (objects of three and
+    /// four words) or its number of components (of five): `words` are the sizes to try.
+    #[cold]
+    fn covered<const P: usize>(&mut self, space: &AddressSpace, at: u64, words: [u64; 2]) -> Option<u64> {
+        let ends = words.map(|n| at.saturating_add(n * P as u64));
+        let end = ends.into_iter().find(|&end| self.gap_ends::<P>(space, at, end))?;
+        self.starts.clear();
+        Some(end)
+    }
+
+    /// Whether a gap ends at `end`: the word of its length leads back to an object since the last plug, or to `at`.
+    fn gap_ends<const P: usize>(&self, space: &AddressSpace, at: u64, end: u64) -> bool {
+        let ptr = P as u64;
+        let gap = end.checked_sub(4 * ptr).and_then(|a| space.ptr(a)).unwrap_or(0);
+        if gap < 3 * ptr || !gap.is_multiple_of(ptr) {
+            return false;
+        }
+        let Some(start) = end.checked_sub(gap) else { return false };
+        start == at || self.starts.binary_search(&start).is_ok()
+    }
+}
+
 struct SegmentWalk<'w, 'a, const P: usize> {
     walker: &'w Walker<'a>,
     segment: &'w Segment,
     contexts: &'w [(u64, u64)],
     types: LocalTypes,
+    plugs: Option<Plugs>,
     report: WalkReport,
 }
 
@@ -274,6 +333,7 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
             segment,
             contexts: &all[first..last.max(first)],
             types: LocalTypes::new(),
+            plugs: (walker.heap.in_gc && segment.kind != super::SegmentKind::Frozen).then(Plugs::default),
             report: WalkReport::default(),
         }
     }
@@ -337,12 +397,27 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
                         }
                     },
                 };
+                if let Some(plugs) = &mut self.plugs
+                    && let Some(end) = plugs.covered::<P>(space, at, [3, 4])
+                {
+                    (self.report.gaps, self.report.skipped) = (self.report.gaps + 1, self.report.skipped + end - at);
+                    at = end;
+                    continue;
+                }
                 let Some(slot) = self.types.find(self.walker, word & !(Self::PTR - 1)) else {
                     at = self.lost(at, end, "no MethodTable");
                     break;
                 };
                 let mut n = 0;
                 if slot.component != 0 {
+                    if let Some(plugs) = &mut self.plugs
+                        && let Some(end) = plugs.covered::<P>(space, at, [5, 5])
+                    {
+                        (self.report.gaps, self.report.skipped) =
+                            (self.report.gaps + 1, self.report.skipped + end - at);
+                        at = end;
+                        continue;
+                    }
                     let Some(read) = count.or_else(|| space.u32(at + Self::PTR)) else {
                         at = self.lost(at, end, "the object's length is not in the dump");
                         break;
@@ -357,10 +432,15 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
                     break;
                 }
                 self.report.objects += 1;
+                let intact = match &mut self.plugs {
+                    None => size,
+                    Some(plugs) => plugs.intact::<P>(self.walker.clr.space(), at, step).min(size),
+                };
                 if at >= range.0 {
                     let bytes = run.get(offset..).unwrap_or(&[]);
-                    let bytes = bytes.get(..size as usize).unwrap_or(bytes);
-                    if !visit(Object { address: at, size, ty: &self.types.types[slot.index as usize], bytes }) {
+                    let bytes = bytes.get(..intact as usize).unwrap_or(bytes);
+                    let ty = &self.types.types[slot.index as usize];
+                    if !visit(Object { address: at, size, ty, bytes, intact }) {
                         return Ok(self.report);
                     }
                 }
@@ -402,6 +482,9 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
     fn lost(&mut self, at: u64, end: u64, why: &str) -> u64 {
         let next = self.resync(at + Self::PTR, end);
         self.report.skipped += next - at;
+        if let Some(plugs) = &mut self.plugs {
+            plugs.starts.clear();
+        }
         let word = self.walker.clr.space().ptr(at).unwrap_or(0);
         self.report.problem(at, format!("{why} (word {word:x})"));
         next
@@ -467,7 +550,7 @@ fn le32(b: &[u8]) -> u32 {
 
 /// The reference at `offset` of `object`: from its bytes, or from the space when they are not contiguous.
 #[inline]
-pub fn pointer_in(space: &crate::dump::AddressSpace, object: &Object<'_>, offset: u64) -> Option<u64> {
+pub fn pointer_in(space: &AddressSpace, object: &Object<'_>, offset: u64) -> Option<u64> {
     let at = offset as usize;
     if space.ptr_size() == 8 {
         if let Some(b) = object.bytes.get(at..at.wrapping_add(8)) {
@@ -475,6 +558,9 @@ pub fn pointer_in(space: &crate::dump::AddressSpace, object: &Object<'_>, offset
         }
     } else if let Some(b) = object.bytes.get(at..at.wrapping_add(4)) {
         return Some(u64::from(u32::from_le_bytes(b.try_into().ok()?)));
+    }
+    if offset >= object.intact {
+        return None;
     }
     space.ptr(object.address.checked_add(offset)?)
 }

@@ -192,6 +192,47 @@ fn statics_root(p: &mut Probe<'_>, threads: &[u64]) {
         };
         p.record("thread statics", &[path], "a readable pointer or null, set for some thread", found);
     }
+    thread_blocks(p, threads);
+    collectible_entries(p, threads);
+}
+
+/// Through .NET 8: a thread's table of blocks has some entries, all of them in the dump.
+fn thread_blocks(p: &mut Probe<'_>, threads: &[u64]) {
+    const FIELDS: &[&str] = &["ThreadLocalBlock.Table", "ThreadLocalBlock.Size"];
+    let Some(offset) = p.layout.try_offset("Thread", "ThreadLocalBlock") else { return };
+    let tables: Vec<(u64, u64)> = threads
+        .iter()
+        .filter_map(|&t| t.checked_add(offset))
+        .filter_map(|b| Some((p.field(b, "ThreadLocalBlock", "Table")?, p.field(b, "ThreadLocalBlock", "Size")?)))
+        .collect();
+    let sound = |&(table, size): &(u64, u64)| match table {
+        0 => size == 0,
+        _ => (1..1 << 16).contains(&size) && p.space().readable(table),
+    };
+    let found = match tables.iter().find(|t| !sound(t)) {
+        Some((table, size)) => Found::Bad(format!("{size} blocks at {table:x}")),
+        None if tables.is_empty() => Found::Absent("no thread is in the dump".into()),
+        None => Found::Good(format!("{} threads", tables.len())),
+    };
+    p.record("thread statics by module", FIELDS, "none, or a readable table of some blocks", found);
+}
+
+/// Since 9.0: as many entries of collectible types as there is a table for.
+fn collectible_entries(p: &mut Probe<'_>, threads: &[u64]) {
+    const FIELDS: &[&str] = &["ThreadLocalData.CollectibleTlsDataCount"];
+    let Some(count) = p.layout.try_offset("ThreadLocalData", "CollectibleTlsDataCount") else { return };
+    let data = threads.iter().filter_map(|&t| p.field(t, "Thread", "ThreadLocalDataPtr")).filter(|&d| d != 0);
+    let entries: Vec<(u32, u64)> = data
+        .filter_map(|d| {
+            Some((p.space().u32(d.checked_add(count)?)?, p.field(d, "ThreadLocalData", "CollectibleTlsArrayData")?))
+        })
+        .collect();
+    let found = match entries.iter().find(|(n, table)| (*n == 0) != (*table == 0) || *n >= 1 << 24) {
+        Some((n, table)) => Found::Bad(format!("{n} entries at {table:x}")),
+        None if entries.is_empty() => Found::Absent("no thread's data is in the dump".into()),
+        None => Found::Good(format!("{} threads", entries.len())),
+    };
+    p.record("thread statics of collectible types", FIELDS, "a table where there are entries, else none", found);
 }
 
 fn domain(p: &mut Probe<'_>) {
