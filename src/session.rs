@@ -1,6 +1,7 @@
 //! The one shared dump session: opens lazily and caches between commands. Never prints.
 
 mod complete;
+mod describe;
 mod lookup;
 pub mod ranges;
 

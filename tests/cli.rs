@@ -20,6 +20,9 @@ fn clrscope(args: &[&str]) -> Output {
         .unwrap()
 }
 
+#[path = "support/make_minidump.rs"]
+mod make_minidump;
+
 const LEAK: &str = "linux-x64-10.0-leak-heap.core.zst";
 
 fn on(dump: &str, args: &[&str]) -> (i32, String, String) {
@@ -352,4 +355,133 @@ fn commands_run_with_each_thread() {
     assert_eq!(prints("~*e .echo a; .echo b").matches("a\nb\n").count(), prints("~").lines().count());
     let id = prints("~1").split(['.', ' ']).filter(|w| !w.is_empty()).nth(3).unwrap().to_owned();
     assert_eq!(prints(&format!("~~[{id}]s; r @$ip")), prints("~1s; r @$ip"));
+}
+
+/// A dump built in the test, as a file of its own.
+fn built(bytes: &[u8]) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("built.dmp");
+    fs::write(&path, bytes).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (dir, path)
+}
+
+fn answers(dump: &str, line: &str) -> String {
+    let out = clrscope(&[dump, "-c", line]);
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    assert_eq!(out.status.code(), Some(0), "{line}: {}{}", text(&out.stdout), text(&out.stderr));
+    text(&out.stdout)
+}
+
+#[test]
+fn what_a_minidump_records_is_shown() {
+    let (_dir, dump) = built(&make_minidump::everything());
+    let handles = answers(&dump, "!handle 0 f");
+    assert!(handles.contains("44 Event                \\BaseNamedObjects\\ready"), "{handles}");
+    assert!(handles.contains("2 Handles\n"), "{handles}");
+    assert_eq!(answers(&dump, "!handle 0 0 file").matches("File").count(), 2);
+    let times = answers(&dump, "!runaway 7");
+    assert!(times.contains("1:65       0 days 0:00:01.000"), "{times}");
+    assert!(times.contains("0 days 0:00:02.000") && times.contains("Elapsed Time"), "{times}");
+    let event = answers(&dump, ".lastevent; .exr -1; ~#");
+    assert!(event.contains("1092.64: exception e0434352 (CLR exception) at 7ff800001500"), "{event}");
+    assert!(event.contains("Parameter[2]: 0000000000001f00") && event.contains("coreclr+0x1500"), "{event}");
+    assert!(event.contains("Id: 1092.64"), "{event}");
+    assert!(answers(&dump, "lm").contains("gone.dll"));
+    let thread = answers(&dump, "~1");
+    assert!(thread.contains("\"worker \u{2603}\"") && thread.contains("Start: coreclr+0x2000"), "{thread}");
+    let teb = answers(&dump, "!teb");
+    assert!(teb.contains("StackBase:                00000000`00021000"), "{teb}");
+    assert!(answers(&dump, "r").contains("rip=00007ff800001500"));
+    let banner = {
+        let out = clrscope(&[&dump]);
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    for part in
+        ["full memory", "process 4242", "Windows 10.0.19045", "2023-11-14", "take a heap or full dump", "2 threads"]
+    {
+        assert!(banner.contains(part), "{part}: {banner}");
+    }
+    assert!(banner.contains("exception e0434352 (CLR exception) at 7ff800001500 on thread 0 (64)"), "{banner}");
+}
+
+#[test]
+fn processors_of_32_bits_and_arm_are_shown_their_way() {
+    use make_minidump::{ARM64, Mini, MiniThread, X86, context_arm64, context_x86};
+    let with = |arch, context| {
+        let mut m = Mini::new();
+        m.system(arch, 2);
+        m.threads(&[MiniThread { id: 7, context, ..MiniThread::default() }]);
+        m.memory32(&[(0x2_0000, vec![0x41; 0x1000])]);
+        built(&m.finish())
+    };
+    let (_a, x86) = with(X86, context_x86(0x401_000, 0x2_0400));
+    let all = answers(&x86, "r; dd @$csp L2; dps @esp L1; .effmach");
+    assert!(all.contains("eax=000000ea") && all.contains("eip=00401000"), "{all}");
+    assert!(all.contains("00020400  41414141 41414141") && all.contains("x86"), "{all}");
+    let (_b, arm) = with(ARM64, context_arm64(0x7FF8_1000, 0x2_0400));
+    let all = answers(&arm, "r; dq @$csp L1; ? @x3");
+    assert!(all.contains(" x3=0000000000000103") && all.contains(" pc=000000007ff81000"), "{all}");
+    assert!(all.contains("00000000`00020400  41414141`41414141"), "{all}");
+}
+
+#[test]
+fn the_environment_of_the_process_is_shown() {
+    let (_, linux, _) = on(LEAK, &["-c", "!peb | find DOTNET_"]);
+    assert!(linux.contains("DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1"), "{linux}");
+    let (_, windows, _) = on("win-x64-10.0-wks-full.dmp.zst", &["-c", "!peb"]);
+    for part in [
+        "ImageBaseAddress:         00000001`40000000",
+        "CurrentDirectory:         'C:\\app\\'",
+        "SystemRoot=C:\\windows",
+    ] {
+        assert!(windows.contains(part), "{part}: {windows}");
+    }
+}
+
+/// The rows of a table of `!address -summary`, added up: bytes, dumped, mapped only, unknown.
+fn sums(table: &Value) -> [u64; 4] {
+    let column = |i: usize| table["rows"].as_array().unwrap().iter().map(|r| r[i].as_u64().unwrap()).sum();
+    [2, 6, 7, 8].map(column)
+}
+
+#[test]
+fn the_summary_of_the_memory_adds_up_to_the_byte() {
+    let (_dir, small) = built(&make_minidump::everything());
+    let dumps = [
+        data(LEAK).to_str().unwrap().to_owned(),
+        data("linux-x64-3.1-wks-heap.core.zst").to_str().unwrap().to_owned(),
+        data("win-x64-3.1-wks-full.dmp.zst").to_str().unwrap().to_owned(),
+        small,
+    ];
+    for dump in dumps {
+        let out = clrscope(&[&dump, "--json", "-c", "!address -summary; !vadump; !vmmap; !address"]);
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let all: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let tables: Vec<[u64; 4]> = (0..4).map(|i| sums(&all[0]["tables"][i])).collect();
+        // The map of the dump, read another way.
+        let mut total = [0; 4];
+        let mut committed = 0;
+        let number = |v: &Value| u64::from_str_radix(v.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
+        for r in all[3]["tables"][0]["rows"].as_array().unwrap() {
+            let size = number(&r[3]);
+            total[0] += size;
+            let content = r[8].as_str().unwrap();
+            total[1 + ["dumped", "mapped", "unknown"].iter().position(|c| *c == content).unwrap_or(2)] += size;
+            committed += if r[5] == "MEM_COMMIT" { size } else { 0 };
+        }
+        assert_eq!((tables[0], tables[2]), (total, total), "{dump}");
+        assert_eq!(tables[3][0], committed, "{dump}");
+        let regions: u64 = all[2]["tables"][0]["rows"].as_array().unwrap().iter().map(|r| number(&r[2])).sum();
+        assert_eq!(regions, total[0], "{dump}");
+        let busy: u64 = all[1]["tables"][0]["rows"].as_array().unwrap().iter().map(|r| r[3].as_u64().unwrap()).sum();
+        assert_eq!(tables[1][0], busy, "{dump}");
+    }
+}
+
+#[test]
+fn commands_run_for_each_region() {
+    let stacks = prints("!address -f:Stack -o:1").lines().count();
+    let out = prints("!address -f:Stack -c:\".echo %1 %7\"");
+    assert_eq!(out.lines().filter(|l| l.ends_with(" Stack")).count(), stacks, "{out}");
 }

@@ -6,7 +6,7 @@ use super::usage::{UsageRange, classify, detail, word};
 use super::{module_name, protect, summary, tick};
 use crate::dump::{Dump, MapEntry, MapState, MapType, Presence};
 use crate::session::ranges::ManagedRange;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request};
 
 /// `!address`.
 pub const ADDRESS: Command = Command {
@@ -21,17 +21,21 @@ pub const ADDRESS: Command = Command {
            GCHeap, ...), types (MEM_IMAGE, MEM_MAPPED, MEM_PRIVATE), states (MEM_COMMIT, MEM_RESERVE, MEM_FREE), \
            protections (PAGE_*), contents (dumped, mapped, unknown). Filters of one kind widen, of several kinds \
            narrow.\n\
+           -c:\"COMMANDS\" runs commands for each region, %1 being its base, %2 its end, %3 its size, %4 its type, %5 its \
+           state, %6 its protection, %7 its use.\n\
            -o:csv and -o:tsv print columns for programs, -o:1 addresses alone.\n\
            The column Content says whether the bytes are in the dump, or the range is only known to be mapped.",
     args: &[
         Arg::pos("ADDR", Kind::Address, "show what holds this address"),
         Arg::flag("summary", "totals"),
         Arg::opt("f", Kind::Text, "only regions that match (VAR,MEM_PRIVATE,...)"),
+        Arg::opt("c", Kind::Text, "run this for each region"),
         Arg::opt("o", Kind::OneOf(&["csv", "tsv", "1"]), "output for programs"),
     ],
     examples: &[
         Example { line: "!address -summary", what: "what the memory of the process is" },
         Example { line: "!address -f:Stack", what: "the stacks" },
+        Example { line: "!address -f:Stack -c:\".echo %1 %3\"", what: "a line of one's own for each stack" },
         Example { line: "!address @$csp", what: "what the stack pointer points to" },
     ],
     needs: Needs::Dump,
@@ -50,6 +54,10 @@ fn address(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         return one(ctx, session.dump(), &managed, &ranges, a);
     }
     let kept: Vec<&UsageRange> = ranges.iter().filter(|r| filter.passes(session.dump(), r)).collect();
+    if let Some(line) = args.text("c") {
+        ctx.request = Some(Request::Lines(kept.iter().filter_map(|r| filled(session.dump(), r, line)).collect()));
+        return Ok(if kept.is_empty() { Outcome::Empty } else { Outcome::Complete });
+    }
     match args.text("o") {
         Some("1") => bare(ctx, &kept)?,
         Some(o) => machine(ctx, session.dump(), &managed, &kept, if o == "tsv" { '\t' } else { ',' })?,
@@ -105,6 +113,25 @@ impl Filter {
             && any(self.pages.is_empty(), self.pages.iter().any(|p| e.protect & p != 0))
             && any(self.contents.is_empty(), self.contents.contains(&e.presence))
     }
+}
+
+/// The commands of `-c` for one region.
+fn filled(dump: &Dump, r: &UsageRange, line: &str) -> Option<String> {
+    let e = dump.map.get(r.entry)?;
+    let values = [
+        format!("0x{:x}", r.start),
+        format!("0x{:x}", r.end),
+        format!("0x{:x}", r.size()),
+        protect::kind(e.kind).1.to_owned(),
+        protect::state(e.state).1.to_owned(),
+        protect::of(e),
+        r.usage.to_owned(),
+    ];
+    let mut out = line.to_owned();
+    for (i, v) in values.iter().enumerate() {
+        out = out.replace(&format!("%{}", i + 1), v);
+    }
+    Some(out)
 }
 
 /// `       0`7ffe0000`: the upper half padded with blanks.

@@ -38,12 +38,12 @@ const POINTER: u8 = 0;
 const RANGE: &[Arg] = &[Arg::pos("RANGE", Kind::Rest, "ADDR, ADDR L COUNT, or ADDR END; without it, on from the last")];
 
 macro_rules! display {
-    ($id:ident, $name:literal, $shape:expr, $summary:literal, $example:literal) => {
+    ($id:ident, $name:literal, $shape:expr, $summary:literal, $example:literal $(, $alias:literal)*) => {
         #[doc = concat!("`", $name, "`.")]
         pub const $id: Command = Command {
             name: $name,
             prefix: Prefix::Plain,
-            aliases: &[],
+            aliases: &[$($alias),*],
             group: Group::Memory,
             summary: $summary,
             help: "ADDR is an expression; L COUNT says how many elements (hexadecimal, 0n for decimal), L?COUNT allows more \
@@ -66,10 +66,42 @@ display!(DP, "dp", Shape::Hex(POINTER, 2), "memory as pointers", "dp @$csp L8");
 display!(DF, "df", Shape::Float(4), "memory as 32-bit floating point numbers", "df @$csp L4");
 display!(DA, "da", Shape::Text(1), "text of one-byte characters", "da @$csp");
 display!(DU, "du", Shape::Text(2), "text of two-byte characters", "du @$csp");
-display!(DPS, "dps", Shape::Symbols, "pointers, each with the module or object it points to", "dps @$csp L10");
-display!(DPA, "dpa", Shape::PointsToText(1), "pointers, each with the one-byte text it points to", "dpa @$csp L8");
-display!(DPU, "dpu", Shape::PointsToText(2), "pointers, each with the two-byte text it points to", "dpu @$csp L8");
-display!(DPP, "dpp", Shape::PointsToPointer, "pointers, each with the pointer it points to", "dpp @$csp L8");
+display!(
+    DPS,
+    "dps",
+    Shape::Symbols,
+    "pointers, each with the module or object it points to",
+    "dps @$csp L10",
+    "dqs",
+    "dds"
+);
+display!(
+    DPA,
+    "dpa",
+    Shape::PointsToText(1),
+    "pointers, each with the one-byte text it points to",
+    "dpa @$csp L8",
+    "dqa",
+    "dda"
+);
+display!(
+    DPU,
+    "dpu",
+    Shape::PointsToText(2),
+    "pointers, each with the two-byte text it points to",
+    "dpu @$csp L8",
+    "dqu",
+    "ddu"
+);
+display!(
+    DPP,
+    "dpp",
+    Shape::PointsToPointer,
+    "pointers, each with the pointer it points to",
+    "dpp @$csp L8",
+    "dqp",
+    "ddp"
+);
 
 /// `d`.
 pub const D: Command = Command {

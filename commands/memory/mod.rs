@@ -2,8 +2,11 @@
 
 pub mod address;
 pub mod display;
+pub mod environment;
 pub mod format;
+pub mod handles;
 pub mod lm;
+pub mod maddress;
 pub mod process;
 pub mod protect;
 pub mod range;

@@ -3,7 +3,8 @@
 use anyhow::{Result, anyhow, bail};
 
 use super::{symbol, tick, value};
-use crate::dump::{Arch, Dump, Os, Registers};
+use crate::dump::{Arch, Dump, Registers};
+use crate::shell::banner::event;
 use crate::shell::run::set_alias;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request};
 
@@ -194,7 +195,8 @@ fn exception(ctx: &mut Ctx<'_>, dump: &Dump) -> Result<Outcome> {
         return Ok(Outcome::Empty);
     };
     let p = dump.arch.pointer_size();
-    let code = if dump.os == Os::Linux { format!("signal {}", e.code) } else { format!("{:08x}", e.code) };
+    let code = event(dump.os, e);
+    let code = code.strip_prefix("exception ").unwrap_or(&code);
     let place = symbol(dump, e.address).map(|s| format!(" ({s})")).unwrap_or_default();
     ctx.out.line(format!("ExceptionAddress: {}{place}", tick(e.address, p)))?;
     ctx.out.line(format!("   ExceptionCode: {code}"))?;
@@ -202,6 +204,15 @@ fn exception(ctx: &mut Ctx<'_>, dump: &Dump) -> Result<Outcome> {
     ctx.out.line(format!("NumberParameters: {}", e.parameters.len()))?;
     for (i, v) in e.parameters.iter().enumerate() {
         ctx.out.line(format!("   Parameter[{i}]: {v:016x}"))?;
+    }
+    if let (0xC000_0005, [how, at, ..]) = (e.code, e.parameters.as_slice()) {
+        let how = match how {
+            0 => "read from",
+            1 => "write to",
+            8 => "execute at",
+            _ => "use",
+        };
+        ctx.out.line(format!("Attempt to {how} address {}", tick(*at, p)))?;
     }
     Ok(Outcome::Complete)
 }

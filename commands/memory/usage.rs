@@ -89,6 +89,7 @@ pub fn classify(dump: &Dump, managed: &[ManagedRange]) -> Vec<UsageRange> {
         Os::Linux => {
             claims.extend(brk(dump));
             claims.extend(arenas(dump));
+            claims.extend(gc_neighbours(dump, managed));
         }
     }
     let claims = resolve(claims);
@@ -234,6 +235,20 @@ fn gc_claims(dump: &Dump, managed: &[ManagedRange]) -> Vec<Claim> {
         }
     }
     out
+}
+
+/// Reserved ranges of a Linux process that a GC segment or its reserve ends at or begins behind: a core has no allocation
+/// bases, and the collector reserves its ranges whole.
+fn gc_neighbours(dump: &Dump, managed: &[ManagedRange]) -> Vec<Claim> {
+    let mut ends: Vec<u64> =
+        managed.iter().filter(|m| m.what.starts_with("GCHeap")).flat_map(|m| [m.start, m.end]).collect();
+    ends.sort_unstable();
+    let touched = |e: &MapEntry| {
+        let first = ends.partition_point(|&a| a < e.start);
+        ends.get(first).is_some_and(|&a| a <= e.end)
+    };
+    let reserved = dump.map.iter().filter(|e| e.state == MapState::Reserve && touched(e));
+    reserved.map(|e| claim(e.start, e.end, 4, "GCHeapReserve", Owner::Entry)).collect()
 }
 
 /// Size and alignment of the heaps of glibc's further arenas in a 64-bit process: `HEAP_MAX_SIZE`, glibc 2.x

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::dump::{DumpKind, Os};
-use crate::shell::banner::utc;
+use crate::dump::DumpKind;
+use crate::shell::banner::{event, utc};
 use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request};
 
 const fn plain(name: &'static str, prefix: Prefix, summary: &'static str) -> Command {
@@ -165,12 +165,14 @@ pub const LASTEVENT: Command = Command {
         let pid = dump.process.pid.unwrap_or(0);
         match &dump.exception {
             Some(e) => {
-                let what = if dump.os == Os::Linux {
-                    format!("signal {}", e.code)
-                } else {
-                    format!("exception {:08x}", e.code)
-                };
+                let what = event(dump.os, e);
                 ctx.out.line(format!("Last event: {pid:x}.{:x}: {what} at {:x}", e.thread_id, e.address))?;
+                if let Some(managed) = ctx.session()?.describe_exception() {
+                    ctx.out.line(format!("  managed exception {managed}"))?;
+                }
+                if let Some(t) = dump.process.dump_time {
+                    ctx.out.line(format!("  debugger time: {}", utc(t)))?;
+                }
                 Ok(Outcome::Complete)
             }
             None => {

@@ -77,6 +77,7 @@ pub fn finish(described: Vec<MapEntry>, pieces: &[Piece], modules: &[Module]) ->
         (entry.start, entry.end) = (part.start, part.end);
         if of.b.is_some() {
             entry.presence = Presence::Dumped;
+            entry.state = MapState::Commit;
         }
         if entry.module.is_none() && entry.state != MapState::Free {
             attach(&mut entry, module);

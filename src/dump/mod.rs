@@ -99,6 +99,8 @@ pub struct Process {
     pub name: Option<String>,
     /// Command line, when recorded.
     pub command_line: Option<String>,
+    /// Environment variables (`NAME=value`) of a Linux process, where its main stack holds them.
+    pub environment: Vec<String>,
     /// When the dump was written, seconds since 1970 UTC.
     pub dump_time: Option<u64>,
     /// When the process started, seconds since 1970 UTC.

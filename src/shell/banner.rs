@@ -1,39 +1,24 @@
 //! What is said on opening a dump.
 
-use crate::dump::{CoreWriter, DumpKind};
+use crate::dump::{CoreWriter, Dump, DumpKind, ExceptionInfo, Os};
 use crate::session::Session;
 
 /// The lines of the banner.
 pub fn lines(session: &Session, thread: usize) -> Vec<String> {
     let dump = session.dump();
-    let kind = match &dump.kind {
-        DumpKind::Minidump { flags } => format!("Windows minidump (type {flags:#x})"),
-        DumpKind::ElfCore { writer } => format!(
-            "Linux core{}",
-            match writer {
-                CoreWriter::CreateDump => " by createdump",
-                CoreWriter::Gcore => " by gcore",
-                CoreWriter::Kernel => " by the kernel",
-                CoreWriter::Unknown => "",
-            }
-        ),
-    };
-    let mut lines = vec![format!("{}  {kind}, {}, {} bytes", dump.path.display(), dump.arch.name(), dump.file_size)];
-    let p = &dump.process;
-    let mut process = format!("process {}", p.pid.map_or("?".into(), |p| p.to_string()));
-    if let Some(name) = &p.name {
-        process.push_str(&format!(" {name}"));
-    }
-    if let Some(v) = &p.os_version {
-        process.push_str(&format!(", {v}"));
-    }
-    if let Some(t) = p.dump_time {
-        process.push_str(&format!(", dumped {}", utc(t)));
-    }
-    lines.push(process);
+    let mut lines =
+        vec![format!("{}  {}, {}, {} bytes", dump.path.display(), kind(dump), dump.arch.name(), dump.file_size)];
+    lines.push(process(dump));
     lines.push(session.describe_runtime());
     if let Some(e) = &dump.exception {
-        lines.push(format!("exception {:#x} at {:x} on thread {:x}", e.code, e.address, e.thread_id));
+        let number = dump.threads.iter().position(|t| t.os_id == e.thread_id);
+        let thread = number.map_or_else(String::new, |n| format!("{n} "));
+        lines.push(format!("{} at {:x} on thread {thread}({:x})", event(dump.os, e), e.address, e.thread_id));
+        lines.extend(session.describe_exception().map(|e| format!("managed exception {e}")));
+    }
+    let missing = session.describe_missing();
+    if !missing.is_empty() {
+        lines.push(format!("not in the dump: {}", missing.join("; ")));
     }
     for problem in dump.problems.iter().take(3) {
         lines.push(format!("note: {}: {}", problem.place, problem.what));
@@ -48,6 +33,108 @@ pub fn lines(session: &Session, thread: usize) -> Vec<String> {
         dump.modules.len()
     ));
     lines
+}
+
+/// `MINIDUMP_TYPE` bits that say what a minidump was asked to hold (`minidumpapiset.h`).
+const FULL_MEMORY: u64 = 0x2;
+const PRIVATE_MEMORY: u64 = 0x200;
+const FILTER_TRIAGE: u64 = 0x10_0000;
+
+fn kind(dump: &Dump) -> String {
+    match &dump.kind {
+        DumpKind::Minidump { .. } if dump.os == Os::Linux => "Linux minidump (Breakpad or Crashpad)".into(),
+        DumpKind::Minidump { flags } => {
+            let what = match flags {
+                f if f & FULL_MEMORY != 0 => "full memory",
+                f if f & PRIVATE_MEMORY != 0 => "heaps",
+                f if f & FILTER_TRIAGE != 0 => "triage",
+                _ => "small",
+            };
+            format!("Windows minidump ({what}, type {flags:#x})")
+        }
+        DumpKind::ElfCore { writer } => format!(
+            "Linux core{}",
+            match writer {
+                CoreWriter::CreateDump => " by createdump",
+                CoreWriter::Gcore => " by gcore",
+                CoreWriter::Kernel => " by the kernel",
+                CoreWriter::Unknown => "",
+            }
+        ),
+    }
+}
+
+fn process(dump: &Dump) -> String {
+    let p = &dump.process;
+    let mut text = format!("process {}", p.pid.map_or("?".into(), |p| p.to_string()));
+    if let Some(name) = &p.name {
+        text.push_str(&format!(" {name}"));
+    }
+    // Breakpad writes zeros where Windows has its version.
+    if let Some(v) = p.os_version.as_ref().filter(|v| v.as_str() != "0.0.0") {
+        text.push_str(&format!(", {} {v}", if dump.os == Os::Windows { "Windows" } else { "Linux" }));
+    }
+    match (p.dump_time, dump.file_time) {
+        (Some(t), _) => text.push_str(&format!(", dumped {}", utc(t))),
+        // A core does not say when it was taken.
+        (None, Some(t)) => text.push_str(&format!(", file written {}", utc(t))),
+        (None, None) => {}
+    }
+    text
+}
+
+/// Names of the codes met in crashes (`ntstatus.h`, `winnt.h`; the last two are those of .NET and of Visual C++).
+const CODES: &[(u32, &str)] = &[
+    (0x4000_0015, "fatal application exit"),
+    (0x8000_0003, "break instruction"),
+    (0x8000_0004, "single step"),
+    (0xC000_0005, "access violation"),
+    (0xC000_0006, "in-page I/O error"),
+    (0xC000_000D, "invalid parameter"),
+    (0xC000_0017, "out of memory"),
+    (0xC000_001D, "illegal instruction"),
+    (0xC000_0094, "integer division by zero"),
+    (0xC000_00FD, "stack overflow"),
+    (0xC000_0374, "heap corruption"),
+    (0xC000_0409, "fail fast"),
+    (0xC000_0420, "assertion failure"),
+    (0xE043_4352, "CLR exception"),
+    (0xE06D_7363, "C++ exception"),
+];
+
+/// Signals of Linux, as x64 and arm64 number them (`include/uapi/asm-generic/signal.h`).
+const SIGNALS: &[(u32, &str)] = &[
+    (1, "SIGHUP"),
+    (2, "SIGINT"),
+    (3, "SIGQUIT"),
+    (4, "SIGILL"),
+    (5, "SIGTRAP"),
+    (6, "SIGABRT"),
+    (7, "SIGBUS"),
+    (8, "SIGFPE"),
+    (9, "SIGKILL"),
+    (10, "SIGUSR1"),
+    (11, "SIGSEGV"),
+    (12, "SIGUSR2"),
+    (13, "SIGPIPE"),
+    (14, "SIGALRM"),
+    (15, "SIGTERM"),
+    (24, "SIGXCPU"),
+    (25, "SIGXFSZ"),
+    (31, "SIGSYS"),
+];
+
+/// The event in words: `signal 6 (SIGABRT)`, `exception c0000005 (access violation)`.
+pub fn event(os: Os, e: &ExceptionInfo) -> String {
+    let name = |list: &[(u32, &str)]| {
+        list.iter().find(|(c, _)| *c == e.code).map(|(_, n)| format!(" ({n})")).unwrap_or_default()
+    };
+    match os {
+        // Breakpad's mark of a dump that was asked for.
+        Os::Linux if e.code == u32::MAX => "dump asked for, no signal".into(),
+        Os::Linux => format!("signal {}{}", e.code, name(SIGNALS)),
+        Os::Windows => format!("exception {:08x}{}", e.code, name(CODES)),
+    }
 }
 
 /// Seconds since 1970 as `YYYY-MM-DD HH:MM:SS UTC` (civil-from-days, proleptic Gregorian).

@@ -2,7 +2,7 @@
 //! of nom's use for it.
 
 use nom::branch::alt;
-use nom::bytes::complete::{tag, take_while, take_while1};
+use nom::bytes::complete::{tag, tag_no_case, take_while, take_while1};
 use nom::character::complete::{char, one_of};
 use nom::combinator::{opt, recognize};
 use nom::sequence::{preceded, terminated};
@@ -101,8 +101,11 @@ fn script(i: &str) -> IResult<&str, &str> {
 fn head(i: &str) -> IResult<&str, (Typed, &str)> {
     alt((
         script.map(|s| (Typed::Plain, s)),
+        preceded((opt(char('!')), alt((tag_no_case("sos"), tag_no_case("ext"))), one_of(" \t"), blanks), ident)
+            .map(|n| (Typed::Bang, n)),
         preceded(char('!'), preceded(opt(terminated(ident, char('.'))), ident)).map(|n| (Typed::Bang, n)),
         preceded(char('.'), ident).map(|n| (Typed::Dot, n)),
+        alt((tag("??"), tag("||"))).map(|n| (Typed::Plain, n)),
         recognize(one_of("?|~")).map(|n| (Typed::Plain, n)),
         ident.map(|n| (Typed::Plain, n)),
     ))
@@ -334,6 +337,9 @@ mod tests {
         let c = calls("!sos.DumpHeap -mt 1; .Echo a;b");
         assert_eq!((c[0].typed, c[0].name.as_str()), (Typed::Bang, "dumpheap"));
         assert_eq!((c[1].typed, c[1].raw.as_str()), (Typed::Dot, " a;b"));
+        let c = calls("sos DumpHeap -stat; !ext dso; !sos");
+        assert_eq!((c[0].typed, c[0].name.as_str(), c[0].raw.as_str()), (Typed::Bang, "dumpheap", " -stat"));
+        assert_eq!((c[1].name.as_str(), c[2].name.as_str()), ("dso", "sos"));
         assert_eq!(calls("~*e r")[0].raw, "*e r");
         assert_eq!(calls("?1+2")[0].raw, "1+2");
         assert_eq!(calls("$$>a<c:\\x;y 1")[0].raw, "c:\\x;y 1");

@@ -1,4 +1,4 @@
-//! The command line of a Linux process, from where the kernel put it: the top of the main thread's stack holds, from low
+//! The command line and environment of a Linux process, from where the kernel put it: the top of the main thread's stack holds, from low
 //! to high addresses, the argument count, pointers to arguments, zero, pointers to environment strings, zero, the
 //! auxiliary vector (`create_elf_tables` in `fs/binfmt_elf.c`, torvalds/linux 6.6).
 
@@ -13,24 +13,51 @@ const MOST: u64 = 4096;
 /// Longest command line kept, in bytes.
 const LONGEST: usize = 32 << 10;
 
-/// The command line, arguments joined by blanks; `None` when the stack's top is not in the dump.
-pub fn command_line(space: &AddressSpace, auxv: &[(u64, u64)]) -> Option<String> {
+/// Most bytes of environment variables kept.
+const MOST_ENVIRONMENT: usize = 1 << 20;
+
+/// What the kernel put at the top of the main thread's stack.
+#[derive(Debug, Default)]
+pub struct Start {
+    /// The command line, arguments joined by blanks.
+    pub command_line: Option<String>,
+    /// Environment variables, `NAME=value`.
+    pub environment: Vec<String>,
+}
+
+/// Reads it; empty when the stack's top is not in the dump.
+pub fn read(space: &AddressSpace, auxv: &[(u64, u64)]) -> Start {
+    places(space, auxv).map_or_else(Start::default, |(end, count, environment)| Start {
+        command_line: command_line(space, end, count),
+        environment: variables(space, end, environment),
+    })
+}
+
+fn down(space: &AddressSpace, at: u64, n: u64) -> Option<u64> {
+    at.checked_sub(n.checked_mul(u64::from(space.ptr_size()))?)
+}
+
+/// Address of the zero behind the arguments, how many arguments lie below it and how many variables above.
+fn places(space: &AddressSpace, auxv: &[(u64, u64)]) -> Option<(u64, u64, u64)> {
     let step = u64::from(space.ptr_size());
     let vector = find(space, auxv, step)?;
-    let down = |at: u64, n: u64| at.checked_sub(n.checked_mul(step)?);
     // Below the vector: a zero, then environment pointers down to the zero that ends the arguments.
-    if space.ptr(down(vector, 1)?)? != 0 {
+    if space.ptr(down(space, vector, 1)?)? != 0 {
         return None;
     }
-    let end = (2..MOST).find_map(|n| {
-        let at = down(vector, n)?;
-        (space.ptr(at)? == 0).then_some(at)
+    let (end, n) = (2..MOST).find_map(|n| {
+        let at = down(space, vector, n)?;
+        (space.ptr(at)? == 0).then_some((at, n))
     })?;
     // Below those: argument pointers down to their own count.
-    let count = (0..MOST).find(|&n| down(end, n + 1).and_then(|at| space.ptr(at)) == Some(n))?;
+    let count = (0..MOST).find(|&n| down(space, end, n + 1).and_then(|at| space.ptr(at)) == Some(n))?;
+    Some((end, count, n.saturating_sub(2)))
+}
+
+fn command_line(space: &AddressSpace, end: u64, count: u64) -> Option<String> {
     let mut line = String::new();
     for n in (1..=count).rev() {
-        let text = space.utf8z(space.ptr(down(end, n)?)?, 4096);
+        let text = space.utf8z(space.ptr(down(space, end, n)?)?, 4096);
         if !line.is_empty() {
             line.push(' ');
         }
@@ -40,6 +67,20 @@ pub fn command_line(space: &AddressSpace, auxv: &[(u64, u64)]) -> Option<String>
         }
     }
     Some(line).filter(|l| !l.is_empty())
+}
+
+fn variables(space: &AddressSpace, end: u64, count: u64) -> Vec<String> {
+    let step = u64::from(space.ptr_size());
+    let mut bytes = 0;
+    let texts = (1..=count).map_while(|n| space.ptr(end.checked_add(n.checked_mul(step)?)?));
+    texts
+        .map(|at| space.utf8z(at, LONGEST))
+        .filter(|text| !text.is_empty())
+        .take_while(|text| {
+            bytes += text.len();
+            bytes <= MOST_ENVIRONMENT
+        })
+        .collect()
 }
 
 /// Address of the auxiliary vector: its first two entries, somewhere below the random bytes or the program's name.

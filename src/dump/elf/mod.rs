@@ -49,10 +49,12 @@ pub fn open(path: &Path, map: FileMap, options: &OpenOptions) -> Result<Dump, Op
         problems.push(header::problem("notes", None, "no thread is recorded".into()));
     }
     let page_size = notes.auxv.iter().find(|a| a.0 == AT_PAGESZ).map(|a| a.1);
+    let start = arguments::read(&space, &notes.auxv);
     let process = Process {
         pid: notes.pid.or_else(|| notes.threads.first().map(|t| t.os_id)),
         name: notes.name,
-        command_line: arguments::command_line(&space, &notes.auxv).or(notes.arguments),
+        command_line: start.command_line.or(notes.arguments),
+        environment: start.environment,
         cpu_seconds: notes.cpu_seconds,
         page_size: page_size.filter(|p| p.is_power_of_two() && (0x1000..=0x100_0000).contains(p)).unwrap_or(0x1000),
         ..Process::default()
@@ -125,10 +127,12 @@ fn describe(loads: &[(Range, Segment)], notes: &Notes, modules: &[Module]) -> Ve
             modules.get(i).is_some_and(inside).then_some(i as u32)
         });
         let protect = segment.map_or(0, |s| protection(s.flags));
+        // Allocators reserve by mapping without any access; where bytes of it are in the core it is in use all the same.
+        let reserved = protect == NO_ACCESS && file.is_none();
         MapEntry {
             start: part.start,
             end: part.end,
-            state: MapState::Commit,
+            state: if reserved { MapState::Reserve } else { MapState::Commit },
             kind: match (file.is_some(), module.is_some()) {
                 (true, true) => MapType::Image,
                 (true, false) => MapType::Mapped,
@@ -145,10 +149,13 @@ fn describe(loads: &[(Range, Segment)], notes: &Notes, modules: &[Module]) -> Ve
     memmap::sweep(&a, &b).iter().map(entry).collect()
 }
 
+/// `PAGE_NOACCESS`.
+const NO_ACCESS: u32 = 0x01;
+
 /// ELF segment flags as Windows page protection.
 fn protection(flags: u32) -> u32 {
     match flags & 7 {
-        0 => 0x01,
+        0 => NO_ACCESS,
         4 => 0x02,
         2 | 6 => 0x04,
         1 => 0x10,

@@ -1,0 +1,73 @@
+//! What is said of a dump on opening: the exception of interest, and what is not there.
+
+use super::Session;
+use crate::dump::{MapEntry, MapState, Presence};
+
+/// Longest part of a message shown.
+const MOST_MESSAGE: usize = 200;
+
+impl Session {
+    /// The managed exception of the thread the dump was taken at: its type and message; `None` when there was no event or
+    /// its thread has no exception.
+    pub fn describe_exception(&self) -> Option<String> {
+        let id = self.dump.exception.as_ref()?.thread_id;
+        let clr = self.clr().ok()?;
+        let thread = clr.threads().items.iter().find(|t| t.os_id == id && t.exception != 0)?;
+        let mt = clr.object_type(thread.exception).and_then(|m| clr.valid_method_table(m))?;
+        let e = clr.exception_at(thread.exception, mt.address);
+        let message: String = e.message.unwrap_or_default().chars().take(MOST_MESSAGE).collect();
+        let name = clr.type_name(mt.address);
+        let text = if message.is_empty() { String::new() } else { format!(": {message}") };
+        Some(format!("{name} {:x}{text} (!pe shows it)", thread.exception))
+    }
+
+    /// What the dump lacks, a clause for each kind of thing.
+    pub fn describe_missing(&self) -> Vec<String> {
+        let absent = |e: &&MapEntry| e.state == MapState::Commit && e.presence != Presence::Dumped;
+        let (mut images, mut other) = (0u64, 0u64);
+        for e in self.dump.map.iter().filter(absent) {
+            let image = e.module.is_some() || e.file.is_some();
+            *(if image { &mut images } else { &mut other }) += e.end - e.start;
+        }
+        let mut out = Vec::new();
+        if images > 0 {
+            out.push(format!("{} of mapped images and files", mega(images)));
+        }
+        if other > 0 {
+            out.push(format!("{} of other memory", mega(other)));
+        }
+        if let Ok(heap) = self.heap() {
+            let used = heap.segments.iter().filter(|s| s.end > s.start);
+            let (all, there) = used
+                .fold((0u64, 0u64), |(all, there), s| (all + 1, there + u64::from(self.dump.space.readable(s.start))));
+            if there < all {
+                let which = if there == 0 {
+                    "the managed heap".into()
+                } else {
+                    format!("{} of {all} heap segments", all - there)
+                };
+                out.push(which);
+            }
+        }
+        if let Ok(clr) = self.clr() {
+            let assemblies = &clr.assemblies().items;
+            let without = assemblies.iter().filter(|a| clr.module(a.module).metadata(clr).is_none()).count();
+            if without > 0 {
+                out.push(format!(
+                    "the metadata of {without} of {} assemblies (-i FOLDER or .exepath FOLDER says where their files are)",
+                    assemblies.len()
+                ));
+            }
+        }
+        out
+    }
+}
+
+/// `45.8 MB`.
+fn mega(bytes: u64) -> String {
+    match bytes {
+        0..0x10_0000 => format!("{:.1} KB", bytes as f64 / 1024.0),
+        0x10_0000..0x4000_0000 => format!("{:.1} MB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GB", bytes as f64 / 1_073_741_824.0),
+    }
+}
