@@ -24,6 +24,7 @@ pub const ALL: &[&Command] = &[
     &heap::finalizequeue::FINALIZEQUEUE,
     &heap::gchandles::GCHANDLES,
     &heap::verifyheap::VERIFYHEAP,
+    &graph::refs::REFS,
     &graph::retained::RETAINED,
     &graph::dominators::DOMINATORS,
     &graph::leaks::LEAKS,

@@ -2,8 +2,10 @@
 
 mod complete;
 mod describe;
+pub mod held;
 mod lookup;
 pub mod ranges;
+mod slots;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -17,7 +19,7 @@ use crate::clr::loaderheaps::{self, LoaderHeap};
 use crate::clr::statics;
 use crate::clr::{Clr, NoRuntime};
 use crate::dump::Dump;
-use crate::graph::paths;
+use crate::graph::paths::{self, Holders};
 use crate::heap::graph::ObjectGraph;
 use crate::heap::index::ObjectIndex;
 use crate::heap::retained::{GroupSize, Retained};
@@ -70,6 +72,9 @@ pub struct Session {
     dominators: Lazy<Retained>,
     retained_by_type: Lazy<Vec<GroupSize>>,
     static_slots: Lazy<Vec<(u64, Arc<str>)>>,
+    thread_statics: Lazy<Vec<(u64, Arc<str>)>>,
+    slot_names: slots::SlotNames,
+    holders: Lazy<Holders>,
 }
 
 impl Session {
@@ -93,6 +98,9 @@ impl Session {
             dominators: Lazy::default(),
             retained_by_type: Lazy::default(),
             static_slots: Lazy::default(),
+            thread_statics: Lazy::default(),
+            slot_names: Default::default(),
+            holders: Lazy::default(),
         }
     }
 
@@ -170,6 +178,21 @@ impl Session {
             let ids = &self.index()?.ids;
             let sources: Vec<u32> = self.roots()?.items.iter().filter_map(|r| ids.id_of(r.object)).collect();
             Ok(paths::reachable(&self.graph()?.forward, sources, &self.watch)?)
+        })
+    }
+
+    /// What holds each live object, on a shortest way from a root. Roots found conservatively hold only what no other does.
+    pub fn holders(&self) -> Result<&Holders> {
+        self.holders.get(|| {
+            let ids = &self.index()?.ids;
+            let roots = &self.roots()?.items;
+            let of = |stack: bool| {
+                roots.iter().filter(|r| r.is_stack() == stack).filter_map(|r| ids.id_of(r.object)).collect::<Vec<_>>()
+            };
+            self.watch.progress.start("looking for holders", u64::from(ids.len()));
+            let holders = Holders::build(&self.graph()?.forward, &[of(false), of(true)], &self.watch)?;
+            self.watch.progress.finish();
+            Ok(holders)
         })
     }
 

@@ -1,7 +1,9 @@
 //! What keeps what alive: commands over the object graph.
 
 pub mod dominators;
+pub mod held;
 pub mod leaks;
+pub mod refs;
 pub mod retained;
 
 use anyhow::{Result, bail};

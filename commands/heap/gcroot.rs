@@ -1,6 +1,8 @@
 //! `!gcroot`: what keeps an object alive, one chain for each root that reaches it. `!pathto`: a way from one object to
 //! another.
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 
 use crate::clr::Clr;
@@ -9,25 +11,37 @@ use crate::heap::roots::{Root, RootKind};
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
 
-/// `!gcroot ADDR`.
+/// `!gcroot ADDR`, `!gcroot -type T`.
 pub const GCROOT: Command = Command {
     name: "gcroot",
     prefix: Prefix::Bang,
     aliases: &[],
     group: Group::Heap,
-    summary: "what keeps an object alive: a chain from each root",
-    help: "Prints a shortest chain of references from every root that reaches the object: handles, thread statics, the \
-           finalizer queue, thread stacks and registers. Objects held by a static field are named by it; links made by a \
-           dependent handle are marked.\n\n\
+    summary: "what keeps an object, or all objects of a type, alive",
+    help: "With an address: prints a shortest chain of references from every root that reaches the object: handles, thread \
+           statics, the finalizer queue, thread stacks and registers. Objects held by a static field are named by it; links \
+           made by a dependent handle are marked. -all adds further chains of each root, the shortest first, until every \
+           reference that takes part was shown; as there may be very many, no more than 100 chains unless -limit says so.\n\n\
+           With -type or -mt: all objects of that type, merged by the root and the types and fields over which they are \
+           held, those with most bytes first, each with one example. Every object counts once, for a shortest way; what only \
+           a stack holds comes after everything else. A step marked * repeats: lists and trees. So one command tells \
+           whether there is one leak or several.\n\n\
            Stacks are scanned conservatively: a value in a register or stack slot counts when it lies inside a live \
-           object. Such roots are labelled; some may be stale. -nostacks leaves them out.",
+           object. Such roots are labelled; some may be stale. -nostacks leaves them out. Sync blocks and weak handles hold \
+           nothing; !refs lists those of an object.",
     args: &[
-        Arg::pos("ADDR", Kind::Object, "address of the object").required(),
+        Arg::pos("ADDR", Kind::Object, "address of the object"),
+        Arg::opt("type", Kind::TypeName, "all objects whose type's name contains this (exactly this, when one has the name)"),
+        Arg::opt("mt", Kind::MethodTable, "all objects of this MethodTable"),
         Arg::flag("nostacks", "leave stacks and registers out"),
-        Arg::flag("all", "accepted: every root is always shown"),
-        Arg::opt("limit", Kind::Count, "stop after so many roots"),
+        Arg::flag("all", "further chains of each root"),
+        Arg::opt("limit", Kind::Count, "stop after so many chains, or paths of a type (20 without this option; 0 for all)"),
     ],
-    examples: &[Example { line: "!gcroot $OBJECT", what: "who holds it" }],
+    examples: &[
+        Example { line: "!gcroot $OBJECT", what: "who holds it" },
+        Example { line: "!gcroot $OBJECT -all -limit 5", what: "the first five ways to it" },
+        Example { line: "!gcroot -type System.Exception", what: "what holds all objects of a type" },
+    ],
     needs: Needs::Clr,
     run: gcroot,
 };
@@ -60,20 +74,39 @@ fn id_of(session: &Session, address: u64) -> Result<u32> {
     bail!("no object starts at {address:x}; try !listnearobj {address:x}")
 }
 
+/// Chains shown with `-all` unless `-limit` says otherwise.
+const CHAINS: u64 = 100;
+
 fn gcroot(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
-    let id = id_of(session, args.number("ADDR").unwrap_or(0))?;
+    let (ty, mt) = (args.text("type"), args.number("mt"));
+    let Some(address) = args.number("ADDR") else {
+        if ty.is_none() && mt.is_none() {
+            bail!("an address, -type or -mt");
+        }
+        return crate::commands::graph::held::run(ctx, args);
+    };
+    if ty.is_some() || mt.is_some() {
+        bail!("either an address, or -type or -mt");
+    }
+    let id = id_of(session, address)?;
     let graph = session.graph()?;
     let ways = WaysTo::new(&graph.reverse, id, &session.watch)?;
     let roots = session.roots()?;
-    let limit = args.number("limit").filter(|&l| l > 0).unwrap_or(u64::MAX);
+    let all = args.has("all");
+    let limit = match args.number("limit") {
+        None if all => CHAINS,
+        None | Some(0) => u64::MAX,
+        Some(n) => n,
+    };
     let nostacks = args.has("nostacks");
     let mut section = String::new();
-    let mut count = 0;
+    let (mut count, mut chains) = (0u64, 0u64);
     for root in roots.items.iter().filter(|r| !(nostacks && r.is_stack())) {
         session.watch.cancel.check()?;
         let Some(start) = session.index()?.ids.id_of(root.object).filter(|&s| ways.reaches(s)) else { continue };
-        if count == limit {
+        if chains >= limit {
+            ctx.out.line(format!("Stopped after {chains} chains; -limit 0 shows all."))?;
             break;
         }
         count += 1;
@@ -83,10 +116,24 @@ fn gcroot(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             section = title;
         }
         ctx.out.line(source(root))?;
-        chain(session, ctx.out, &ways.path(start))?;
-        ctx.out.line("")?;
+        if !all {
+            chains += 1;
+            chain(session, ctx.out, &ways.path(start))?;
+            ctx.out.line("")?;
+            continue;
+        }
+        let mut failed = Ok(());
+        ways.all_from(&graph.forward, &graph.reverse, start, &session.watch, |path| {
+            chains += 1;
+            failed = chain(session, ctx.out, path).and_then(|()| Ok(ctx.out.line("")?));
+            failed.is_ok() && chains < limit
+        })?;
+        failed?;
     }
-    ctx.out.line(format!("Found {count} unique roots."))?;
+    match all {
+        true => ctx.out.line(format!("Found {count} unique roots, {chains} chains."))?,
+        false => ctx.out.line(format!("Found {count} unique roots."))?,
+    }
     Ok(match &roots.partial {
         Some(why) => Outcome::Partial(why.clone()),
         None if count == 0 => Outcome::Empty,
@@ -95,7 +142,7 @@ fn gcroot(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 }
 
 /// The heading of the section a root belongs to.
-fn title(root: &Root) -> String {
+pub fn title(root: &Root) -> String {
     match &root.kind {
         RootKind::Handle(_) => "HandleTable:".into(),
         RootKind::Finalizer => "Finalizer Queue:".into(),
@@ -105,7 +152,7 @@ fn title(root: &Root) -> String {
 }
 
 /// The line that names the root itself.
-fn source(root: &Root) -> String {
+pub fn source(root: &Root) -> String {
     let inside = if root.interior { " (interior)" } else { "" };
     match &root.kind {
         RootKind::Handle(kind) => format!("    {:016x} ({})", root.slot, kind.words()),
@@ -129,6 +176,8 @@ fn chain(session: &Session, out: &mut Out, path: &[u32]) -> Result<()> {
         if let Some((from_id, from)) = before {
             if let Some(field) = static_between(session, clr, from, address) {
                 name.push_str(&format!(" (static variable: {field})"));
+            } else if let Some(field) = slot_between(session.thread_static_slots()?, session, clr, from, address) {
+                name.push_str(&format!(" (thread static variable: {field})"));
             } else if graph.is_dependent(from_id, id) {
                 name.push_str(" (dependent handle)");
             }
@@ -141,19 +190,20 @@ fn chain(session: &Session, out: &mut Out, path: &[u32]) -> Result<()> {
 
 /// Name of the static field when `from` is an `Object[]` that stores statics and one of its slots refers to `to`.
 pub fn static_between(session: &Session, clr: &Clr, from: u64, to: u64) -> Option<String> {
+    slot_between(session.static_slots().ok()?, session, clr, from, to)
+}
+
+/// As [`static_between`], for the slots of a list.
+fn slot_between(slots: &[(u64, Arc<str>)], session: &Session, clr: &Clr, from: u64, to: u64) -> Option<String> {
     let walker = session.walker().ok()?;
     let o = walker.object_at(from)?;
     if !o.ty.mt.is_sz_array() || !o.ty.mt.contains_pointers() {
         return None;
     }
     // Statics arrays are few and small; the slots in question are those that hold the reference.
-    let slots = session.static_slots().ok()?;
     let first = slots.partition_point(|s| s.0 < from);
-    slots[first..]
-        .iter()
-        .take_while(|s| s.0 < from + o.size)
-        .find(|s| clr.space().ptr(s.0) == Some(to))
-        .map(|s| s.1.to_string())
+    let inside = slots.get(first..)?.iter().take_while(|s| s.0 < from + o.size);
+    inside.into_iter().find(|s| clr.space().ptr(s.0) == Some(to)).map(|s| s.1.to_string())
 }
 
 fn pathto(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {

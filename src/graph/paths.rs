@@ -1,42 +1,77 @@
 //! Reachability and shortest paths.
 
+use std::collections::hash_map::Entry;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
 use super::Adjacency;
 use crate::watch::{Interrupted, Watch};
 
-const NONE: u32 = u32::MAX;
 /// Nodes between two looks at the cancellation flag.
 const CHECK: u32 = 1 << 14;
+/// Edges of one node between two.
+const MANY: usize = 1 << 20;
+/// Not visited. Zeros cost nothing until they are written.
+const NONE: u32 = 0;
+
+/// Counts nodes and edges down to the next look at the cancellation flag.
+struct Looks<'a> {
+    watch: &'a Watch,
+    left: u32,
+}
+
+impl<'a> Looks<'a> {
+    fn new(watch: &'a Watch) -> Self {
+        Self { watch, left: CHECK }
+    }
+
+    /// One node with `edges` edges is next.
+    #[inline]
+    fn node(&mut self, edges: usize) -> Result<(), Interrupted> {
+        self.left = self.left.saturating_sub(1 + (edges >> 6) as u32);
+        if self.left == 0 {
+            self.left = CHECK;
+            self.watch.cancel.check()?;
+        }
+        Ok(())
+    }
+}
 
 /// Everything that leads to one node: for each ancestor the next step of a shortest way there.
 #[derive(Debug)]
 pub struct WaysTo {
     target: u32,
+    /// Next node plus one.
     next: Vec<u32>,
+    /// The ancestors, the nearest first; the target is the first.
+    order: Vec<u32>,
 }
 
 impl WaysTo {
     /// Searches backwards from `target` over the reverse edges.
     pub fn new(reverse: &Adjacency, target: u32, watch: &Watch) -> Result<Self, Interrupted> {
         let mut next = vec![NONE; reverse.nodes() as usize];
-        let mut queue = std::collections::VecDeque::from([target]);
+        let mut order = Vec::new();
         if let Some(n) = next.get_mut(target as usize) {
-            *n = target;
+            *n = target + 1;
+            order.push(target);
         }
-        let mut left = CHECK;
-        while let Some(node) = queue.pop_front() {
-            left -= 1;
-            if left == 0 {
+        let (mut at, mut looks) = (0, Looks::new(watch));
+        while let Some(&node) = order.get(at) {
+            at += 1;
+            let sources = reverse.of(node);
+            looks.node(sources.len())?;
+            for part in sources.chunks(MANY) {
                 watch.cancel.check()?;
-                left = CHECK;
-            }
-            for &from in reverse.of(node) {
-                if let Some(n) = next.get_mut(from as usize).filter(|n| **n == NONE) {
-                    *n = node;
-                    queue.push_back(from);
+                for &from in part {
+                    if let Some(n) = next.get_mut(from as usize).filter(|n| **n == NONE) {
+                        *n = node + 1;
+                        order.push(from);
+                    }
                 }
             }
         }
-        Ok(Self { target, next })
+        Ok(Self { target, next, order })
     }
 
     /// Whether `node` leads to the target.
@@ -48,16 +83,184 @@ impl WaysTo {
     pub fn path(&self, node: u32) -> Vec<u32> {
         let mut path = Vec::new();
         let mut at = node;
-        if !self.reaches(node) {
-            return path;
-        }
-        loop {
+        while let Some(&next) = self.next.get(at as usize).filter(|&&n| n != NONE) {
             path.push(at);
             if at == self.target {
-                return path;
+                break;
             }
-            at = self.next[at as usize];
+            at = next - 1;
         }
+        path
+    }
+
+    /// Ways from `source` to the target, the shortest first, that together take every edge on a way without a detour: each
+    /// goes straight to one edge, over it, and straight on to the target, and has an edge that none before it has.
+    /// `show` gets them until it returns `false`.
+    pub fn all_from(
+        &self,
+        forward: &Adjacency,
+        reverse: &Adjacency,
+        source: u32,
+        watch: &Watch,
+        mut show: impl FnMut(&[u32]) -> bool,
+    ) -> Result<(), Interrupted> {
+        let shortest = self.path(source);
+        if shortest.is_empty() || !show(&shortest) {
+            return Ok(());
+        }
+        let from = self.straight_from(forward, source, watch)?;
+        let mut candidates = Vec::new();
+        let before = from.lengths();
+        let mut after: FxHashMap<u32, u32> = FxHashMap::default();
+        let mut looks = Looks::new(watch);
+        for &node in &self.order {
+            let next = self.next.get(node as usize).map_or(NONE, |n| n - 1);
+            let rest = if node == self.target { 0 } else { after.get(&next).map_or(1, |r| r + 1) };
+            after.insert(node, rest);
+            let sources = reverse.of(node);
+            looks.node(sources.len())?;
+            for &p in sources.iter().filter(|p| **p != self.target) {
+                if let Some(way) = before.get(&p) {
+                    candidates.push((way + 1 + rest, p, node));
+                }
+            }
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        let mut told: FxHashSet<(u32, u32)> = shortest.windows(2).map(|e| (e[0], e[1])).collect();
+        for (_, p, node) in candidates {
+            looks.node(0)?;
+            if told.contains(&(p, node)) {
+                continue;
+            }
+            let mut path = from.path(p);
+            path.extend(self.path(node));
+            let mut once = path.clone();
+            once.sort_unstable();
+            once.dedup();
+            if once.len() != path.len() {
+                continue;
+            }
+            told.extend(path.windows(2).map(|e| (e[0], e[1])));
+            if !show(&path) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shortest ways from `source` to the ancestors of the target, none over the target.
+    fn straight_from(&self, forward: &Adjacency, source: u32, watch: &Watch) -> Result<Straight, Interrupted> {
+        let mut straight = Straight { before: FxHashMap::default(), order: vec![source] };
+        straight.before.insert(source, source);
+        let (mut at, mut looks) = (0, Looks::new(watch));
+        while let Some(&node) = straight.order.get(at) {
+            at += 1;
+            if node == self.target {
+                continue;
+            }
+            let targets = forward.of(node);
+            looks.node(targets.len())?;
+            for &t in targets.iter().filter(|t| self.reaches(**t)) {
+                if let Entry::Vacant(v) = straight.before.entry(t) {
+                    v.insert(node);
+                    straight.order.push(t);
+                }
+            }
+        }
+        Ok(straight)
+    }
+}
+
+/// Shortest ways from one node.
+struct Straight {
+    /// The node before each; the source's is itself.
+    before: FxHashMap<u32, u32>,
+    /// The nearest first.
+    order: Vec<u32>,
+}
+
+impl Straight {
+    /// From the source to `node`, both included.
+    fn path(&self, node: u32) -> Vec<u32> {
+        let mut path = vec![node];
+        let mut at = node;
+        while let Some(&b) = self.before.get(&at).filter(|b| **b != at) {
+            path.push(b);
+            at = b;
+        }
+        path.reverse();
+        path
+    }
+
+    /// Steps to each node.
+    fn lengths(&self) -> FxHashMap<u32, u32> {
+        let mut all = FxHashMap::default();
+        for node in &self.order {
+            let length = self.before.get(node).and_then(|b| all.get(b)).map_or(0, |l| l + 1);
+            all.insert(*node, length);
+        }
+        all
+    }
+}
+
+/// For every node that roots reach, the one before it on a shortest way from a root.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Holders {
+    /// 0: not reached; 1: a root; else the node before plus two.
+    up: Vec<u32>,
+}
+
+impl Holders {
+    /// Searches from the roots of each rank in turn: what one rank reaches, no later one holds.
+    pub fn build(forward: &Adjacency, ranks: &[Vec<u32>], watch: &Watch) -> Result<Self, Interrupted> {
+        let mut up = vec![NONE; forward.nodes() as usize];
+        let (mut near, mut far) = (Vec::new(), Vec::new());
+        let mut looks = Looks::new(watch);
+        for roots in ranks {
+            for &r in roots {
+                if let Some(u) = up.get_mut(r as usize).filter(|u| **u == NONE) {
+                    *u = 1;
+                    near.push(r);
+                }
+            }
+            while !near.is_empty() {
+                watch.progress.add(near.len() as u64);
+                for &node in &near {
+                    let targets = forward.of(node);
+                    looks.node(targets.len())?;
+                    for part in targets.chunks(MANY) {
+                        watch.cancel.check()?;
+                        for &t in part {
+                            if let Some(u) = up.get_mut(t as usize).filter(|u| **u == NONE) {
+                                *u = node + 2;
+                                far.push(t);
+                            }
+                        }
+                    }
+                }
+                near.clear();
+                std::mem::swap(&mut near, &mut far);
+            }
+        }
+        Ok(Self { up })
+    }
+
+    /// Whether a root reaches `node`.
+    #[inline]
+    pub fn is_reached(&self, node: u32) -> bool {
+        self.up.get(node as usize).is_some_and(|&u| u != NONE)
+    }
+
+    /// The node that holds `node`; `None` for a root, and for what no root reaches.
+    #[inline]
+    pub fn above(&self, node: u32) -> Option<u32> {
+        self.up.get(node as usize)?.checked_sub(2)
+    }
+
+    /// Number of nodes.
+    pub fn nodes(&self) -> u32 {
+        self.up.len() as u32
     }
 }
 
@@ -75,17 +278,17 @@ pub fn reachable(
             stack.push(s);
         }
     }
-    let mut left = CHECK;
+    let mut looks = Looks::new(watch);
     while let Some(node) = stack.pop() {
-        left -= 1;
-        if left == 0 {
+        let targets = forward.of(node);
+        looks.node(targets.len())?;
+        for part in targets.chunks(MANY) {
             watch.cancel.check()?;
-            left = CHECK;
-        }
-        for &t in forward.of(node) {
-            if let Some(b) = seen.get_mut(t as usize).filter(|b| !**b) {
-                *b = true;
-                stack.push(t);
+            for &t in part {
+                if let Some(b) = seen.get_mut(t as usize).filter(|b| !**b) {
+                    *b = true;
+                    stack.push(t);
+                }
             }
         }
     }
@@ -143,6 +346,87 @@ mod tests {
             }
         }
         d
+    }
+
+    /// All simple paths from `from` to `to`.
+    fn simple(n: u32, edges: &[(u32, u32)], from: u32, to: u32) -> Vec<Vec<u32>> {
+        let mut out = Vec::new();
+        let mut todo = vec![vec![from]];
+        while let Some(path) = todo.pop() {
+            let last = *path.last().unwrap();
+            if last == to {
+                out.push(path);
+                continue;
+            }
+            for next in (0..n).filter(|t| edges.contains(&(last, *t)) && !path.contains(t)) {
+                todo.push([path.as_slice(), &[next]].concat());
+            }
+        }
+        out
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn further_paths_are_real_differ_and_end_with_every_referrer(
+            n in 1u32..8,
+            raw in proptest::collection::vec((0u32..8, 0u32..8), 0..24),
+            (from, to) in (0u32..8, 0u32..8),
+        ) {
+            let edges: Vec<(u32, u32)> = raw.into_iter().map(|(a, b)| (a % n, b % n)).collect();
+            let (from, to, g, w) = (from % n, to % n, graph(n, &edges), Watch::default());
+            let reverse = g.reversed(&w).unwrap();
+            let naive = simple(n, &edges, from, to);
+            let mut found: Vec<Vec<u32>> = Vec::new();
+            let ways = WaysTo::new(&reverse, to, &w).unwrap();
+            ways.all_from(&g, &reverse, from, &w, |p| { found.push(p.to_vec()); true }).unwrap();
+            assert!(found.iter().all(|p| naive.contains(p)), "{found:?} {naive:?}");
+            assert!(found.is_sorted_by_key(Vec::len));
+            assert_eq!(found.is_empty(), naive.is_empty());
+            let steps = |all: &[Vec<u32>]| -> BTreeSet<(u32, u32)> {
+                all.iter().flat_map(|p| p.windows(2).map(|e| (e[0], e[1]))).collect()
+            };
+            // Every path adds a step.
+            for i in 1..found.len() {
+                assert!(steps(&found[..=i]).len() > steps(&found[..i]).len());
+            }
+            let last = |all: &[Vec<u32>]| -> BTreeSet<(u32, u32)> {
+                all.iter().filter(|p| p.len() > 1).map(|p| (p[p.len() - 2], to)).collect()
+            };
+            assert_eq!(last(&found), last(&naive));
+            let mut few = 0;
+            ways.all_from(&g, &reverse, from, &w, |_| { few += 1; few < 2 }).unwrap();
+            assert_eq!(few, found.len().min(2));
+        }
+
+        #[test]
+        fn holders_are_on_shortest_ways_of_the_first_rank_that_reaches(
+            n in 1u32..40,
+            raw in proptest::collection::vec((0u32..40, 0u32..40), 0..120),
+            roots in proptest::collection::vec((0u32..44, 0usize..3), 0..6),
+        ) {
+            let edges: Vec<(u32, u32)> = raw.into_iter().map(|(a, b)| (a % n, b % n)).collect();
+            let mut ranks = vec![Vec::new(); 3];
+            roots.iter().for_each(|&(r, rank)| ranks[rank].push(r));
+            let g = graph(n, &edges);
+            let holders = Holders::build(&g, &ranks, &Watch::default()).unwrap();
+            for v in 0..n {
+                let d = distances(n, &edges, v);
+                let near = |rank: &Vec<u32>| rank.iter().filter(|&&r| r < n).filter_map(|&r| d[r as usize]).min();
+                let first = ranks.iter().position(|r| near(r).is_some());
+                assert_eq!(holders.is_reached(v), first.is_some());
+                let mut path = vec![v];
+                while let Some(up) = holders.above(path[path.len() - 1]) {
+                    assert!(edges.contains(&(up, path[path.len() - 1])));
+                    path.push(up);
+                    assert!(path.len() <= n as usize);
+                }
+                let Some(first) = first else { continue };
+                assert!(ranks[first].contains(&path[path.len() - 1]));
+                // Nodes an earlier rank reaches are in nobody's way.
+                assert_eq!(Some(path.len() as u32 - 1), near(&ranks[first]));
+            }
+            assert!(!holders.is_reached(n) && holders.above(n).is_none() && holders.nodes() == n);
+        }
     }
 
     proptest::proptest! {

@@ -65,7 +65,6 @@ pub const NOT_BUILT: &[(&str, &str)] = &[
     ("watsonbuckets", "pe"),
     ("procinfo", "vertarget"),
     ("analyze", "pe"),
-    ("refs", "gcroot"),
     ("finq", "finalizequeue"),
     ("frq", "finalizequeue"),
     ("gch", "gchandles"),

@@ -1,0 +1,400 @@
+//! All instances of types merged by the path of types and slots that holds them.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use rustc_hash::FxHashMap;
+
+use super::Session;
+use crate::clr::Clr;
+use crate::graph::paths::Holders;
+use crate::heap::roots::RootKind;
+use crate::heap::walk::Found;
+use crate::heap::{TypeInfo, Walker};
+
+/// Longest cycle of types that is told as one step that repeats.
+const MAX_PERIOD: usize = 8;
+/// Objects between two looks at the cancellation flag.
+const CHECK: usize = 1 << 12;
+
+/// One step of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Type of the object.
+    pub ty: u32,
+    /// Slot of the object before through which it is held; empty for the object a root holds.
+    pub slot: Arc<str>,
+    /// Whether some of the objects are held over this step more than once: lists, trees.
+    pub repeats: bool,
+}
+
+/// Instances held over the same path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldPath {
+    /// The root in words.
+    pub root: Arc<str>,
+    /// Whether that is a stack or a register, found conservatively.
+    pub by_stack: bool,
+    /// From the object the root holds to the instances.
+    pub steps: Vec<Step>,
+    /// Instances.
+    pub count: u64,
+    /// Their own bytes.
+    pub bytes: u64,
+    /// The one with the lowest address.
+    pub example: u64,
+}
+
+/// Instances by what holds them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Paths, the one that holds most bytes first.
+    pub paths: Vec<HeldPath>,
+    /// Count and bytes of the instances that no root reaches.
+    pub dead: (u64, u64),
+}
+
+/// A node of the tree of paths: what it adds to the path of its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    parent: u32,
+    ty: u32,
+    slot: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    key: Key,
+    repeats: bool,
+    count: u64,
+    bytes: u64,
+    example: u64,
+}
+
+/// An edge a dependent handle makes.
+pub const DEPENDENT: &str = "(dependent handle)";
+/// An edge from an object of a collectible type to what keeps its assembly loaded.
+pub const COLLECTIBLE: &str = "(collectible type)";
+
+/// How the label of a stack or its registers begins.
+const STACK: &str = "stack of thread";
+const NONE: u32 = u32::MAX;
+/// What is known of the slot an object is held by.
+const UNSEEN: u32 = 0;
+const WANTED: u32 = 1;
+const FIRST: u32 = 2;
+
+struct Merger<'a> {
+    session: &'a Session,
+    clr: &'a Clr,
+    walker: Walker<'a>,
+    holders: &'a Holders,
+    /// By object: `UNSEEN`, `WANTED`, or `FIRST` plus the number of the slot.
+    slots: Vec<u32>,
+    /// By object: number of its node plus one.
+    nodes: Vec<u32>,
+    names: Vec<SlotName>,
+    numbers: FxHashMap<(u32, u64), u32>,
+    tree: Vec<Node>,
+    places: FxHashMap<Key, u32>,
+    roots: FxHashMap<u32, Arc<str>>,
+    labels: Vec<Arc<str>>,
+    label_numbers: FxHashMap<Arc<str>, u32>,
+}
+
+#[derive(Debug, Clone)]
+struct SlotName {
+    name: Arc<str>,
+    /// The slot is a static field: the array it lies in says nothing.
+    is_static: bool,
+}
+
+impl Session {
+    /// Merges the instances of all types for which `wanted` says so by what holds them on a shortest way from a root.
+    pub fn held(&self, wanted: impl Fn(&TypeInfo) -> bool + Sync) -> Result<Held> {
+        let (walker, index, holders) = (self.walker()?, self.index()?, self.holders()?);
+        self.watch.progress.start("looking for instances", walker.heap.allocated());
+        let (found, _) = walker.parallel(
+            &walker.heap.segments,
+            |s| (index.first_id(s).unwrap_or(NONE), Vec::new()),
+            |acc: &mut (u32, Vec<(u32, u64)>), _, o| {
+                if wanted(o.ty) {
+                    acc.1.push((acc.0, o.size));
+                }
+                acc.0 = acc.0.saturating_add(1);
+            },
+        )?;
+        let mut merger = Merger::new(self, walker, holders)?;
+        let instances = || found.iter().flat_map(|f| &f.1).copied();
+        self.watch.progress.start("merging paths", 0);
+        let parents = merger.mark(instances().map(|i| i.0))?;
+        merger.name_slots(&parents)?;
+        let mut dead = (0, 0);
+        for (n, (id, size)) in instances().enumerate() {
+            if n.is_multiple_of(CHECK) {
+                self.watch.cancel.check()?;
+            }
+            if !holders.is_reached(id) {
+                dead = (dead.0 + 1, dead.1 + size);
+                continue;
+            }
+            let at = merger.place(id)?;
+            let address = index.ids.address_of(id).unwrap_or(0);
+            if let Some(node) = merger.tree.get_mut(at as usize) {
+                if node.count == 0 {
+                    node.example = address;
+                }
+                node.count += 1;
+                node.bytes = node.bytes.saturating_add(size);
+            }
+        }
+        self.watch.progress.finish();
+        Ok(Held { paths: merger.paths(), dead })
+    }
+}
+
+impl<'a> Merger<'a> {
+    fn new(session: &'a Session, walker: Walker<'a>, holders: &'a Holders) -> Result<Self> {
+        let ids = &session.index()?.ids;
+        let mut roots = FxHashMap::default();
+        // As for the holders: what is certain comes first.
+        let (stack, certain): (Vec<_>, Vec<_>) = session.roots()?.items.iter().partition(|r| r.is_stack());
+        for r in certain.into_iter().chain(stack) {
+            if let Some(id) = ids.id_of(r.object) {
+                roots.entry(id).or_insert_with(|| label(&r.kind));
+            }
+        }
+        Ok(Self {
+            session,
+            clr: session.clr()?,
+            walker,
+            holders,
+            slots: vec![UNSEEN; holders.nodes() as usize],
+            nodes: vec![0; holders.nodes() as usize],
+            names: Vec::new(),
+            numbers: FxHashMap::default(),
+            tree: Vec::new(),
+            places: FxHashMap::default(),
+            roots,
+            labels: Vec::new(),
+            label_numbers: FxHashMap::default(),
+        })
+    }
+
+    /// Marks everything on the ways to `instances`; returns all that hold something there.
+    fn mark(&mut self, instances: impl Iterator<Item = u32>) -> Result<Vec<u32>> {
+        let mut parents = Vec::new();
+        for (n, id) in instances.enumerate() {
+            if n.is_multiple_of(CHECK) {
+                self.session.watch.cancel.check()?;
+            }
+            let mut at = id;
+            while let Some(s) = self.slots.get_mut(at as usize).filter(|s| **s == UNSEEN) {
+                *s = WANTED;
+                let Some(up) = self.holders.above(at) else { break };
+                parents.push(up);
+                if parents.len().is_multiple_of(CHECK) {
+                    self.session.watch.cancel.check()?;
+                }
+                at = up;
+            }
+        }
+        parents.sort_unstable();
+        parents.dedup();
+        Ok(parents)
+    }
+
+    fn object(&self, id: u32) -> Option<Found<'a>> {
+        self.walker.object_at(self.session.index().ok()?.ids.address_of(id)?)
+    }
+
+    /// Looks through each parent once for the slots that hold what is marked.
+    fn name_slots(&mut self, parents: &[u32]) -> Result<()> {
+        let ptr = u64::from(self.clr.ptr_size());
+        let index = self.session.index()?;
+        for (n, &parent) in parents.iter().enumerate() {
+            if n.is_multiple_of(CHECK) {
+                self.session.watch.cancel.check()?;
+            }
+            let Some(o) = self.object(parent) else { continue };
+            let statics = self.session.statics_within(o.address, o.size);
+            let ty = o.ty.clone();
+            let mut seen = 0usize;
+            ty.refs.slots(o.size, ptr, |offset| {
+                seen += 1;
+                if seen.is_multiple_of(1 << 20) && self.session.watch.cancel.is_set() {
+                    return;
+                }
+                let target = self.clr.space().ptr(o.address + offset).filter(|&t| t != 0);
+                let Some(id) = target.and_then(|t| index.ids.id_of(t)) else { return };
+                if self.holders.above(id) == Some(parent) && self.slots.get(id as usize) == Some(&WANTED) {
+                    let number = self.number(&ty, o.address, offset, &statics);
+                    self.slots[id as usize] = FIRST + number;
+                }
+            });
+            if seen >= CHECK {
+                self.session.watch.cancel.check()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Number of the slot at `offset` of an object of type `ty` at `address`.
+    fn number(&mut self, ty: &TypeInfo, address: u64, offset: u64, statics: &[(u64, Arc<str>)]) -> u32 {
+        let is_static = !statics.is_empty();
+        let key = match is_static {
+            true => (NONE, address + offset),
+            false => (ty.id, self.session.slot_key(self.clr, ty, offset)),
+        };
+        if let Some(&n) = self.numbers.get(&key) {
+            return n;
+        }
+        let at = statics.binary_search_by_key(&(address + offset), |s| s.0);
+        let name = match at.ok().and_then(|i| statics.get(i)) {
+            Some((_, name)) => SlotName { name: name.clone(), is_static: true },
+            None => SlotName { name: self.session.slot_name(self.clr, ty, offset), is_static: false },
+        };
+        let n = self.names.len() as u32;
+        self.names.push(name);
+        self.numbers.insert(key, n);
+        n
+    }
+
+    /// Number of the node of an object that a root reaches; gives nodes to what holds it on the way.
+    fn place(&mut self, id: u32) -> Result<u32> {
+        let mut way = Vec::new();
+        let mut at = id;
+        let mut node = loop {
+            if let Some(n) = self.nodes.get(at as usize).and_then(|n| n.checked_sub(1)) {
+                break Some(n);
+            }
+            way.push(at);
+            if way.len().is_multiple_of(CHECK) {
+                self.session.watch.cancel.check()?;
+            }
+            match self.holders.above(at) {
+                Some(up) => at = up,
+                None => break None,
+            }
+        };
+        while let Some(next) = way.pop() {
+            let n = self.below(node, next);
+            if let Some(place) = self.nodes.get_mut(next as usize) {
+                *place = n + 1;
+            }
+            node = Some(n);
+        }
+        Ok(node.unwrap_or(0))
+    }
+
+    /// Node of `id`, whose holder has the node `above`.
+    fn below(&mut self, above: Option<u32>, id: u32) -> u32 {
+        let ty = self.object(id).map_or(NONE, |o| o.ty.id);
+        let slot = self.slots.get(id as usize).and_then(|s| s.checked_sub(FIRST));
+        let Some(above) = above else {
+            let label = self.roots.get(&id).cloned().unwrap_or_else(|| "root".into());
+            return self.top(&label, ty);
+        };
+        let Some(slot) = slot else {
+            // No slot of the holder leads here.
+            let holder = self.holders.above(id).unwrap_or(NONE);
+            let dependent = self.session.graph().is_ok_and(|g| g.is_dependent(holder, id));
+            let slot = self.special(dependent);
+            return self.child(above, ty, slot);
+        };
+        match self.names.get(slot as usize) {
+            Some(s) if s.is_static => {
+                let name = s.name.clone();
+                self.top(&name, ty)
+            }
+            _ => self.child(above, ty, slot),
+        }
+    }
+
+    /// Number of the slot that stands for an edge no slot makes.
+    fn special(&mut self, dependent: bool) -> u32 {
+        let key = (NONE, u64::from(dependent));
+        if let Some(&n) = self.numbers.get(&key) {
+            return n;
+        }
+        let name = if dependent { DEPENDENT } else { COLLECTIBLE };
+        let n = self.names.len() as u32;
+        self.names.push(SlotName { name: name.into(), is_static: false });
+        self.numbers.insert(key, n);
+        n
+    }
+
+    fn top(&mut self, label: &Arc<str>, ty: u32) -> u32 {
+        let slot = match self.label_numbers.get(label) {
+            Some(&n) => n,
+            None => {
+                let n = self.labels.len() as u32;
+                self.labels.push(label.clone());
+                self.label_numbers.insert(label.clone(), n);
+                n
+            }
+        };
+        self.node(Key { parent: NONE, ty, slot })
+    }
+
+    fn child(&mut self, above: u32, ty: u32, slot: u32) -> u32 {
+        // A list goes on: whatever the slot, an object held by one of its own type takes that one's place.
+        let mut at = above;
+        for back in 0..MAX_PERIOD {
+            let Some(node) = self.tree.get_mut(at as usize) else { break };
+            let same = node.key.ty == ty && (back == 0 || node.key.slot == slot && node.key.parent != NONE);
+            if same {
+                node.repeats = true;
+                return at;
+            }
+            at = node.key.parent;
+        }
+        self.node(Key { parent: above, ty, slot })
+    }
+
+    fn node(&mut self, key: Key) -> u32 {
+        let tree = &mut self.tree;
+        *self.places.entry(key).or_insert_with(|| {
+            tree.push(Node { key, repeats: false, count: 0, bytes: 0, example: 0 });
+            tree.len() as u32 - 1
+        })
+    }
+
+    fn paths(&self) -> Vec<HeldPath> {
+        let mut paths: Vec<HeldPath> = self.tree.iter().filter(|n| n.count > 0).map(|n| self.path(n)).collect();
+        paths.sort_by_key(|p| (std::cmp::Reverse((p.bytes, p.count)), p.example));
+        paths
+    }
+
+    fn path(&self, node: &Node) -> HeldPath {
+        let mut steps = Vec::new();
+        let mut at = *node;
+        let root = loop {
+            let Key { parent, ty, slot } = at.key;
+            let above = self.tree.get(parent as usize);
+            let slot_name = match above {
+                Some(_) => self.names.get(slot as usize).map_or("".into(), |s| s.name.clone()),
+                None => "".into(),
+            };
+            steps.push(Step { ty, slot: slot_name, repeats: at.repeats });
+            match above {
+                Some(up) => at = *up,
+                None => break self.labels.get(slot as usize).cloned().unwrap_or_else(|| "root".into()),
+            }
+        };
+        steps.reverse();
+        HeldPath { by_stack: root.starts_with(STACK), root, steps, count: node.count, bytes: node.bytes, example: node.example }
+    }
+}
+
+/// A root in words, without what tells it from others of its kind.
+fn label(kind: &RootKind) -> Arc<str> {
+    match kind {
+        RootKind::Handle(kind) => kind.words().into(),
+        RootKind::Finalizer => "finalizer queue".into(),
+        RootKind::Stack { os_id, .. } | RootKind::Register { os_id, .. } => {
+            format!("{STACK} {os_id:x} (conservative)").into()
+        }
+        RootKind::ThreadStatic { name, .. } => format!("thread static variable {name}").into(),
+    }
+}
