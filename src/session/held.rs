@@ -62,13 +62,21 @@ struct Key {
     slot: u32,
 }
 
+/// An object of a type asked for.
+struct Instance {
+    id: u32,
+    ty: u32,
+    size: u64,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Node {
     key: Key,
     repeats: bool,
     count: u64,
     bytes: u64,
-    example: u64,
+    /// Id of the first instance.
+    example: u32,
 }
 
 /// An edge a dependent handle makes.
@@ -91,6 +99,9 @@ struct Merger<'a> {
     holders: &'a Holders,
     /// By object: `UNSEEN`, `WANTED`, or `FIRST` plus the number of the slot.
     slots: Vec<u32>,
+    /// What holds something on the ways, sorted, with its type.
+    parents: Vec<u32>,
+    parent_types: Vec<u32>,
     /// By object: number of its node plus one.
     nodes: Vec<u32>,
     names: Vec<SlotName>,
@@ -117,35 +128,34 @@ impl Session {
         let (found, _) = walker.parallel(
             &walker.heap.segments,
             |s| (index.first_id(s).unwrap_or(NONE), Vec::new()),
-            |acc: &mut (u32, Vec<(u32, u64)>), _, o| {
+            |acc: &mut (u32, Vec<Instance>), _, o| {
                 if wanted(o.ty) {
-                    acc.1.push((acc.0, o.size));
+                    acc.1.push(Instance { id: acc.0, ty: o.ty.id, size: o.size });
                 }
                 acc.0 = acc.0.saturating_add(1);
             },
         )?;
         let mut merger = Merger::new(self, walker, holders)?;
-        let instances = || found.iter().flat_map(|f| &f.1).copied();
+        let instances = || found.iter().flat_map(|f| &f.1);
         self.watch.progress.start("merging paths", 0);
-        let parents = merger.mark(instances().map(|i| i.0))?;
-        merger.name_slots(&parents)?;
+        merger.mark(instances().map(|i| i.id))?;
+        merger.name_slots()?;
         let mut dead = (0, 0);
-        for (n, (id, size)) in instances().enumerate() {
+        for (n, i) in instances().enumerate() {
             if n.is_multiple_of(CHECK) {
                 self.watch.cancel.check()?;
             }
-            if !holders.is_reached(id) {
-                dead = (dead.0 + 1, dead.1 + size);
+            if !holders.is_reached(i.id) {
+                dead = (dead.0 + 1, dead.1 + i.size);
                 continue;
             }
-            let at = merger.place(id)?;
-            let address = index.ids.address_of(id).unwrap_or(0);
+            let at = merger.place(i.id, i.ty)?;
             if let Some(node) = merger.tree.get_mut(at as usize) {
                 if node.count == 0 {
-                    node.example = address;
+                    node.example = i.id;
                 }
                 node.count += 1;
-                node.bytes = node.bytes.saturating_add(size);
+                node.bytes = node.bytes.saturating_add(i.size);
             }
         }
         self.watch.progress.finish();
@@ -170,6 +180,8 @@ impl<'a> Merger<'a> {
             walker,
             holders,
             slots: vec![UNSEEN; holders.nodes() as usize],
+            parents: Vec::new(),
+            parent_types: Vec::new(),
             nodes: vec![0; holders.nodes() as usize],
             names: Vec::new(),
             numbers: FxHashMap::default(),
@@ -181,8 +193,8 @@ impl<'a> Merger<'a> {
         })
     }
 
-    /// Marks everything on the ways to `instances`; returns all that hold something there.
-    fn mark(&mut self, instances: impl Iterator<Item = u32>) -> Result<Vec<u32>> {
+    /// Marks everything on the ways to `instances` and lists what holds something there.
+    fn mark(&mut self, instances: impl Iterator<Item = u32>) -> Result<()> {
         let mut parents = Vec::new();
         for (n, id) in instances.enumerate() {
             if n.is_multiple_of(CHECK) {
@@ -201,7 +213,8 @@ impl<'a> Merger<'a> {
         }
         parents.sort_unstable();
         parents.dedup();
-        Ok(parents)
+        self.parents = parents;
+        Ok(())
     }
 
     fn object(&self, id: u32) -> Option<Found<'a>> {
@@ -209,34 +222,56 @@ impl<'a> Merger<'a> {
     }
 
     /// Looks through each parent once for the slots that hold what is marked.
-    fn name_slots(&mut self, parents: &[u32]) -> Result<()> {
-        let ptr = u64::from(self.clr.ptr_size());
-        let index = self.session.index()?;
+    fn name_slots(&mut self) -> Result<()> {
+        let parents = std::mem::take(&mut self.parents);
+        self.parent_types.reserve(parents.len());
         for (n, &parent) in parents.iter().enumerate() {
             if n.is_multiple_of(CHECK) {
                 self.session.watch.cancel.check()?;
             }
-            let Some(o) = self.object(parent) else { continue };
-            let statics = self.session.statics_within(o.address, o.size);
-            let ty = o.ty.clone();
-            let mut seen = 0usize;
-            ty.refs.slots(o.size, ptr, |offset| {
-                seen += 1;
-                if seen.is_multiple_of(1 << 20) && self.session.watch.cancel.is_set() {
-                    return;
-                }
-                let target = self.clr.space().ptr(o.address + offset).filter(|&t| t != 0);
-                let Some(id) = target.and_then(|t| index.ids.id_of(t)) else { return };
-                if self.holders.above(id) == Some(parent) && self.slots.get(id as usize) == Some(&WANTED) {
-                    let number = self.number(&ty, o.address, offset, &statics);
-                    self.slots[id as usize] = FIRST + number;
-                }
-            });
-            if seen >= CHECK {
-                self.session.watch.cancel.check()?;
+            let o = self.object(parent);
+            self.parent_types.push(o.as_ref().map_or(NONE, |o| o.ty.id));
+            if let Some(o) = o {
+                self.name_slots_of(parent, &o)?;
             }
         }
+        self.parents = parents;
         Ok(())
+    }
+
+    fn name_slots_of(&mut self, parent: u32, o: &Found<'a>) -> Result<()> {
+        let (ids, graph) = (&self.session.index()?.ids, self.session.graph()?);
+        let statics = self.session.statics_within(o.address, o.size);
+        let cancel = &self.session.watch.cancel;
+        // Where every reference hits an object, the targets of the edges are those of the slots, in order.
+        let mut targets = graph.forward.of(parent).iter();
+        let mut seen = 0usize;
+        o.ty.refs.slots(o.size, self.clr.header(), |offset| {
+            seen += 1;
+            if seen.is_multiple_of(1 << 20) && cancel.is_set() {
+                return;
+            }
+            let Some(target) = self.pointer(o, offset).filter(|&t| t != 0) else { return };
+            let id = if graph.misses == 0 { targets.next().copied() } else { ids.id_of(target) };
+            let Some(id) = id else { return };
+            if self.slots.get(id as usize) == Some(&WANTED) && self.holders.above(id) == Some(parent) {
+                let number = self.number(&o.ty, o.address, offset, &statics);
+                self.slots[id as usize] = FIRST + number;
+            }
+        });
+        if seen >= CHECK {
+            cancel.check()?;
+        }
+        Ok(())
+    }
+
+    /// The reference at `offset` of `o`.
+    fn pointer(&self, o: &Found<'_>, offset: u64) -> Option<u64> {
+        let at = offset as usize;
+        match (self.clr.ptr_size(), o.bytes.get(at..at + 8)) {
+            (8, Some(b)) => Some(u64::from_le_bytes(b.try_into().ok()?)),
+            _ => self.clr.space().ptr(o.address + offset),
+        }
     }
 
     /// Number of the slot at `offset` of an object of type `ty` at `address`.
@@ -260,8 +295,8 @@ impl<'a> Merger<'a> {
         n
     }
 
-    /// Number of the node of an object that a root reaches; gives nodes to what holds it on the way.
-    fn place(&mut self, id: u32) -> Result<u32> {
+    /// Number of the node of an object of type `ty` that a root reaches; gives nodes to what holds it on the way.
+    fn place(&mut self, id: u32, ty: u32) -> Result<u32> {
         let mut way = Vec::new();
         let mut at = id;
         let mut node = loop {
@@ -278,7 +313,11 @@ impl<'a> Merger<'a> {
             }
         };
         while let Some(next) = way.pop() {
-            let n = self.below(node, next);
+            let own = match next == id {
+                true => ty,
+                false => self.parent_type(next),
+            };
+            let n = self.below(node, next, own);
             if let Some(place) = self.nodes.get_mut(next as usize) {
                 *place = n + 1;
             }
@@ -287,9 +326,13 @@ impl<'a> Merger<'a> {
         Ok(node.unwrap_or(0))
     }
 
-    /// Node of `id`, whose holder has the node `above`.
-    fn below(&mut self, above: Option<u32>, id: u32) -> u32 {
-        let ty = self.object(id).map_or(NONE, |o| o.ty.id);
+    fn parent_type(&self, id: u32) -> u32 {
+        let at = self.parents.binary_search(&id).ok();
+        at.and_then(|i| self.parent_types.get(i)).copied().unwrap_or(NONE)
+    }
+
+    /// Node of `id`, of type `ty`, whose holder has the node `above`.
+    fn below(&mut self, above: Option<u32>, id: u32, ty: u32) -> u32 {
         let slot = self.slots.get(id as usize).and_then(|s| s.checked_sub(FIRST));
         let Some(above) = above else {
             let label = self.roots.get(&id).cloned().unwrap_or_else(|| "root".into());
@@ -383,7 +426,9 @@ impl<'a> Merger<'a> {
             }
         };
         steps.reverse();
-        HeldPath { by_stack: root.starts_with(STACK), root, steps, count: node.count, bytes: node.bytes, example: node.example }
+        let example = self.session.index().ok().and_then(|i| i.ids.address_of(node.example)).unwrap_or(0);
+        let by_stack = root.starts_with(STACK);
+        HeldPath { root, by_stack, steps, count: node.count, bytes: node.bytes, example }
     }
 }
 
