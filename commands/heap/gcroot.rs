@@ -31,11 +31,19 @@ pub const GCROOT: Command = Command {
            nothing; !refs lists those of an object.",
     args: &[
         Arg::pos("ADDR", Kind::Object, "address of the object"),
-        Arg::opt("type", Kind::TypeName, "all objects whose type's name contains this (exactly this, when one has the name)"),
+        Arg::opt(
+            "type",
+            Kind::TypeName,
+            "all objects whose type's name contains this (exactly this, when one has the name)",
+        ),
         Arg::opt("mt", Kind::MethodTable, "all objects of this MethodTable"),
         Arg::flag("nostacks", "leave stacks and registers out"),
         Arg::flag("all", "further chains of each root"),
-        Arg::opt("limit", Kind::Count, "stop after so many chains, or paths of a type (20 without this option; 0 for all)"),
+        Arg::opt(
+            "limit",
+            Kind::Count,
+            "stop after so many chains, or paths of a type (20 without this option; 0 for all)",
+        ),
     ],
     examples: &[
         Example { line: "!gcroot $OBJECT", what: "who holds it" },

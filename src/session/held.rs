@@ -440,6 +440,8 @@ fn label(kind: &RootKind) -> Arc<str> {
         RootKind::Stack { os_id, .. } | RootKind::Register { os_id, .. } => {
             format!("{STACK} {os_id:x} (conservative)").into()
         }
+        // The array of all of a thread's statics has no field's name.
+        RootKind::ThreadStatic { name, .. } if !name.contains('.') => name.clone(),
         RootKind::ThreadStatic { name, .. } => format!("thread static variable {name}").into(),
     }
 }

@@ -61,25 +61,26 @@ impl Session {
         found
     }
 
-    /// Names of thread statics by the address of their slot, sorted, where these slots lie in arrays on the heap (through
-    /// .NET 8). Since then the fields are roots of their own.
+    /// Names of thread statics by the address of their slot, sorted.
     pub fn thread_static_slots(&self) -> Result<&Vec<(u64, Arc<str>)>> {
         self.thread_statics.get(|| {
             let clr = self.clr()?;
             let mut slots = Vec::new();
-            if clr.layout().text("StaticsKind") == Some("DynamicStaticsInfo") {
-                return Ok(slots);
-            }
+            let indexed = clr.layout().text("StaticsKind") == Some("DynamicStaticsInfo");
             let threads: Vec<u64> = clr.threads().items.iter().map(|t| t.address).collect();
             for a in &clr.assemblies().items {
                 for (_, mt) in clr.loaded_types(a.module).items {
                     self.watch.cancel.check()?;
                     let Some(table) = clr.valid_method_table(mt) else { continue };
+                    if indexed && !statics::has_thread_statics(clr, &table) {
+                        continue;
+                    }
                     for f in clr.fields(mt).statics.iter().filter(|f| f.desc.is_thread_static) {
-                        if !f.element.is_reference() {
+                        if !statics::in_reference_storage(f.element) {
                             continue;
                         }
-                        let places = threads.iter().filter_map(|&t| statics::thread_place(clr, t, &table, &f.desc, true));
+                        let places =
+                            threads.iter().filter_map(|&t| statics::thread_place(clr, t, &table, &f.desc, true));
                         let name: Arc<str> = format!("{}.{}", clr.type_name(mt), f.name).into();
                         slots.extend(places.map(|at| (at, name.clone())));
                     }
