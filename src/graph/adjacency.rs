@@ -152,6 +152,37 @@ impl Adjacency {
         Ok(Self { offsets, targets })
     }
 
+    /// From the number of targets of each node and all targets in order; `None` when they do not agree or a target is out
+    /// of range.
+    pub fn from_parts(degrees: &[u32], targets: Vec<u32>) -> Option<Self> {
+        let nodes = u32::try_from(degrees.len()).ok()?;
+        if !targets.par_iter().all(|&t| t < nodes) {
+            return None;
+        }
+        let mut offsets = Offsets::with_capacity(degrees.len(), targets.len());
+        offsets.push(0);
+        let mut sum = 0usize;
+        for &d in degrees {
+            sum += d as usize;
+            // The widths of the offsets bound what they can hold.
+            if sum > targets.len() {
+                return None;
+            }
+            offsets.push(sum);
+        }
+        (sum == targets.len()).then_some(Self { offsets, targets })
+    }
+
+    /// Number of targets of each node.
+    pub fn degrees(&self) -> Vec<u32> {
+        (0..self.nodes()).map(|n| self.of(n).len() as u32).collect()
+    }
+
+    /// Targets of all nodes in order.
+    pub fn targets(&self) -> &[u32] {
+        &self.targets
+    }
+
     /// Number of nodes.
     pub fn nodes(&self) -> u32 {
         self.offsets.len().saturating_sub(1) as u32

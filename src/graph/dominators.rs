@@ -9,6 +9,9 @@
 //! running sums.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rayon::prelude::*;
 
 use super::Adjacency;
 use crate::watch::{Interrupted, Watch};
@@ -43,6 +46,37 @@ impl DominatorTree {
         let tree = search.dominators(reverse, watch)?;
         watch.progress.finish();
         Ok(tree)
+    }
+
+    /// From the node at each position and the position of its immediate dominator, both beginning with the virtual root,
+    /// of a graph of `count` nodes; `None` when they are those of no tree.
+    pub fn from_parts(nodes: Vec<u32>, parents: Vec<u32>, count: u32) -> Option<Self> {
+        if nodes.len() != parents.len() || nodes.len() > count as usize + 1 || nodes.first() != Some(&NONE) {
+            return None;
+        }
+        let positions: Vec<AtomicU32> = (0..count).into_par_iter().map(|_| AtomicU32::new(NONE)).collect();
+        let once = |(p, &n): (usize, &u32)| {
+            positions.get(n as usize).is_some_and(|at| at.swap(p as u32, Ordering::Relaxed) == NONE)
+        };
+        if !nodes.par_iter().enumerate().skip(1).all(once) {
+            return None;
+        }
+        let mut ends: Vec<u32> = (1..=nodes.len() as u32).collect();
+        for p in (1..parents.len()).rev() {
+            let up = parents[p] as usize;
+            // A dominator stands in front of what it dominates.
+            if up >= p {
+                return None;
+            }
+            ends[up] = ends[up].max(ends[p]);
+        }
+        let positions = positions.into_iter().map(AtomicU32::into_inner).collect();
+        Some(Self { nodes, positions, parents, ends })
+    }
+
+    /// The node at each position and the position of its immediate dominator, as [`DominatorTree::from_parts`] takes them.
+    pub fn parts(&self) -> (&[u32], &[u32]) {
+        (&self.nodes, &self.parents)
     }
 
     /// Number of nodes the roots reach.
@@ -111,6 +145,11 @@ impl Weights {
     pub fn of(&self, range: Range<u32>) -> u64 {
         let before = |end: u32| end.checked_sub(1).and_then(|last| self.sums.get(last as usize)).copied();
         before(range.end).unwrap_or(0).saturating_sub(before(range.start).unwrap_or(0))
+    }
+
+    /// Bytes of each position alone.
+    pub fn all_own(&self) -> Vec<u64> {
+        (0..self.sums.len() as u32).map(|p| self.own(p)).collect()
     }
 
     /// Bytes of the node at `position` alone.

@@ -58,18 +58,47 @@ impl ObjectIds {
         parts.sort_by_key(|p| p.start);
         let mut ids = Self::default();
         let total: usize = parts.iter().map(|p| p.bits.len()).sum();
-        ids.bits.reserve_exact(total);
+        let mut bits = Vec::with_capacity(total);
         for p in parts {
-            ids.ranges.push(Range { start: p.start, end: p.end, shift: p.shift, word: ids.bits.len() });
-            ids.bits.extend_from_slice(&p.bits);
+            ids.ranges.push(Range { start: p.start, end: p.end, shift: p.shift, word: bits.len() });
+            bits.extend_from_slice(&p.bits);
         }
+        ids.ranked(bits)
+    }
+
+    /// Counts the bits of the ranges.
+    fn ranked(mut self, bits: Vec<u64>) -> Self {
         let mut rank = 0u64;
-        for block in ids.bits.chunks(WORDS) {
-            ids.ranks.push(rank as u32);
+        self.ranks.reserve_exact(bits.len().div_ceil(WORDS));
+        for block in bits.chunks(WORDS) {
+            self.ranks.push(rank as u32);
             rank += block.iter().map(|w| u64::from(w.count_ones())).sum::<u64>();
         }
-        ids.count = rank.min(u64::from(u32::MAX - 1)) as u32;
-        ids
+        self.count = rank.min(u64::from(u32::MAX - 1)) as u32;
+        self.bits = bits;
+        self
+    }
+
+    /// Start, end and alignment shift of each range.
+    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64, u32)> + '_ {
+        self.ranges.iter().map(|r| (r.start, r.end, r.shift))
+    }
+
+    /// The bits of all ranges, in their order.
+    pub fn bits(&self) -> &[u64] {
+        &self.bits
+    }
+
+    /// From the bits of `ranges`, which are empty; `None` when they have another number of bits.
+    pub fn from_bits(mut ranges: Vec<RangeBits>, bits: Vec<u64>) -> Option<Self> {
+        ranges.sort_by_key(|r| r.start);
+        let mut ids = Self::default();
+        let mut word = 0;
+        for r in ranges {
+            ids.ranges.push(Range { start: r.start, end: r.end, shift: r.shift, word });
+            word += r.bits.len();
+        }
+        (word == bits.len()).then(|| ids.ranked(bits))
     }
 
     /// Number of objects.

@@ -1,8 +1,10 @@
 //! The object graph as pure numbers: ids in address order, adjacency, paths, dominators. Reads no dump and names no type.
 
 pub mod adjacency;
+pub mod container;
 pub mod dominators;
 pub mod ids;
+pub mod pack;
 pub mod paths;
 
 pub use adjacency::Adjacency;

@@ -262,6 +262,40 @@ impl Holders {
     pub fn nodes(&self) -> u32 {
         self.up.len() as u32
     }
+
+    /// The numbers it consists of.
+    pub fn parts(&self) -> &[u32] {
+        &self.up
+    }
+
+    /// From [`Holders::parts`]; `None` when they lead out of range or round in a circle.
+    pub fn from_parts(up: Vec<u32>) -> Option<Self> {
+        const OPEN: u8 = 1;
+        const GOOD: u8 = 2;
+        let mut state = vec![0u8; up.len()];
+        let mut way = Vec::new();
+        for start in 0..up.len() {
+            let mut at = start;
+            loop {
+                match (*state.get(at)?, *up.get(at)?) {
+                    (OPEN, _) => return None,
+                    (GOOD, _) => break,
+                    // What holds something is held itself.
+                    (_, NONE) if at != start => return None,
+                    (_, above) => {
+                        state[at] = OPEN;
+                        way.push(at);
+                        match above.checked_sub(2) {
+                            Some(a) => at = a as usize,
+                            None => break,
+                        }
+                    }
+                }
+            }
+            way.drain(..).for_each(|w| state[w] = GOOD);
+        }
+        Some(Self { up })
+    }
 }
 
 /// The nodes reachable from `sources`, as bits in id order.

@@ -71,7 +71,7 @@ impl Session {
             for a in &clr.assemblies().items {
                 for (_, mt) in clr.loaded_types(a.module).items {
                     self.watch.cancel.check()?;
-                    let Some(table) = clr.valid_method_table(mt) else { continue };
+                    let Some(table) = clr.valid_type(mt) else { continue };
                     if indexed && !statics::has_thread_statics(clr, &table) {
                         continue;
                     }
