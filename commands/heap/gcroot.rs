@@ -48,7 +48,7 @@ pub const GCROOT: Command = Command {
     examples: &[
         Example { line: "!gcroot $OBJECT", what: "who holds it" },
         Example { line: "!gcroot $OBJECT -all -limit 5", what: "the first five ways to it" },
-        Example { line: "!gcroot -type System.Exception", what: "what holds all objects of a type" },
+        Example { line: "!gcroot -type System.String -limit 3", what: "what holds all objects of a type" },
     ],
     needs: Needs::Clr,
     run: gcroot,
