@@ -153,7 +153,7 @@ fn run(a: Arguments) -> ExitCode {
 fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {
     let mut worst = Ended::Well;
     for task in tasks {
-        shell.watch.cancel.clear();
+        shell.rearm();
         let shown = show_progress(&shell.watch);
         let ended = match task {
             Task::Commands(text) => shell.line(text),

@@ -45,8 +45,14 @@ struct Terminal {
 
 impl Terminal {
     fn start(dump: &Path, cache: &Path, home: TempDir) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_clrscope"));
-        command.arg(dump).arg("--no-pager").env("HOME", home.path()).env("CLRSCOPE_CACHE", cache);
+        Self::with(dump, cache, home, &["--no-pager"])
+    }
+
+    fn with(dump: &Path, cache: &Path, home: TempDir, options: &[&str]) -> Self {
+        // A terminal of a size people have: a new one has none.
+        let mut command = Command::new("sh");
+        command.args(["-c", "stty rows 20 cols 100 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_clrscope")]);
+        command.arg(dump).args(options).env("HOME", home.path()).env("CLRSCOPE_CACHE", cache);
         command.env("TERM", "xterm").env("NO_COLOR", "1").env_remove("XDG_STATE_HOME").env_remove("CLRSCOPE_HISTORY");
         let options = Options::new().timeout_ms(Some(60_000)).strip_ansi_escape_codes(true);
         let mut pty = spawn_with_options(command, options).unwrap();
@@ -77,7 +83,7 @@ impl Terminal {
 
     /// Waits for `text`; returns what came before it.
     fn see(&mut self, text: &str) -> String {
-        self.pty.exp_string(text).unwrap_or_else(|e| panic!("waiting for {text:?}: {e:.2000}"))
+        self.pty.exp_string(text).unwrap_or_else(|e| panic!("waiting for {text:?}: {:.2000}", e.to_string()))
     }
 
     fn prompt(&mut self) -> String {
@@ -310,4 +316,56 @@ fn exporting_is_interrupted() {
     for delay in [50, 500, 1500] {
         t.interrupts(&format!(".export {}", folder.path().display()), Duration::from_millis(delay));
     }
+}
+
+#[test]
+fn loops_are_interrupted() {
+    let mut t = Terminal::ready();
+    for line in [
+        ".while (1) {r $t0 = @$t0 + 1}",
+        ".for (;;) {.catch {!dumpobj 10}}",
+        ".do {.foreach (o {!dumpheap -short}) {!dumpobj o}} (1)",
+        ".shell sleep 60",
+    ] {
+        t.interrupts(line, Duration::from_millis(300));
+    }
+}
+
+#[test]
+fn tab_completes_in_blocks_and_script_names() {
+    let mut t = Terminal::ready();
+    t.keys(".foreach (o {!dumph\t");
+    t.see("{!dumpheap");
+    t.control('c');
+    t.prompt();
+    let script = t.home.path().join("hunt-the-leak.txt");
+    std::fs::write(&script, ".echo found-it\n").unwrap();
+    t.keys(&format!("$$><{}\t\r", t.home.path().join("hunt-the").display()));
+    t.see("\nfound-it");
+    t.prompt();
+}
+
+#[test]
+fn output_longer_than_the_window_is_paged() {
+    let mut t = Terminal::with(&leak(), &unpacked(), tempfile::tempdir().unwrap(), &[]);
+    t.prompt();
+    t.keys(".echo short\r");
+    assert!(!t.prompt().contains("more"));
+    t.keys("!dumpheap\r");
+    let first = t.see("-- more --");
+    assert!((15..25).contains(&first.lines().count()), "{first}");
+    t.keys(" ");
+    t.see("-- more --");
+    // Stopping is no failure, and the next command prints as ever.
+    t.keys("q");
+    assert!(!t.prompt().contains("interrupted"));
+    assert!(t.run("? 2+3").contains("= 00000000`00000005"));
+}
+
+#[test]
+fn an_unfinished_line_keeps_the_prompt_apart() {
+    let mut t = Terminal::ready();
+    t.keys(".printf \"unfinished\"\r");
+    t.see("\nunfinished");
+    assert!(t.prompt().contains('\n'));
 }

@@ -35,9 +35,15 @@ impl Completer for Prompt {
 
     fn complete(&self, line: &str, pos: usize, ctx: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
         let before = &line[..pos];
-        let start = before.rfind([';']).map_or(0, |i| i + 1);
-        let segment = before[start..].trim_start();
+        let segment = segment(before);
         let lead = pos - segment.len();
+        if let Some(form) = SCRIPTS.into_iter().find(|f| segment.starts_with(f)) {
+            let path = segment[form.len()..].trim_start();
+            // The form may touch the name: what the file completer sees is the name alone.
+            let at = pos - path.len();
+            let (from, found) = self.files.complete(path, path.len(), ctx)?;
+            return Ok((at + from, found));
+        }
         let Some(space) = segment.find(' ') else { return Ok((lead, self.names(segment))) };
         let name = segment[..space].trim_start_matches(['!', '.']).to_lowercase();
         let name = name.rsplit_once('.').map_or(name.as_str(), |n| n.1);
@@ -71,6 +77,28 @@ fn matching<'w>(words: impl Iterator<Item = &'w str>, prefix: &str) -> Vec<Pair>
 fn options(command: &Command, word: &str) -> Vec<Pair> {
     let all: Vec<String> = command.args.iter().filter(|a| !a.positional).map(|a| format!("-{}", a.name)).collect();
     matching(all.iter().map(String::as_str), word)
+}
+
+/// Script forms, the longer of two that begin alike first.
+const SCRIPTS: [&str; 5] = ["$$>a<", "$$><", "$$<", "$><", "$<"];
+
+/// The command being typed: behind the last `;` or `{` outside quotes, and behind a choice of threads.
+fn segment(before: &str) -> &str {
+    let (mut start, mut quoted) = (0, false);
+    for (i, c) in before.char_indices() {
+        match c {
+            '"' => quoted = !quoted,
+            // In `${` stands no command.
+            '{' if !quoted && before[..i].ends_with('$') => {}
+            ';' | '{' if !quoted => start = i + 1,
+            _ => {}
+        }
+    }
+    let text = before[start..].trim_start();
+    match text.strip_prefix('~').and_then(super::parse::each) {
+        Some((_, line)) => before[before.len() - line.len()..].trim_start(),
+        None => text,
+    }
 }
 
 /// Where the last word starts; a quoted one starts at its quote.
@@ -187,6 +215,20 @@ impl Prompt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_being_typed() {
+        for (line, want) in [
+            ("!a; .b c", ".b c"),
+            (".foreach (o {!dumph", "!dumph"),
+            (".foreach (o {!a}) { !do ${o", "!do ${o"),
+            ("~*e !dso", "!dso"),
+            ("~1s", "~1s"),
+            (".echo \"a;b", ".echo \"a;b"),
+        ] {
+            assert_eq!(segment(line), want, "{line}");
+        }
+    }
 
     #[test]
     fn a_quoted_word_starts_at_its_quote() {

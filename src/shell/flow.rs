@@ -3,6 +3,7 @@
 use std::io::{self, Read as _, Write};
 use std::process::{Command as Process, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::alias::expand;
 use super::control::{Control, Jump, Source};
@@ -14,6 +15,8 @@ use crate::session::Session;
 const MAX_NESTING: u32 = 64;
 /// Most bytes of output taken for `.foreach`, `as /c` and `.shell`.
 const MOST_TAKEN: usize = 256 << 20;
+/// How often a running program is asked whether it has ended.
+const POLL: Duration = Duration::from_millis(20);
 /// Longest file of `.foreach /f`.
 const MOST_FILE: u64 = 64 << 20;
 
@@ -86,8 +89,7 @@ fn dispatch(shell: &mut Shell, control: &Control) -> Ended {
             let ended = shell.line(body);
             shell.state.catches -= 1;
             match ended {
-                Ended::Left(Jump::Leave) => Ended::Well,
-                Ended::Failed if !shell.watch.cancel.is_set() => Ended::Well,
+                Ended::Left(Jump::Leave) | Ended::Failed => Ended::Well,
                 other => other,
             }
         }
@@ -175,7 +177,8 @@ pub fn each<T>(
         match one(shell, item) {
             Ended::Well | Ended::Left(Jump::Continue) => {}
             Ended::Left(Jump::Break) => break,
-            Ended::Failed if shell.state.mistake || shell.watch.cancel.is_set() => return Ended::Failed,
+            Ended::Failed if shell.watch.cancel.is_set() => return shell.stopped(),
+            Ended::Failed if shell.state.mistake => return Ended::Failed,
             Ended::Failed => worst = Ended::Failed,
             other => return other,
         }
@@ -223,15 +226,30 @@ pub fn program(shell: &mut Shell, program: &str, line: Option<&str>) -> Ended {
         Ok(text) => text,
         Err(ended) => return ended,
     };
+    let cancel = shell.watch.cancel.clone();
     let run = spawn(program, input).and_then(|mut child| {
         let mut out = shell.make_sink(None).map_err(io::Error::other)?;
-        let copied = match child.stdout.take() {
-            Some(mut from) => io::copy(&mut from, &mut out).and_then(|_| out.flush()),
-            None => Ok(()),
-        };
-        let status = child.wait()?;
-        copied.map(|()| status)
+        let from = child.stdout.take();
+        std::thread::scope(|s| {
+            let copier = s.spawn(move || match from {
+                Some(mut from) => io::copy(&mut from, &mut out).and_then(|_| out.flush()),
+                None => Ok(()),
+            });
+            let status = loop {
+                if let Some(status) = child.try_wait()? {
+                    break status;
+                }
+                if cancel.is_set() {
+                    child.kill()?;
+                }
+                std::thread::sleep(POLL);
+            };
+            copier.join().map_err(|_| io::Error::other("its output was lost"))?.map(|()| status)
+        })
     });
+    if shell.watch.cancel.is_set() {
+        return shell.stopped();
+    }
     match run {
         Ok(status) if status.success() => Ended::Well,
         Ok(status) => {

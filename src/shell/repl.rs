@@ -90,7 +90,7 @@ fn piped(shell: &mut Shell) -> Ended {
 
 /// Runs a line with cancellation armed and progress shown.
 pub fn watched(shell: &mut Shell, line: &str) -> Ended {
-    shell.watch.cancel.clear();
+    shell.rearm();
     let shown = show_progress(&shell.watch);
     let ended = shell.line(line);
     shown.stop();

@@ -48,6 +48,8 @@ pub struct State {
     pub mistake: bool,
     /// The last output did not end its line.
     pub mid_line: bool,
+    /// That a stop was asked for has been said.
+    pub stop_said: bool,
 }
 
 /// The shell: settings, the open dump, where output goes.
@@ -175,12 +177,20 @@ impl Shell {
     }
 
     /// Says that the user stopped it, unless they only had seen enough.
-    pub fn stopped(&self) -> Ended {
+    pub fn stopped(&mut self) -> Ended {
         if self.watch.cancel.is_enough() {
             return Ended::Well;
         }
-        self.complain("interrupted");
+        if !std::mem::replace(&mut self.state.stop_said, true) {
+            self.complain("interrupted");
+        }
         Ended::Failed
+    }
+
+    /// Forgets an earlier stop, before a line is run.
+    pub fn rearm(&mut self) {
+        self.watch.cancel.clear();
+        self.state.stop_said = false;
     }
 
     fn call(&mut self, line: &str, call: &Call) -> Ended {
@@ -321,8 +331,12 @@ impl Shell {
                     return Ended::Well;
                 }
                 let said = out.end("failed", Some(&format!("{e:#}")));
-                self.complain(&format!("{e:#}"));
-                (Ended::Failed, said)
+                if e.chain().any(|e| e.is::<Interrupted>()) && self.watch.cancel.is_set() {
+                    (self.stopped(), said)
+                } else {
+                    self.complain(&format!("{e:#}"));
+                    (Ended::Failed, said)
+                }
             }
         };
         if self.state.taken.is_none() {
