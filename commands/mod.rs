@@ -115,6 +115,7 @@ pub const ALL: &[&Command] = &[
     &session::misc::LOGOPEN,
     &session::misc::LOGAPPEND,
     &session::misc::LOGCLOSE,
+    &session::index::INDEX,
     &session::paths::EXEPATH,
     &session::paths::SYMPATH,
     &session::paths::SYMFIX,

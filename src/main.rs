@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use clrscope::dump::{OpenError, OpenOptions};
+use clrscope::session::saved::IndexMode;
 use clrscope::shell::run::{Ended, Shell};
 use clrscope::shell::terminal::{Pager, show_progress};
 use clrscope::shell::{Format, banner, repl, script, style};
@@ -25,7 +26,8 @@ usage: clrscope DUMP [options]
   --json, --csv   results as JSON (one object a command) or CSV
   --no-color      no colours (also with NO_COLOR set)
   --no-pager      do not stop after a screenful
-  --cache FOLDER  where compressed dumps are unpacked to
+  --cache FOLDER  where compressed dumps are unpacked to and indexes are kept
+  --index FILE    keep the index of the dump in this file; none: keep none
   -V, --version   print the version
   -h, --help      print this
 
@@ -46,6 +48,7 @@ struct Arguments {
     symbols: String,
     format: Format,
     cache: Option<PathBuf>,
+    index: IndexMode,
 }
 
 fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
@@ -58,8 +61,11 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
         symbols: String::new(),
         format: Format::Text,
         cache: None,
+        index: IndexMode::default(),
     };
-    let mut parser = lexopt::Parser::from_env();
+    // The debugger's spelling has one dash, which would be that of short options.
+    let given = std::env::args_os().map(|a| if a == "-index" { "--index".into() } else { a });
+    let mut parser = lexopt::Parser::from_iter(given);
     while let Some(arg) = parser.next()? {
         match arg {
             Short('c') | Long("command") => a.tasks.push(Task::Commands(parser.value()?.string()?)),
@@ -72,6 +78,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             Long("csv") => a.format = Format::Csv,
             Long("no-color") => style::disable(),
             Long("cache") => a.cache = Some(parser.value()?.into()),
+            Long("index") => a.index = IndexMode::parse(&parser.value()?.string()?),
             Short('V') | Long("version") => {
                 println!("clrscope {}", env!("CARGO_PKG_VERSION"));
                 return Ok(None);
@@ -125,6 +132,7 @@ fn run(a: Arguments) -> ExitCode {
     };
     shell.settings.image_paths = a.images;
     shell.settings.symbol_path = a.symbols;
+    shell.settings.index = a.index;
     if let Some(path) = &a.dump {
         let shown = show_progress(&watch);
         let opened = shell.open(path);
@@ -147,7 +155,12 @@ fn run(a: Arguments) -> ExitCode {
             println!("{line}");
         }
     }
-    exit(tasks(&mut shell, &a.tasks, a.stay))
+    let ended = tasks(&mut shell, &a.tasks, a.stay);
+    shell.watch.cancel.clear();
+    let shown = show_progress(&shell.watch);
+    shell.save_index();
+    shown.stop();
+    exit(ended)
 }
 
 fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {

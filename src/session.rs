@@ -5,6 +5,7 @@ mod describe;
 pub mod held;
 mod lookup;
 pub mod ranges;
+pub mod saved;
 mod slots;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -55,6 +56,7 @@ impl<T> Lazy<T> {
 #[derive(Debug)]
 pub struct Session {
     dump: Arc<Dump>,
+    saved: saved::Saved,
     /// Cancellation and progress of this session.
     pub watch: Watch,
     clr: OnceLock<Result<Arc<Clr>, NoRuntime>>,
@@ -82,6 +84,7 @@ impl Session {
     pub fn new(dump: Dump, watch: Watch) -> Self {
         Self {
             dump: Arc::new(dump),
+            saved: Default::default(),
             watch,
             clr: OnceLock::new(),
             types: TypeRegistry::default(),
@@ -159,12 +162,22 @@ impl Session {
 
     /// Which addresses are objects.
     pub fn index(&self) -> Result<&ObjectIndex> {
-        self.index.get(|| Ok(ObjectIndex::build(&self.walker()?)?))
+        self.index.get(|| {
+            if let Some(index) = self.saved_index() {
+                return Ok(index);
+            }
+            Ok(self.computed(ObjectIndex::build(&self.walker()?)?))
+        })
     }
 
     /// References in both directions.
     pub fn graph(&self) -> Result<&ObjectGraph> {
-        self.graph.get(|| Ok(ObjectGraph::build(&self.walker()?, self.index()?)?))
+        self.graph.get(|| {
+            if let Some(graph) = self.saved_graph(self.index()?.ids.len()) {
+                return Ok(graph);
+            }
+            Ok(self.computed(ObjectGraph::build(&self.walker()?, self.index()?)?))
+        })
     }
 
     /// All roots.
@@ -185,6 +198,9 @@ impl Session {
     pub fn holders(&self) -> Result<&Holders> {
         self.holders.get(|| {
             let ids = &self.index()?.ids;
+            if let Some(holders) = self.saved_holders(ids.len()) {
+                return Ok(holders);
+            }
             let roots = &self.roots()?.items;
             let of = |stack: bool| {
                 roots.iter().filter(|r| r.is_stack() == stack).filter_map(|r| ids.id_of(r.object)).collect::<Vec<_>>()
@@ -192,22 +208,31 @@ impl Session {
             self.watch.progress.start("looking for holders", u64::from(ids.len()));
             let holders = Holders::build(&self.graph()?.forward, &[of(false), of(true)], &self.watch)?;
             self.watch.progress.finish();
-            Ok(holders)
+            Ok(self.computed(holders))
         })
     }
 
     /// The dominator tree of the live objects, with what each retains.
     pub fn dominators(&self) -> Result<&Retained> {
-        self.dominators
-            .get(|| Ok(Retained::build(&self.walker()?, self.index()?, self.graph()?, &self.roots()?.items)?))
+        self.dominators.get(|| {
+            if let Some(retained) = self.saved_dominators(self.index()?.ids.len()) {
+                return Ok(retained);
+            }
+            let (walker, roots) = (self.walker()?, &self.roots()?.items);
+            Ok(self.computed(Retained::build(&walker, self.index()?, self.graph()?, roots)?))
+        })
     }
 
     /// What the live objects of each type retain, by type number.
     pub fn retained_by_type(&self) -> Result<&Vec<GroupSize>> {
         self.retained_by_type.get(|| {
+            if let Some(sizes) = self.saved_histogram() {
+                return Ok(sizes);
+            }
             let retained = self.dominators()?;
             let types = retained.types(&self.walker()?, self.index()?)?;
-            Ok(retained.by_group(|p| types.get(p as usize).copied(), self.types.len(), &self.watch)?)
+            let sizes = retained.by_group(|p| types.get(p as usize).copied(), self.types.len(), &self.watch)?;
+            Ok(self.computed(sizes))
         })
     }
 

@@ -65,17 +65,21 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         return one(ctx, session, address, top.unwrap_or(CHAIN));
     }
     let top = top.unwrap_or(usize::MAX);
-    if assembly {
-        by_name(session, ctx.out, "Assembly", top, |t| assembly_of(t).into())?;
+    let total = if assembly {
+        by_name(session, ctx.out, "Assembly", top, |t| assembly_of(t).into())?
     } else if namespace {
-        by_name(session, ctx.out, "Namespace", top, |t| namespace_of(t).into())?;
+        by_name(session, ctx.out, "Namespace", top, |t| namespace_of(t).into())?
     } else {
-        by_type(session, ctx.out, top)?;
-    }
-    let retained = session.dominators()?;
-    let total = Tally { count: u64::from(retained.tree.reached()), bytes: retained.bytes(0) };
+        by_type(session, ctx.out, top)?
+    };
     crate::commands::heap::table::total(ctx.out, total)?;
     if total.count == 0 { empty(session) } else { super::outcome(session) }
+}
+
+/// Every live object is in one row.
+fn total<'a>(sizes: impl IntoIterator<Item = &'a GroupSize>) -> Tally {
+    let add = |t: Tally, s: &GroupSize| Tally { count: t.count + s.count, bytes: t.bytes.saturating_add(s.own) };
+    sizes.into_iter().fold(Tally::default(), add)
 }
 
 /// Sorts by retained bytes, the biggest last, and keeps the `top` last.
@@ -89,7 +93,7 @@ fn cells<'a>(size: &GroupSize) -> [Cell<'a>; 3] {
     [Cell::Sep(size.count), Cell::Sep(size.own), Cell::Sep(size.retained)]
 }
 
-fn by_type(session: &Session, out: &mut Out, top: usize) -> Result<()> {
+fn by_type(session: &Session, out: &mut Out, top: usize) -> Result<Tally> {
     const COLUMNS: &[Col] = &[
         Col::right("MT", "method_table", 0),
         Col::right("Count", "count", 0),
@@ -101,6 +105,8 @@ fn by_type(session: &Session, out: &mut Out, top: usize) -> Result<()> {
     let sizes = session.retained_by_type()?;
     let mut rows: Vec<(Arc<TypeInfo>, GroupSize)> =
         session.types().all().into_iter().zip(sizes.iter().copied()).collect();
+    // Types are numbered as they are met: what weighs the same stands in the order of MethodTables.
+    rows.sort_by_key(|r| r.0.mt.address);
     keep_biggest(&mut rows, top);
     let cells: Vec<Vec<Cell<'_>>> = rows
         .iter()
@@ -111,7 +117,7 @@ fn by_type(session: &Session, out: &mut Out, top: usize) -> Result<()> {
         })
         .collect();
     out.rows("retained", COLUMNS, true, &cells)?;
-    Ok(())
+    Ok(total(sizes))
 }
 
 fn by_name(
@@ -120,7 +126,7 @@ fn by_name(
     title: &'static str,
     top: usize,
     name: impl Fn(&TypeName) -> String,
-) -> Result<()> {
+) -> Result<Tally> {
     let columns = [
         Col::right("Count", "count", 0),
         Col::right("Size", "size", 0),
@@ -155,7 +161,7 @@ fn by_name(
         })
         .collect();
     out.rows("retained", &columns, true, &cells)?;
-    Ok(())
+    Ok(total(&sizes))
 }
 
 /// The type an array or pointer is made of in the end.

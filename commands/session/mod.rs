@@ -1,6 +1,7 @@
 //! Session, symbols, output.
 
 pub mod help;
+pub mod index;
 pub mod language;
 pub mod load;
 pub mod misc;

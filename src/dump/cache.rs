@@ -1,4 +1,4 @@
-//! Compressed dumps, unpacked once into a cache folder of bounded size.
+//! The cache folder of bounded size: compressed dumps, unpacked once, and indexes.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
@@ -12,7 +12,8 @@ use super::open::OpenOptions;
 use super::sniff::{self, Compression};
 use crate::watch::{Progress, Watch};
 
-const DEFAULT_LIMIT: u64 = 20 << 30;
+/// Bytes the cache folder may take in all unless an option says otherwise.
+pub const DEFAULT_LIMIT: u64 = 20 << 30;
 /// Unit of unpacking, of looking for zeros to skip, and of asking whether to stop.
 const BLOCK: usize = 64 << 10;
 /// A partial file this old was left by a process that died.
@@ -77,7 +78,7 @@ impl Drop for Part {
 }
 
 /// The cache folder; `None` when nothing tells where it could be.
-fn folder(options: &OpenOptions) -> Option<PathBuf> {
+pub fn folder(options: &OpenOptions) -> Option<PathBuf> {
     let env = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     if let Some(given) = options.cache_dir.clone().or_else(|| env("CLRSCOPE_CACHE")) {
         return Some(given);
@@ -201,14 +202,14 @@ fn fill(from: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Marks a file as used now: the oldest use is evicted first.
-fn touch(place: &Path) {
+pub fn touch(place: &Path) {
     if let Ok(f) = File::options().append(true).open(place) {
         let _ = f.set_modified(SystemTime::now());
     }
 }
 
 /// Removes the dumps used longest ago until the rest fits, and partial files of processes that died.
-fn evict(folder: &Path, keep: &Path, limit: u64) {
+pub fn evict(folder: &Path, keep: &Path, limit: u64) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     let now = SystemTime::now();
     let mut dumps = Vec::new();
@@ -217,7 +218,7 @@ fn evict(folder: &Path, keep: &Path, limit: u64) {
         let Ok(meta) = entry.metadata() else { continue };
         let modified = meta.modified().unwrap_or(now);
         match path.extension().and_then(|e| e.to_str()) {
-            Some("dump") => dumps.push((modified, size_on_disk(&meta), path)),
+            Some("dump" | "index") => dumps.push((modified, size_on_disk(&meta), path)),
             Some("part") if now.duration_since(modified).is_ok_and(|age| age > STALE) => {
                 let _ = fs::remove_file(&path);
             }

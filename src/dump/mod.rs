@@ -3,7 +3,7 @@
 //! Nothing here knows of .NET. Every byte comes from a hostile file: no size, count or offset is used unchecked.
 
 mod bytes;
-mod cache;
+pub mod cache;
 pub mod elf;
 pub mod images;
 pub mod map;

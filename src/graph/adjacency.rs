@@ -318,6 +318,11 @@ mod tests {
             let (long, same) = forward.turned::<u64>(&w).unwrap();
             assert_eq!(targets, same);
             assert!(short.iter().map(|&o| u64::from(o)).eq(long.iter().copied()));
+            assert_eq!(Adjacency::from_parts(&forward.degrees(), forward.targets().to_vec()).as_ref(), Some(&forward));
+            let mut wrong = forward.degrees();
+            wrong[0] += 1;
+            assert!(Adjacency::from_parts(&wrong, forward.targets().to_vec()).is_none());
+            assert!(Adjacency::from_parts(&[1], vec![1]).is_none());
             let wide = Adjacency { offsets: Offsets::Long(long), targets };
             assert!((0..=n).all(|v| wide.of(v) == reverse.of(v)));
         }

@@ -9,7 +9,7 @@
 //! All numbers are little-endian. A file with another version or identity, a wrong checksum in its head or sections that lie
 //! outside it is no index. The checksum of a section is looked at when it is read.
 
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 
 use super::pack::checksum;
 
@@ -37,17 +37,6 @@ struct Entry {
 #[derive(Debug, Clone, Default)]
 pub struct Container {
     entries: Vec<Entry>,
-}
-
-/// One section to be written.
-#[derive(Debug)]
-pub struct Part<'a> {
-    /// Its number.
-    pub number: u32,
-    /// Number of its items, whatever they are.
-    pub items: u64,
-    /// Its bytes.
-    pub bytes: std::borrow::Cow<'a, [u8]>,
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -102,26 +91,55 @@ impl Container {
         self.entries.iter().any(|e| e.number == number)
     }
 
-    /// Writes a container.
-    pub fn write(parts: &[Part<'_>], identity: Identity, to: &mut impl Write) -> io::Result<()> {
-        let mut head = Vec::with_capacity(HEAD + parts.len() * ENTRY + 8);
+    /// Whether a file that begins with `start` is a container, of whatever version.
+    pub fn is_one(start: &[u8]) -> bool {
+        start.starts_with(MAGIC)
+    }
+}
+
+/// Writes a container, section by section.
+#[derive(Debug)]
+pub struct Writer<W> {
+    to: W,
+    entries: Vec<Entry>,
+    at: u64,
+}
+
+impl<W: Write + Seek> Writer<W> {
+    /// Begins at the start of `to`, with room for the head.
+    pub fn new(mut to: W) -> io::Result<Self> {
+        let at = (HEAD + MAX_SECTIONS * ENTRY + 8) as u64;
+        to.seek(SeekFrom::Start(at))?;
+        Ok(Self { to, entries: Vec::new(), at })
+    }
+
+    /// Adds section `number` with `items` items.
+    pub fn add(&mut self, number: u32, items: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.entries.len() >= MAX_SECTIONS {
+            return Err(io::Error::other("too many sections"));
+        }
+        let (offset, checksum) = (self.at, checksum(bytes));
+        self.entries.push(Entry { number, items, offset, bytes: bytes.len() as u64, checksum });
+        self.at += bytes.len() as u64;
+        self.to.write_all(bytes)
+    }
+
+    /// Writes the head; before that, what is there is no container.
+    pub fn finish(mut self, identity: Identity) -> io::Result<W> {
+        let mut head = Vec::with_capacity(HEAD + self.entries.len() * ENTRY + 8);
         head.extend_from_slice(MAGIC);
         head.extend_from_slice(&VERSION.to_le_bytes());
-        head.extend_from_slice(&(parts.len() as u32).to_le_bytes());
+        head.extend_from_slice(&(self.entries.len() as u32).to_le_bytes());
         identity.iter().for_each(|i| head.extend_from_slice(&i.to_le_bytes()));
-        let mut offset = (HEAD + parts.len() * ENTRY + 8) as u64;
-        for p in parts {
-            head.extend_from_slice(&p.number.to_le_bytes());
+        for e in &self.entries {
+            head.extend_from_slice(&e.number.to_le_bytes());
             head.extend_from_slice(&[0; 4]);
-            let bytes = p.bytes.len() as u64;
-            for n in [p.items, offset, bytes, checksum(&p.bytes)] {
-                head.extend_from_slice(&n.to_le_bytes());
-            }
-            offset += bytes;
+            [e.items, e.offset, e.bytes, e.checksum].iter().for_each(|n| head.extend_from_slice(&n.to_le_bytes()));
         }
         let sum = checksum(&head);
         head.extend_from_slice(&sum.to_le_bytes());
-        to.write_all(&head)?;
-        parts.iter().try_for_each(|p| to.write_all(&p.bytes))
+        self.to.seek(SeekFrom::Start(0))?;
+        self.to.write_all(&head)?;
+        Ok(self.to)
     }
 }

@@ -489,6 +489,8 @@ mod tests {
         let reverse = forward.reversed(&w).unwrap();
         let tree = DominatorTree::build(&forward, &reverse, roots, &w).unwrap();
         check_shape(&tree);
+        let (nodes, parents) = tree.parts();
+        assert_eq!(DominatorTree::from_parts(nodes.to_vec(), parents.to_vec(), n).as_ref(), Some(&tree));
         tree
     }
 
@@ -515,6 +517,18 @@ mod tests {
             }
         }
         seen
+    }
+
+    #[test]
+    fn numbers_of_no_tree_are_refused() {
+        let bad =
+            |nodes: &[u32], parents: &[u32]| DominatorTree::from_parts(nodes.to_vec(), parents.to_vec(), 3).is_none();
+        assert!(!bad(&[NONE, 2, 0], &[0, 0, 1]));
+        assert!(bad(&[NONE, 2, 2], &[0, 0, 1]), "a node twice");
+        assert!(bad(&[NONE, 2, 3], &[0, 0, 1]), "a node out of range");
+        assert!(bad(&[NONE, 2, 0], &[0, 0, 2]), "its own parent");
+        assert!(bad(&[NONE, 2, 0], &[0, 2, 0]), "a parent behind it");
+        assert!(bad(&[NONE, 2, 0], &[0, 0]) && bad(&[0, 2], &[0, 0]) && bad(&[], &[]));
     }
 
     proptest::proptest! {

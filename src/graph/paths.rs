@@ -459,6 +459,14 @@ mod tests {
                 // Nodes an earlier rank reaches are in nobody's way.
                 assert_eq!(Some(path.len() as u32 - 1), near(&ranks[first]));
             }
+            assert_eq!(Holders::from_parts(holders.parts().to_vec()).as_ref(), Some(&holders));
+            let junk: Vec<u32> = edges.iter().map(|e| e.0 + e.1 / 2).collect();
+            if let Some(h) = Holders::from_parts(junk.clone()) {
+                for v in 0..h.nodes() {
+                    let way = std::iter::successors(Some(v), |&x| h.above(x));
+                    assert!(way.take(junk.len() + 1).count() <= junk.len() && h.above(v).is_none_or(|a| h.is_reached(a)));
+                }
+            }
             assert!(!holders.is_reached(n) && holders.above(n).is_none() && holders.nodes() == n);
         }
     }

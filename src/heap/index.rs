@@ -38,6 +38,13 @@ impl ObjectIndex {
         Ok(Self { ids: ObjectIds::build(parts), report })
     }
 
+    /// From the bits of a walk of the same heap and its report; `None` when they are those of another.
+    pub fn from_bits(walker: &Walker<'_>, bits: Vec<u64>, report: WalkReport) -> Option<Self> {
+        let ptr = walker.clr.ptr_size();
+        let ranges = walker.heap.segments.iter().map(|s| RangeBits::new(s.start, s.end, shift(s, ptr))).collect();
+        Some(Self { ids: ObjectIds::from_bits(ranges, bits)?, report })
+    }
+
     /// Id of the first object of `segment`: those that follow in a walk have the ids that follow.
     pub fn first_id(&self, segment: &Segment) -> Option<u32> {
         self.ids.start_after(segment.start).filter(|&a| a < segment.end).and_then(|a| self.ids.id_of(a))

@@ -8,6 +8,7 @@ use super::args::Args;
 use super::control::Control;
 use super::out::Out;
 use crate::session::Session;
+use crate::session::saved::IndexMode;
 
 /// How a command is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,6 +248,8 @@ pub struct Settings {
     pub image_paths: Vec<PathBuf>,
     /// The symbol path as set by `.sympath`, local cache folders of it are searched for images.
     pub symbol_path: String,
+    /// Where the index of a dump is kept.
+    pub index: IndexMode,
     /// Index of the current thread in `Dump::threads`.
     pub thread: usize,
     /// The open log file.

@@ -101,9 +101,20 @@ impl Shell {
         options.image_paths = self.settings.image_paths.clone();
         options.symbol_path = Some(self.settings.symbol_path.clone()).filter(|s| !s.is_empty());
         let dump = Dump::open(path, &options, &self.watch)?;
+        self.save_index();
         self.settings.thread = first_thread(&dump);
-        self.session = Some(Arc::new(Session::new(dump, self.watch.clone())));
+        let session = Session::new(dump, self.watch.clone()).with_index(self.settings.index.clone(), &options);
+        self.session = Some(Arc::new(session));
         Ok(())
+    }
+
+    /// Keeps what was computed of the open dump for the next time, unless the user stops it.
+    pub fn save_index(&self) {
+        if let Some(Err(e)) = self.session.as_ref().map(|s| s.save_index(false))
+            && !e.is::<Interrupted>()
+        {
+            self.complain(&format!("{e:#}"));
+        }
     }
 
     /// The command a call means. With `!`, only names of that kind win; bare names prefer native commands.
