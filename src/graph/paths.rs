@@ -279,9 +279,9 @@ impl Holders {
             loop {
                 match (*state.get(at)?, *up.get(at)?) {
                     (OPEN, _) => return None,
-                    (GOOD, _) => break,
                     // What holds something is held itself.
                     (_, NONE) if at != start => return None,
+                    (GOOD, _) => break,
                     (_, above) => {
                         state[at] = OPEN;
                         way.push(at);
