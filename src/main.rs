@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use clrscope::dump::{OpenError, OpenOptions};
 use clrscope::session::saved::IndexMode;
+use clrscope::session::Provider;
 use clrscope::shell::run::{Ended, Shell};
 use clrscope::shell::terminal::{Pager, show_progress};
 use clrscope::shell::{Format, banner, repl, script, style};
@@ -24,6 +25,8 @@ usage: clrscope DUMP [options]
   -i FOLDER       look for assemblies and runtimes the dump lacks here; may be repeated
   -y PATH         symbol path whose local folders are searched too (SRV*folder*...)
   --json, --csv   results as JSON (one object a command) or CSV
+  --provider LIST ask only these sources of layouts, or all but these (-tables,-descriptor): descriptor, gcdacvars,
+                  dactable, tables, structure; !runtimes -v shows who answered
   --no-color      no colours (also with NO_COLOR set)
   --no-pager      do not stop after a screenful
   --cache FOLDER  where compressed dumps are unpacked to and indexes are kept
@@ -46,6 +49,7 @@ struct Arguments {
     pager: bool,
     images: Vec<PathBuf>,
     symbols: String,
+    providers_off: Vec<Provider>,
     format: Format,
     cache: Option<PathBuf>,
     index: IndexMode,
@@ -59,6 +63,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
         pager: true,
         images: Vec::new(),
         symbols: String::new(),
+        providers_off: Vec::new(),
         format: Format::Text,
         cache: None,
         index: IndexMode::default(),
@@ -72,6 +77,10 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             Short('s') | Long("script") => a.tasks.push(Task::Script(parser.value()?.string()?)),
             Short('i') | Long("images") => a.images.push(parser.value()?.into()),
             Short('y') | Long("sympath") => a.symbols = parser.value()?.string()?,
+            Long("provider") => {
+                let off = Provider::switched_off(&parser.value()?.string()?);
+                a.providers_off.extend(off.map_err(lexopt::Error::from)?);
+            }
             Long("stay") => a.stay = true,
             Long("no-pager") => a.pager = false,
             Long("json") => a.format = Format::Json,
@@ -133,6 +142,7 @@ fn run(a: Arguments) -> ExitCode {
     shell.settings.image_paths = a.images;
     shell.settings.symbol_path = a.symbols;
     shell.settings.index = a.index;
+    shell.settings.providers_off = a.providers_off;
     if let Some(path) = &a.dump {
         let shown = show_progress(&watch);
         let opened = shell.open(path);

@@ -29,6 +29,8 @@ use crate::heap::stat::HeapStat;
 use crate::heap::{Heap, TypeRegistry, Walker};
 use crate::watch::Watch;
 
+pub use crate::clr::layout::discover::Provider;
+
 pub use self::lookup::{LoadedTypes, MadeTypes};
 
 /// A value computed at first need and kept; an error or an interruption is not kept, so the next caller tries again.
@@ -59,6 +61,7 @@ pub struct Session {
     saved: saved::Saved,
     /// Cancellation and progress of this session.
     pub watch: Watch,
+    providers_off: Vec<Provider>,
     clr: OnceLock<Result<Arc<Clr>, NoRuntime>>,
     types: TypeRegistry,
     heap: Lazy<Heap>,
@@ -86,6 +89,7 @@ impl Session {
             dump: Arc::new(dump),
             saved: Default::default(),
             watch,
+            providers_off: Vec::new(),
             clr: OnceLock::new(),
             types: TypeRegistry::default(),
             heap: Lazy::default(),
@@ -107,6 +111,13 @@ impl Session {
         }
     }
 
+    /// The same session, which does not ask these layout providers.
+    #[must_use]
+    pub fn without(mut self, providers: Vec<Provider>) -> Self {
+        self.providers_off = providers;
+        self
+    }
+
     /// The dump.
     pub fn dump(&self) -> &Dump {
         &self.dump
@@ -114,8 +125,9 @@ impl Session {
 
     /// The runtime, found at first need; the error says what was looked for.
     pub fn clr(&self) -> Result<&Arc<Clr>> {
+        let options = DiscoverOptions { disabled: self.providers_off.clone(), ..DiscoverOptions::default() };
         let found = self.clr.get_or_init(|| {
-            let found = discover(&self.dump, &DiscoverOptions::default())?;
+            let found = discover(&self.dump, &options)?;
             let clr = Clr::new(self.dump.clone(), found).map_err(|m| NoRuntime::Refused(m.to_string()))?;
             Ok(Arc::new(clr))
         });

@@ -104,6 +104,9 @@ pub fn read(clr: &Clr) -> Result<Gathered<ClrThread>, Missing> {
         out.because("the thread list is not in the dump");
         return Ok(out);
     };
+    if finalizer == 0 {
+        out.because("which thread is the finalizer is not known");
+    }
     let mut seen = FxHashSet::default();
     while node != 0 {
         if !seen.insert(node) || seen.len() > MAX_THREADS {

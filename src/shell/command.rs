@@ -7,8 +7,8 @@ use anyhow::{Result, anyhow};
 use super::args::Args;
 use super::control::Control;
 use super::out::Out;
-use crate::session::Session;
 use crate::session::saved::IndexMode;
+use crate::session::{Provider, Session};
 
 /// How a command is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,6 +252,8 @@ pub struct Settings {
     pub index: IndexMode,
     /// Index of the current thread in `Dump::threads`.
     pub thread: usize,
+    /// Layout providers that are not asked (`--provider`).
+    pub providers_off: Vec<Provider>,
     /// The open log file.
     pub log: Option<PathBuf>,
     /// Where the last memory display ended: the command used (`db`, `dps`, ...) and the address that follows. A display

@@ -18,6 +18,7 @@ use super::parse::{arguments, spelled};
 use super::{Kind, alias, flow, known, script};
 use crate::dump::{Dump, OpenError, OpenOptions};
 use crate::session::Session;
+use crate::session::saved::IndexMode;
 use crate::watch::{Interrupted, Watch};
 
 /// How a line ended.
@@ -103,7 +104,10 @@ impl Shell {
         let dump = Dump::open(path, &options, &self.watch)?;
         self.save_index();
         self.settings.thread = first_thread(&dump);
-        let session = Session::new(dump, self.watch.clone()).with_index(self.settings.index.clone(), &options);
+        let off = self.settings.providers_off.clone();
+        // What is kept for the next time was found with all providers.
+        let index = if off.is_empty() { self.settings.index.clone() } else { IndexMode::None };
+        let session = Session::new(dump, self.watch.clone()).without(off).with_index(index, &options);
         self.session = Some(Arc::new(session));
         Ok(())
     }

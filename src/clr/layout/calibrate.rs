@@ -1,9 +1,10 @@
 //! What no table names, found by structure and proved by an invariant.
 
-use super::checks::Probe;
+use super::checks::{Part, Probe};
 use super::gcdac::GcDacVars;
 use super::report::{RuntimeModule, Verdict};
 use super::scan::Anchor;
+use super::structure::Search;
 use super::{Layout, Source};
 use crate::dump::Dump;
 
@@ -55,55 +56,111 @@ pub fn well_known(dump: &Dump, layout: &mut Layout, anchor: &Anchor, gc: &GcDacV
     }
 }
 
-/// Fields that are looked for when the table's value was refused: where, and the check that proves a candidate.
-const FIELDS: &[(&str, &str, u64, &str)] = &[
-    ("Thread", "OSId", 0x600, "operating system ids"),
-    ("Thread", "Id", 0x60, "managed ids"),
-    ("Thread", "AllocContext", 0x200, "allocation contexts"),
-    ("Thread", "GCHandle", 0x600, "Thread objects"),
-    ("Module", "Base", 0x400, "Module.Base is an image"),
-    ("Module", "PEAssembly", 0x400, "Module leads to its image"),
-    ("PEImage", "LoadedImageLayout", 0x100, "Module leads to its image"),
-    ("PEImage", "Path", 0x100, "path of an image"),
-    ("Module", "TypeDefToMethodTableMap", 0x600, "map from TypeDef rows to MethodTables"),
-    ("AppDomain", "DomainAssemblyList", 0x1800, "assemblies of the app domain"),
-    ("Module", "DomainLocalModule", 0x800, "statics of the core library"),
-    ("HandleTable", "SegmentList", 0x200, "handle segment"),
+/// A field that is looked for when no table gives it or its value was refused.
+struct Sought {
+    ty: &'static str,
+    field: &'static str,
+    /// Where, in bytes from the start of the type, and in which steps.
+    reach: (u64, u64),
+    step: u64,
+    /// The checks that prove a candidate: one at least passes, none fails.
+    part: Part,
+    checks: &'static [&'static str],
+}
+
+const fn sought(
+    ty: &'static str,
+    field: &'static str,
+    reach: (u64, u64),
+    part: Part,
+    checks: &'static [&'static str],
+) -> Sought {
+    Sought { ty, field, reach, step: 8, part, checks }
+}
+
+/// In the order they are settled: later ones need earlier ones. Fields that follow another move with it.
+const FIELDS: &[Sought] = &[
+    Sought {
+        step: 4,
+        ..sought(
+            "EEClass",
+            "CorTypeAttr",
+            (0x20, 0x60),
+            Part::Types,
+            &["element type of classes", "fields of String", "class attributes"],
+        )
+    },
+    Sought { step: 4, ..sought("Thread", "Id", (0, 0x60), Part::Threads, &["managed ids"]) },
+    sought("Thread", "AllocContext", (0, 0x200), Part::Threads, &["allocation contexts"]),
+    sought("Module", "PEAssembly", (0, 0x400), Part::Types, &["Module leads to its image", "path of an image"]),
+    sought("PEImage", "LoadedImageLayout", (0, 0x100), Part::Types, &["Module leads to its image"]),
+    sought("PEImage", "Path", (0, 0x100), Part::Types, &["path of an image"]),
+    sought("Module", "TypeDefToMethodTableMap", (0, 0x600), Part::Types, &["map from TypeDef rows to MethodTables"]),
+    sought("Module", "DomainLocalModule", (0, 0x800), Part::Types, &["statics of the core library"]),
+    sought("HandleTable", "SegmentList", (0, 0x200), Part::Heap, &["handle segment"]),
+    sought("Thread", "ThreadLocalDataPtr", (0, 0x600), Part::Threads, &["thread statics"]),
+    sought("Thread", "ThreadLocalBlock", (0, 0x600), Part::Threads, &["thread statics"]),
+    sought("Module", "DynamicMetadata", (0x100, 0x900), Part::Threads, &["metadata of dynamic modules"]),
 ];
 
-/// Tries to find the fields a table lost: every aligned offset whose check passes; only a single one is taken. Returns
+/// Tries to find the fields a table lost: every aligned offset whose checks hold; only a single one is taken. Returns
 /// the names of those found.
-pub fn missing(dump: &Dump, layout: &mut Layout, gc: &GcDacVars, runtime: &RuntimeModule) -> Vec<String> {
-    let ptr = u64::from(dump.space.ptr_size());
+pub fn missing(search: &Search<'_>, layout: &mut Layout) -> Vec<String> {
     let mut found = Vec::new();
-    for &(ty, field, reach, check) in FIELDS {
-        if layout.field(ty, field).is_some() || !wanted(layout, ty, field) {
+    let lost = |l: &Layout| l.try_offset("Thread", "LinkNext").is_none() || l.try_offset("Thread", "OSId").is_none();
+    if lost(layout)
+        || layout.global("ThreadStore").is_err()
+        || layout.try_offset("ThreadStore", "ThreadCount").is_none()
+    {
+        search.threads(layout);
+        if !lost(layout) {
+            found.push("the list of threads".into());
+        }
+    }
+    for s in FIELDS {
+        if layout.field(s.ty, s.field).is_some() || !wanted(layout, s.ty, s.field) {
             continue;
         }
         let mut hits = Vec::new();
-        for offset in (0..reach).step_by(if reach < 0x80 { 4 } else { ptr as usize }) {
-            let mut trial = layout.clone();
-            trial.set_field(ty, field, offset, Source::Calibrated);
-            let checks = Probe::run(dump, &trial, gc, runtime, Source::Calibrated);
-            let proves = |c: &super::report::Check| c.name == check && c.verdict == Verdict::Passed;
-            if checks.iter().any(proves) {
+        let mut trial = layout.clone();
+        for offset in (s.reach.0..s.reach.1).step_by(s.step as usize) {
+            trial.place(s.ty, s.field, offset, &Source::Calibrated);
+            if proves(search, &trial, s) {
                 hits.push(offset);
             }
         }
         if let [only] = hits[..] {
-            layout.set_field(ty, field, only, Source::Calibrated);
-            found.push(format!("{ty}.{field} at {only:#x}"));
+            layout.place(s.ty, s.field, only, &Source::Calibrated);
+            found.push(format!("{}.{} at {only:#x}", s.ty, s.field));
+        }
+    }
+    if layout.try_offset("AppDomain", "DomainAssemblyList").is_none() || layout.global("AppDomain").is_err() {
+        search.domain(layout);
+        if let Some(at) = layout.try_offset("AppDomain", "DomainAssemblyList") {
+            found.push(format!("AppDomain.DomainAssemblyList at {at:#x}"));
         }
     }
     found
 }
 
+fn proves(search: &Search<'_>, trial: &Layout, sought: &Sought) -> bool {
+    let probe = Probe::new(search.dump, trial, search.gc, search.module, Source::Calibrated);
+    let checks = probe.part(sought.part);
+    let mut relevant = checks.iter().filter(|c| sought.checks.contains(&c.name)).peekable();
+    let mut passed = false;
+    relevant.all(|c| {
+        passed |= c.verdict == Verdict::Passed;
+        c.verdict != Verdict::Failed
+    }) && passed
+}
+
 /// Whether this era has the field at all: a table without it, untouched, never had it.
 fn wanted(layout: &Layout, ty: &str, field: &str) -> bool {
+    let dynamic = layout.text("StaticsKind") == Some("DynamicStaticsInfo");
     match (ty, field) {
         ("Thread", "AllocContext") => layout.try_offset("Thread", "RuntimeThreadLocals").is_none(),
-        ("Module", "Base") => false,
-        ("Module", "DomainLocalModule") => layout.text("StaticsKind") == Some("DomainLocalModule"),
+        ("Thread", "ThreadLocalDataPtr") => dynamic,
+        ("Module", "DomainLocalModule") | ("Thread", "ThreadLocalBlock") => !dynamic,
         _ => true,
     }
 }

@@ -9,19 +9,55 @@ use super::checks::Probe;
 use super::gcdac::GcDacVars;
 use super::report::{Check, Discovered, NoRuntime, RuntimeModule, Verdict};
 use super::scan::{Anchor, Span, anchors, find_gc_dac_vars};
-use super::tables::{TABLES, Table};
+use super::structure::{self, Search};
+use super::tables::{SHAPES, TABLES, Table};
 use super::{Layout, Source, calibrate, descriptor, version};
 use crate::dump::{Dump, Module};
 
 /// A provider that can be switched off, to test the others alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// Built-in tables.
-    Tables,
-    /// The contract descriptor.
+    /// The runtime's contract descriptor.
     Descriptor,
-    /// Calibration by structure.
+    /// The collector's own struct of variables.
+    GcDacVars,
+    /// The table of variables made for Microsoft's debugging library.
+    DacTable,
+    /// Built-in tables of system and architecture.
+    Tables,
+    /// Structural discovery and calibration.
     Structure,
+}
+
+impl Provider {
+    /// All of them, by name.
+    pub const ALL: &[(&str, Self)] = &[
+        ("descriptor", Self::Descriptor),
+        ("gcdacvars", Self::GcDacVars),
+        ("dactable", Self::DacTable),
+        ("tables", Self::Tables),
+        ("structure", Self::Structure),
+    ];
+
+    /// The providers that `text` switches off: names separated by commas stand for themselves alone, names with a minus
+    /// sign for all others. The error names the word that is no provider.
+    pub fn switched_off(text: &str) -> Result<Vec<Self>, String> {
+        let (mut only, mut off) = (Vec::new(), Vec::new());
+        for word in text.split(',').map(str::trim).filter(|w| !w.is_empty()) {
+            let name = word.strip_prefix('-');
+            let found = Self::ALL.iter().find(|p| p.0.eq_ignore_ascii_case(name.unwrap_or(word)));
+            let Some(&(_, provider)) = found else {
+                let names: Vec<&str> = Self::ALL.iter().map(|p| p.0).collect();
+                return Err(format!("`{word}` is no provider; there are {}", names.join(", ")));
+            };
+            if name.is_some() { off.push(provider) } else { only.push(provider) }
+        }
+        if !only.is_empty() {
+            off.extend(Self::ALL.iter().map(|p| p.1).filter(|p| !only.contains(p)));
+        }
+        off.dedup();
+        Ok(off)
+    }
 }
 
 /// What discovery may use.
@@ -112,18 +148,25 @@ fn native_aot(dump: &Dump, module: &Module) -> bool {
 /// A table tried on an anchor.
 struct Attempt {
     table: &'static Table,
+    anchor: Option<Anchor>,
     layout: Layout,
     checks: Vec<Check>,
 }
 
-impl Attempt {
-    fn count(&self, verdict: &Verdict) -> usize {
-        self.checks.iter().filter(|c| std::mem::discriminant(&c.verdict) == std::mem::discriminant(verdict)).count()
-    }
+/// An attempt completed by the other providers.
+struct Settled {
+    table: &'static Table,
+    layout: Layout,
+    /// What the checks said of the table, and of it against the descriptor.
+    checks: Vec<Check>,
+    /// What they say of the completed layout.
+    again: Vec<Check>,
+    notes: Vec<(String, String)>,
+}
 
-    /// More passed, fewer failed is better; a failure weighs more than a pass.
+impl Attempt {
     fn score(&self) -> i64 {
-        self.count(&Verdict::Passed) as i64 - 2 * self.count(&Verdict::Failed) as i64
+        score(&self.checks)
     }
 }
 
@@ -151,7 +194,8 @@ fn choose(
         "GcDacVars".to_owned(),
         format!("at {:x}, version {}.{}, generation size {}", gc.address, gc.major, gc.minor, gc.generation_size),
     )];
-    let all_anchors = anchors(&dump.space, span, gc.address);
+    let all_anchors =
+        if options.allows(Provider::DacTable) { anchors(&dump.space, span, gc.address) } else { Vec::new() };
     providers.push(("DAC table".into(), format!("{} possible anchors", all_anchors.len())));
     let descriptor = options.allows(Provider::Descriptor).then(|| descriptor::find(dump, span)).flatten();
     providers.push((
@@ -161,45 +205,145 @@ fn choose(
             None => "not in the dump".into(),
         },
     ));
-    let mut best: Option<Attempt> = None;
-    if options.allows(Provider::Tables) {
-        for table in TABLES.iter().filter(|t| t.os == dump.os && t.arch == dump.arch) {
-            for anchor in &all_anchors {
-                let Some(attempt) = attempt(dump, table, anchor, gc, &runtime, options) else { continue };
-                if best.as_ref().is_none_or(|b| attempt.score() > b.score()) {
-                    best = Some(attempt);
+    for (name, provider) in Provider::ALL {
+        if !options.allows(*provider) {
+            providers.push(((*name).into(), "switched off".into()));
+        }
+    }
+    let descriptor = descriptor.as_ref();
+    let chooser = Chooser { dump, span, gc, runtime: &runtime, anchors: &all_anchors, descriptor, options };
+    let Some(best) = chooser.best() else {
+        return Err(NoRuntime::Refused(format!(
+            "{} has the collector's variables, but no layout fits: no built-in table of this system does, and structure \
+             {}",
+            module.path,
+            if options.allows(Provider::Structure) { "finds none" } else { "may not be asked" }
+        )));
+    };
+    settle(&chooser, best, providers)
+}
+
+/// The one that fits better; of two that fit alike the first.
+fn better(a: Option<Attempt>, b: Option<Attempt>) -> Option<Attempt> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b.score() > a.score() { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Tries tables and shapes.
+struct Chooser<'a> {
+    dump: &'a Dump,
+    span: Span,
+    gc: &'a GcDacVars,
+    runtime: &'a RuntimeModule,
+    anchors: &'a [Anchor],
+    descriptor: Option<&'a descriptor::Descriptor>,
+    options: &'a DiscoverOptions,
+}
+
+impl Chooser<'_> {
+    /// The table that fits best, or, where none fits throughout, the shape that fits better.
+    fn best(&self) -> Option<Settled> {
+        let mut best: Option<Attempt> = None;
+        if self.options.allows(Provider::Tables) {
+            let here = Some((self.dump.os, self.dump.arch));
+            for table in TABLES.iter().filter(|t| t.platform == here) {
+                for anchor in self.anchors {
+                    best = better(best, self.table(table, Some(anchor)));
+                }
+                if self.anchors.is_empty() && self.options.allows(Provider::Structure) {
+                    best = better(best, self.table(table, None));
                 }
             }
         }
+        let table = best.map(|b| self.complete(b));
+        if table.as_ref().is_some_and(|t| failed(&t.again) == 0) || !self.options.allows(Provider::Structure) {
+            return table;
+        }
+        // Every word of the image is asked only where the DAC table leads nowhere.
+        let shape = self.shapes(self.anchors.iter().map(Some)).or_else(|| self.shapes([None].into_iter()));
+        match (table, shape.map(|s| self.complete(s))) {
+            (Some(t), Some(s)) => Some(if score(&s.again) > score(&t.again) { s } else { t }),
+            (t, s) => t.or(s),
+        }
     }
-    let Some(best) = best else {
-        return Err(NoRuntime::Refused(format!(
-            "{} has the collector's variables, but no built-in table of this system fits its DAC table",
-            module.path
-        )));
-    };
-    settle(dump, gc, runtime, best, descriptor, providers, options)
-}
 
-/// Binds `table` to the DAC table at `anchor` and checks everything.
-fn attempt(
-    dump: &Dump,
-    table: &'static Table,
-    anchor: &Anchor,
-    gc: &GcDacVars,
-    runtime: &RuntimeModule,
-    options: &DiscoverOptions,
-) -> Option<Attempt> {
-    let mut layout = options.layout(table);
-    if layout.constant("DacSlotSize") != Ok(anchor.slot_size) {
-        return None;
+    /// Takes what the checks refuse out of a layout and asks the descriptor and structure for it.
+    fn complete(&self, attempt: Attempt) -> Settled {
+        let Attempt { table, anchor, mut layout, mut checks } = attempt;
+        let mut notes = vec![(
+            if table.platform.is_some() { "built-in table" } else { "structure" }.into(),
+            format!("{}: {} checks passed, {} failed", table.name, passed(&checks), failed(&checks)),
+        )];
+        refuse(&mut layout, &checks);
+        if let Some(d) = self.descriptor {
+            checks.extend(descriptor::witness(&layout, d));
+            let filled = descriptor::fill(&mut layout, d);
+            notes.push(("contract descriptor".into(), format!("filled {filled} facts the table lacks or had refused")));
+        }
+        if self.options.allows(Provider::Structure) {
+            let found = self.search(anchor.as_ref(), |s| calibrate::missing(s, &mut layout));
+            if !found.is_empty() {
+                notes.push(("calibration".into(), format!("found {}", found.join(", "))));
+            }
+        }
+        // What the later providers set is held to the same invariants.
+        let again = self.checks(&layout, Source::Calibrated);
+        refuse(&mut layout, &again);
+        Settled { table, layout, checks, again, notes }
     }
-    bind(dump, &mut layout, anchor);
-    if options.allows(Provider::Structure) {
-        calibrate::well_known(dump, &mut layout, anchor, gc, runtime);
+
+    /// The shape that fits best from any of the anchors.
+    fn shapes<'b>(&self, anchors: impl Iterator<Item = Option<&'b Anchor>> + Clone) -> Option<Attempt> {
+        let mut best: Option<Attempt> = None;
+        for shape in SHAPES {
+            best = anchors.clone().fold(best, |b, a| better(b, self.shape(shape, a)));
+        }
+        best
     }
-    let checks = Probe::run(dump, &layout, gc, runtime, Source::Table(table.name.to_owned()));
-    Some(Attempt { table, layout, checks })
+
+    /// Binds `table` to the DAC table at `anchor` and checks everything.
+    fn table(&self, table: &'static Table, anchor: Option<&Anchor>) -> Option<Attempt> {
+        let mut layout = self.options.layout(table);
+        if let Some(anchor) = anchor {
+            if layout.constant("DacSlotSize") != Ok(anchor.slot_size) {
+                return None;
+            }
+            bind(self.dump, &mut layout, anchor);
+            if self.options.allows(Provider::Structure) {
+                calibrate::well_known(self.dump, &mut layout, anchor, self.gc, self.runtime);
+            }
+        } else {
+            self.search(None, |s| s.run(&mut layout));
+        }
+        let checks = self.checks(&layout, Source::Table(table.name.to_owned()));
+        Some(Attempt { table, anchor: anchor.copied(), layout, checks })
+    }
+
+    /// Completes `shape` by searching, from the DAC table at `anchor` or from every word of the image.
+    fn shape(&self, shape: &'static Table, anchor: Option<&Anchor>) -> Option<Attempt> {
+        let mut layout = self.options.layout(shape);
+        if let Some(anchor) = anchor {
+            bind(self.dump, &mut layout, anchor);
+        }
+        self.search(anchor, |s| s.run(&mut layout));
+        if layout.global("StringMethodTable").is_err() {
+            return None;
+        }
+        let checks = self.checks(&layout, Source::Table(shape.name.to_owned()));
+        Some(Attempt { table: shape, anchor: anchor.copied(), layout, checks })
+    }
+
+    fn search<T>(&self, anchor: Option<&Anchor>, run: impl FnOnce(&Search<'_>) -> T) -> T {
+        let cells = structure::cells(self.dump, self.span, anchor);
+        let slots = anchor.is_some();
+        run(&Search { dump: self.dump, gc: self.gc, module: self.runtime, cells: &cells, slots })
+    }
+
+    fn checks(&self, layout: &Layout, source: Source) -> Vec<Check> {
+        Probe::run(self.dump, layout, self.gc, self.runtime, source)
+    }
 }
 
 fn bind(dump: &Dump, layout: &mut Layout, anchor: &Anchor) {
@@ -218,35 +362,10 @@ const CORE: &[&str] =
 /// Checks that must have passed where none of the core ones could be made.
 const MIN_PASSED: usize = 5;
 
-fn settle(
-    dump: &Dump,
-    gc: &GcDacVars,
-    runtime: RuntimeModule,
-    best: Attempt,
-    descriptor: Option<descriptor::Descriptor>,
-    mut providers: Vec<(String, String)>,
-    options: &DiscoverOptions,
-) -> Result<Discovered, NoRuntime> {
-    let Attempt { table, mut layout, mut checks } = best;
-    providers.push((
-        "built-in table".into(),
-        format!("{}: {} checks passed, {} failed", table.name, passed(&checks), failed(&checks)),
-    ));
-    refuse(&mut layout, &checks);
-    if let Some(d) = &descriptor {
-        checks.extend(descriptor::witness(&layout, d));
-        let filled = descriptor::fill(&mut layout, d);
-        providers.push(("contract descriptor".into(), format!("filled {filled} facts the table lacks or had refused")));
-    }
-    if options.allows(Provider::Structure) {
-        let found = calibrate::missing(dump, &mut layout, gc, &runtime);
-        if !found.is_empty() {
-            providers.push(("calibration".into(), format!("found {}", found.join(", "))));
-        }
-    }
-    // What the later providers set is held to the same invariants.
-    let again = Probe::run(dump, &layout, gc, &runtime, Source::Calibrated);
-    refuse(&mut layout, &again);
+fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, String)>) -> Result<Discovered, NoRuntime> {
+    let runtime = chooser.runtime.clone();
+    let Settled { table, layout, checks, again, notes } = best;
+    providers.extend(notes);
     let broken = again.iter().find(|c| CORE.contains(&c.name) && c.verdict == Verdict::Failed);
     if let Some(c) = broken {
         return Err(NoRuntime::Refused(format!(
@@ -268,7 +387,7 @@ fn settle(
     let era = era(table.name);
     Ok(Discovered {
         module: runtime,
-        gc: gc.clone(),
+        gc: chooser.gc.clone(),
         layout,
         table: Some(table.name.to_owned()),
         providers,
@@ -279,6 +398,11 @@ fn settle(
 
 fn passed(checks: &[Check]) -> usize {
     checks.iter().filter(|c| c.verdict == Verdict::Passed).count()
+}
+
+/// More passed, fewer failed is better; a failure weighs more than a pass.
+fn score(checks: &[Check]) -> i64 {
+    passed(checks) as i64 - 2 * failed(checks) as i64
 }
 
 fn failed(checks: &[Check]) -> usize {
@@ -292,11 +416,22 @@ fn refuse(layout: &mut Layout, checks: &[Check]) {
     for check in checks.iter().filter(|c| c.verdict == Verdict::Failed) {
         for field in check.fields.iter().filter(|f| !vouched.contains(f)) {
             match field.split_once('.') {
-                Some((ty, name)) => layout.drop_field(ty, name),
+                Some((ty, name)) => {
+                    let at = layout.try_offset(ty, name);
+                    layout.drop_field(ty, name);
+                    // What only follows it is as wrong as it is.
+                    for (follower, offset) in at.map(|a| layout.followers(ty, name, a)).unwrap_or_default() {
+                        let vouched = vouched.iter().any(|v| **v == format!("{ty}.{follower}"));
+                        if !vouched && layout.try_offset(ty, &follower) == Some(offset) {
+                            layout.drop_field(ty, &follower);
+                        }
+                    }
+                }
                 None => layout.drop_global(field.trim_start_matches('&')),
             }
         }
     }
+    layout.follow();
 }
 
 /// Major and minor version in a table's name: `coreclr-10.0-linux-x64`.

@@ -1,9 +1,11 @@
 //! A layout is data: named types with field offsets, named globals, each with the provider it came from.
 //!
 //! Built-in tables (`tables/*.json`) have the compact JSON form of the runtime's own contract descriptor
-//! (dotnet/runtime `docs/design/datacontracts/contract-descriptor.md`), so one parser serves both. Two additions:
-//! `baseline` names another table whose entries are inherited (`null` removes one), and `dacSlots` gives positions in
-//! the DAC table relative to the slot of `g_gcDacGlobals`. The algorithms read only a [`Layout`].
+//! (dotnet/runtime `docs/design/datacontracts/contract-descriptor.md`), so one parser serves both. Three additions:
+//! `baseline` names another table whose entries are inherited (`null` removes one), `dacSlots` gives positions in
+//! the DAC table relative to the slot of `g_gcDacGlobals`, and `follows` gives fields by their distance from another
+//! field of their type. Tables named `shape-*` hold what no system and architecture moves: structural discovery starts
+//! from them and searches the rest. The algorithms read only a [`Layout`].
 
 pub mod calibrate;
 pub mod checks;
@@ -12,6 +14,7 @@ pub mod discover;
 pub mod gcdac;
 pub mod report;
 pub mod scan;
+pub mod structure;
 pub mod tables;
 pub mod version;
 
@@ -74,6 +77,8 @@ pub struct Layout {
     globals: FxHashMap<String, Fact<u64>>,
     /// Positions in the DAC table relative to the slot of `g_gcDacGlobals`.
     pub dac_slots: FxHashMap<String, i32>,
+    /// Fields by their distance in bytes from another field of the same type, which may move.
+    follows: FxHashMap<(String, String), (String, i64)>,
 }
 
 impl Layout {
@@ -118,6 +123,47 @@ impl Layout {
         self.globals.insert(name.to_owned(), Fact { value: address, source });
     }
 
+    /// Sets a field and those that keep their distance from it.
+    pub fn place(&mut self, ty: &str, field: &str, offset: u64, source: &Source) {
+        self.set_field(ty, field, offset, source.clone());
+        for (name, at) in self.followers(ty, field, offset) {
+            self.set_field(ty, &name, at, source.clone());
+        }
+    }
+
+    /// Fields of `ty` that keep their distance from `field`, and where they are if it is at `offset`.
+    pub fn followers(&self, ty: &str, field: &str, offset: u64) -> Vec<(String, u64)> {
+        let of = self.follows.iter().filter(|((t, _), (base, _))| t == ty && base == field);
+        of.filter_map(|((_, name), (_, distance))| Some((name.clone(), offset.checked_add_signed(*distance)?)))
+            .collect()
+    }
+
+    /// Gives the fields that follow another, and are not named themselves, their offsets.
+    pub fn follow(&mut self) {
+        let rules: Vec<_> = self.follows.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        for ((ty, name), (base, distance)) in rules {
+            if self.field(&ty, &name).is_none()
+                && let Some(fact) = self.field(&ty, &base).cloned()
+                && let Some(at) = fact.value.checked_add_signed(distance)
+            {
+                self.set_field(&ty, &name, at, fact.source);
+            }
+        }
+    }
+
+    /// Fields a table names at another distance than they keep: name, expected offset, offset.
+    pub fn strays(&self) -> Vec<(String, u64, u64)> {
+        let stray = |((ty, name), (base, distance)): (&(String, String), &(String, i64))| {
+            let expected = self.try_offset(ty, base)?.checked_add_signed(*distance)?;
+            let own = self.field(ty, name).filter(|f| matches!(f.source, Source::Table(_)))?;
+            let is = own.value;
+            (is != expected).then(|| (format!("{ty}.{name}"), expected, is))
+        };
+        let mut all: Vec<_> = self.follows.iter().filter_map(stray).collect();
+        all.sort_unstable();
+        all
+    }
+
     /// Removes a refused field; the next provider may set it again.
     pub fn drop_field(&mut self, ty: &str, field: &str) {
         self.fields.remove(&(ty.to_owned(), field.to_owned()));
@@ -147,7 +193,7 @@ impl Layout {
         for (ty, fields) in json.get("types").and_then(Value::as_object).into_iter().flatten() {
             for (field, v) in fields.as_object().into_iter().flatten() {
                 if v.is_null() {
-                    self.drop_field(ty, field);
+                    self.fields.remove(&(ty.clone(), field.clone()));
                 } else if let Some(n) = number(v).or_else(|| number(v.get(0)?)) {
                     self.set_field(ty, field, n, source.clone());
                 }
@@ -155,6 +201,12 @@ impl Layout {
         }
         for (name, v) in json.get("globals").and_then(Value::as_object).into_iter().flatten() {
             self.merge_global(name, v, source, pointers);
+        }
+        for (name, v) in json.get("follows").and_then(Value::as_object).into_iter().flatten() {
+            let rule = || Some((v.get(0)?.as_str()?.to_owned(), v.get(1)?.as_i64()?));
+            if let (Some((ty, field)), Some(rule)) = (name.split_once('.'), rule()) {
+                self.follows.insert((ty.to_owned(), field.to_owned()), rule);
+            }
         }
         for (name, v) in json.get("dacSlots").and_then(Value::as_object).into_iter().flatten() {
             match v.as_i64() {

@@ -11,16 +11,21 @@ use crate::dump::{Arch, Os};
 pub struct Table {
     /// Its name, e.g. `coreclr-10.0-linux-x64`.
     pub name: &'static str,
-    /// Operating system it is for.
-    pub os: Os,
-    /// Architecture it is for.
-    pub arch: Arch,
+    /// Operating system and architecture it is for; none for a shape, which holds what they do not move.
+    pub platform: Option<(Os, Arch)>,
     json: &'static str,
 }
 
 macro_rules! table {
     ($name:literal, $os:ident, $arch:ident) => {
-        Table { name: $name, os: Os::$os, arch: Arch::$arch, json: include_str!(concat!("tables/", $name, ".json")) }
+        Table {
+            name: $name,
+            platform: Some((Os::$os, Arch::$arch)),
+            json: include_str!(concat!("tables/", $name, ".json")),
+        }
+    };
+    ($name:literal) => {
+        Table { name: $name, platform: None, json: include_str!(concat!("tables/", $name, ".json")) }
     };
 }
 
@@ -37,6 +42,15 @@ pub const TABLES: &[Table] = &[
     table!("coreclr-3.1-linux-x64", Linux, X64),
     table!("coreclr-3.1-windows-x64", Windows, X64),
 ];
+
+/// What each generation of the runtime has in common on every system: where structural discovery starts, newest first.
+pub const SHAPES: &[Table] =
+    &[table!("shape-10.0"), table!("shape-9.0"), table!("shape-8.0"), table!("shape-6.0"), table!("shape-3.1")];
+
+/// Tables and shapes.
+pub fn all() -> impl Iterator<Item = &'static Table> {
+    TABLES.iter().chain(SHAPES)
+}
 
 impl Table {
     /// The table's own JSON document, without its baseline.
@@ -55,8 +69,8 @@ impl Table {
         let mut layout = Layout::default();
         let mut chain = vec![json.clone()];
         while let Some(base) = chain.last().and_then(|j| j.get("baseline")?.as_str().map(str::to_owned)) {
-            let Some(t) = TABLES.iter().find(|t| t.name == base) else { break };
-            if chain.len() > TABLES.len() {
+            let Some(t) = all().find(|t| t.name == base) else { break };
+            if chain.len() > TABLES.len() + SHAPES.len() {
                 break;
             }
             chain.push(t.json());
@@ -64,6 +78,7 @@ impl Table {
         for j in chain.iter().rev() {
             layout.merge(j, &source, &|_| None);
         }
+        layout.follow();
         layout
     }
 }
@@ -75,11 +90,11 @@ mod tests {
 
     #[test]
     fn every_table_parses_and_its_baselines_exist() {
-        for t in TABLES {
+        for t in all() {
             let json = t.json();
             assert!(json.is_object(), "{} is not JSON", t.name);
             let base = json["baseline"].as_str().unwrap();
-            assert!(base == "empty" || TABLES.iter().any(|t| t.name == base), "{}: baseline {base}", t.name);
+            assert!(base == "empty" || all().any(|t| t.name == base), "{}: baseline {base}", t.name);
             assert_eq!(t.layout().offset("MethodTable", "BaseSize").unwrap(), 4, "{}", t.name);
         }
     }

@@ -165,7 +165,8 @@ pub fn sync_table_at(p: &Probe<'_>, table: u64) -> Found {
     const KIND: (u32, u32) = (0x0C00_0000, 0x0800_0000);
     const INDEX: u32 = 0x03FF_FFFF;
     let size = p.layout.try_offset("SyncTableEntry", "!").unwrap_or(2 * p.ptr());
-    let (mut right, mut wrong, mut free, mut odd) = (0, 0, 0, 0);
+    // What lies behind the entries given out so far was never written: only an entry with a right one after it is wrong.
+    let (mut right, mut wrong, mut unclear, mut free, mut odd) = (0, 0, 0, 0, 0);
     for i in 1..64u32 {
         let Some(entry) = table.checked_add(size * u64::from(i)) else { break };
         let Some(object) = p.field(entry, "SyncTableEntry", "Object") else { break };
@@ -181,10 +182,18 @@ pub fn sync_table_at(p: &Probe<'_>, table: u64) -> Found {
             continue;
         }
         let good = header.is_some_and(|h| h & KIND.0 == KIND.1 && h & INDEX == i);
-        if good && block.is_some_and(|b| p.space().readable(b)) { right += 1 } else { wrong += 1 }
+        if good && block.is_some_and(|b| p.space().readable(b)) {
+            right += 1;
+            wrong += std::mem::take(&mut unclear);
+        } else {
+            unclear += 1;
+        }
     }
-    let seen = format!("{right} of {} entries", right + wrong);
-    if right + wrong == 0 {
+    let seen = match right {
+        0 => format!("none of {unclear} entries"),
+        _ => format!("{right} of {} entries", right + wrong),
+    };
+    if right + unclear == 0 {
         return if odd > 0 {
             Found::Bad(format!("{odd} entries hold no index"))
         } else if free > 8 {

@@ -32,6 +32,31 @@ pub struct Probe<'a> {
     pub checks: Vec<Check>,
 }
 
+/// Checks that are made together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// MethodTables, modules, images, fields, statics.
+    Types,
+    /// The collector's structures, handles, sync blocks.
+    Heap,
+    /// Threads and app domain.
+    Threads,
+}
+
+/// Fields that follow another keep their distance: what names them says where the other is, too.
+fn distances(p: &mut Probe<'_>) {
+    for (field, expected, is) in p.layout.strays() {
+        p.checks.push(Check {
+            name: "distance from its neighbour",
+            fields: vec![field],
+            source: p.source.clone(),
+            expected: expected.to_string(),
+            found: is.to_string(),
+            verdict: Verdict::Failed,
+        });
+    }
+}
+
 /// What a check found.
 pub enum Found {
     /// It holds; what was seen.
@@ -57,13 +82,41 @@ impl<'a> Probe<'a> {
         module: &'a RuntimeModule,
         source: Source,
     ) -> Vec<Check> {
-        let mts = MtReader::new(layout).ok();
-        let mut probe = Probe { dump, layout, gc, module, source, mts, mini: false, checks: Vec::new() };
-        probe.mini = heap::is_missing(&probe);
+        let mut probe = Probe::new(dump, layout, gc, module, source);
         types::run(&mut probe);
         heap::run(&mut probe);
         threads::run(&mut probe);
+        distances(&mut probe);
         probe.checks
+    }
+
+    /// Nothing checked yet.
+    pub fn new(
+        dump: &'a Dump,
+        layout: &'a Layout,
+        gc: &'a GcDacVars,
+        module: &'a RuntimeModule,
+        source: Source,
+    ) -> Self {
+        let mts = MtReader::new(layout).ok();
+        let mut probe = Probe { dump, layout, gc, module, source, mts, mini: false, checks: Vec::new() };
+        probe.mini = heap::is_missing(&probe);
+        probe
+    }
+
+    /// Runs the checks of one part.
+    pub fn part(mut self, part: Part) -> Vec<Check> {
+        match part {
+            Part::Types => types::run(&mut self),
+            Part::Heap => heap::run(&mut self),
+            Part::Threads => threads::run(&mut self),
+        }
+        self.checks
+    }
+
+    /// Whether `table` is the sync table: entries of it lead back.
+    pub fn is_sync_table(&self, table: u64) -> bool {
+        matches!(heap::sync_table_at(self, table), Found::Good(_))
     }
 
     fn space(&self) -> &'a AddressSpace {

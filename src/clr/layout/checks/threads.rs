@@ -18,6 +18,7 @@ pub fn run(p: &mut Probe<'_>) {
         p.record("finalizer thread", &["&FinalizerThread"], "one of the threads", found);
     }
     domain(p);
+    dynamic_modules(p);
 }
 
 /// Threads by the list; records whether it closes.
@@ -180,17 +181,80 @@ fn statics_root(p: &mut Probe<'_>, threads: &[u64]) {
         if p.layout.try_offset("Thread", field).is_none() {
             continue;
         }
-        let roots: Vec<u64> = threads.iter().filter_map(|&t| p.field(t, "Thread", field)).collect();
+        let all: Vec<(u64, u64)> = threads.iter().filter_map(|&t| Some((t, p.field(t, "Thread", field)?))).collect();
+        let roots: Vec<u64> = all.iter().map(|a| a.1).collect();
         let bad = roots.iter().find(|&&r| r != 0 && !(r.is_multiple_of(p.ptr()) && p.space().readable(r)));
-        let used = roots.iter().filter(|r| **r != 0).count();
+        let used: Vec<u64> = roots.iter().copied().filter(|&r| r != 0).collect();
+        let held: Vec<Option<usize>> = all
+            .iter()
+            .filter(|a| a.1 != 0)
+            .map(|&(t, r)| if field == "ThreadLocalBlock" { blocks_of(p, t, r) } else { entries_of(p, r) })
+            .collect();
+        let objects: usize = held.iter().flatten().sum();
         let found = match bad {
             Some(b) => Found::Bad(format!("{b:x}")),
-            None => Found::when(
-                used > 0 && roots.len() == threads.len(),
-                format!("{used} of {} threads have one", roots.len()),
-            ),
+            None if held.contains(&None) && !p.mini => Found::Bad("what it leads to is no storage".into()),
+            None => {
+                let ok = !used.is_empty() && roots.len() == threads.len() && (objects > 0 || p.mini);
+                Found::when(
+                    ok,
+                    format!("{} of {} threads have one, {objects} objects in them", used.len(), roots.len()),
+                )
+            }
         };
-        p.record("thread statics", &[path], "a readable pointer or null, set for some thread", found);
+        p.record("thread statics", &[path], "storage of statics or null, set for some thread", found);
+    }
+}
+
+/// Entries looked at of one thread's table.
+const ENTRIES: u64 = 256;
+
+/// Objects in the storage of a thread since 9.0: a count, then a table of objects. `None` when it is no such storage.
+fn entries_of(p: &Probe<'_>, data: u64) -> Option<usize> {
+    let count = p.word(data, "ThreadLocalData", "NonCollectibleTlsDataCount")?;
+    let array = p.field(data, "ThreadLocalData", "NonCollectibleTlsArrayData")?;
+    if count > 1 << 20 || (count == 0) != (array == 0) {
+        return None;
+    }
+    if count == 0 {
+        return Some(0);
+    }
+    // The table is an array itself: its MethodTable and length take the first two indices.
+    if !p.is_object(array) {
+        return if p.mini { Some(0) } else { None };
+    }
+    let mut objects = 0;
+    for i in 2..u64::from(count).min(ENTRIES) {
+        match p.space().ptr_at(array, i * p.ptr())? {
+            0 => {}
+            o if p.is_object(o) => objects += 1,
+            _ => return None,
+        }
+    }
+    Some(objects)
+}
+
+/// Objects in the storage of a thread through .NET 8: a table of blocks by module and its length, each block with the
+/// handle of an array. The core library's block is at its index, which its `DomainLocalModule` knows.
+fn blocks_of(p: &Probe<'_>, thread: u64, table: u64) -> Option<usize> {
+    let local = p.field(core_module(p), "Module", "DomainLocalModule")?;
+    let index = p.word(local, "DomainLocalModule", "ModuleIndex")?;
+    let storage = thread.checked_add(p.layout.try_offset("Thread", "ThreadLocalBlock")?)?;
+    let length = p.field(storage, "ThreadLocalBlock", "Size")?;
+    if length > 1 << 16 {
+        return None;
+    }
+    if u64::from(index) >= length {
+        return Some(0);
+    }
+    let block = p.space().ptr_at(table, u64::from(index) * p.ptr())?;
+    if block == 0 {
+        return Some(0);
+    }
+    let handle = p.field(block, "ThreadLocalModule", "GCStatics")?;
+    match handle {
+        0 => Some(0),
+        h => p.space().ptr(h).filter(|&o| o != 0 && p.is_object(o)).map(|_| 1),
     }
     thread_blocks(p, threads);
     collectible_entries(p, threads);
@@ -246,20 +310,8 @@ fn domain(p: &mut Probe<'_>) {
         "DomainAssembly.Assembly",
         "Assembly.Module",
     ];
-    let core = p.variable("ObjectMethodTable").and_then(|a| p.mt(a)).map_or(0, |m| m.module);
-    let first = || {
-        let list = p.variable("AppDomain")?.checked_add(p.layout.try_offset("AppDomain", "DomainAssemblyList")?)?;
-        let count = p.word(list, "ArrayListBase", "Count")?;
-        let block = list.checked_add(p.layout.try_offset("ArrayListBase", "FirstBlock")?)?;
-        let size = p.word(block, "ArrayListBlock", "Size")?;
-        let item = p.space().ptr_at(block, p.layout.try_offset("ArrayListBlock", "ArrayStart")?)?;
-        let module = match p.layout.try_offset("DomainAssembly", "Module") {
-            Some(o) => p.space().ptr_at(item, o)?,
-            None => p.field(p.field(item, "DomainAssembly", "Assembly")?, "Assembly", "Module")?,
-        };
-        Some((count, size, module))
-    };
-    let found = match first() {
+    let core = core_module(p);
+    let found = match first_assembly(p) {
         Some((count, size, module)) => {
             let ok = module == core && (1..1 << 16).contains(&count) && (1..1 << 16).contains(&size);
             Found::when(ok, format!("{count} assemblies, block of {size}, first module {module:x}"))
@@ -267,4 +319,93 @@ fn domain(p: &mut Probe<'_>) {
         None => Found::Bad("not readable".into()),
     };
     p.record("assemblies of the app domain", FIELDS, format!("the first is the core library's module {core:x}"), found);
+}
+
+fn core_module(p: &Probe<'_>) -> u64 {
+    p.variable("ObjectMethodTable").and_then(|a| p.mt(a)).map_or(0, |m| m.module)
+}
+
+/// Module of an item of the app domain's list.
+pub fn module_of(p: &Probe<'_>, item: u64) -> Option<u64> {
+    match p.layout.try_offset("DomainAssembly", "Module") {
+        Some(o) => p.space().ptr_at(item, o),
+        None => p.field(p.field(item, "DomainAssembly", "Assembly")?, "Assembly", "Module"),
+    }
+}
+
+/// Number of assemblies, slots of the list's first block, module of its first item.
+fn first_assembly(p: &Probe<'_>) -> Option<(u32, u32, u64)> {
+    let list = p.variable("AppDomain")?.checked_add(p.layout.try_offset("AppDomain", "DomainAssemblyList")?)?;
+    let count = p.word(list, "ArrayListBase", "Count")?;
+    let block = list.checked_add(p.layout.try_offset("ArrayListBase", "FirstBlock")?)?;
+    let size = p.word(block, "ArrayListBlock", "Size")?;
+    let item = p.space().ptr_at(block, p.layout.try_offset("ArrayListBlock", "ArrayStart")?)?;
+    Some((count, size, module_of(p, item)?))
+}
+
+impl Probe<'_> {
+    /// How many modules the layout's list of assemblies has, if it is one: its first item is the core library, and it
+    /// has as many as it says.
+    pub fn assembly_list(&self) -> Option<usize> {
+        let core = core_module(self);
+        let (count, size, module) = first_assembly(self)?;
+        let shaped = core != 0 && module == core && (1..1 << 16).contains(&count) && (1..1 << 16).contains(&size);
+        let all = if shaped { modules(self) } else { Vec::new() };
+        let distinct: FxHashSet<&u64> = all.iter().collect();
+        let whole = shaped && all.len() == count.min(MOST_MODULES) as usize && distinct.len() == all.len();
+        whole.then_some(all.len())
+    }
+}
+
+/// Modules made at run time have no image, but metadata of their own.
+fn dynamic_modules(p: &mut Probe<'_>) {
+    if p.layout.try_offset("Module", "DynamicMetadata").is_none() {
+        return;
+    }
+    let made: Vec<u64> = modules(p).into_iter().filter(|&m| !has_image(p, m)).collect();
+    let ok = |m: &u64| {
+        let record = p.field(*m, "Module", "DynamicMetadata").filter(|&r| r != 0)?;
+        let data = match p.layout.try_offset("DynamicMetadata", "DataPointer") {
+            Some(o) => p.space().ptr_at(record, o)?,
+            None => record.checked_add(p.layout.try_offset("DynamicMetadata", "Data")?)?,
+        };
+        (p.space().u32(data)? == u32::from_le_bytes(*b"BSJB")).then_some(())
+    };
+    let right = made.iter().filter_map(ok).count();
+    let found = match made.len() {
+        0 => Found::Absent("no module was made at run time".into()),
+        // Some are so new that nothing was saved yet.
+        n => Found::when(right > 0, format!("{right} of {n} modules")),
+    };
+    p.record("metadata of dynamic modules", &["Module.DynamicMetadata"], "a metadata signature", found);
+}
+
+/// Whether the module has an image, in the dump or not.
+fn has_image(p: &Probe<'_>, module: u64) -> bool {
+    let image = p.field(module, "Module", "PEAssembly").and_then(|a| p.field(a, "PEAssembly", "PEImage"));
+    image.is_some_and(|i| i != 0)
+}
+
+/// Modules looked at.
+const MOST_MODULES: u32 = 4096;
+
+/// Modules of the app domain.
+fn modules(p: &Probe<'_>) -> Vec<u64> {
+    const MOST: usize = MOST_MODULES as usize;
+    let walk = || {
+        let list = p.variable("AppDomain")?.checked_add(p.layout.try_offset("AppDomain", "DomainAssemblyList")?)?;
+        let count = (p.word(list, "ArrayListBase", "Count")? as usize).min(MOST);
+        let start = p.layout.try_offset("ArrayListBlock", "ArrayStart")?;
+        let mut block = list.checked_add(p.layout.try_offset("ArrayListBase", "FirstBlock")?)?;
+        let (mut found, mut blocks) = (Vec::new(), 0);
+        while block != 0 && found.len() < count && blocks < MOST {
+            let size = u64::from(p.word(block, "ArrayListBlock", "Size")?).min((count - found.len()) as u64);
+            let items = (0..size).map_while(|i| p.space().ptr_at(block.checked_add(start)?, i * p.ptr()));
+            found.extend(items.map(|i| module_of(p, i).unwrap_or(0)));
+            block = p.field(block, "ArrayListBlock", "Next")?;
+            blocks += 1;
+        }
+        Some(found)
+    };
+    walk().unwrap_or_default().into_iter().filter(|&m| m != 0).collect()
 }

@@ -146,7 +146,8 @@ fn module_of(p: &mut Probe<'_>, object: &MethodTable, string: &MethodTable) {
 fn judge_image(p: &Probe<'_>, base: Option<u64>) -> Found {
     match base {
         None => Found::Bad("no readable pointer".into()),
-        Some(b) if !p.space().readable(b) && b != 0 && b.is_multiple_of(0x1000) => {
+        // The kernel leaves pages of files out; a bundled image begins anywhere in the program's mapping.
+        Some(b) if b != 0 && !p.space().readable(b) && (b.is_multiple_of(0x1000) || p.dump.map_at(b).is_some()) => {
             Found::Absent(format!("the image's header at {b:x} is not in the dump"))
         }
         Some(b) => Found::when(p.space().u16(b) == Some(0x5A4D), format!("{b:x}")),
@@ -218,6 +219,29 @@ fn images(p: &mut Probe<'_>, module: u64) -> Option<Metadata> {
     let base = direct.filter(|&b| b != 0).or(best)?;
     let bytes = PeInfo::in_memory(p.space(), base).ok()?.metadata_bytes(p.space()).ok()?;
     Metadata::parse(bytes).ok()
+}
+
+impl Probe<'_> {
+    /// MethodTable of a type of the core library by its full name, when metadata and map are in the dump.
+    pub fn core_type(&self, name: &str) -> Option<u64> {
+        let module = self.variable("ObjectMethodTable").and_then(|a| self.mt(a))?.module;
+        let bytes = image_base(self, module).and_then(|b| PeInfo::in_memory(self.space(), b).ok());
+        let metadata = Metadata::parse(bytes?.metadata_bytes(self.space()).ok()?).ok()?;
+        let rid = metadata.typedef_by_name(name)?;
+        let map = module.checked_add(self.layout.try_offset("Module", "TypeDefToMethodTableMap")?)?;
+        let table = self.field(map, "ModuleLookupMap", "TableData")?;
+        self.space().ptr_at(table, self.ptr() * u64::from(rid)).map(|v| v & !7).filter(|&m| m != 0)
+    }
+}
+
+/// Base of a module's image, by whichever way there is.
+fn image_base(p: &Probe<'_>, module: u64) -> Option<u64> {
+    let direct = p.field(module, "Module", "Base").filter(|&b| b != 0);
+    direct.or_else(|| {
+        let image = p.field(module, "Module", "PEAssembly").and_then(|a| p.field(a, "PEAssembly", "PEImage"))?;
+        let by = |f| p.field(p.field(image, "PEImage", f).filter(|&l| l != 0)?, "PEImageLayout", "Base");
+        ["LoadedImageLayout", "FlatImageLayout"].iter().find_map(|f| by(f).filter(|&b| b != 0))
+    })
 }
 
 fn tokens(p: &mut Probe<'_>, object: &MethodTable, string: &MethodTable, metadata: Option<&Metadata>) {
@@ -317,17 +341,31 @@ fn statics(p: &mut Probe<'_>, string: &MethodTable) {
         }
         _ => {
             let local = p.field(module, "Module", "DomainLocalModule").unwrap_or(0);
-            let first = p.field(local, "DomainLocalModule", "GCStatics").and_then(|b| p.space().ptr(b));
-            let found = match first {
-                Some(o) => Found::when(o == 0 || p.is_object(o), format!("{o:x}")),
-                None => p.unreadable(format!("storage at {local:x} is not readable")),
-            };
+            let found = domain_local(p, local, module);
             p.record(
                 "statics of the core library",
                 &["Module.DomainLocalModule", "DomainLocalModule.GCStatics"],
-                "its first reference static is an object or null",
+                format!("storage of {module:x}, the first reference statics objects or null"),
                 found,
             );
         }
     }
+}
+
+/// Judges the statics of the core library through .NET 8: the storage begins with the core library's `DomainAssembly`,
+/// and the first slots of references are objects or null.
+fn domain_local(p: &Probe<'_>, local: u64, module: u64) -> Found {
+    const SLOTS: u64 = 16;
+    let owner = p.space().ptr(local).and_then(|d| super::threads::module_of(p, d)).unwrap_or(0);
+    let Some(base) = p.field(local, "DomainLocalModule", "GCStatics").filter(|&b| b != 0 && p.plausible(local)) else {
+        return p.unreadable(format!("storage at {local:x} is not readable"));
+    };
+    let slots: Vec<u64> = (0..SLOTS).map_while(|i| p.space().ptr_at(base, i * p.ptr())).collect();
+    let objects = slots.iter().filter(|&&o| o != 0 && p.is_object(o)).count();
+    let strangers = slots.iter().filter(|&&o| o != 0).count() - objects;
+    let seen = format!("storage of {owner:x}, {objects} objects and {strangers} others in {} slots", slots.len());
+    if slots.is_empty() {
+        return p.unreadable(seen);
+    }
+    Found::when(owner == module && objects > 0 && strangers == 0, seen)
 }

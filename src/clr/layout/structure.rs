@@ -1,0 +1,279 @@
+//! Structural discovery: variables and fields that no table names, found by the shape of what they lead to.
+//!
+//! It starts from the cells of the DAC table, or from every word of the runtime's image where that table may not be
+//! asked. Shapes: dotnet/runtime `src/coreclr/vm/methodtable.h` (MethodTables of Object, String, the free type),
+//! `src/coreclr/inc/slist.h` and `vm/threads.h` (thread store: first link, sentinel, last link, count).
+
+use rustc_hash::FxHashSet;
+
+use super::checks::Probe;
+use super::gcdac::GcDacVars;
+use super::report::RuntimeModule;
+use super::scan::{Anchor, Span, runs};
+use super::{Layout, Source, calibrate};
+use crate::clr::methodtable::{MethodTable, MtReader};
+use crate::dump::Dump;
+
+/// Slots of the DAC table looked at, before and behind the one of `g_gcDacGlobals`.
+const SLOTS: std::ops::RangeInclusive<i32> = -64..=160;
+/// Most cells of one image.
+const MOST_CELLS: usize = 1 << 20;
+/// Bytes of a `ThreadStore` looked through for the head of its list.
+const STORE_REACH: u64 = 0x200;
+/// Bytes on either side of a thread's link looked through for its other fields.
+const THREAD_REACH: i64 = 0x800;
+const MAX_THREADS: usize = 1 << 17;
+
+/// Cells that may be variables of the runtime.
+pub fn cells(dump: &Dump, image: Span, anchor: Option<&Anchor>) -> Vec<u64> {
+    if let Some(anchor) = anchor {
+        return SLOTS.filter_map(|i| anchor.get(&dump.space, i)).filter(|&c| image.contains(c)).collect();
+    }
+    let ptr = u64::from(dump.space.ptr_size());
+    let mut found = Vec::new();
+    runs(&dump.space, image, |start, bytes| {
+        let skip = start.next_multiple_of(ptr) - start;
+        let words = bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(ptr as usize);
+        for (i, w) in words.enumerate() {
+            let value = w.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b));
+            let pointer = value.is_multiple_of(ptr) && value > 0x1_0000 && !image.contains(value);
+            if pointer && found.len() < MOST_CELLS && dump.space.readable(value) {
+                found.push(start + skip + i as u64 * ptr);
+            }
+        }
+    });
+    found
+}
+
+/// What a search looks at.
+pub struct Search<'a> {
+    /// The dump.
+    pub dump: &'a Dump,
+    /// The collector's variables.
+    pub gc: &'a GcDacVars,
+    /// The runtime's module.
+    pub module: &'a RuntimeModule,
+    /// Cells that may be variables.
+    pub cells: &'a [u64],
+    /// Whether the cells are those of the DAC table, in its order.
+    pub slots: bool,
+}
+
+impl Search<'_> {
+    /// Fills `layout` with what can be found; returns the names of the fields found.
+    pub fn run(&self, layout: &mut Layout) -> Vec<String> {
+        self.well_known(layout);
+        self.threads(layout);
+        self.sync_table(layout);
+        let found = calibrate::missing(self, layout);
+        self.runtime_type(layout);
+        found
+    }
+
+    fn ptr(&self) -> u64 {
+        u64::from(self.dump.space.ptr_size())
+    }
+
+    fn values(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.cells.iter().filter_map(|&c| Some((c, self.dump.space.ptr(c).filter(|&v| v != 0)?)))
+    }
+
+    /// The MethodTables every runtime has: String by its two-byte components, Object as its parent, the free type by
+    /// its one-byte components and no class.
+    fn well_known(&self, layout: &mut Layout) {
+        let Ok(reader) = MtReader::new(layout) else { return };
+        let space = &self.dump.space;
+        let small = 3 * self.ptr() as u32;
+        let all: Vec<(u64, MethodTable)> =
+            self.values().filter_map(|(c, v)| Some((c, reader.read(space, v)?))).collect();
+        let is_object = |mt: &MethodTable| {
+            mt.parent == 0 && mt.base_size == small && !mt.has_component_size() && reader.round_trips(space, mt)
+        };
+        let is_string = |mt: &MethodTable| {
+            mt.component_size() == 2
+                && !mt.is_array()
+                && mt.base_size < small
+                && reader.read(space, mt.parent).is_some_and(|p| is_object(&p))
+                && reader.round_trips(space, mt)
+        };
+        let is_free = |mt: &MethodTable| {
+            mt.component_size() == 1 && mt.base_size == small && mt.parent == 0 && mt.class_or_canonical == 0
+        };
+        let mut set = |name: &str, cell: Option<u64>| {
+            if let Some(cell) = cell {
+                layout.set_global(name, cell, Source::Calibrated);
+            }
+        };
+        let string = all.iter().find(|(_, mt)| is_string(mt));
+        let object = string.and_then(|(_, s)| all.iter().find(|(_, mt)| mt.address == s.parent));
+        set("StringMethodTable", string.map(|s| s.0));
+        set("ObjectMethodTable", object.map(|o| o.0));
+        set("FreeObjectMethodTable", all.iter().find(|(_, mt)| is_free(mt)).map(|f| f.0));
+    }
+
+    /// `System.RuntimeType` by its name; without metadata by its slot, which is next to Object's in every version.
+    fn runtime_type(&self, layout: &mut Layout) {
+        if layout.global("RuntimeTypeMethodTable").is_ok() {
+            return;
+        }
+        let probe = Probe::new(self.dump, layout, self.gc, self.module, Source::Calibrated);
+        let named = probe.core_type("System.RuntimeType");
+        let next = || {
+            let object = layout.global("ObjectMethodTable").ok()?;
+            self.cells.get(self.cells.iter().position(|&c| c == object)? + 1).copied()
+        };
+        let cell = match named {
+            Some(mt) => self.values().find(|&(_, v)| v == mt).map(|f| f.0),
+            None if self.slots => next(),
+            None => None,
+        };
+        if let Some(cell) = cell {
+            layout.set_global("RuntimeTypeMethodTable", cell, Source::Calibrated);
+        }
+    }
+
+    /// The app domain and its list of assemblies, whose first one is the core library.
+    pub fn domain(&self, layout: &mut Layout) {
+        const DOMAIN_REACH: u64 = 0x1800;
+        let known = layout.global("AppDomain").ok();
+        let cells: Vec<u64> = known.map_or_else(|| self.cells.to_vec(), |c| vec![c]);
+        let mut hits = Vec::new();
+        for cell in cells {
+            let mut trial = layout.clone();
+            trial.set_global("AppDomain", cell, Source::Calibrated);
+            let Some(domain) = self.dump.space.ptr(cell) else { continue };
+            for offset in (0..DOMAIN_REACH).step_by(self.ptr() as usize) {
+                let at = domain.checked_add(offset);
+                let count = at.and_then(|a| self.dump.space.u32(a)).unwrap_or(0);
+                if !(1..1 << 16).contains(&count) {
+                    continue;
+                }
+                trial.set_field("AppDomain", "DomainAssemblyList", offset, Source::Calibrated);
+                let probe = Probe::new(self.dump, &trial, self.gc, self.module, Source::Calibrated);
+                if let Some(modules) = probe.assembly_list() {
+                    hits.push((std::cmp::Reverse(modules), offset, cell));
+                }
+            }
+        }
+        // Other lists of this form are short; what lies in front of the domain sees its list too, but further away.
+        if let Some(&(_, offset, cell)) = hits.iter().min() {
+            if known.is_none() {
+                layout.set_global("AppDomain", cell, Source::Calibrated);
+            }
+            layout.place("AppDomain", "DomainAssemblyList", offset, &Source::Calibrated);
+        }
+    }
+
+    fn sync_table(&self, layout: &mut Layout) {
+        if layout.global("SyncTableEntries").is_ok() {
+            return;
+        }
+        let probe = Probe::new(self.dump, layout, self.gc, self.module, Source::Calibrated);
+        let found = self.values().find(|&(_, table)| probe.is_sync_table(table)).map(|f| f.0);
+        if let Some(cell) = found {
+            layout.set_global("SyncTableEntries", cell, Source::Calibrated);
+        }
+    }
+
+    /// The thread store by its list, whose length and last node it knows; then the fields of a thread.
+    pub fn threads(&self, layout: &mut Layout) {
+        let Ok(reader) = MtReader::new(layout) else { return };
+        let known: FxHashSet<u64> = self.dump.threads.iter().map(|t| t.os_id).collect();
+        for (cell, store) in self.values() {
+            for head in (self.ptr()..STORE_REACH).step_by(self.ptr() as usize) {
+                let Some(nodes) = self.list(store, head) else { continue };
+                let Some(ids) = self.ids(&nodes, &known) else { continue };
+                let Some(link) = self.link(layout, &reader, &nodes, ids) else { continue };
+                let Some(id) = link.checked_add_signed(ids) else { continue };
+                layout.set_global("ThreadStore", cell, Source::Calibrated);
+                layout.place("ThreadStore", "FirstThreadLink", head, &Source::Calibrated);
+                layout.place("Thread", "LinkNext", link, &Source::Calibrated);
+                layout.place("Thread", "OSId", id, &Source::Calibrated);
+                self.finalizer(layout, &nodes, link);
+                return;
+            }
+        }
+    }
+
+    /// The finalizer thread, where no slot names it: the one thread that variables of the runtime hold.
+    fn finalizer(&self, layout: &mut Layout, nodes: &[u64], link: u64) {
+        if layout.global("FinalizerThread").is_ok() {
+            return;
+        }
+        let held: Vec<(u64, u64)> =
+            self.values().filter(|&(_, v)| nodes.iter().any(|n| n.wrapping_sub(link) == v)).collect();
+        if let Some(&(cell, thread)) = held.first()
+            && held.iter().all(|h| h.1 == thread)
+        {
+            layout.set_global("FinalizerThread", cell, Source::Calibrated);
+        }
+    }
+
+    /// Links of the list whose head is at `head` in the store: as many as its count, the last one its last link.
+    fn list(&self, store: u64, head: u64) -> Option<Vec<u64>> {
+        let (space, ptr) = (&self.dump.space, self.ptr());
+        let at = store.checked_add(head)?;
+        let count = space.u32(at.checked_add(3 * ptr)?)? as usize;
+        let mut node = space.ptr(at)?;
+        if !(1..=MAX_THREADS).contains(&count) || node == 0 {
+            return None;
+        }
+        let last = space.ptr_at(at, 2 * ptr)?;
+        let mut nodes = Vec::new();
+        while node != 0 {
+            nodes.push(node);
+            if nodes.len() > count {
+                return None;
+            }
+            node = space.ptr(node)?;
+        }
+        (nodes.len() == count && nodes.last() == Some(&last)).then_some(nodes)
+    }
+
+    /// Distance from a thread's link to its operating system id: the one place where all hold an id of the dump's, each
+    /// another, or zero.
+    fn ids(&self, nodes: &[u64], known: &FxHashSet<u64>) -> Option<i64> {
+        let space = &self.dump.space;
+        let mut found = None;
+        for distance in (-THREAD_REACH..THREAD_REACH).step_by(self.ptr() as usize) {
+            let mut ids = FxHashSet::default();
+            let fits = nodes.iter().all(|n| {
+                let id = n.checked_add_signed(distance).and_then(|a| space.ptr(a));
+                id.is_some_and(|id| id == 0 || known.contains(&id) && ids.insert(id))
+            });
+            if fits && !ids.is_empty() && ids.len() * 2 >= nodes.len().min(known.len()) {
+                if found.is_some() {
+                    return None;
+                }
+                found = Some(distance);
+            }
+        }
+        found
+    }
+
+    /// Distance from the start of a `Thread` to its link: its managed object, behind the handle next to the operating
+    /// system id, holds the start. Without the heap the finalizer thread's variable tells it.
+    fn link(&self, layout: &Layout, reader: &MtReader, nodes: &[u64], ids: i64) -> Option<u64> {
+        let (space, ptr) = (&self.dump.space, self.ptr());
+        let near = |node: u64, start: u64| node.checked_sub(start).filter(|&d| d > 0 && d < THREAD_REACH as u64);
+        let mut votes: Vec<(u64, usize)> = Vec::new();
+        for &node in nodes {
+            let handle = node.checked_add_signed(ids + ptr as i64).and_then(|a| space.ptr(a)).unwrap_or(0);
+            let Some(object) = space.ptr(handle).filter(|&o| o != 0) else { continue };
+            let Some(mt) = space.ptr(object).and_then(|m| reader.read(space, m & !7)) else { continue };
+            let words = u64::from(mt.base_size).min(0x400) / ptr;
+            let starts = (1..words).filter_map(|i| near(node, space.ptr_at(object, i * ptr)?));
+            for distance in starts {
+                match votes.iter_mut().find(|v| v.0 == distance) {
+                    Some(v) => v.1 += 1,
+                    None => votes.push((distance, 1)),
+                }
+            }
+        }
+        if let Some(best) = votes.iter().max_by_key(|v| v.1) {
+            return Some(best.0);
+        }
+        let finalizer = layout.global("FinalizerThread").ok().and_then(|c| space.ptr(c))?;
+        nodes.iter().filter_map(|&n| near(n, finalizer)).min()
+    }
+}
