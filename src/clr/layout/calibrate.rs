@@ -43,6 +43,7 @@ pub fn well_known(dump: &Dump, layout: &mut Layout, anchor: &Anchor, gc: &GcDacV
                 let cell = anchor.get(&dump.space, index)?;
                 let mut trial = layout.clone();
                 trial.set_global(global, cell, Source::Calibrated);
+
                 holds(&trial).then_some(cell)
             });
             if let Some(cell) = found {
@@ -144,7 +145,8 @@ pub fn missing(search: &Search<'_>, layout: &mut Layout) -> Vec<String> {
 }
 
 fn proves(search: &Search<'_>, trial: &Layout, sought: &Sought) -> bool {
-    let probe = Probe::new(search.dump, trial, search.gc, search.module, Source::Calibrated);
+    let mut probe = Probe::new(search.dump, trial, search.gc, search.module, Source::Calibrated);
+    probe.metadata = sought.ty == "EEClass";
     let checks = probe.part(sought.part);
     let mut relevant = checks.iter().filter(|c| sought.checks.contains(&c.name)).peekable();
     let mut passed = false;

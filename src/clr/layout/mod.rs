@@ -67,8 +67,8 @@ pub struct Missing(pub String);
 /// Offsets, sizes, constants and addresses of one runtime.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
-    /// Field offsets in bytes by (type, field); the field `!` is the size of the type.
-    fields: FxHashMap<(String, String), Fact<u64>>,
+    /// Field offsets in bytes by type, then field; the field `!` is the size of the type.
+    fields: FxHashMap<String, FxHashMap<String, Fact<u64>>>,
     /// Numeric constants.
     constants: FxHashMap<String, Fact<u64>>,
     /// Text constants.
@@ -94,8 +94,7 @@ impl Layout {
 
     /// The offset with its source.
     pub fn field(&self, ty: &str, field: &str) -> Option<&Fact<u64>> {
-        // The map is small and cold: hot code resolves its offsets once.
-        self.fields.get(&(ty.to_owned(), field.to_owned()))
+        self.fields.get(ty)?.get(field)
     }
 
     /// Numeric constant.
@@ -115,7 +114,11 @@ impl Layout {
 
     /// Sets a field offset.
     pub fn set_field(&mut self, ty: &str, field: &str, offset: u64, source: Source) {
-        self.fields.insert((ty.to_owned(), field.to_owned()), Fact { value: offset, source });
+        let fact = Fact { value: offset, source };
+        match self.fields.get_mut(ty) {
+            Some(fields) => fields.insert(field.to_owned(), fact),
+            None => self.fields.entry(ty.to_owned()).or_default().insert(field.to_owned(), fact),
+        };
     }
 
     /// Sets a global's address.
@@ -166,7 +169,9 @@ impl Layout {
 
     /// Removes a refused field; the next provider may set it again.
     pub fn drop_field(&mut self, ty: &str, field: &str) {
-        self.fields.remove(&(ty.to_owned(), field.to_owned()));
+        if let Some(fields) = self.fields.get_mut(ty) {
+            fields.remove(field);
+        }
     }
 
     /// Removes a refused global.
@@ -179,7 +184,7 @@ impl Layout {
         let mut all: Vec<_> = self
             .fields
             .iter()
-            .map(|((t, f), v)| (format!("{t}.{f}"), v.value, &v.source))
+            .flat_map(|(t, fields)| fields.iter().map(move |(f, v)| (format!("{t}.{f}"), v.value, &v.source)))
             .chain(self.globals.iter().map(|(n, v)| (format!("&{n}"), v.value, &v.source)))
             .chain(self.constants.iter().map(|(n, v)| (n.clone(), v.value, &v.source)))
             .collect();
@@ -193,7 +198,7 @@ impl Layout {
         for (ty, fields) in json.get("types").and_then(Value::as_object).into_iter().flatten() {
             for (field, v) in fields.as_object().into_iter().flatten() {
                 if v.is_null() {
-                    self.fields.remove(&(ty.clone(), field.clone()));
+                    self.drop_field(ty, field);
                 } else if let Some(n) = number(v).or_else(|| number(v.get(0)?)) {
                     self.set_field(ty, field, n, source.clone());
                 }

@@ -28,6 +28,8 @@ pub struct Probe<'a> {
     /// Whether the dump lacks the heap: a mini or triage dump, with pages of threads and modules alone. Then memory that
     /// is not readable says nothing of the offsets that lead there.
     pub mini: bool,
+    /// Whether to read the core library's metadata, which takes longer than all other checks together.
+    pub metadata: bool,
     /// Verdicts so far.
     pub checks: Vec<Check>,
 }
@@ -99,7 +101,8 @@ impl<'a> Probe<'a> {
         source: Source,
     ) -> Self {
         let mts = MtReader::new(layout).ok();
-        let mut probe = Probe { dump, layout, gc, module, source, mts, mini: false, checks: Vec::new() };
+        let mut probe =
+            Probe { dump, layout, gc, module, source, mts, mini: false, metadata: true, checks: Vec::new() };
         probe.mini = heap::is_missing(&probe);
         probe
     }

@@ -216,7 +216,7 @@ fn images(p: &mut Probe<'_>, module: u64) -> Option<Metadata> {
         p.record("path of an image", &["PEImage.Path"], "a string's buffer, its size and flags before it", found);
     }
     code_data(p, module);
-    let base = direct.filter(|&b| b != 0).or(best)?;
+    let base = direct.filter(|&b| b != 0).or(best).filter(|_| p.metadata)?;
     let bytes = PeInfo::in_memory(p.space(), base).ok()?.metadata_bytes(p.space()).ok()?;
     Metadata::parse(bytes).ok()
 }
