@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use clrscope::dump::{OpenError, OpenOptions};
-use clrscope::session::saved::IndexMode;
 use clrscope::session::Provider;
+use clrscope::session::saved::IndexMode;
 use clrscope::shell::run::{Ended, Shell};
 use clrscope::shell::terminal::{Pager, show_progress};
 use clrscope::shell::{Format, banner, repl, script, style};

@@ -13,6 +13,8 @@ pub fn run(p: &mut Probe<'_>) {
         contexts(p, threads);
         objects(p, threads);
         statics_root(p, threads);
+        thread_blocks(p, threads);
+        collectible_entries(p, threads);
         let finalizer = p.variable("FinalizerThread").unwrap_or(0);
         let found = Found::when(finalizer == 0 || threads.contains(&finalizer), format!("{finalizer:x}"));
         p.record("finalizer thread", &["&FinalizerThread"], "one of the threads", found);
@@ -256,8 +258,6 @@ fn blocks_of(p: &Probe<'_>, thread: u64, table: u64) -> Option<usize> {
         0 => Some(0),
         h => p.space().ptr(h).filter(|&o| o != 0 && p.is_object(o)).map(|_| 1),
     }
-    thread_blocks(p, threads);
-    collectible_entries(p, threads);
 }
 
 /// Through .NET 8: a thread's table of blocks has some entries, all of them in the dump.
