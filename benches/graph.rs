@@ -1,7 +1,8 @@
 //! What the graph costs, phase by phase: ns and private bytes per object.
 //!
 //! `cargo bench --bench graph` uses made graphs of `CLRSCOPE_NODES` nodes (4 million), one with 97 % of the references near
-//! and one with 20 % of them anywhere; `CLRSCOPE_BIG=FILE cargo bench --bench graph` the heap of a dump.
+//! and one with 20 % of them anywhere, or one with `CLRSCOPE_FAR` of a thousand anywhere;
+//! `CLRSCOPE_BIG=FILE cargo bench --bench graph` the heap of a dump, and then the same from an index file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use clrscope::dump::{Dump, OpenOptions};
 use clrscope::graph::adjacency::Chunk;
 use clrscope::graph::{Adjacency, DominatorTree, Weights};
 use clrscope::session::Session;
+use clrscope::session::saved::IndexMode;
 use clrscope::watch::Watch;
 
 /// Private memory of this process in bytes; 0 where the system does not tell.
@@ -56,8 +58,14 @@ impl Meter {
 }
 
 fn on_dump(path: PathBuf) {
-    let dump = Dump::open(&path, &OpenOptions::default(), &Watch::default()).expect("the dump opens");
-    let s = Session::new(dump, Watch::default());
+    let folder = std::env::temp_dir().join(format!("clrscope-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let place = folder.join("graph.index");
+    let open = || {
+        let dump = Dump::open(&path, &OpenOptions::default(), &Watch::default()).expect("the dump opens");
+        Session::new(dump, Watch::default()).with_index(IndexMode::File(place.clone()), &OpenOptions::default())
+    };
+    let s = open();
     let objects = s.stat().unwrap().types.total().count;
     println!("{}: {objects} objects", path.display());
     let m = Meter::new(objects);
@@ -68,6 +76,17 @@ fn on_dump(path: PathBuf) {
     m.phase("roots", || s.roots().map(drop).unwrap());
     m.phase("dominators, retained", || s.dominators().map(drop).unwrap());
     m.phase("retained by type", || s.retained_by_type().map(drop).unwrap());
+    m.phase("holders", || s.holders().map(drop).unwrap());
+    m.phase("saving the index", || s.save_index(true).unwrap().unwrap());
+    drop(s);
+    println!("  index: {:.1} B/object", std::fs::metadata(&place).unwrap().len() as f64 / objects as f64);
+    let m = Meter::new(objects);
+    let s = open();
+    m.phase("opened again: retained", || s.retained_by_type().map(drop).unwrap());
+    m.phase("opened again: graph", || s.graph().map(drop).unwrap());
+    m.phase("opened again: dominators", || s.dominators().map(drop).unwrap());
+    m.phase("opened again: holders", || s.holders().map(drop).unwrap());
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 /// A step of a linear congruential generator, the upper half of it.
@@ -109,7 +128,8 @@ fn main() {
         Some(path) => on_dump(path.into()),
         None => {
             let n = std::env::var("CLRSCOPE_NODES").ok().and_then(|n| n.parse().ok()).unwrap_or(4_000_000);
-            for far in [30, 200] {
+            let far = std::env::var("CLRSCOPE_FAR").ok().and_then(|f| f.parse().ok());
+            for far in far.map_or_else(|| vec![30, 200], |f| vec![f]) {
                 on_made(n, far);
             }
         }

@@ -153,8 +153,8 @@ impl Adjacency {
     }
 
     /// From the number of targets of each node and all targets in order; `None` when they do not agree or a target is out
-    /// of range.
-    pub fn from_parts(degrees: &[u32], targets: Vec<u32>) -> Option<Self> {
+    /// of range, and after a stop.
+    pub fn from_parts(degrees: &[u32], targets: Vec<u32>, watch: &Watch) -> Option<Self> {
         let nodes = u32::try_from(degrees.len()).ok()?;
         if !targets.par_iter().all(|&t| t < nodes) {
             return None;
@@ -162,7 +162,10 @@ impl Adjacency {
         let mut offsets = Offsets::with_capacity(degrees.len(), targets.len());
         offsets.push(0);
         let mut sum = 0usize;
-        for &d in degrees {
+        for (n, &d) in degrees.iter().enumerate() {
+            if n.is_multiple_of(MANY) && watch.cancel.is_set() {
+                return None;
+            }
             sum += d as usize;
             // The widths of the offsets bound what they can hold.
             if sum > targets.len() {
@@ -318,11 +321,11 @@ mod tests {
             let (long, same) = forward.turned::<u64>(&w).unwrap();
             assert_eq!(targets, same);
             assert!(short.iter().map(|&o| u64::from(o)).eq(long.iter().copied()));
-            assert_eq!(Adjacency::from_parts(&forward.degrees(), forward.targets().to_vec()).as_ref(), Some(&forward));
+            assert_eq!(Adjacency::from_parts(&forward.degrees(), forward.targets().to_vec(), &w).as_ref(), Some(&forward));
             let mut wrong = forward.degrees();
             wrong[0] += 1;
-            assert!(Adjacency::from_parts(&wrong, forward.targets().to_vec()).is_none());
-            assert!(Adjacency::from_parts(&[1], vec![1]).is_none());
+            assert!(Adjacency::from_parts(&wrong, forward.targets().to_vec(), &w).is_none());
+            assert!(Adjacency::from_parts(&[1], vec![1], &w).is_none());
             let wide = Adjacency { offsets: Offsets::Long(long), targets };
             assert!((0..=n).all(|v| wide.of(v) == reverse.of(v)));
         }

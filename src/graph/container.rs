@@ -11,11 +11,14 @@
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-use super::pack::checksum;
+use super::pack::{checksum, checksum_of_pieces};
+use crate::watch::Cancel;
 
 const MAGIC: &[u8; 8] = b"CLRSINDX";
 /// Changes with everything that changes what an index holds or how.
 const VERSION: u32 = 1;
+/// Bytes written between two looks at the cancellation flag.
+const PIECE: usize = 1 << 23;
 const HEAD: usize = 32;
 const ENTRY: usize = 40;
 /// More sections than any version has.
@@ -78,12 +81,13 @@ impl Container {
         Some(Self { entries: entries.collect::<Option<_>>()? })
     }
 
-    /// Number of items and bytes of section `number` of `file`; `None` when there is none or it is damaged.
-    pub fn section<'f>(&self, file: &'f [u8], number: u32) -> Option<(u64, &'f [u8])> {
+    /// Number of items and bytes of section `number` of `file`; `None` when there is none or it is damaged, and
+    /// after a stop.
+    pub fn section<'f>(&self, file: &'f [u8], number: u32, cancel: &Cancel) -> Option<(u64, &'f [u8])> {
         let e = self.entries.iter().find(|e| e.number == number)?;
         let start = usize::try_from(e.offset).ok()?;
         let bytes = file.get(start..start.checked_add(usize::try_from(e.bytes).ok()?)?)?;
-        (checksum(bytes) == e.checksum).then_some((e.items, bytes))
+        (checksum_of_pieces(bytes, cancel) == e.checksum).then_some((e.items, bytes))
     }
 
     /// Whether there is a section `number`.
@@ -114,14 +118,17 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// Adds section `number` with `items` items.
-    pub fn add(&mut self, number: u32, items: u64, bytes: &[u8]) -> io::Result<()> {
+    pub fn add(&mut self, number: u32, items: u64, bytes: &[u8], cancel: &Cancel) -> io::Result<()> {
         if self.entries.len() >= MAX_SECTIONS {
             return Err(io::Error::other("too many sections"));
         }
-        let (offset, checksum) = (self.at, checksum(bytes));
+        let (offset, checksum) = (self.at, checksum_of_pieces(bytes, cancel));
         self.entries.push(Entry { number, items, offset, bytes: bytes.len() as u64, checksum });
         self.at += bytes.len() as u64;
-        self.to.write_all(bytes)
+        bytes.chunks(PIECE).try_for_each(|piece| {
+            cancel.check().map_err(io::Error::other)?;
+            self.to.write_all(piece)
+        })
     }
 
     /// Writes the head; before that, what is there is no container.

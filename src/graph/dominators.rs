@@ -49,8 +49,9 @@ impl DominatorTree {
     }
 
     /// From the node at each position and the position of its immediate dominator, both beginning with the virtual root,
-    /// of a graph of `count` nodes; `None` when they are those of no tree.
-    pub fn from_parts(nodes: Vec<u32>, parents: Vec<u32>, count: u32) -> Option<Self> {
+    /// of a graph of `count` nodes; `None` when they are those of no tree, and after a
+    /// stop.
+    pub fn from_parts(nodes: Vec<u32>, parents: Vec<u32>, count: u32, watch: &Watch) -> Option<Self> {
         if nodes.len() != parents.len() || nodes.len() > count as usize + 1 || nodes.first() != Some(&NONE) {
             return None;
         }
@@ -65,7 +66,7 @@ impl DominatorTree {
         for p in (1..parents.len()).rev() {
             let up = parents[p] as usize;
             // A dominator stands in front of what it dominates.
-            if up >= p {
+            if up >= p || p.is_multiple_of(MANY) && watch.cancel.is_set() {
                 return None;
             }
             ends[up] = ends[up].max(ends[p]);
@@ -490,7 +491,7 @@ mod tests {
         let tree = DominatorTree::build(&forward, &reverse, roots, &w).unwrap();
         check_shape(&tree);
         let (nodes, parents) = tree.parts();
-        assert_eq!(DominatorTree::from_parts(nodes.to_vec(), parents.to_vec(), n).as_ref(), Some(&tree));
+        assert_eq!(DominatorTree::from_parts(nodes.to_vec(), parents.to_vec(), n, &w).as_ref(), Some(&tree));
         tree
     }
 
@@ -521,8 +522,9 @@ mod tests {
 
     #[test]
     fn numbers_of_no_tree_are_refused() {
-        let bad =
-            |nodes: &[u32], parents: &[u32]| DominatorTree::from_parts(nodes.to_vec(), parents.to_vec(), 3).is_none();
+        let bad = |nodes: &[u32], parents: &[u32]| {
+            DominatorTree::from_parts(nodes.to_vec(), parents.to_vec(), 3, &Watch::default()).is_none()
+        };
         assert!(!bad(&[NONE, 2, 0], &[0, 0, 1]));
         assert!(bad(&[NONE, 2, 2], &[0, 0, 1]), "a node twice");
         assert!(bad(&[NONE, 2, 3], &[0, 0, 1]), "a node out of range");

@@ -6,8 +6,12 @@
 
 use rayon::prelude::*;
 
+use crate::watch::{Cancel, Interrupted};
+
 /// Values in a block.
 const BLOCK: usize = 1 << 16;
+/// Bytes of a piece that is summed at once.
+const PIECE: usize = 1 << 24;
 /// Bytes that say how long a block is.
 const LENGTH: usize = 4;
 
@@ -84,11 +88,12 @@ impl Coding {
 }
 
 /// Packs `values`: the length of each block, then the blocks.
-pub fn pack<T: Word>(values: &[T], coding: Coding) -> Vec<u8> {
+pub fn pack<T: Word>(values: &[T], coding: Coding, cancel: &Cancel) -> Result<Vec<u8>, Interrupted> {
     let blocks: Vec<Vec<u8>> = values
         .par_chunks(BLOCK)
         .enumerate()
         .map(|(b, chunk)| {
+            cancel.check()?;
             let mut bytes = Vec::with_capacity(chunk.len() * 2);
             let mut before = 0;
             for (i, v) in chunk.iter().enumerate() {
@@ -100,19 +105,19 @@ pub fn pack<T: Word>(values: &[T], coding: Coding) -> Vec<u8> {
                 bytes.push(left as u8);
                 before = v.wide();
             }
-            bytes
+            Ok(bytes)
         })
-        .collect();
+        .collect::<Result<_, Interrupted>>()?;
     let mut out = Vec::with_capacity(blocks.iter().map(|b| b.len() + LENGTH).sum());
     for b in &blocks {
         out.extend_from_slice(&(b.len() as u32).to_le_bytes());
     }
     blocks.iter().for_each(|b| out.extend_from_slice(b));
-    out
+    Ok(out)
 }
 
-/// Unpacks `count` values; `None` unless the bytes are exactly so many.
-pub fn unpack<T: Word>(bytes: &[u8], count: usize, coding: Coding) -> Option<Vec<T>> {
+/// Unpacks `count` values; `None` unless the bytes are exactly so many, and after a stop.
+pub fn unpack<T: Word>(bytes: &[u8], count: usize, coding: Coding, cancel: &Cancel) -> Option<Vec<T>> {
     // A value takes a byte at least.
     if count > bytes.len() {
         return None;
@@ -128,7 +133,9 @@ pub fn unpack<T: Word>(bytes: &[u8], count: usize, coding: Coding) -> Option<Vec
         return None;
     }
     let mut values = vec![T::default(); count];
-    let read = |(b, (out, block)): (usize, (&mut [T], &&[u8]))| unpack_block(out, block, b * BLOCK, coding);
+    let read = |(b, (out, block)): (usize, (&mut [T], &&[u8]))| {
+        if cancel.is_set() { None } else { unpack_block(out, block, b * BLOCK, coding) }
+    };
     let whole = values.par_chunks_mut(BLOCK).zip(&blocks).enumerate().map(read).all(|r| r.is_some());
     whole.then_some(values)
 }
@@ -154,6 +161,13 @@ fn unpack_block<T: Word>(out: &mut [T], block: &[u8], first: usize, coding: Codi
         before = value;
     }
     (at == block.len()).then_some(())
+}
+
+/// As [`checksum`], of the checksums of pieces, in parallel; 0 after a stop.
+pub fn checksum_of_pieces(bytes: &[u8], cancel: &Cancel) -> u64 {
+    let of = |piece: &[u8]| if cancel.is_set() { 0 } else { checksum(piece) };
+    let sums: Vec<u64> = bytes.par_chunks(PIECE).map(of).collect();
+    checksum(&sums.into_iter().flat_map(u64::to_le_bytes).collect::<Vec<u8>>())
 }
 
 /// A checksum of 64 bits against damage, the same in every build.
@@ -196,13 +210,14 @@ mod tests {
         ) {
             let values: Vec<u64> = values.into_iter().map(|v| v >> shift).collect();
             for coding in [Coding::Plain, Coding::Delta, Coding::Near] {
-                let mut packed = pack(&values, coding);
-                assert_eq!(unpack::<u64>(&packed, values.len(), coding).as_ref(), Some(&values));
+                let go = Cancel::default();
+                let mut packed = pack(&values, coding, &go).unwrap();
+                assert_eq!(unpack::<u64>(&packed, values.len(), coding, &go).as_ref(), Some(&values));
                 let small: Option<Vec<u32>> = values.iter().map(|&v| u32::try_from(v).ok()).collect();
-                assert_eq!(unpack::<u32>(&packed, values.len(), coding), small);
-                assert!(unpack::<u64>(&packed, values.len() + 1, coding).is_none());
-                assert!(values.is_empty() || unpack::<u64>(&packed, values.len() - 1, coding).is_none());
-                assert!(unpack::<u64>(&packed, usize::MAX, coding).is_none());
+                assert_eq!(unpack::<u32>(&packed, values.len(), coding, &go), small);
+                assert!(unpack::<u64>(&packed, values.len() + 1, coding, &go).is_none());
+                assert!(values.is_empty() || unpack::<u64>(&packed, values.len() - 1, coding, &go).is_none());
+                assert!(unpack::<u64>(&packed, usize::MAX, coding, &go).is_none());
                 let sum = checksum(&packed);
                 let cut = packed.len() * at / 5000;
                 assert!(packed.is_empty() || checksum(&packed[..cut]) != sum);
@@ -210,7 +225,7 @@ mod tests {
                     *b ^= 1 << bit;
                     assert_ne!(checksum(&packed), sum);
                     // Whatever it gives, it ends.
-                    let _ = unpack::<u64>(&packed, values.len(), coding);
+                    let _ = unpack::<u64>(&packed, values.len(), coding, &go);
                 }
             }
         }
@@ -218,11 +233,17 @@ mod tests {
 
     #[test]
     fn many_blocks_come_back() {
+        let go = Cancel::default();
         let values: Vec<u32> = (0..200_000u32).map(|v| v.wrapping_mul(v)).collect();
         for coding in [Coding::Plain, Coding::Delta, Coding::Near] {
-            assert_eq!(unpack(&pack(&values, coding), values.len(), coding), Some(values.clone()));
+            let packed = pack(&values, coding, &go).unwrap();
+            assert_eq!(unpack(&packed, values.len(), coding, &go), Some(values.clone()));
         }
         let near: Vec<u32> = (0..200_000).collect();
-        assert_eq!(pack(&near, Coding::Near).len(), 200_000 + 4 * 4);
+        let packed = pack(&near, Coding::Near, &go).unwrap();
+        assert_eq!(packed.len(), 200_000 + 4 * 4);
+        go.set();
+        assert!(pack(&near, Coding::Near, &go).is_err());
+        assert!(unpack::<u32>(&packed, near.len(), Coding::Near, &go).is_none());
     }
 }

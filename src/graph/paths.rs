@@ -268,13 +268,15 @@ impl Holders {
         &self.up
     }
 
-    /// From [`Holders::parts`]; `None` when they lead out of range or round in a circle.
-    pub fn from_parts(up: Vec<u32>) -> Option<Self> {
+    /// From [`Holders::parts`]; `None` when they lead out of range or round in a circle, and after a stop.
+    pub fn from_parts(up: Vec<u32>, watch: &Watch) -> Option<Self> {
         const OPEN: u8 = 1;
         const GOOD: u8 = 2;
         let mut state = vec![0u8; up.len()];
         let mut way = Vec::new();
+        let mut looks = Looks::new(watch);
         for start in 0..up.len() {
+            looks.node(0).ok()?;
             let mut at = start;
             loop {
                 match (*state.get(at)?, *up.get(at)?) {
@@ -283,6 +285,7 @@ impl Holders {
                     (_, NONE) if at != start => return None,
                     (GOOD, _) => break,
                     (_, above) => {
+                        looks.node(0).ok()?;
                         state[at] = OPEN;
                         way.push(at);
                         match above.checked_sub(2) {
@@ -459,9 +462,9 @@ mod tests {
                 // Nodes an earlier rank reaches are in nobody's way.
                 assert_eq!(Some(path.len() as u32 - 1), near(&ranks[first]));
             }
-            assert_eq!(Holders::from_parts(holders.parts().to_vec()).as_ref(), Some(&holders));
+            assert_eq!(Holders::from_parts(holders.parts().to_vec(), &Watch::default()).as_ref(), Some(&holders));
             let junk: Vec<u32> = edges.iter().map(|e| e.0 + e.1 / 2).collect();
-            if let Some(h) = Holders::from_parts(junk.clone()) {
+            if let Some(h) = Holders::from_parts(junk.clone(), &Watch::default()) {
                 for v in 0..h.nodes() {
                     let way = std::iter::successors(Some(v), |&x| h.above(x));
                     assert!(way.take(junk.len() + 1).count() <= junk.len() && h.above(v).is_none_or(|a| h.is_reached(a)));

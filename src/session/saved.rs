@@ -25,6 +25,7 @@ use crate::heap::WalkReport;
 use crate::heap::graph::ObjectGraph;
 use crate::heap::index::ObjectIndex;
 use crate::heap::retained::{GroupSize, Retained};
+use crate::watch::Cancel;
 
 /// Smaller heaps are computed faster than a file is read.
 const WORTH: u32 = 1_000_000;
@@ -91,13 +92,13 @@ struct Found {
     file: FileMap,
     container: Container,
     /// Numbers of types in this session by those in the file.
-    types: OnceLock<Option<Vec<u32>>>,
+    types: OnceLock<Vec<u32>>,
 }
 
 impl Found {
-    fn packed<T: Word>(&self, number: u32, coding: Coding) -> Option<Vec<T>> {
-        let (items, bytes) = self.container.section(&self.file, number)?;
-        unpack(bytes, usize::try_from(items).ok()?, coding)
+    fn packed<T: Word>(&self, number: u32, coding: Coding, cancel: &Cancel) -> Option<Vec<T>> {
+        let (items, bytes) = self.container.section(&self.file, number, cancel)?;
+        unpack(bytes, usize::try_from(items).ok()?, coding, cancel)
     }
 }
 
@@ -184,20 +185,24 @@ impl Session {
     fn saved_types<'a>(&self, found: &'a Found) -> Option<&'a Vec<u32>> {
         let read = || {
             let clr = self.clr().ok()?;
-            let all: Vec<u64> = found.packed(TYPES, Coding::Delta)?;
-            all.into_iter().map(|mt| Some(self.types.get(clr, mt)?.id)).collect()
+            let all: Vec<u64> = found.packed(TYPES, Coding::Delta, &self.watch.cancel)?;
+            all.into_iter().map(|mt| Some(self.types.get(clr, mt)?.id)).collect::<Option<_>>()
         };
-        found.types.get_or_init(read).as_ref()
+        match found.types.get() {
+            Some(known) => Some(known),
+            None => read().map(|all| found.types.get_or_init(|| all)),
+        }
     }
 
     pub(super) fn saved_index(&self) -> Option<ObjectIndex> {
         let found = self.found()?;
-        let (words, bytes) = found.container.section(&found.file, BITS)?;
+        let cancel = &self.watch.cancel;
+        let (words, bytes) = found.container.section(&found.file, BITS, cancel)?;
         if words.checked_mul(8)? != bytes.len() as u64 {
             return None;
         }
         let bits = bytes.chunks_exact(8).map(|w| w.try_into().map_or(0, u64::from_le_bytes)).collect();
-        let report = read_report(found.container.section(&found.file, REPORT)?.1)?;
+        let report = read_report(found.container.section(&found.file, REPORT, cancel)?.1)?;
         self.saved_types(found)?;
         ObjectIndex::from_bits(&self.walker().ok()?, bits, report)
     }
@@ -205,14 +210,18 @@ impl Session {
     pub(super) fn saved_graph(&self, objects: u32) -> Option<ObjectGraph> {
         let found = self.found()?;
         let direction = |degrees, targets| {
-            let degrees: Vec<u32> = found.packed(degrees, Coding::Plain)?;
-            let all = Adjacency::from_parts(&degrees, found.packed(targets, Coding::Delta)?)?;
+            let degrees: Vec<u32> = found.packed(degrees, Coding::Plain, &self.watch.cancel)?;
+            let all = Adjacency::from_parts(
+                &degrees,
+                found.packed(targets, Coding::Delta, &self.watch.cancel)?,
+                &self.watch,
+            )?;
             (all.nodes() == objects).then_some(all)
         };
         let (forward, reverse) =
             rayon::join(|| direction(FORWARD_DEGREES, FORWARD), || direction(REVERSE_DEGREES, REVERSE));
         let (forward, reverse) = (forward?, reverse?);
-        let rest: Vec<u64> = found.packed(DEPENDENT, Coding::Plain)?;
+        let rest: Vec<u64> = found.packed(DEPENDENT, Coding::Plain, &self.watch.cancel)?;
         let (misses, pairs) = rest.split_first()?;
         let id = |v: u64| u32::try_from(v).ok().filter(|&v| v < objects);
         let pairs = pairs.chunks_exact(2).map(|p| Some((id(p[0])?, id(p[1])?)));
@@ -223,7 +232,7 @@ impl Session {
 
     /// Whether what the file says of roots comes from the roots there are.
     fn same_roots(&self, found: &Found) -> Option<()> {
-        let saved = found.packed::<u64>(ROOTS, Coding::Plain)?;
+        let saved = found.packed::<u64>(ROOTS, Coding::Plain, &self.watch.cancel)?;
         (saved == [self.roots_sum().ok()?]).then_some(())
     }
 
@@ -235,7 +244,7 @@ impl Session {
     pub(super) fn saved_holders(&self, objects: u32) -> Option<Holders> {
         let found = self.found()?;
         self.same_roots(found)?;
-        let holders = Holders::from_parts(found.packed(HOLDERS, Coding::Near)?)?;
+        let holders = Holders::from_parts(found.packed(HOLDERS, Coding::Near, &self.watch.cancel)?, &self.watch)?;
         (holders.nodes() == objects).then_some(holders)
     }
 
@@ -244,11 +253,13 @@ impl Session {
         self.same_roots(found)?;
         let (tree, sizes) = rayon::join(
             || {
-                let (nodes, parents) =
-                    rayon::join(|| found.packed(NODES, Coding::Delta), || found.packed(DOMINATORS, Coding::Near));
-                DominatorTree::from_parts(nodes?, parents?, objects)
+                let (nodes, parents) = rayon::join(
+                    || found.packed(NODES, Coding::Delta, &self.watch.cancel),
+                    || found.packed(DOMINATORS, Coding::Near, &self.watch.cancel),
+                );
+                DominatorTree::from_parts(nodes?, parents?, objects, &self.watch)
             },
-            || found.packed::<u64>(SIZES, Coding::Plain),
+            || found.packed::<u64>(SIZES, Coding::Plain, &self.watch.cancel),
         );
         let (tree, sizes) = (tree?, sizes?);
         let whole = sizes.len() == tree.reached() as usize + 1;
@@ -258,7 +269,8 @@ impl Session {
     pub(super) fn saved_histogram(&self) -> Option<Vec<GroupSize>> {
         let found = self.found()?;
         self.same_roots(found)?;
-        let (types, numbers) = (self.saved_types(found)?, found.packed::<u64>(HISTOGRAM, Coding::Plain)?);
+        let (types, numbers) =
+            (self.saved_types(found)?, found.packed::<u64>(HISTOGRAM, Coding::Plain, &self.watch.cancel)?);
         let mut sizes = vec![GroupSize::default(); self.types.len()];
         for row in numbers.chunks_exact(4) {
             let id = *types.get(usize::try_from(row[0]).ok()?)?;
@@ -367,7 +379,10 @@ struct Sections<'a> {
 impl Sections<'_> {
     fn add(&self, to: &mut Writer<impl Write + Seek>, number: u32, items: usize, bytes: Cow<'_, [u8]>) -> Result<()> {
         self.session.watch.cancel.check()?;
-        Ok(to.add(number, items as u64, &bytes)?)
+        let added = to.add(number, items as u64, &bytes, &self.session.watch.cancel);
+        // A stop is one, whatever became of the write.
+        self.session.watch.cancel.check()?;
+        Ok(added?)
     }
 
     fn packed<T: Word>(
@@ -377,12 +392,12 @@ impl Sections<'_> {
         values: &[T],
         coding: Coding,
     ) -> Result<()> {
-        self.add(to, number, values.len(), pack(values, coding).into())
+        self.add(to, number, values.len(), pack(values, coding, &self.session.watch.cancel)?.into())
     }
 
     /// A section of the old file, as it is.
     fn again(&self, to: &mut Writer<impl Write + Seek>, number: u32) -> Result<()> {
-        let old = self.old.and_then(|f| f.container.section(&f.file, number));
+        let old = self.old.and_then(|f| f.container.section(&f.file, number, &self.session.watch.cancel));
         // The numbers of types may be others in that file.
         let same = number != HISTOGRAM
             || self
