@@ -34,6 +34,21 @@ impl Completer for Prompt {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, pos: usize, ctx: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let (from, mut found, whole) = self.candidates(line, pos, ctx)?;
+        // The only one there is is done with: the next word can follow.
+        if whole
+            && !line[pos..].starts_with(' ')
+            && let [only] = &mut found[..]
+        {
+            only.replacement.push(' ');
+        }
+        Ok((from, found))
+    }
+}
+
+impl Prompt {
+    /// Where the word being typed starts, what could stand there, and whether each is a whole word (a path may go on).
+    fn candidates(&self, line: &str, pos: usize, ctx: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>, bool)> {
         let before = &line[..pos];
         let segment = segment(before);
         let lead = pos - segment.len();
@@ -42,27 +57,31 @@ impl Completer for Prompt {
             // The form may touch the name: what the file completer sees is the name alone.
             let at = pos - path.len();
             let (from, found) = self.files.complete(path, path.len(), ctx)?;
-            return Ok((at + from, found));
+            return Ok((at + from, found, false));
         }
-        let Some(space) = segment.find(' ') else { return Ok((lead, self.names(segment))) };
+        let Some(space) = segment.find(' ') else { return Ok((lead, self.names(segment), true)) };
         let name = segment[..space].trim_start_matches(['!', '.']).to_lowercase();
         let name = name.rsplit_once('.').map_or(name.as_str(), |n| n.1);
         let Some(command) = self.commands.iter().find(|c| c.name == name || c.aliases.contains(&name)) else {
-            return Ok((pos, Vec::new()));
+            return Ok((pos, Vec::new(), true));
         };
         let word_at = lead + word_start(segment);
         let word = &before[word_at..];
         if word.starts_with('-') {
-            return Ok((word_at, options(command, word)));
+            return Ok((word_at, options(command, word), true));
         }
-        match self.kind_at(command, &segment[space..], word) {
-            Some(k @ (Kind::Address | Kind::Object | Kind::MethodTable)) => Ok((word_at, self.addresses(word, k))),
-            Some(Kind::TypeName) => Ok((word_at, self.types_or_addresses(word))),
-            Some(Kind::CommandName) => Ok((word_at, self.names(word))),
-            Some(Kind::OneOf(words)) => Ok((word_at, matching(words.iter().copied(), word))),
-            Some(Kind::File | Kind::Rest | Kind::Line) => self.files.complete(line, pos, ctx),
-            _ => Ok((pos, Vec::new())),
-        }
+        let found = match self.kind_at(command, &segment[space..], word) {
+            Some(k @ (Kind::Address | Kind::Object | Kind::MethodTable)) => self.addresses(word, k),
+            Some(Kind::TypeName) => self.types_or_addresses(word),
+            Some(Kind::CommandName) => self.names(word),
+            Some(Kind::OneOf(words)) => matching(words.iter().copied(), word),
+            Some(Kind::File | Kind::Rest | Kind::Line) => {
+                let (from, found) = self.files.complete(line, pos, ctx)?;
+                return Ok((from, found, false));
+            }
+            _ => return Ok((pos, Vec::new(), true)),
+        };
+        Ok((word_at, found, true))
     }
 }
 
