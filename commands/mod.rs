@@ -28,6 +28,7 @@ pub const ALL: &[&Command] = &[
     &graph::retained::RETAINED,
     &graph::dominators::DOMINATORS,
     &graph::leaks::LEAKS,
+    &graph::diff::DIFF,
     &objects::dumpobj::DUMPOBJ,
     &objects::dumpvc::DUMPVC,
     &objects::dumparray::DUMPARRAY,

@@ -1,5 +1,6 @@
 //! What keeps what alive: commands over the object graph.
 
+pub mod diff;
 pub mod dominators;
 pub mod held;
 pub mod leaks;

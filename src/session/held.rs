@@ -54,6 +54,32 @@ pub struct Held {
     pub dead: (u64, u64),
 }
 
+/// All paths as one tree: those that begin alike share their beginning, so it is never larger than the heap.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeldTree {
+    /// Every node comes behind its parent.
+    pub nodes: Vec<HeldNode>,
+    /// Count and bytes of the instances that no root reaches.
+    pub dead: (u64, u64),
+}
+
+/// The objects of one type that are held in one way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldNode {
+    /// Index of what holds them; `None` for those a root holds.
+    pub parent: Option<u32>,
+    /// Type of the objects.
+    pub ty: u32,
+    /// The root in words, or the slot of the parent through which they are held.
+    pub slot: Arc<str>,
+    /// Instances among them.
+    pub count: u64,
+    /// Their own bytes.
+    pub bytes: u64,
+    /// Address of the first instance; 0 without one.
+    pub example: u64,
+}
+
 /// A node of the tree of paths: what it adds to the path of its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
@@ -123,6 +149,17 @@ struct SlotName {
 impl Session {
     /// Merges the instances of all types for which `wanted` says so by what holds them on a shortest way from a root.
     pub fn held(&self, wanted: impl Fn(&TypeInfo) -> bool + Sync) -> Result<Held> {
+        let (merger, dead) = self.merge(wanted)?;
+        Ok(Held { paths: merger.paths(), dead })
+    }
+
+    /// As [`Session::held`], with the paths left as the tree they make.
+    pub fn held_tree(&self, wanted: impl Fn(&TypeInfo) -> bool + Sync) -> Result<HeldTree> {
+        let (merger, dead) = self.merge(wanted)?;
+        Ok(HeldTree { nodes: merger.nodes(), dead })
+    }
+
+    fn merge(&self, wanted: impl Fn(&TypeInfo) -> bool + Sync) -> Result<(Merger<'_>, (u64, u64))> {
         let (walker, index, holders) = (self.walker()?, self.index()?, self.holders()?);
         self.watch.progress.start("looking for instances", walker.heap.allocated());
         let (found, _) = walker.parallel(
@@ -159,7 +196,7 @@ impl Session {
             }
         }
         self.watch.progress.finish();
-        Ok(Held { paths: merger.paths(), dead })
+        Ok((merger, dead))
     }
 }
 
@@ -401,6 +438,21 @@ impl<'a> Merger<'a> {
             tree.push(Node { key, repeats: false, count: 0, bytes: 0, example: 0 });
             tree.len() as u32 - 1
         })
+    }
+
+    fn nodes(&self) -> Vec<HeldNode> {
+        let ids = self.session.index().ok().map(|i| &i.ids);
+        let node = |n: &Node| {
+            let parent = (n.key.parent != NONE).then_some(n.key.parent);
+            let slot = match parent {
+                Some(_) => self.names.get(n.key.slot as usize).map(|s| s.name.clone()),
+                None => self.labels.get(n.key.slot as usize).cloned(),
+            };
+            let example = ids.filter(|_| n.count > 0).and_then(|ids| ids.address_of(n.example)).unwrap_or(0);
+            let slot = slot.unwrap_or_else(|| "?".into());
+            HeldNode { parent, ty: n.key.ty, slot, count: n.count, bytes: n.bytes, example }
+        };
+        self.tree.iter().map(node).collect()
     }
 
     fn paths(&self) -> Vec<HeldPath> {

@@ -1,0 +1,261 @@
+//! The growth from one dump to the other, matched by names.
+
+use std::cmp::Reverse;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::side::{Node, Side};
+use crate::heap::stat::Tally;
+
+/// What stood before and what stands now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// In the older dump.
+    pub old: Tally,
+    /// In the newer one.
+    pub new: Tally,
+}
+
+impl Change {
+    /// Objects more, negative when fewer.
+    pub fn count(&self) -> i64 {
+        difference(self.old.count, self.new.count)
+    }
+
+    /// Bytes more, negative when fewer.
+    pub fn bytes(&self) -> i64 {
+        difference(self.old.bytes, self.new.bytes)
+    }
+
+    /// Growth of the bytes in percent; `None` from nothing.
+    pub fn percent(&self) -> Option<f64> {
+        (self.old.bytes > 0).then(|| self.bytes() as f64 * 100.0 / self.old.bytes as f64)
+    }
+
+    /// Whether anything changed.
+    pub fn is_change(&self) -> bool {
+        self.old != self.new
+    }
+
+    /// `new`, `gone` or nothing.
+    pub fn word(&self) -> &'static str {
+        match (self.old.count, self.new.count) {
+            (0, n) if n > 0 => "new",
+            (o, 0) if o > 0 => "gone",
+            _ => "",
+        }
+    }
+
+    fn merge(&mut self, other: Change) {
+        self.old.merge(other.old);
+        self.new.merge(other.new);
+    }
+}
+
+fn difference(old: u64, new: u64) -> i64 {
+    let d = i128::from(new) - i128::from(old);
+    i64::try_from(d).unwrap_or(if d < 0 { i64::MIN } else { i64::MAX })
+}
+
+/// How rows are ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// Growth in bytes.
+    Bytes,
+    /// Growth in number.
+    Count,
+    /// Growth in percent, what is new first.
+    Percent,
+    /// Name.
+    Name,
+}
+
+impl Sort {
+    /// Puts what grew most first.
+    pub fn apply<T>(self, rows: &mut [T], of: impl Fn(&T) -> (&str, Change)) {
+        rows.sort_by(|a, b| {
+            let ((a_name, a), (b_name, b)) = (of(a), of(b));
+            let percent = |c: Change| c.percent().unwrap_or(f64::INFINITY);
+            let order = match self {
+                Sort::Bytes => (b.bytes(), b.count()).cmp(&(a.bytes(), a.count())),
+                Sort::Count => (b.count(), b.bytes()).cmp(&(a.count(), a.bytes())),
+                Sort::Percent => percent(b).total_cmp(&percent(a)).then(b.bytes().cmp(&a.bytes())),
+                Sort::Name => std::cmp::Ordering::Equal,
+            };
+            order.then_with(|| a_name.cmp(b_name))
+        });
+    }
+}
+
+/// What changed of two lists with the same keys, in no order.
+pub fn changes<K: Clone + Eq + Hash>(old: &FxHashMap<K, Tally>, new: &FxHashMap<K, Tally>) -> Vec<(K, Change)> {
+    let mut all: FxHashMap<K, Change> = FxHashMap::default();
+    for (k, t) in old {
+        all.entry(k.clone()).or_default().old = *t;
+    }
+    for (k, t) in new {
+        all.entry(k.clone()).or_default().new = *t;
+    }
+    all.into_iter().filter(|(_, c)| c.is_change()).collect()
+}
+
+/// A way in which objects are held, in both dumps.
+#[derive(Debug, Clone)]
+struct Way {
+    parent: Option<u32>,
+    name: Arc<str>,
+    slot: Arc<str>,
+    own: Change,
+    /// With everything held through these objects.
+    all: Change,
+    /// In the newer dump, else in the older.
+    example: u64,
+}
+
+/// The ways of both dumps, matched by roots, slots and names of types. A way stands behind the way of its holder.
+#[derive(Debug, Default)]
+pub struct Ways(Vec<Way>);
+
+/// A path that grew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    /// The root.
+    pub root: Arc<str>,
+    /// Slot and type of each step; the first has no slot.
+    pub steps: Vec<(Arc<str>, Arc<str>)>,
+    /// Number of the objects at the end, bytes of them and of all that is held through them.
+    pub change: Change,
+    /// One of the objects at the end, of the newer dump where it has one.
+    pub example: u64,
+}
+
+impl Path {
+    /// Type of the objects at the end.
+    pub fn end(&self) -> &str {
+        self.steps.last().map_or("?", |s| &s.1)
+    }
+
+    /// In one line.
+    pub fn line(&self) -> String {
+        let mut line = self.root.to_string();
+        for (slot, name) in &self.steps {
+            line.push_str(" -> ");
+            if !slot.is_empty() {
+                line.push_str(&format!("{slot}: "));
+            }
+            line.push_str(name);
+        }
+        line
+    }
+}
+
+impl Ways {
+    /// Matches the ways of both dumps.
+    pub fn new(old: &Side, new: &Side) -> Self {
+        let mut ways = Self::default();
+        let mut places = FxHashMap::default();
+        ways.add(&old.nodes, &mut places, |c| &mut c.old);
+        ways.add(&new.nodes, &mut places, |c| &mut c.new);
+        ways.sum();
+        ways
+    }
+
+    fn add(
+        &mut self,
+        nodes: &[Node],
+        places: &mut FxHashMap<(Option<u32>, Arc<str>, Arc<str>), u32>,
+        side: impl Fn(&mut Change) -> &mut Tally,
+    ) {
+        let mut here: Vec<u32> = Vec::with_capacity(nodes.len());
+        for n in nodes {
+            let parent = n.parent.and_then(|p| here.get(p as usize)).copied();
+            let place = *places.entry((parent, n.slot.clone(), n.name.clone())).or_insert_with(|| {
+                let (name, slot) = (n.name.clone(), n.slot.clone());
+                self.0.push(Way { parent, name, slot, own: Change::default(), all: Change::default(), example: 0 });
+                self.0.len() as u32 - 1
+            });
+            here.push(place);
+            if let Some(way) = self.0.get_mut(place as usize) {
+                side(&mut way.own).merge(n.own);
+                if n.example != 0 {
+                    way.example = n.example;
+                }
+            }
+        }
+    }
+
+    fn sum(&mut self) {
+        for i in (0..self.0.len()).rev() {
+            let (before, rest) = self.0.split_at_mut(i);
+            let Some(way) = rest.first_mut() else { continue };
+            way.all.merge(way.own);
+            if let Some(p) = way.parent.and_then(|p| before.get_mut(p as usize)) {
+                p.all.merge(way.all);
+            }
+        }
+    }
+
+    /// What each root holds: static fields by name, other roots by their kind and the type of what they hold.
+    pub fn owners(&self) -> Vec<(Arc<str>, Change)> {
+        let mut owners: FxHashMap<Arc<str>, Change> = FxHashMap::default();
+        for way in self.0.iter().filter(|w| w.parent.is_none()) {
+            let is_field = way.slot.contains("static variable ");
+            let name = if is_field { way.slot.clone() } else { format!("{}: {}", way.slot, way.name).into() };
+            owners.entry(name).or_default().merge(way.all);
+        }
+        owners.into_iter().filter(|(_, c)| c.is_change()).collect()
+    }
+
+    /// The paths along which objects became more: from a root down to the first type of which there are more than before.
+    pub fn grown(&self) -> Vec<Path> {
+        let grows = |w: &&u32| self.0.get(**w as usize).is_some_and(|w| w.all.bytes() > 0);
+        let mut children: Vec<u32> = (0..self.0.len() as u32).filter(|w| grows(&w)).collect();
+        children.sort_by_key(|&w| (self.0.get(w as usize).and_then(|w| w.parent), w));
+        let mut out = Vec::new();
+        let parent = |w: &u32| self.0.get(*w as usize).and_then(|w| w.parent);
+        let below = |p: Option<u32>| {
+            let first = children.partition_point(|c| parent(c) < p);
+            children.get(first..).unwrap_or(&[]).iter().copied().take_while(move |c| parent(c) == p)
+        };
+        let mut todo: Vec<u32> = below(None).collect();
+        while let Some(w) = todo.pop() {
+            let Some(way) = self.0.get(w as usize) else { continue };
+            if way.own.count() > 1 || way.own.old.count == 0 {
+                out.push(self.path(
+                    w,
+                    Change {
+                        old: Tally { count: way.own.old.count, bytes: way.all.old.bytes },
+                        new: Tally { count: way.own.new.count, bytes: way.all.new.bytes },
+                    },
+                ));
+                continue;
+            }
+            if way.own.bytes() > 0 {
+                out.push(self.path(w, way.own));
+            }
+            todo.extend(below(Some(w)));
+        }
+        out.sort_by_key(|p| (Reverse(p.change.bytes()), Reverse(p.change.count())));
+        out
+    }
+
+    fn path(&self, end: u32, change: Change) -> Path {
+        let mut steps = Vec::new();
+        let (mut at, mut root) = (Some(end), "?".into());
+        while let Some(way) = at.and_then(|w| self.0.get(w as usize)) {
+            match way.parent {
+                Some(_) => steps.push((way.slot.clone(), way.name.clone())),
+                None => {
+                    steps.push(("".into(), way.name.clone()));
+                    root = way.slot.clone();
+                }
+            }
+            at = way.parent;
+        }
+        steps.reverse();
+        let example = self.0.get(end as usize).map_or(0, |w| w.example);
+        Path { root, steps, change, example }
+    }
+}
