@@ -151,7 +151,7 @@ fn the_four_things_are_found() {
 #[test]
 fn every_dump_has_an_answer_and_no_byte_counts_twice() {
     for (path, s) in sessions() {
-        let Ok(all) = find(&s, &Limits { share: 0.5, min_count: 20, few: 5 }) else {
+        let Ok(all) = find(&s, &Limits { share: 0.5, min_count: 20, few: 5, ..Limits::default() }) else {
             assert!(s.dominators().is_err(), "{}", path.display());
             continue;
         };

@@ -3,6 +3,7 @@
 mod held;
 mod loads;
 mod runtime;
+mod space;
 mod view;
 
 use std::cmp::Reverse;
@@ -27,9 +28,13 @@ pub const LEAKS: Command = Command {
            object      an object with much below it that is neither\n\
            event       a delegate with many handlers; what is subscribed lives as long as the event\n\
            timers      many timers with the same callback and state\n\
+           delegates   many delegates of one type whose targets are of one type\n\
            async       many state machines of one async method that wait\n\
-           finalizer   many objects ready for finalization\n\
-           free        free space between objects of one generation\n\
+           handles     many handles to objects of one type\n\
+           thread      a thread static that holds much on several threads together\n\
+           finalizer   many objects ready for finalization, and what the finalizer thread waits for\n\
+           free        free space between objects of one generation, and what stands behind it: pinned objects or others\n\
+           sparse      arrays of one type most of whose elements are null or zero\n\
            strings     the same texts many times\n\
            context     an AssemblyLoadContext that was told to unload and did not\n\n\
            Bytes are those that would be freed with the holder; of collections, linked and single objects no byte counts \
@@ -37,9 +42,15 @@ pub const LEAKS: Command = Command {
            One dump shows what is held, never that it grows: a cache that is full looks the same. Compare with a dump \
            taken later.",
     args: &[
-        Arg::opt("share", Kind::Text, "least percent of the live bytes for collections, objects, strings and free: 2"),
-        Arg::opt("min-count", Kind::Count, "least number of like elements, state machines, ready objects: 100"),
+        Arg::opt("share", Kind::Text, "least percent of the live bytes (free: of the heap) where bytes decide: 2"),
+        Arg::opt(
+            "min-count",
+            Kind::Count,
+            "least number of like elements, delegates, state machines, handles, ready objects: 100",
+        ),
         Arg::opt("few", Kind::Count, "least number of handlers of an event, of timers of one kind: 10"),
+        Arg::opt("free", Kind::Text, "least percent of free space in a generation: 25"),
+        Arg::opt("empty", Kind::Text, "least percent of null or zero elements of an array: 80"),
         Arg::opt("top", Kind::Count, "so many suspects, 20 without this option; 0 for all"),
     ],
     examples: &[
@@ -59,11 +70,15 @@ pub struct Limits {
     pub min_count: u64,
     /// Handlers of one event, timers of one kind.
     pub few: u64,
+    /// Percent of a generation that is free.
+    pub free: f64,
+    /// Percent of an array's elements that are zero.
+    pub empty: f64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { share: 2.0, min_count: 100, few: 10 }
+        Self { share: 2.0, min_count: 100, few: 10, free: 25.0, empty: 80.0 }
     }
 }
 
@@ -114,9 +129,13 @@ pub fn find(session: &Session, limits: &Limits) -> Result<Found> {
     loads::events(&view, &mut all, &mut told)?;
     loads::timers(&view, &mut all)?;
     loads::state_machines(&view, &mut all)?;
+    loads::delegates(&view, &told, &mut all)?;
+    loads::roots(&view, &mut all, &mut told)?;
     held::find(&view, &told, &mut all)?;
+    loads::join_state_machines(&mut all);
     runtime::finalizer(&view, &mut all)?;
-    runtime::free_space(&view, &mut all)?;
+    space::fragmented(&view, &mut all)?;
+    space::sparse(&view, &mut all)?;
     runtime::strings(&view, &mut all)?;
     runtime::contexts(&view, &mut all)?;
     for s in all.iter_mut().filter(|s| s.kind != "free") {
@@ -132,10 +151,11 @@ const NAMELESS: &str = "the metadata of the class library is not in the dump: ev
 
 fn limits(args: &Args) -> Result<Limits> {
     let mut limits = Limits::default();
-    if let Some(text) = args.text("share") {
-        limits.share = match text.trim_end_matches('%').parse::<f64>() {
+    for (name, limit) in [("share", &mut limits.share), ("free", &mut limits.free), ("empty", &mut limits.empty)] {
+        let Some(text) = args.text(name) else { continue };
+        *limit = match text.trim_end_matches('%').parse::<f64>() {
             Ok(s) if (LEAST_SHARE..=100.0).contains(&s) => s,
-            _ => bail!("-share takes percent from {LEAST_SHARE} to 100, not `{text}`"),
+            _ => bail!("-{name} takes percent from {LEAST_SHARE} to 100, not `{text}`"),
         };
     }
     limits.min_count = args.number("min-count").unwrap_or(limits.min_count).max(2);

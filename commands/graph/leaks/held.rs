@@ -26,6 +26,14 @@ struct Group {
     biggest_bytes: u64,
 }
 
+/// Elements with those of their own kind that they hold.
+#[derive(Default)]
+struct Nodes {
+    of_type: u64,
+    /// What else they hold, by type.
+    groups: FxHashMap<u32, Group>,
+}
+
 /// An object with those below it that are of its own type and big: a chain or tree counts as one.
 struct Unit {
     members: Vec<u32>,
@@ -141,19 +149,32 @@ impl Search<'_, '_> {
             return Ok(());
         }
         let mut s = Suspect { bytes, ..Suspect::default() };
-        if unit.members.len() as u64 >= view.limits.min_count {
+        let linked = elements.first().is_some_and(|e| e.0 == own);
+        if linked || unit.members.len() as u64 >= view.limits.min_count {
             (s.kind, s.count) = ("linked", self.within(head, own, &rest)?);
             self.name(&mut s, own, head);
         } else if let Some(&(ty, g)) = elements.first() {
             s.kind = "collection";
-            self.fill(&mut s, &unit, ty, g, &elements, self.within(head, ty, &rest)?)?;
+            let nodes = self.expand(&unit, ty)?;
+            if let Some((inner, g)) = self.inside(&nodes, ty, g) {
+                s.count = g.count;
+                self.name(&mut s, inner, g.biggest);
+                s.facts.push(format!("in {} {}", thousands(nodes.of_type), view.type_name(ty)));
+            } else {
+                self.fill(&mut s, &unit, ty, g, &elements, self.within(head, ty, &rest)?)?;
+                if nodes.of_type > s.count {
+                    s.kind = if nodes.of_type >= 2 * s.count { "linked" } else { s.kind };
+                    s.count = nodes.of_type;
+                }
+            }
+            self.attached(&mut s, head, ty);
         } else {
             s.kind = "object";
             s.count = 1;
             self.name(&mut s, own, head);
-            if view.retained.objects(head) > 1 {
-                s.facts.extend(self.mostly(head, &rest)?);
-            }
+        }
+        if view.retained.objects(head) > s.count.saturating_mul(2).max(1) || s.kind == "linked" {
+            s.facts.extend(self.mostly(head, &rest)?);
         }
         if let Some(id) = view.retained.tree.node(head) {
             view.place(&mut s, id);
@@ -161,6 +182,55 @@ impl Search<'_, '_> {
         self.next(&mut s, head);
         out.push(s);
         Ok(())
+    }
+
+    /// The elements of type `ty` with what they hold through arrays and their own kind: nodes, segments, blocks.
+    fn expand(&self, unit: &Unit, ty: u32) -> Result<Nodes> {
+        let (view, tree) = (self.view, &self.view.retained.tree);
+        let mut todo: Vec<u32> = self.children_of(unit, ty).collect();
+        let mut nodes = Nodes::default();
+        let mut step = 0usize;
+        while let Some(p) = todo.pop() {
+            nodes.of_type += u64::from(view.type_at(p) == ty);
+            for child in tree.children(p) {
+                step += 1;
+                view.check(step)?;
+                let of = view.type_at(child);
+                let array = view.info(of).is_some_and(|t| t.mt.is_array() && t.mt.contains_pointers());
+                if of == ty || array {
+                    todo.push(child);
+                    continue;
+                }
+                let bytes = view.retained.bytes(child);
+                let g = nodes.groups.entry(of).or_default();
+                g.count += 1;
+                g.bytes += bytes;
+                if bytes > g.biggest_bytes {
+                    (g.biggest, g.biggest_bytes) = (child, bytes);
+                }
+            }
+        }
+        Ok(nodes)
+    }
+
+    /// Few elements of which each holds many others alike are parts of the collection: those others are the elements.
+    fn inside(&self, nodes: &Nodes, ty: u32, g: Group) -> Option<(u32, Group)> {
+        let most = nodes.groups.iter().map(|(t, g)| (*t, *g)).max_by_key(|(t, g)| (g.bytes, std::cmp::Reverse(*t)))?;
+        let many = most.1.count >= self.view.limits.min_count.max(4 * nodes.of_type);
+        (g.count < self.view.limits.min_count && most.0 != ty && many && most.1.bytes >= g.bytes / 2).then_some(most)
+    }
+
+    /// Says when elements are keys to which others are attached.
+    fn attached(&self, s: &mut Suspect, head: u32, ty: u32) {
+        let (tree, below) = (&self.view.retained.tree, self.view.retained.tree.subtree(head));
+        let is_key = |id: u32| tree.position(id).is_some_and(|p| below.contains(&p) && self.view.type_at(p) == ty);
+        let keys = self.view.graph.dependent.iter().filter(|(from, _)| is_key(*from)).count() as u64;
+        if keys > 0 {
+            let keys = thousands(keys);
+            s.facts.push(format!(
+                "{keys} dependent handles (ConditionalWeakTable) attach objects to them; these count too"
+            ));
+        }
     }
 
     fn name(&self, s: &mut Suspect, ty: u32, example: u32) {

@@ -32,6 +32,9 @@ pub fn events(view: &View<'_>, out: &mut Vec<Suspect>, told: &mut FxHashSet<u32>
         }
         told.extend(view.index.ids.id_of(address));
         told.extend(view.index.ids.id_of(list));
+        let data = list.saturating_add(2 * view.clr.header());
+        let entries = (0..count).map_while(|i| view.clr.space().ptr_at(data, i * view.clr.header()));
+        told.extend(entries.filter_map(|e| view.index.ids.id_of(e)));
         if let Some(s) = event(view, p, address, list, count) {
             out.push(s);
         }
@@ -56,8 +59,12 @@ fn event(view: &View<'_>, position: u32, address: u64, list: u64, count: u64) ->
     s.example = example;
     s.element = format!("handlers on {}", view.clr.type_name(mt));
     let part = |(mt, (n, _)): &(u64, (u64, u64))| format!("{} {}", thousands(*n), view.clr.type_name(*mt));
+    let id = view.retained.tree.node(position)?;
+    if let Some((above, slot)) = view.above(id).and_then(|a| Some((a, view.slot_between(a, address)?))) {
+        s.facts.push(format!("event: {}.{slot} of {above:x}", view.name_at(above)));
+    }
     s.facts.push(format!("targets: {}", targets.iter().take(5).map(part).collect::<Vec<_>>().join(", ")));
-    view.place(&mut s, view.retained.tree.node(position)?);
+    view.place(&mut s, id);
     s.next =
         vec![format!("!dumpdelegate {address:x}"), format!("!retained {address:x}"), format!("!gcroot {example:x}")];
     Some(s)
@@ -89,6 +96,82 @@ pub fn timers(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
     Ok(())
 }
 
+/// Many delegates of one type whose targets are of one type: callbacks registered and never taken back. `told` are those
+/// of events.
+pub fn delegates(view: &View<'_>, told: &FxHashSet<u32>, out: &mut Vec<Suspect>) -> Result<()> {
+    let is_delegate = |mt: u64| view.clr.type_name(mt).as_ref() == "System.MulticastDelegate";
+    let wanted: Vec<bool> = view.all.iter().map(|t| t.mt.parent != 0 && is_delegate(t.mt.parent)).collect();
+    let mut kinds: FxHashMap<(u32, u64), Vec<u32>> = FxHashMap::default();
+    for (i, p) in view.positions(&wanted).enumerate() {
+        view.check(i)?;
+        let Some(address) = view.address(p).filter(|a| view.index.ids.id_of(*a).is_some_and(|i| !told.contains(&i)))
+        else {
+            continue;
+        };
+        // A static method's delegate is its own target.
+        let target = view.pointer(address, &["_target"]).filter(|&t| t != 0 && t != address);
+        if let Some(mt) = target.and_then(|t| view.clr.object_type(t)) {
+            kinds.entry((view.type_at(p), mt)).or_default().push(p);
+        }
+    }
+    for ((_, target), found) in kinds {
+        if (found.len() as u64) < view.limits.min_count || view.kept_by(&found) < view.threshold() {
+            continue;
+        }
+        let mut s = group(view, "delegates", &found, &[]);
+        s.facts.insert(0, format!("target of each: {}", view.clr.type_name(target)));
+        s.next.push(format!("!dumpdelegate {:x}", s.example));
+        out.push(s);
+    }
+    Ok(())
+}
+
+/// Many roots of one kind that lead to objects of one type: handles never freed, thread statics of many threads. What
+/// thread statics hold goes to `told`.
+pub fn roots(view: &View<'_>, out: &mut Vec<Suspect>, told: &mut FxHashSet<u32>) -> Result<()> {
+    let mut handles: FxHashMap<(u8, u32), (u64, Vec<u32>)> = FxHashMap::default();
+    for h in view.clr.handles().items.iter().filter(|h| h.kind.is_strong()) {
+        let Some(p) = view.position_of(h.object) else { continue };
+        let of = handles.entry((h.kind.0, view.type_at(p))).or_default();
+        of.0 += 1;
+        of.1.push(p);
+    }
+    for ((kind, ty), (count, found)) in handles.into_iter().filter(|h| h.1.0 >= view.limits.min_count) {
+        let mut s = root_group(view, "handles", found);
+        s.count = count;
+        s.owner = crate::clr::handles::HandleKind(kind).words().into();
+        s.facts.push(format!("{} {}s to {}", thousands(count), s.owner, view.type_name(ty)));
+        s.next.insert(0, format!("!gchandles -type {}", crate::clr::handles::HandleKind(kind).name()));
+        out.push(s);
+    }
+    let mut statics: FxHashMap<&str, Vec<u32>> = FxHashMap::default();
+    for (slot, name) in view.session.thread_static_slots()? {
+        statics.entry(name).or_default().extend(view.clr.space().ptr(*slot).and_then(|o| view.position_of(o)));
+    }
+    for (name, found) in statics.into_iter().filter(|s| s.1.len() > 1) {
+        let mut s = root_group(view, "thread", found.clone());
+        if s.bytes < view.threshold() {
+            continue;
+        }
+        told.extend(found.iter().filter_map(|&p| view.retained.tree.node(p)));
+        s.owner = format!("thread static {name}");
+        s.facts.push(format!("of {} threads; the path is that of the biggest", thousands(s.count)));
+        s.next.insert(0, format!("!dominators {:x}", s.example));
+        out.push(s);
+    }
+    Ok(())
+}
+
+/// A suspect of objects that roots hold, the biggest as the example.
+fn root_group(view: &View<'_>, kind: &'static str, mut found: Vec<u32>) -> Suspect {
+    found.sort_unstable();
+    found.dedup();
+    let mut s = group(view, kind, &found, &[]);
+    s.bytes = view.kept_by(&found);
+    s.facts.clear();
+    s
+}
+
 /// State machines of async methods that did not run to their end, by method.
 pub fn state_machines(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
     let wanted = view.types_where(|n| n.contains("StateMachineBox"));
@@ -100,12 +183,52 @@ pub fn state_machines(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
             methods.entry(view.type_at(p)).or_default().push(p);
         }
     }
-    for waiting in methods.into_values().filter(|w| w.len() as u64 >= view.limits.min_count) {
+    for (ty, waiting) in methods.into_iter().filter(|w| w.1.len() as u64 >= view.limits.min_count) {
         let mut s = group(view, "async", &waiting, &[]);
         s.facts.insert(0, "none of them has completed".into());
+        let name = view.type_name(ty);
+        if let Some(method) = method_of(&name) {
+            s.facts.insert(0, format!("state machines of {method}"));
+        }
+        s.next.push(format!("!dumpobj {:x}", s.example));
         out.push(s);
     }
     Ok(())
+}
+
+/// `Shop.Program.Handle` of `...AsyncStateMachineBox<Shop.Program+<Handle>d__17>`: the compiler names the state machine of
+/// a method so.
+fn method_of(name: &str) -> Option<String> {
+    let end = name.rfind(">d__")?;
+    let start = name.get(..end)?.rfind('<')?;
+    let class = name.get(..start)?.trim_end_matches(['+', '.']);
+    // The state machine is a type argument: its class begins behind the bracket or the comma that is still open.
+    let mut depth = 0i32;
+    let opens = |c: char| {
+        depth += i32::from(c == '>') - i32::from(c == '<');
+        depth < 0 || depth == 0 && c == ','
+    };
+    let begin = class.rfind(opens).map_or(0, |i| i + 1);
+    let class = class.get(begin..)?.trim_start();
+    Some(format!("{class}.{}", name.get(start + 1..end)?))
+}
+
+/// State machines that one object holds are found twice: as those of a method, and as what is in a collection. The one
+/// suspect gets what the other knows: what holds them is what they wait for, where nothing else does.
+pub fn join_state_machines(all: &mut Vec<Suspect>) {
+    let (mut waiting, mut rest): (Vec<Suspect>, Vec<Suspect>) = all.drain(..).partition(|s| s.kind == "async");
+    for w in &mut waiting {
+        let same = |s: &Suspect| s.kind == "collection" && s.element == w.element && s.count >= w.count / 10 * 9;
+        if let Some(c) = rest.iter().position(same).map(|i| rest.remove(i)) {
+            w.facts.retain(|f| !f.starts_with("the path is"));
+            w.bytes = w.bytes.max(c.bytes);
+            (w.owner, w.holder, w.path, w.example) = (c.owner, c.holder, c.path, c.example);
+            w.facts.extend(c.facts);
+            w.next = c.next;
+        }
+    }
+    all.extend(waiting);
+    all.extend(rest);
 }
 
 /// A suspect of objects of one type that no single object needs to hold. `chained` are types whose objects are linked to
@@ -138,4 +261,18 @@ fn group(view: &View<'_>, kind: &'static str, positions: &[u32], chained: &[bool
     let mt = view.clr.object_type(s.example).unwrap_or(0);
     s.next = vec![format!("!dumpheap -live -mt {mt:x}"), format!("!gcroot {:x}", s.example)];
     s
+}
+
+#[cfg(test)]
+mod tests {
+    use super::method_of;
+
+    #[test]
+    fn methods_of_state_machines() {
+        let boxed = "System.Runtime.CompilerServices.AsyncTaskMethodBuilder<System.Int32>+AsyncStateMachineBox";
+        let method = |machine: &str| method_of(&format!("{boxed}<{machine}>"));
+        assert_eq!(method("Shop.Program+<Handle>d__17").as_deref(), Some("Shop.Program.Handle"));
+        assert_eq!(method("Shop.Store<A, B>+<Load>d__1").as_deref(), Some("Shop.Store<A, B>.Load"));
+        assert_eq!(method("Shop.Machine"), None);
+    }
 }

@@ -1,4 +1,4 @@
-//! Suspects from the runtime's own state: the finalizer queue, free space, texts held twice, contexts that stay.
+//! Suspects from the runtime's own state: the finalizer queue, texts held twice, contexts that stay.
 
 use std::hash::{Hash, Hasher};
 
@@ -8,8 +8,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 use super::Suspect;
 use super::view::View;
 use crate::clr::finalizer;
-use crate::heap::Generation;
-use crate::heap::stat::Tally;
+use crate::heap::roots::RootKind;
 use crate::shell::out::thousands;
 
 /// Objects ready for finalization that the finalizer thread did not get to.
@@ -43,45 +42,54 @@ pub fn finalizer(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
     s.owner = "finalizer queue".into();
     s.example = view.address(p).unwrap_or(0);
     s.facts.push(format!("{} of them {}", thousands(n), view.type_name(ty)));
-    s.facts
-        .push("a finalizer that waits, or more work than one thread does: see what the finalizer thread does".into());
     s.next = vec!["!finalizequeue -ready".into(), "!clrthreads".into()];
+    match blocked(view)? {
+        Some((facts, next)) => {
+            s.facts.extend(facts);
+            s.next.extend(next);
+        }
+        None => s.facts.push("the finalizer thread waits for no monitor: it may wait otherwise, or not keep up".into()),
+    }
     out.push(s);
     Ok(())
 }
 
-/// Generations with much free space between objects.
-pub fn free_space(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
-    let stat = view.session.stat()?;
-    let heap = stat.types.total().bytes;
-    let least = (heap as f64 * view.limits.share / 100.0) as u64;
-    let mut sums: std::collections::BTreeMap<_, (Tally, Tally)> = std::collections::BTreeMap::new();
-    for ((_, generation), all, free) in &stat.generations {
-        let sum = sums.entry(*generation).or_default();
-        sum.0.merge(*all);
-        sum.1.merge(*free);
-    }
-    for (generation, (all, free)) in sums {
-        if free.bytes < least.max(1) {
-            continue;
+/// Objects on the finalizer thread's stack named.
+const ON_STACK: usize = 3;
+
+/// What the finalizer thread is at, and the monitor it waits for; what to type next. `None` when it waits for none.
+fn blocked(view: &View<'_>) -> Result<Option<(Vec<String>, Vec<String>)>> {
+    let threads = view.clr.threads();
+    let Some(thread) = threads.items.iter().find(|t| t.finalizer) else { return Ok(None) };
+    let mut on_stack: Vec<u64> = Vec::new();
+    for root in &view.session.roots()?.items {
+        let os_id = match root.kind {
+            RootKind::Stack { os_id, .. } | RootKind::Register { os_id, .. } => os_id,
+            _ => continue,
+        };
+        if os_id == thread.os_id && !on_stack.contains(&root.object) {
+            on_stack.push(root.object);
         }
-        let mut s = Suspect { kind: "free", bytes: free.bytes, count: free.count, ..Suspect::default() };
-        s.element = "free blocks".into();
-        s.owner = generation.name().into();
-        let percent = |of: u64| free.bytes as f64 * 100.0 / of.max(1) as f64;
-        s.share = percent(heap);
-        s.facts.push(format!("{:.1}% of {} is free space", percent(all.bytes), s.owner));
-        let pinned = view.clr.handles().items.iter().filter(|h| matches!(h.kind.0, 3 | 7)).count();
-        s.facts.push(format!("{} pinned handles", thousands(pinned as u64)));
-        let small = matches!(generation, Generation::Gen0 | Generation::Gen1 | Generation::Gen2);
-        if let Some(f) = stat.fragments.iter().max_by_key(|f| f.size).filter(|_| small) {
-            let (size, next) = (thousands(f.size), view.clr.type_name(f.next_mt));
-            s.facts.push(format!("the biggest block of the small object heap has {size} bytes, in front of {next}"));
-        }
-        s.next = vec!["!gcheapstat".into(), "!gchandles -type Pinned".into(), "!eeheap -gc".into()];
-        out.push(s);
     }
-    Ok(())
+    let has_finalizer = |a: &&u64| view.walker.object_at(**a).is_some_and(|o| o.ty.mt.has_finalizer());
+    let named = |a: &u64| format!("{} {a:x}", view.name_at(*a));
+    let objects: Vec<String> = on_stack.iter().filter(has_finalizer).take(ON_STACK).map(named).collect();
+    let mut facts = Vec::new();
+    if !objects.is_empty() {
+        facts.push(format!("on the stack of the finalizer thread {:x}: {}", thread.os_id, objects.join(", ")));
+    }
+    let os_id = |owner: u64| threads.items.iter().find(|t| t.address == owner).map_or(0, |t| t.os_id);
+    let blocks = &view.clr.sync_blocks().items;
+    let waits = |b: &&crate::clr::syncblocks::SyncBlock| {
+        let owner = b.owner_thread(view.clr);
+        b.waiters > 0 && owner != 0 && owner != thread.address && on_stack.contains(&b.object)
+    };
+    let Some(block) = blocks.iter().find(waits) else {
+        return Ok((!facts.is_empty()).then_some((facts, Vec::new())));
+    };
+    let owner = os_id(block.owner_thread(view.clr));
+    facts.push(format!("it waits for the monitor of {}, held by thread {owner:x}", named(&block.object)));
+    Ok(Some((facts, vec!["!syncblk".into(), format!("!dumpobj {:x}", block.object)])))
 }
 
 /// Live strings with the same text.
@@ -157,17 +165,68 @@ pub fn contexts(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
         if view.word(address, &["_state"]) != Some(UNLOADING) {
             continue;
         }
-        let mut s = Suspect { kind: "context", bytes: view.retained.bytes(p), count: 1, ..Suspect::default() };
+        let mut s = Suspect { kind: "context", count: 1, ..Suspect::default() };
         s.element = view.name_at(address).to_string();
         s.example = address;
-        if let Some(id) = view.retained.tree.node(p) {
+        s.facts.push("told to unload, and still there".into());
+        s.next.push(format!("!gcroot {address:x}"));
+        let mut kept = vec![p];
+        for allocator in allocators_of(view, address, &allocators) {
+            held_by_instances(view, allocator, &mut s, &mut kept);
+        }
+        kept.sort_unstable();
+        s.bytes = view.kept_by(&kept);
+        if let Some(id) = view.retained.tree.node(p).filter(|_| s.path.is_empty()) {
             view.place(&mut s, id);
         }
-        s.facts.push("told to unload: instances of its types, stacks or handles keep it".into());
-        s.next.push(format!("!gcroot {address:x}"));
-        let live = view.positions(&allocators).filter_map(|a| view.address(a)).take(4);
-        s.next.extend(live.map(|a| format!("!gcroot {a:x}")));
         out.push(s);
     }
     Ok(())
+}
+
+/// Bytes of a native binder looked through for its loader allocator.
+const BINDER_BYTES: u64 = 0x200;
+
+/// Managed loader allocators of the context at `address`. Its native binder has a pointer to the native allocator, which
+/// the managed one's scout has too (dotnet/runtime v8.0 `src/coreclr/binder/customassemblybinder.cpp`,
+/// `System.Private.CoreLib/src/System/Reflection/LoaderAllocator.cs`).
+fn allocators_of(view: &View<'_>, address: u64, allocators: &[bool]) -> Vec<u64> {
+    let space = view.clr.space();
+    let binder = view.pointer(address, &["_nativeAssemblyLoadContext"]).unwrap_or(0);
+    let native = |allocator: u64| {
+        let scout = view.pointer(allocator, &["m_scout"])?;
+        view.pointer(scout, &["m_nativeLoaderAllocator"]).filter(|&n| n != 0)
+    };
+    let of_binder = |allocator: &u64| {
+        let Some(native) = native(*allocator).filter(|_| binder != 0) else { return false };
+        (0..BINDER_BYTES).step_by(view.clr.header() as usize).any(|o| space.ptr_at(binder, o) == Some(native))
+    };
+    view.positions(allocators).filter_map(|p| view.address(p)).filter(of_binder).collect()
+}
+
+/// What keeps a loader allocator: live objects of the types it loaded. Their positions go to `kept`.
+fn held_by_instances(view: &View<'_>, allocator: u64, s: &mut Suspect, kept: &mut Vec<u32>) {
+    let Some(id) = view.index.ids.id_of(allocator) else { return };
+    let mut types: FxHashMap<u32, (u64, u32)> = FxHashMap::default();
+    for &from in view.graph.reverse.of(id) {
+        let Some(p) = view.retained.tree.position(from) else { continue };
+        let collectible = view.info(view.type_at(p)).is_some_and(|t| view.clr.mts().is_collectible(&t.mt));
+        if collectible {
+            types.entry(view.type_at(p)).or_insert((0, p)).0 += 1;
+            kept.push(p);
+        }
+    }
+    let mut types: Vec<_> = types.into_iter().collect();
+    types.sort_by_key(|(ty, n)| (std::cmp::Reverse(n.0), *ty));
+    let part = |(ty, (n, _)): &(u32, (u64, u32))| format!("{} {}", thousands(*n), view.type_name(*ty));
+    if let Some((_, (_, first))) = types.first() {
+        let parts: Vec<String> = types.iter().take(3).map(part).collect();
+        s.facts.push(format!("live objects of its types: {}", parts.join(", ")));
+        s.holder = view.address(*first).unwrap_or(0);
+        if let Some(id) = view.retained.tree.node(*first) {
+            view.place(s, id);
+        }
+        s.next.push(format!("!gcroot {:x}", s.holder));
+    }
+    s.next.push(format!("!gcroot {allocator:x}"));
 }

@@ -1,6 +1,5 @@
 //! What the search for suspects looks at, and how it names things.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -9,6 +8,7 @@ use rustc_hash::FxHashMap;
 use super::{Limits, Suspect};
 use crate::clr::Clr;
 use crate::commands::heap::gcroot::static_between;
+use crate::graph::paths::Holders;
 use crate::heap::graph::ObjectGraph;
 use crate::heap::index::ObjectIndex;
 use crate::heap::retained::Retained;
@@ -37,8 +37,8 @@ pub struct View<'a> {
     pub types: Vec<u32>,
     /// All types, by number.
     pub all: Vec<Arc<TypeInfo>>,
-    /// For every live object the one before it on a shortest way from a root; itself where it is a root.
-    before: Vec<u32>,
+    /// What holds each live object on a shortest way from a root.
+    holders: &'a Holders,
     /// For every object that is a root, which.
     roots: FxHashMap<u32, &'a Root>,
 }
@@ -48,7 +48,15 @@ impl<'a> View<'a> {
         let (walker, index) = (session.walker()?, session.index()?);
         let retained = session.dominators()?;
         let types = retained.types(&walker, index)?;
-        let mut view = Self {
+        // As for the holders: what is certain comes first, a stack may hold by chance.
+        let (stack, certain): (Vec<&Root>, Vec<&Root>) = session.roots()?.items.iter().partition(|r| r.is_stack());
+        let mut roots = FxHashMap::default();
+        for root in certain.into_iter().chain(stack) {
+            if let Some(id) = index.ids.id_of(root.object) {
+                roots.entry(id).or_insert(root);
+            }
+        }
+        Ok(Self {
             session,
             clr: session.clr()?,
             walker,
@@ -58,42 +66,9 @@ impl<'a> View<'a> {
             limits,
             types,
             all: session.types().all(),
-            before: Vec::new(),
-            roots: FxHashMap::default(),
-        };
-        view.search()?;
-        Ok(view)
-    }
-
-    /// Shortest ways from the roots. What only stacks reach comes last: a stack may hold by chance.
-    fn search(&mut self) -> Result<()> {
-        let roots = &self.session.roots()?.items;
-        self.before = vec![NONE; self.graph.forward.nodes() as usize];
-        let mut queue = VecDeque::new();
-        for stacks in [false, true] {
-            for root in roots.iter().filter(|r| r.is_stack() == stacks) {
-                let Some(id) = self.index.ids.id_of(root.object) else { continue };
-                if let Some(b) = self.before.get_mut(id as usize).filter(|b| **b == NONE) {
-                    *b = id;
-                    self.roots.insert(id, root);
-                    queue.push_back(id);
-                }
-            }
-            let mut met = 0usize;
-            while let Some(id) = queue.pop_front() {
-                met += 1;
-                if met.is_multiple_of(CHECK) {
-                    self.session.watch.cancel.check()?;
-                }
-                for &to in self.graph.forward.of(id) {
-                    if let Some(b) = self.before.get_mut(to as usize).filter(|b| **b == NONE) {
-                        *b = id;
-                        queue.push_back(to);
-                    }
-                }
-            }
-        }
-        Ok(())
+            holders: session.holders()?,
+            roots,
+        })
     }
 
     /// Looks at the cancellation flag now and then.
@@ -185,9 +160,8 @@ impl<'a> View<'a> {
         let named = steps.iter().rev().find_map(|s| s.field.clone());
         let root = path.first().and_then(|r| self.roots.get(r)).map_or_else(String::new, |r| root_words(r));
         if suspect.holder == 0 {
-            // The arrays inside a collection are its own affair.
-            let whole = steps.iter().rev().find(|s| !s.array).or(steps.last());
-            suspect.holder = whole.map_or(0, |s| s.address);
+            let like = (suspect.count > 1).then_some(suspect.element.as_str());
+            suspect.holder = whole(&steps, like).map_or(0, |s| s.address);
         }
         suspect.owner = match named {
             Some(field) => format!("{field}, {}", self.name_at(suspect.holder)),
@@ -200,7 +174,7 @@ impl<'a> View<'a> {
     fn way(&self, id: u32) -> Vec<u32> {
         let mut path = vec![id];
         let mut at = id;
-        while let Some(&b) = self.before.get(at as usize).filter(|&&b| b != NONE && b != at) {
+        while let Some(b) = self.holders.above(at) {
             if path.len() > MAX_PATH {
                 break;
             }
@@ -221,15 +195,80 @@ impl<'a> View<'a> {
             }
             let from = i.checked_sub(1).and_then(|b| self.index.ids.address_of(*path.get(b)?));
             let field = from.and_then(|f| static_between(self.session, self.clr, f, address));
-            if field.is_some() {
+            let mut slot = None;
+            match &field {
                 // The array in which the runtime keeps statics says nothing.
-                steps.pop();
+                Some(_) => {
+                    steps.pop();
+                }
+                None => slot = from.and_then(|f| self.slot_between(f, address)),
             }
             let array = self.walker.object_at(address).is_some_and(|o| o.ty.mt.is_array());
-            steps.push(Step { address, name: self.name_at(address), field, array });
+            steps.push(Step { address, name: self.name_at(address), field, slot, array });
         }
         steps
     }
+
+    /// Name of the field of the object at `from` that refers to `to`; `None` in an array.
+    pub fn slot_between(&self, from: u64, to: u64) -> Option<Arc<str>> {
+        let o = self.walker.object_at(from).filter(|o| !o.ty.mt.is_array())?;
+        let mut found = None;
+        o.ty.refs.slots(o.size, self.clr.header(), |offset| {
+            if found.is_none() && self.clr.space().ptr_at(from, offset) == Some(to) {
+                found = Some(offset);
+            }
+        });
+        found.map(|offset| self.session.slot_name(self.clr, &o.ty, offset))
+    }
+
+    /// The object that holds `id` on a shortest way from a root.
+    pub fn above(&self, id: u32) -> Option<u64> {
+        self.index.ids.address_of(self.holders.above(id)?)
+    }
+
+    /// Bytes kept by the objects at `positions`, in ascending order, each byte once.
+    pub fn kept_by(&self, positions: &[u32]) -> u64 {
+        let (mut bytes, mut covered) = (0u64, 0);
+        for &p in positions.iter().filter(|p| self.retained.tree.parent(**p).is_some()) {
+            if p >= covered {
+                covered = self.retained.tree.subtree(p).end;
+                bytes = bytes.saturating_add(self.retained.bytes(p));
+            }
+        }
+        bytes
+    }
+}
+
+/// The step that holds the others as a whole: the arrays, the nodes and the inner classes of a collection are its own
+/// affair. `like` is the type of the elements.
+fn whole<'s>(steps: &'s [Step], like: Option<&str>) -> Option<&'s Step> {
+    let inner = |i: usize, s: &Step| {
+        let outer = outer_type(&s.name).map(bare);
+        outer.is_some_and(|o| steps.iter().take(i).any(|e| bare(&e.name) == o))
+    };
+    let is_whole = |(i, s): &(usize, &Step)| !s.array && like != Some(&*s.name) && !inner(*i, s);
+    let last = steps.iter().enumerate().rev().find(is_whole).map(|s| s.1);
+    last.or_else(|| steps.iter().rev().find(|s| !s.array)).or(steps.last())
+}
+
+/// A type's name without its type arguments.
+fn bare(name: &str) -> &str {
+    name.split('<').next().unwrap_or(name)
+}
+
+/// The class in which a nested one is declared.
+fn outer_type(name: &str) -> Option<&str> {
+    let mut depth = 0i32;
+    let mut at = None;
+    for (i, c) in name.char_indices() {
+        match c {
+            '<' => depth += 1,
+            '>' => depth -= 1,
+            '+' if depth == 0 => at = Some(i),
+            _ => {}
+        }
+    }
+    name.get(..at?)
 }
 
 /// One object of a path.
@@ -237,6 +276,8 @@ struct Step {
     address: u64,
     name: Arc<str>,
     field: Option<String>,
+    /// Field of the step before.
+    slot: Option<Arc<str>>,
     array: bool,
 }
 
@@ -253,6 +294,9 @@ fn path_line(root: &str, steps: &[Step]) -> String {
         line.push_str(" -> ");
         if let Some(field) = &s.field {
             line.push_str(&format!("static {field}: "));
+        }
+        if let Some(slot) = &s.slot {
+            line.push_str(&format!("{slot}: "));
         }
         line.push_str(&format!("{} {:x}", s.name, s.address));
     }
