@@ -22,7 +22,7 @@ pub const LEAKS: Command = Command {
     aliases: &["suspects"],
     group: Group::Heap,
     summary: "suspects worth a look: who keeps much alive, with evidence and what to type next",
-    help: "Lists what stands out in the heap, what keeps most bytes first:\n\n\
+    help: "Lists what stands out in the heap, what keeps most bytes first, and behind it what wastes most:\n\n\
            collection  an object that holds many elements of one type, or several big ones\n\
            linked      a chain or tree of objects of one type\n\
            object      an object with much below it that is neither\n\
@@ -33,10 +33,10 @@ pub const LEAKS: Command = Command {
            handles     many handles to objects of one type\n\
            thread      a thread static that holds much on several threads together\n\
            finalizer   many objects ready for finalization, and what the finalizer thread waits for\n\
+           context     an AssemblyLoadContext that was told to unload and did not\n\
            free        free space between objects of one generation, and what stands behind it: pinned objects or others\n\
            sparse      arrays of one type most of whose elements are null or zero\n\
-           strings     the same texts many times\n\
-           context     an AssemblyLoadContext that was told to unload and did not\n\n\
+           strings     the same texts many times\n\n\
            Bytes are those that would be freed with the holder; of collections, linked and single objects no byte counts \
            for two of them, other kinds may overlap with these. Shares are of all live bytes, of `free` of the whole heap. \
            One dump shows what is held, never that it grows: a cache that is full looks the same. Compare with a dump \
@@ -112,16 +112,23 @@ pub struct Suspect {
     pub next: Vec<String>,
 }
 
+impl Suspect {
+    /// Whether its bytes are space that could be saved, held by nothing or by others.
+    pub fn is_waste(&self) -> bool {
+        matches!(self.kind, "free" | "strings" | "sparse")
+    }
+}
+
 /// What a search found.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
-    /// The suspects, those that keep most first.
+    /// The suspects, those that keep most first, then those that waste most.
     pub suspects: Vec<Suspect>,
     /// Whether types had no names, so that the kinds told by names are left out.
     pub nameless: bool,
 }
 
-/// All suspects, those that keep most first.
+/// All suspects, those that keep most first, then those that waste most.
 pub fn find(session: &Session, limits: &Limits) -> Result<Found> {
     let view = View::new(session, *limits)?;
     let mut all = Vec::new();
@@ -141,7 +148,7 @@ pub fn find(session: &Session, limits: &Limits) -> Result<Found> {
     for s in all.iter_mut().filter(|s| s.kind != "free") {
         s.share = view.share_of(s.bytes);
     }
-    all.sort_by_key(|s| (Reverse(s.bytes), s.example));
+    all.sort_by_key(|s| (s.is_waste(), Reverse(s.bytes), s.example));
     Ok(Found { suspects: all, nameless: !view.has_names() })
 }
 

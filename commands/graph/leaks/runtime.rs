@@ -104,7 +104,10 @@ pub fn strings(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
             if Some(o.ty.id) != string {
                 return;
             }
-            let text = o.bytes.get(view.clr.header() as usize..);
+            // What lies in two pieces of the dump is put together: a part of a text is another text.
+            let whole = (o.bytes.len() as u64) < o.size;
+            let whole = whole.then(|| view.clr.space().bytes(o.address, o.size as usize)).flatten();
+            let text = whole.as_deref().unwrap_or(o.bytes).get(view.clr.header() as usize..);
             if let (Some(text), Some(p)) = (text, live(o.address)) {
                 let mut hash = FxHasher::default();
                 text.hash(&mut hash);

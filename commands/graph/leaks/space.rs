@@ -7,6 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Suspect;
 use super::view::View;
+use crate::commands::graph::dominators::statics_arrays;
 use crate::heap::Generation;
 use crate::heap::stat::Tally;
 use crate::shell::out::thousands;
@@ -151,6 +152,7 @@ impl Empty {
 
 /// Live arrays most of whose elements are null or zero, by type.
 pub fn sparse(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
+    let statics = statics_arrays(view.session, view.retained)?;
     view.session.watch.progress.start("looking into arrays", view.walker.heap.allocated());
     let (parts, _) = view.walker.parallel(
         &view.walker.heap.segments,
@@ -167,7 +169,8 @@ pub fn sparse(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
             if zero as f64 * 100.0 < view.limits.empty * elements.len().max(1) as f64 {
                 return;
             }
-            if let Some(p) = view.position_of(o.address) {
+            // The runtime makes its arrays of static fields larger than needed.
+            if let Some(p) = view.position_of(o.address).filter(|p| !statics.contains(p)) {
                 let arrays = Tally { count: 1, bytes: o.size };
                 acc.entry(o.ty.id).or_default().merge(Empty { arrays, zero, most: (p, zero) });
             }

@@ -309,6 +309,9 @@ fn root_words(root: &Root) -> String {
         RootKind::Finalizer => "finalizer queue".into(),
         RootKind::Stack { os_id, .. } => format!("stack of thread {os_id:x} (conservative)"),
         RootKind::Register { os_id, name, .. } => format!("register {name} of thread {os_id:x} (conservative)"),
-        RootKind::ThreadStatic { os_id, name } => format!("thread static {name} of thread {os_id:x}"),
+        RootKind::ThreadStatic { os_id, name } if name.contains('.') => {
+            format!("thread static {name} of thread {os_id:x}")
+        }
+        RootKind::ThreadStatic { os_id, name } => format!("{name} of thread {os_id:x}"),
     }
 }
