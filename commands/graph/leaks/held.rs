@@ -169,8 +169,10 @@ impl Search<'_, '_> {
             }
             self.attached(&mut s, head, ty);
         } else {
-            s.kind = "object";
-            s.count = 1;
+            // Nodes of a tree that are all small: none of them shows alone.
+            let nodes = self.expand(&unit, own)?.of_type + unit.members.len() as u64;
+            let many = nodes >= view.limits.min_count;
+            (s.kind, s.count) = if many { ("linked", nodes) } else { ("object", 1) };
             self.name(&mut s, own, head);
         }
         if view.retained.objects(head) > s.count.saturating_mul(2).max(1) || s.kind == "linked" {
