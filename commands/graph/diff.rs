@@ -335,23 +335,28 @@ fn paths(ctx: &mut Ctx<'_>, show: &Show, ways: &Ways) -> Result<bool> {
         Col::right("Example", "example", 0),
         Col::left("Path", "path", 0),
     ];
-    let lines = ways.grown().into_iter().map(|p| (p.line(), p));
-    let mut all: Vec<_> = lines.filter(|(line, _)| show.passes(line)).collect();
-    show.sort.apply(&mut all, |(line, p)| (line, p.change));
+    let mut all = ways.grown();
+    let line = |g: &(u32, Change)| ways.path(*g).line();
+    all.retain(|g| show.filter.is_none() || show.passes(&line(g)));
+    match show.sort {
+        Sort::Name => all.sort_by_cached_key(line),
+        sort => sort.apply(&mut all, |g| ("", g.1)),
+    }
     ctx.out.line("")?;
     ctx.out.line("Paths along which objects became more:")?;
     let format = ctx.out.format();
     let rows: Vec<Vec<Cell<'_>>> = all
         .iter()
         .take(show.top)
-        .map(|(line, p)| {
+        .map(|g| {
+            let p = ways.path(*g);
             vec![
                 plus(format, p.change.bytes()),
                 plus(format, p.change.count()),
                 Cell::Sep(p.change.old.count),
                 Cell::Sep(p.change.new.count),
                 if p.example == 0 { Cell::None } else { Cell::Addr(p.example) },
-                Cell::text(line.as_str()),
+                Cell::text(p.line()),
             ]
         })
         .collect();

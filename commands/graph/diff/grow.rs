@@ -101,6 +101,9 @@ pub fn changes<K: Clone + Eq + Hash>(old: &FxHashMap<K, Tally>, new: &FxHashMap<
     all.into_iter().filter(|(_, c)| c.is_change()).collect()
 }
 
+/// Steps kept of the end of a path.
+const STEPS: usize = 32;
+
 /// A way in which objects are held, in both dumps.
 #[derive(Debug, Clone)]
 struct Way {
@@ -108,6 +111,8 @@ struct Way {
     name: Arc<str>,
     slot: Arc<str>,
     own: Change,
+    /// The way at the top.
+    root: u32,
     /// With everything held through these objects.
     all: Change,
     /// In the newer dump, else in the older.
@@ -132,11 +137,6 @@ pub struct Path {
 }
 
 impl Path {
-    /// Type of the objects at the end.
-    pub fn end(&self) -> &str {
-        self.steps.last().map_or("?", |s| &s.1)
-    }
-
     /// In one line.
     pub fn line(&self) -> String {
         let mut line = self.root.to_string();
@@ -172,9 +172,11 @@ impl Ways {
         for n in nodes {
             let parent = n.parent.and_then(|p| here.get(p as usize)).copied();
             let place = *places.entry((parent, n.slot.clone(), n.name.clone())).or_insert_with(|| {
-                let (name, slot) = (n.name.clone(), n.slot.clone());
-                self.0.push(Way { parent, name, slot, own: Change::default(), all: Change::default(), example: 0 });
-                self.0.len() as u32 - 1
+                let (name, slot, number) = (n.name.clone(), n.slot.clone(), self.0.len() as u32);
+                let root = parent.and_then(|p| self.0.get(p as usize)).map_or(number, |p| p.root);
+                let none = Change::default();
+                self.0.push(Way { parent, name, slot, own: none, root, all: none, example: 0 });
+                number
             });
             here.push(place);
             if let Some(way) = self.0.get_mut(place as usize) {
@@ -209,7 +211,8 @@ impl Ways {
     }
 
     /// The paths along which objects became more: from a root down to the first type of which there are more than before.
-    pub fn grown(&self) -> Vec<Path> {
+    /// Numbers of the ways with their growth, what grew most first.
+    pub fn grown(&self) -> Vec<(u32, Change)> {
         let grows = |w: &&u32| self.0.get(**w as usize).is_some_and(|w| w.all.bytes() > 0);
         let mut children: Vec<u32> = (0..self.0.len() as u32).filter(|w| grows(&w)).collect();
         children.sort_by_key(|&w| (self.0.get(w as usize).and_then(|w| w.parent), w));
@@ -223,39 +226,117 @@ impl Ways {
         while let Some(w) = todo.pop() {
             let Some(way) = self.0.get(w as usize) else { continue };
             if way.own.count() > 1 || way.own.old.count == 0 {
-                out.push(self.path(
-                    w,
-                    Change {
-                        old: Tally { count: way.own.old.count, bytes: way.all.old.bytes },
-                        new: Tally { count: way.own.new.count, bytes: way.all.new.bytes },
-                    },
-                ));
+                let with = |own: Tally, all: Tally| Tally { count: own.count, bytes: all.bytes };
+                let (old, new) = (with(way.own.old, way.all.old), with(way.own.new, way.all.new));
+                out.push((w, Change { old, new }));
                 continue;
             }
             if way.own.bytes() > 0 {
-                out.push(self.path(w, way.own));
+                out.push((w, way.own));
             }
             todo.extend(below(Some(w)));
         }
-        out.sort_by_key(|p| (Reverse(p.change.bytes()), Reverse(p.change.count())));
+        out.sort_by_key(|(w, c)| (Reverse(c.bytes()), Reverse(c.count()), *w));
         out
     }
 
-    fn path(&self, end: u32, change: Change) -> Path {
-        let mut steps = Vec::new();
-        let (mut at, mut root) = (Some(end), "?".into());
-        while let Some(way) = at.and_then(|w| self.0.get(w as usize)) {
-            match way.parent {
-                Some(_) => steps.push((way.slot.clone(), way.name.clone())),
-                None => {
-                    steps.push(("".into(), way.name.clone()));
-                    root = way.slot.clone();
-                }
-            }
+    /// The path to a way; of a long one the end and the root.
+    pub fn path(&self, (end, change): (u32, Change)) -> Path {
+        let mut steps: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+        let mut at = Some(end);
+        while let Some(way) = at.and_then(|w| self.0.get(w as usize)).filter(|_| steps.len() < STEPS) {
+            let slot = if way.parent.is_some() { way.slot.clone() } else { "".into() };
+            steps.push((slot, way.name.clone()));
             at = way.parent;
         }
+        let way = |w: u32| self.0.get(w as usize);
+        let root = way(end).and_then(|w| way(w.root));
+        if at.is_some() {
+            steps.push(("".into(), "...".into()));
+            steps.extend(root.map(|r| ("".into(), r.name.clone())));
+        }
         steps.reverse();
-        let example = self.0.get(end as usize).map_or(0, |w| w.example);
-        Path { root, steps, change, example }
+        let example = way(end).map_or(0, |w| w.example);
+        Path { root: root.map_or_else(|| "?".into(), |r| r.slot.clone()), steps, change, example }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Nodes given as (parent, type, slot, count, bytes).
+    fn side(nodes: &[(Option<u32>, &str, &str, u64, u64)]) -> Side {
+        let node = |n: &(Option<u32>, &str, &str, u64, u64)| Node {
+            parent: n.0,
+            name: n.1.into(),
+            slot: n.2.into(),
+            own: Tally { count: n.3, bytes: n.4 },
+            example: n.3,
+        };
+        Side { nodes: nodes.iter().map(node).collect(), ..Side::default() }
+    }
+
+    #[test]
+    fn ways_are_matched_by_name_whatever_their_order() {
+        let old = side(&[
+            (None, "List", "static variable A", 1, 32),
+            (Some(0), "Item[]", "_items", 1, 100),
+            (Some(1), "Item", "[]", 10, 240),
+            (None, "Cache", "static variable B", 1, 24),
+            (Some(3), "Gone", "x", 5, 500),
+        ]);
+        let new = side(&[
+            (None, "Cache", "static variable B", 1, 24),
+            (None, "List", "static variable A", 1, 32),
+            (Some(1), "Item[]", "_items", 1, 200),
+            (Some(2), "Item", "[]", 20, 480),
+            (Some(3), "Text", "name", 20, 1000),
+            (None, "Task", "strong handle", 3, 72),
+        ]);
+        let ways = Ways::new(&old, &new);
+        let mut owners: Vec<(String, i64, i64)> =
+            ways.owners().into_iter().map(|(n, c)| (n.to_string(), c.count(), c.bytes())).collect();
+        owners.sort();
+        let owner = |n: &str, c, b| (n.to_owned(), c, b);
+        let a = owner("static variable A", 30, 1340);
+        assert_eq!(owners, [a, owner("static variable B", -5, -500), owner("strong handle: Task", 3, 72)]);
+        let grown: Vec<(String, i64, i64)> =
+            ways.grown().into_iter().map(|g| (ways.path(g).line(), g.1.count(), g.1.bytes())).collect();
+        assert_eq!(
+            grown,
+            [
+                owner("static variable A -> List -> _items: Item[] -> []: Item", 10, 1240),
+                owner("static variable A -> List -> _items: Item[]", 0, 100),
+                owner("strong handle -> Task", 3, 72),
+            ]
+        );
+        assert_eq!(ways.path(ways.grown()[0]).example, 20);
+    }
+
+    #[test]
+    fn long_paths_are_cut_in_the_middle() {
+        let mut nodes = vec![(None, "Root", "handle", 1, 8)];
+        let names: Vec<String> = (0..100_000).map(|i| format!("T{i}")).collect();
+        nodes.extend(names.iter().enumerate().map(|(i, n)| (Some(i as u32), n.as_str(), "next", 1, 8)));
+        let mut more = nodes.clone();
+        more.push((Some(100_000), "New", "value", 7, 700));
+        let ways = Ways::new(&side(&nodes), &side(&more));
+        let grown = ways.grown();
+        assert_eq!(grown.len(), 1);
+        let line = ways.path(grown[0]).line();
+        assert!(line.starts_with("handle -> Root -> ... -> next: T9"), "{line}");
+        assert!(line.ends_with("-> next: T99999 -> value: New"), "{line}");
+    }
+
+    #[test]
+    fn growth_never_overflows() {
+        let all = |bytes| Tally { count: 1, bytes };
+        let huge = Change { old: all(0), new: all(u64::MAX) };
+        assert_eq!(huge.bytes(), i64::MAX);
+        assert_eq!(Change { old: huge.new, new: huge.old }.bytes(), i64::MIN);
+        assert_eq!(huge.percent(), None);
+        assert_eq!(Change { old: all(50), new: all(75) }.percent(), Some(50.0));
     }
 }

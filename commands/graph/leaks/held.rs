@@ -44,7 +44,7 @@ struct Unit {
 
 /// Adds the suspects. `told` are ids of objects that are part of others already.
 pub fn find(view: &View<'_>, told: &FxHashSet<u32>, out: &mut Vec<Suspect>) -> Result<()> {
-    let search = Search { view, told, threshold: view.threshold() };
+    let search = Search { view, told, threshold: view.threshold(), keys: keys(view) };
     let mut todo = search.top(out)?;
     let mut step = 0usize;
     while let Some(head) = todo.pop() {
@@ -61,6 +61,18 @@ struct Search<'a, 'b> {
     view: &'a View<'b>,
     told: &'a FxHashSet<u32>,
     threshold: u64,
+    /// Positions of the keys of dependent handles by type, in ascending order.
+    keys: FxHashMap<u32, Vec<u32>>,
+}
+
+/// Positions of what dependent handles attach others to, by type.
+fn keys(view: &View<'_>) -> FxHashMap<u32, Vec<u32>> {
+    let mut keys: FxHashMap<u32, Vec<u32>> = FxHashMap::default();
+    for p in view.graph.dependent.iter().filter_map(|(from, _)| view.retained.tree.position(*from)) {
+        keys.entry(view.type_at(p)).or_default().push(p);
+    }
+    keys.values_mut().for_each(|k| k.sort_unstable());
+    keys
 }
 
 impl Search<'_, '_> {
@@ -224,11 +236,11 @@ impl Search<'_, '_> {
 
     /// Says when elements are keys to which others are attached.
     fn attached(&self, s: &mut Suspect, head: u32, ty: u32) {
-        let (tree, below) = (&self.view.retained.tree, self.view.retained.tree.subtree(head));
-        let is_key = |id: u32| tree.position(id).is_some_and(|p| below.contains(&p) && self.view.type_at(p) == ty);
-        let keys = self.view.graph.dependent.iter().filter(|(from, _)| is_key(*from)).count() as u64;
+        let below = self.view.retained.tree.subtree(head);
+        let keys = self.keys.get(&ty).map_or(&[][..], |k| k.as_slice());
+        let keys = keys.partition_point(|&p| p < below.end) - keys.partition_point(|&p| p < below.start);
         if keys > 0 {
-            let keys = thousands(keys);
+            let keys = thousands(keys as u64);
             s.facts.push(format!(
                 "{keys} dependent handles (ConditionalWeakTable) attach objects to them; these count too"
             ));

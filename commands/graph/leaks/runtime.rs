@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 
 use anyhow::Result;
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::Suspect;
 use super::view::View;
@@ -61,13 +61,13 @@ const ON_STACK: usize = 3;
 fn blocked(view: &View<'_>) -> Result<Option<(Vec<String>, Vec<String>)>> {
     let threads = view.clr.threads();
     let Some(thread) = threads.items.iter().find(|t| t.finalizer) else { return Ok(None) };
-    let mut on_stack: Vec<u64> = Vec::new();
+    let (mut on_stack, mut seen): (Vec<u64>, FxHashSet<u64>) = Default::default();
     for root in &view.session.roots()?.items {
         let os_id = match root.kind {
             RootKind::Stack { os_id, .. } | RootKind::Register { os_id, .. } => os_id,
             _ => continue,
         };
-        if os_id == thread.os_id && !on_stack.contains(&root.object) {
+        if os_id == thread.os_id && seen.insert(root.object) {
             on_stack.push(root.object);
         }
     }
@@ -82,7 +82,7 @@ fn blocked(view: &View<'_>) -> Result<Option<(Vec<String>, Vec<String>)>> {
     let blocks = &view.clr.sync_blocks().items;
     let waits = |b: &&crate::clr::syncblocks::SyncBlock| {
         let owner = b.owner_thread(view.clr);
-        b.waiters > 0 && owner != 0 && owner != thread.address && on_stack.contains(&b.object)
+        b.waiters > 0 && owner != 0 && owner != thread.address && seen.contains(&b.object)
     };
     let Some(block) = blocks.iter().find(waits) else {
         return Ok((!facts.is_empty()).then_some((facts, Vec::new())));
@@ -162,7 +162,7 @@ pub fn contexts(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
             mt = Some(parent);
         }
     }
-    let allocators = view.types_where(|n| n == "System.Reflection.LoaderAllocator");
+    let allocators = allocators(view);
     for p in view.positions(&wanted) {
         let Some(address) = view.address(p) else { continue };
         if view.word(address, &["_state"]) != Some(UNLOADING) {
@@ -190,21 +190,25 @@ pub fn contexts(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
 /// Bytes of a native binder looked through for its loader allocator.
 const BINDER_BYTES: u64 = 0x200;
 
-/// Managed loader allocators of the context at `address`. Its native binder has a pointer to the native allocator, which
-/// the managed one's scout has too (dotnet/runtime v8.0 `src/coreclr/binder/customassemblybinder.cpp`,
-/// `System.Private.CoreLib/src/System/Reflection/LoaderAllocator.cs`).
-fn allocators_of(view: &View<'_>, address: u64, allocators: &[bool]) -> Vec<u64> {
-    let space = view.clr.space();
-    let binder = view.pointer(address, &["_nativeAssemblyLoadContext"]).unwrap_or(0);
+/// Managed loader allocators by the native one each stands for, which its scout knows (dotnet/runtime v8.0
+/// `src/coreclr/System.Private.CoreLib/src/System/Reflection/LoaderAllocator.cs`).
+fn allocators(view: &View<'_>) -> FxHashMap<u64, u64> {
+    let wanted = view.types_where(|n| n == "System.Reflection.LoaderAllocator");
     let native = |allocator: u64| {
         let scout = view.pointer(allocator, &["m_scout"])?;
         view.pointer(scout, &["m_nativeLoaderAllocator"]).filter(|&n| n != 0)
     };
-    let of_binder = |allocator: &u64| {
-        let Some(native) = native(*allocator).filter(|_| binder != 0) else { return false };
-        (0..BINDER_BYTES).step_by(view.clr.header() as usize).any(|o| space.ptr_at(binder, o) == Some(native))
+    view.positions(&wanted).filter_map(|p| view.address(p)).filter_map(|a| Some((native(a)?, a))).collect()
+}
+
+/// Managed loader allocators of the context at `address`: its native binder has a pointer to the native one
+/// (dotnet/runtime v8.0 `src/coreclr/binder/customassemblybinder.cpp`).
+fn allocators_of(view: &View<'_>, address: u64, allocators: &FxHashMap<u64, u64>) -> Vec<u64> {
+    let Some(binder) = view.pointer(address, &["_nativeAssemblyLoadContext"]).filter(|&b| b != 0) else {
+        return Vec::new();
     };
-    view.positions(allocators).filter_map(|p| view.address(p)).filter(of_binder).collect()
+    let words = (0..BINDER_BYTES).step_by(view.clr.header() as usize);
+    words.filter_map(|o| allocators.get(&view.clr.space().ptr_at(binder, o)?).copied()).collect()
 }
 
 /// What keeps a loader allocator: live objects of the types it loaded. Their positions go to `kept`.

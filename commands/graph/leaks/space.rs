@@ -169,8 +169,12 @@ pub fn sparse(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
             if zero as f64 * 100.0 < view.limits.empty * elements.len().max(1) as f64 {
                 return;
             }
-            // The runtime makes its arrays of static fields larger than needed.
-            if let Some(p) = view.position_of(o.address).filter(|p| !statics.contains(p)) {
+            // The runtime makes its own arrays, of static fields and of literals, larger than needed: a handle holds them.
+            let is_own = |p: u32| {
+                let id = view.retained.tree.node(p);
+                statics.contains(&p) || o.ty.mt.contains_pointers() && id.is_none_or(|id| view.above(id).is_none())
+            };
+            if let Some(p) = view.position_of(o.address).filter(|&p| !is_own(p)) {
                 let arrays = Tally { count: 1, bytes: o.size };
                 acc.entry(o.ty.id).or_default().merge(Empty { arrays, zero, most: (p, zero) });
             }
