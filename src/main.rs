@@ -179,7 +179,10 @@ fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {
         shell.rearm();
         let shown = show_progress(&shell.watch);
         let ended = match task {
-            Task::Commands(text) => shell.line(text),
+            Task::Commands(text) => {
+                shell.log(&format!("0:{:03}> {text}", shell.settings.thread));
+                shell.line(text)
+            }
             Task::Script(path) => script::run_file(shell, path, &[]),
         };
         shown.stop();

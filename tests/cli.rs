@@ -485,3 +485,35 @@ fn commands_run_for_each_region() {
     let out = prints("!address -f:Stack -c:\".echo %1 %7\"");
     assert_eq!(out.lines().filter(|l| l.ends_with(" Stack")).count(), stacks, "{out}");
 }
+
+#[test]
+fn names_of_other_shells_are_known() {
+    // As dotnet-dump has them.
+    assert!(prints("help").contains("!dumpheap"));
+    assert_eq!(prints("sos dumpheap -stat"), prints("!dumpheap -stat"));
+    assert_eq!(prints("!ext gcheapstat"), prints("!gcheapstat"));
+    for name in
+        ["k", "!analyze", "!heap", "u", "x", "dt", "dx", "!lmi", ".cxr", "g", "bp", "!cs", "??", "||", "n", "!mk"]
+    {
+        let (status, _, err) = on(LEAK, &["-c", name]);
+        assert_eq!(status, 1, "{name}");
+        assert!(err.contains("is not built yet; the nearest is"), "{name}: {err}");
+    }
+    assert!(on(LEAK, &["-c", ".if (1) {.echo a}; .else {.echo b}"]).2.contains("stands behind the } of .if"));
+    assert!(on(LEAK, &["-c", ".loadby sos mscorwks"]).1.contains("mscorwks is not in this dump: it has libcoreclr.so"));
+}
+
+#[test]
+fn a_log_holds_what_was_typed_said_and_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("hunt.log");
+    let open = format!(".logopen {}", log.display());
+    on(LEAK, &["-c", &open, "-c", ".echo one", "-c", "!nope", "-c", ".logclose", "-c", ".echo never"]);
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("0:000> .echo one\none\n0:000> !nope\nno command !nope"), "{text}");
+    assert!(!text.contains("never"), "{text}");
+    let append = format!(".logappend {}", log.display());
+    on(LEAK, &["-c", &append, "-c", ".echo two"]);
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("\none\n") && text.ends_with("\ntwo\n"), "{text}");
+}

@@ -130,9 +130,15 @@ fn each(session: &Session, s: &Search, mut hit: impl FnMut(u64) -> Result<bool>)
         buffer.resize((size + length - 1).min(end - from) as usize, 0);
         let got = space.read(from, &mut buffer);
         let bytes = buffer.get(..got).unwrap_or(&[]);
-        for (i, window) in bytes.windows(s.pattern.len()).enumerate().take(size as usize) {
-            let address = from + i as u64;
-            if window == s.pattern && (address - s.range.start).is_multiple_of(s.size) && !hit(address)? {
+        // Only where an element begins, and its first byte first: whole windows compare slowly.
+        let step = s.size as usize;
+        let begin = ((s.size - (from - s.range.start) % s.size) % s.size) as usize;
+        let first = s.pattern.first().copied().unwrap_or(0);
+        for i in (begin..size as usize).step_by(step) {
+            if bytes.get(i) == Some(&first)
+                && bytes.get(i..i + s.pattern.len()) == Some(s.pattern.as_slice())
+                && !hit(from + i as u64)?
+            {
                 return Ok(true);
             }
         }

@@ -12,6 +12,7 @@ pub const CHAPTERS: &[(Group, &str)] = &[
     (Group::Threads, "Threads, locks, exceptions"),
     (Group::Runtime, "Runtime"),
     (Group::Memory, "Process memory"),
+    (Group::Scripts, "Scripts"),
     (Group::Session, "Session"),
 ];
 
@@ -58,6 +59,11 @@ fn list(ctx: &mut Ctx<'_>) -> Result<Outcome> {
         ctx.out.line("")?;
     }
     ctx.out.line(".help COMMAND explains one. Every command takes -json, -csv, -o FILE, | find TEXT, | top N.")?;
+    ctx.out.line("")?;
+    ctx.out.line(
+        "Memory that grows: !dumpheap -stat, !leaks, then !gcroot ADDR of one object. A crash: .lastevent, !pe, r.",
+    )?;
+    ctx.out.line("A hang: !clrthreads, !syncblk, ~*e !dso. The rest of the process: !address -summary, lm, !peb.")?;
     Ok(Outcome::Complete)
 }
 

@@ -11,7 +11,7 @@ const fn dot(name: &'static str, summary: &'static str) -> Command {
         name,
         prefix: Prefix::Dot,
         aliases: &[],
-        group: Group::Session,
+        group: Group::Scripts,
         summary,
         help: "",
         args: &[],

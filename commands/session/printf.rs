@@ -10,7 +10,7 @@ pub const PRINTF: Command = Command {
     name: "printf",
     prefix: Prefix::Dot,
     aliases: &[],
-    group: Group::Session,
+    group: Group::Scripts,
     summary: "print text with values in it",
     help: "FORMAT is in quotes, expressions follow, each behind a comma. %d %i %u decimal, %x %X hexadecimal, %o octal, %c a \
            character, %p a pointer with all its digits, %N without leading zeros, %I64x %I64d as without I64, %ma %mu the \

@@ -1,6 +1,7 @@
 //! What is said of a dump on opening: the exception of interest, and what is not there.
 
 use super::Session;
+use crate::dump::images::FoundBy;
 use crate::dump::{MapEntry, MapState, Presence};
 
 /// Longest part of a message shown.
@@ -60,6 +61,28 @@ impl Session {
             }
         }
         out
+    }
+}
+
+/// Image files named in one line.
+const MOST_NAMES: usize = 3;
+
+impl Session {
+    /// Image files that were taken by their name alone, and those refused because they are other builds.
+    pub fn describe_images(&self) -> Vec<String> {
+        let images = &self.dump.images;
+        let named = |what: &str, list: Vec<std::path::PathBuf>| {
+            let names = list.iter().take(MOST_NAMES).map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+            let more =
+                if list.len() > MOST_NAMES { format!(" and {} more", list.len() - MOST_NAMES) } else { String::new() };
+            (!list.is_empty()).then(|| format!("{what}: {names}{more} (.exepath shows all)"))
+        };
+        let by_name = images.used().into_iter().filter(|u| u.1 == FoundBy::NameOnly).map(|u| u.0).collect();
+        let refused = images.refused().into_iter().map(|r| r.path).collect();
+        named("image files taken by name only", by_name)
+            .into_iter()
+            .chain(named("image files refused, they are other builds", refused))
+            .collect()
     }
 }
 

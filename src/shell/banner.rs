@@ -20,6 +20,7 @@ pub fn lines(session: &Session, thread: usize) -> Vec<String> {
     if !missing.is_empty() {
         lines.push(format!("not in the dump: {}", missing.join("; ")));
     }
+    lines.extend(session.describe_images());
     for problem in dump.problems.iter().take(3) {
         lines.push(format!("note: {}: {}", problem.place, problem.what));
     }

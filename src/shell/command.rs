@@ -34,6 +34,8 @@ pub enum Group {
     Runtime,
     /// Process memory and native state.
     Memory,
+    /// The language of scripts.
+    Scripts,
     /// Session, symbols, output.
     Session,
 }

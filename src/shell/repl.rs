@@ -91,6 +91,7 @@ fn piped(shell: &mut Shell) -> Ended {
 /// Runs a line with cancellation armed and progress shown.
 pub fn watched(shell: &mut Shell, line: &str) -> Ended {
     shell.rearm();
+    shell.log(&format!("0:{:03}> {line}", shell.settings.thread));
     let shown = show_progress(&shell.watch);
     let ended = shell.line(line);
     shown.stop();

@@ -121,7 +121,7 @@ impl Shell {
         }
     }
 
-    /// The command a call means. With `!`, only names of that kind win; bare names prefer native commands.
+    /// The command a call means. With `!`, names of that kind win; bare names prefer native commands.
     pub fn find(&self, call: &Call) -> Option<&'static Command> {
         let named = |c: &&&'static Command| {
             c.name.eq_ignore_ascii_case(&call.name) || c.aliases.iter().any(|a| a.eq_ignore_ascii_case(&call.name))
@@ -130,7 +130,7 @@ impl Shell {
         match call.typed {
             Typed::Bang => of(Prefix::Bang).or_else(|| of(Prefix::Dot)).or_else(|| of(Prefix::Plain)),
             Typed::Dot => of(Prefix::Dot),
-            Typed::Plain => of(Prefix::Plain).or_else(|| of(Prefix::Bang)),
+            Typed::Plain => of(Prefix::Plain).or_else(|| of(Prefix::Bang)).or_else(|| of(Prefix::Dot)),
         }
     }
 
@@ -428,9 +428,20 @@ impl Shell {
         }
     }
 
-    /// An error for the user, on stderr.
+    /// An error for the user, on stderr and in the log.
     pub fn complain(&self, text: &str) {
         eprintln!("{}", super::style::error(text));
+        self.log(text);
+    }
+
+    /// Writes a line to the log, when one is open: what was typed, what went wrong.
+    pub fn log(&self, text: &str) {
+        if let Some(path) = &self.settings.log
+            && let Ok(mut file) = File::options().append(true).open(path)
+        {
+            // A log that cannot be written is said by the next output.
+            let _ = writeln!(file, "{text}");
+        }
     }
 }
 
