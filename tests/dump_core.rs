@@ -378,3 +378,19 @@ fn a_file_cut_anywhere_opens_or_says_why() {
         }
     }
 }
+
+/// The kernel gives the main thread the times of the whole process, and writes the thread that crashed first.
+#[test]
+fn times_of_threads_are_told_apart() {
+    let mut c = Core::new(X64);
+    c.process(0x2222, "shop", "shop").thread(0x1111, 11, &[]).thread(0x2222, 0, &[]).load(0x1000, 6, vec![1; 0x1000]);
+    let mut bytes = c.finish();
+    // `pr_utime` of the two notes, found by the thread ids at offset 32 of their contents: seconds at 48.
+    for (tid, seconds) in [(0x1111u32, 3u64), (0x2222, 7)] {
+        let at = bytes.windows(4).rposition(|w| w == tid.to_le_bytes()).unwrap() - 32;
+        bytes[at + 48..at + 56].copy_from_slice(&seconds.to_le_bytes());
+    }
+    let d = Dump::from_map(Path::new("t.core"), FileMap::owned(bytes), &OpenOptions::default()).unwrap();
+    let user: Vec<u64> = d.threads.iter().map(|t| t.info.unwrap().user_time / 10_000_000).collect();
+    assert_eq!((user, d.process.cpu_seconds), (vec![3, 4], Some((7, 0))));
+}

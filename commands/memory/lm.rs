@@ -94,7 +94,7 @@ fn list(ctx: &mut Ctx<'_>, args: &Args, detail: Detail) -> Result<Outcome> {
         .modules
         .iter()
         .filter(|m| wanted.address.is_none_or(|a| a >= m.base && a - m.base < m.size))
-        .filter(|m| wanted.pattern.as_ref().is_none_or(|p| matches(p, &module_name(m)) || matches(p, m.file_name())))
+        .filter(|m| wanted.pattern.as_ref().is_none_or(|p| named(p, m)))
         .collect();
     if wanted.detail == Detail::Bare {
         for m in &chosen {
@@ -129,6 +129,13 @@ fn list(ctx: &mut Ctx<'_>, args: &Args, detail: Detail) -> Result<Outcome> {
         }
     }
     Ok(if chosen.is_empty() { Outcome::Empty } else { Outcome::Complete })
+}
+
+/// Whether a module's name fits, with or without the `lib` of Linux: `coreclr` is the runtime everywhere.
+fn named(pattern: &str, m: &Module) -> bool {
+    let (name, file) = (module_name(m), m.file_name());
+    let bare = name.strip_prefix("lib").unwrap_or(&name);
+    matches(pattern, &name) || matches(pattern, bare) || matches(pattern, file)
 }
 
 fn details(ctx: &mut Ctx<'_>, dump: &Dump, m: &Module) -> Result<()> {

@@ -118,7 +118,9 @@ pub const TIME: Command = Command {
     run: |ctx, _| {
         let p = &ctx.session()?.dump().process;
         let none = || "not recorded".to_owned();
-        ctx.out.line(format!("Debug session time: {}", p.dump_time.map_or_else(none, utc)))?;
+        let written =
+            ctx.session()?.dump().file_time.map_or_else(none, |t| format!("not recorded; file written {}", utc(t)));
+        ctx.out.line(format!("Debug session time: {}", p.dump_time.map_or(written, utc)))?;
         let up = p.dump_time.zip(p.start_time).map(|(d, s)| span(d.saturating_sub(s)));
         ctx.out.line(format!("Process Uptime: {}", up.unwrap_or_else(none)))?;
         ctx.out.line(format!("  Kernel time: {}", p.cpu_seconds.map_or_else(none, |c| span(c.1))))?;

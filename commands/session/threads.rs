@@ -55,6 +55,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     // One thread alone, with what else is known of it.
     if let ([i], true) = (chosen.as_slice(), !matches!(spec.as_str(), "" | "*"))
         && let Some(start) = dump.threads.get(*i).and_then(|t| t.info.as_ref()).map(|i| i.start_address)
+        && start != 0
     {
         let place = symbol(dump, start).map(|s| format!("{s} ")).unwrap_or_default();
         ctx.out.line(format!("      Start: {place}({})", tick(start, dump.arch.pointer_size())))?;

@@ -72,7 +72,13 @@ impl Session {
     pub fn describe_images(&self) -> Vec<String> {
         let images = &self.dump.images;
         let named = |what: &str, list: Vec<std::path::PathBuf>| {
-            let names = list.iter().take(MOST_NAMES).map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+            let names = list
+                .iter()
+                .take(MOST_NAMES)
+                .filter_map(|p| p.file_name())
+                .map(|n| n.to_string_lossy())
+                .collect::<Vec<_>>()
+                .join(", ");
             let more =
                 if list.len() > MOST_NAMES { format!(" and {} more", list.len() - MOST_NAMES) } else { String::new() };
             (!list.is_empty()).then(|| format!("{what}: {names}{more} (.exepath shows all)"))

@@ -45,6 +45,7 @@ pub fn open(path: &Path, map: FileMap, options: &OpenOptions) -> Result<Dump, Op
     let writer = writer(head.os_abi, &segments, &notes);
     let exception = exception(&notes, writer);
     stacks::assign(&mut notes, &loads);
+    notes::settle_times(&mut notes);
     if notes.threads.is_empty() {
         problems.push(header::problem("notes", None, "no thread is recorded".into()));
     }

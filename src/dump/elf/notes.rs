@@ -6,7 +6,7 @@
 
 use super::header::problem;
 use crate::dump::bytes::{self, u32, word};
-use crate::dump::{Arch, ExceptionInfo, Problem, Registers, Thread};
+use crate::dump::{Arch, ExceptionInfo, Problem, Registers, Thread, ThreadInfo};
 
 /// One mapping of `NT_FILE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,16 +166,36 @@ fn thread(desc: &[u8], arch: Arch, notes: &mut Notes) -> Option<()> {
     let tp = value("fs_base").filter(|&v| v != 0);
     let registers = Registers { ip: value(ip)?, sp: value(sp)?, fp: value(fp)?, tp, general };
     let os_id = u64::from(u32(desc, pid)?);
-    let seconds = |n: u64| word(desc, times + n * 2 * step, wide);
-    if notes.threads.is_empty()
-        && let (Some(user), Some(system), Some(user_us)) = (seconds(0), seconds(1), word(desc, times + step, wide))
-        && (user | system | user_us) != 0
-    {
-        notes.cpu_seconds = Some((user, system));
-    }
+    // Two `timeval`s: user and system time. Only the kernel fills them in.
+    let time = |n: u64| {
+        let at = times + n * 2 * step;
+        let (s, us) = (word(desc, at, wide).unwrap_or(0), word(desc, at + step, wide).unwrap_or(0));
+        s.saturating_mul(10_000_000).saturating_add(us.saturating_mul(10))
+    };
+    let (user_time, kernel_time) = (time(0), time(1));
+    let info = ThreadInfo { start_address: 0, create_time: None, kernel_time, user_time };
     notes.signals.push(bytes::u16(desc, 12)?);
-    notes.threads.push(Thread { os_id, registers: Some(registers), ..Thread::default() });
+    notes.threads.push(Thread { os_id, registers: Some(registers), info: Some(info), ..Thread::default() });
     Some(())
+}
+
+/// Drops the times of threads where none is recorded, and takes those of the others off the main thread's, which the
+/// kernel gives as those of the whole process (`fill_prstatus` in `fs/binfmt_elf.c`). What ended threads used stays in.
+pub fn settle_times(notes: &mut Notes) {
+    let infos = || notes.threads.iter().filter_map(|t| t.info);
+    if infos().all(|i| i.user_time == 0 && i.kernel_time == 0) {
+        notes.threads.iter_mut().for_each(|t| t.info = None);
+        return;
+    }
+    let main = notes.pid.or_else(|| notes.threads.first().map(|t| t.os_id));
+    let others = notes.threads.iter().filter(|t| Some(t.os_id) != main).filter_map(|t| t.info);
+    let (user, kernel) =
+        others.fold((0u64, 0u64), |(u, k), i| (u.saturating_add(i.user_time), k.saturating_add(i.kernel_time)));
+    if let Some(i) = notes.threads.iter_mut().find(|t| Some(t.os_id) == main).and_then(|t| t.info.as_mut()) {
+        notes.cpu_seconds = Some((i.user_time / 10_000_000, i.kernel_time / 10_000_000));
+        i.user_time = i.user_time.saturating_sub(user);
+        i.kernel_time = i.kernel_time.saturating_sub(kernel);
+    }
 }
 
 fn process(desc: &[u8], wide: bool, notes: &mut Notes) -> Option<()> {
