@@ -9,7 +9,7 @@ use clrscope::dump::{OpenError, OpenOptions};
 use clrscope::session::Provider;
 use clrscope::session::saved::IndexMode;
 use clrscope::shell::run::{Ended, Shell};
-use clrscope::shell::terminal::{Pager, show_progress};
+use clrscope::shell::terminal::{Pager, say, show_progress, tell};
 use clrscope::shell::{Format, banner, repl, script, style};
 use clrscope::watch::Watch;
 use lexopt::prelude::*;
@@ -89,11 +89,11 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             Long("cache") => a.cache = Some(parser.value()?.into()),
             Long("index") => a.index = IndexMode::parse(&parser.value()?.string()?),
             Short('V') | Long("version") => {
-                println!("clrscope {}", env!("CARGO_PKG_VERSION"));
+                say(concat!("clrscope ", env!("CARGO_PKG_VERSION")));
                 return Ok(None);
             }
             Short('h') | Long("help") => {
-                println!("{HELP}");
+                say(HELP);
                 return Ok(None);
             }
             Value(v) if a.dump.is_none() => a.dump = Some(v.into()),
@@ -112,7 +112,7 @@ fn main() -> ExitCode {
         Ok(Some(a)) => run(a),
         Ok(None) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("{}\n\n{HELP}", style::error(&e.to_string()));
+            tell(&style::error(&format!("{e}; see clrscope --help")));
             ExitCode::from(2)
         }
     }
@@ -139,6 +139,9 @@ fn run(a: Arguments) -> ExitCode {
         last: String::new(),
         state: Default::default(),
     };
+    for folder in a.images.iter().filter(|f| !f.exists()) {
+        tell(&format!("note: -i {}: there is no such folder", folder.display()));
+    }
     shell.settings.image_paths = a.images;
     shell.settings.symbol_path = a.symbols;
     shell.settings.index = a.index;
@@ -152,17 +155,17 @@ fn run(a: Arguments) -> ExitCode {
                 OpenError::Interrupted => "interrupted while opening".to_owned(),
                 other => other.to_string(),
             };
-            eprintln!("{}", style::error(&text));
+            tell(&style::error(&text));
             return ExitCode::from(2);
         }
     } else if !a.tasks.is_empty() {
-        eprintln!("{}", style::error("no dump given; see clrscope --help"));
+        tell(&style::error("no dump given; see clrscope --help"));
         return ExitCode::from(2);
     }
     let quiet = !a.tasks.is_empty() || a.format != Format::Text;
     if let Some(session) = shell.session.as_ref().filter(|_| !quiet) {
         for line in banner::lines(session, shell.settings.thread) {
-            println!("{line}");
+            say(&line);
         }
     }
     let ended = tasks(&mut shell, &a.tasks, a.stay);

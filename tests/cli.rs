@@ -517,3 +517,47 @@ fn a_log_holds_what_was_typed_said_and_wrong() {
     let text = fs::read_to_string(&log).unwrap();
     assert!(text.contains("\none\n") && text.ends_with("\ntwo\n"), "{text}");
 }
+
+#[test]
+fn mistakes_on_the_command_line_are_one_line() {
+    let dump = data(LEAK);
+    let dump = dump.to_str().unwrap();
+    for (args, code, part) in [
+        (&[dump, "extra"][..], 2, "unexpected argument \"extra\"; see clrscope --help"),
+        (&[dump, "--bogus"], 2, "invalid option '--bogus'"),
+        (&[dump, "-c"], 2, "missing argument"),
+        (&["-c", "q"], 2, "no dump given"),
+        (&[dump, "-s", "no-such-script"], 1, "cannot read the script no-such-script"),
+        (&[dump, "-i", "no-such-folder", "-c", "q"], 0, "note: -i no-such-folder: there is no such folder"),
+        (&[dump, "-c", ".opendump ."], 1, "is a folder; name the dump file inside it"),
+        (&[dump, "-c", ".logopen no-such-folder/x"], 1, "cannot open the log no-such-folder"),
+        (&[dump, "-c", "!eeheap -gc -o no-such-folder/x"], 1, "cannot write no-such-folder"),
+    ] {
+        let out = clrscope(args);
+        let err = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(code), "{args:?}: {err}");
+        assert!(err.contains(part) && err.trim_end().lines().count() == 1, "{args:?}: {err}");
+        assert!(out.stdout.is_empty(), "{args:?}");
+    }
+}
+
+/// Readers that go before all is written.
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let dump = data(LEAK);
+    let run = |args: &str| {
+        let line = format!("'{}' '{}' {args}; echo status $? >&3", env!("CARGO_BIN_EXE_clrscope"), dump.display());
+        let whole = format!("{{ {{ {line}; }} 2>&1 | true; }} 3>&1");
+        let out = Command::new("bash")
+            .args(["-c", &whole])
+            .env("CLRSCOPE_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps"))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    };
+    assert_eq!(run("-c '!dumpheap'"), "status 0");
+    assert_eq!(run("-c '!nope'"), "status 1");
+    assert_eq!(run("</dev/null"), "status 0");
+    assert_eq!(run("--bogus"), "status 2");
+}

@@ -1,8 +1,9 @@
 //! Small session commands: leaving, echo, time, logs, threads, other dumps.
 
+use std::fs::File;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::dump::DumpKind;
 use crate::shell::banner::{event, utc};
@@ -106,8 +107,10 @@ pub const LOGCLOSE: Command = Command {
 
 fn log(ctx: &mut Ctx<'_>, args: &Args, append: bool) -> Result<Outcome> {
     let path = PathBuf::from(args.text("FILE").unwrap_or_default());
+    let opened = if append { File::options().append(true).create(true).open(&path) } else { File::create(&path) };
+    opened.with_context(|| format!("cannot open the log {}", path.display()))?;
     ctx.out.line(format!("output is copied to {}", path.display()))?;
-    ctx.request = Some(Request::LogOpen { path, append });
+    ctx.request = Some(Request::LogOpen(path));
     Ok(Outcome::Complete)
 }
 

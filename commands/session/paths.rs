@@ -79,6 +79,9 @@ fn exepath(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     }
     let shown: Vec<String> = ctx.settings.image_paths.iter().map(|p| p.display().to_string()).collect();
     ctx.out.line(format!("Executable image search path is: {}", shown.join(";")))?;
+    for missing in ctx.settings.image_paths.clone().iter().filter(|p| !p.exists()) {
+        ctx.out.line(format!("  {}: there is no such folder", missing.display()))?;
+    }
     if let Some(s) = ctx.session {
         for (path, how) in s.dump().images.used() {
             ctx.out.line(format!("  used {} ({})", path.display(), how_text(how)))?;

@@ -203,13 +203,8 @@ pub enum Request {
     Open(PathBuf),
     /// Open the current dump again because image paths changed.
     Reopen,
-    /// Start copying output to a file.
-    LogOpen {
-        /// The file.
-        path: PathBuf,
-        /// Append instead of replace.
-        append: bool,
-    },
+    /// Start copying output to the end of this file.
+    LogOpen(PathBuf),
     /// Stop copying output.
     LogClose,
     /// Clear the screen.

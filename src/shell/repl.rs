@@ -9,7 +9,7 @@ use rustyline::history::FileHistory;
 
 use super::complete::Prompt;
 use super::run::{Ended, Shell};
-use super::terminal::show_progress;
+use super::terminal::{say, show_progress};
 
 /// Lines of history kept.
 const HISTORY: usize = 5000;
@@ -47,7 +47,7 @@ pub fn run(shell: &mut Shell) -> Ended {
 fn prompt(shell: &mut Shell, editor: &mut Editor<Prompt, FileHistory>, history: Option<&Path>) -> Ended {
     loop {
         if std::mem::take(&mut shell.state.mid_line) {
-            println!();
+            say("");
         }
         editor.set_helper(Some(Prompt::new(shell.commands, shell.recent.clone(), shell.session.clone())));
         let line = match editor.readline(&format!("0:{:03}> ", shell.settings.thread)) {
@@ -75,7 +75,9 @@ fn piped(shell: &mut Shell) -> Ended {
     let mut worst = Ended::Well;
     for line in io::stdin().lock().lines() {
         let Ok(line) = line else { break };
-        match watched(shell, &line) {
+        // Editors of Windows mark UTF-8 so.
+        let line = line.trim_start_matches('\u{feff}');
+        match watched(shell, line) {
             Ended::Quit => return if worst == Ended::Failed { Ended::Failed } else { Ended::Quit },
             Ended::Failed => worst = Ended::Failed,
             Ended::Well | Ended::Left(_) => {}

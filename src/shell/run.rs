@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -15,6 +14,7 @@ use super::flow::Taken;
 use super::grammar::{Call, Reach, SyntaxError, Typed, parse};
 use super::out::{Format, Out};
 use super::parse::{arguments, spelled};
+use super::terminal::tell;
 use super::{Kind, alias, flow, known, script};
 use crate::dump::{Dump, OpenError, OpenOptions};
 use crate::session::Session;
@@ -328,7 +328,7 @@ impl Shell {
                     Outcome::Empty => out.end("empty", None),
                     Outcome::Partial(why) if self.state.taken.is_some() => {
                         // No word of it is one of the answer.
-                        eprintln!("partial: {why}");
+                        tell(&format!("partial: {why}"));
                         out.end("partial", Some(why))
                     }
                     Outcome::Partial(why) => {
@@ -376,7 +376,7 @@ impl Shell {
                     return self.reopen(&path);
                 }
             }
-            Request::LogOpen { path, append } => return self.log_open(path, append),
+            Request::LogOpen(path) => self.settings.log = Some(path),
             Request::LogClose => self.settings.log = None,
             Request::ClearScreen => {
                 let _ = (self.sink)().write_all(b"\x1b[2J\x1b[H");
@@ -414,23 +414,9 @@ impl Shell {
         }
     }
 
-    fn log_open(&mut self, path: PathBuf, append: bool) -> Ended {
-        let opened = if append { File::options().append(true).create(true).open(&path) } else { File::create(&path) };
-        match opened {
-            Ok(_) => {
-                self.settings.log = Some(path);
-                Ended::Well
-            }
-            Err(e) => {
-                self.complain(&format!("cannot open the log {}: {e}", path.display()));
-                Ended::Failed
-            }
-        }
-    }
-
     /// An error for the user, on stderr and in the log.
     pub fn complain(&self, text: &str) {
-        eprintln!("{}", super::style::error(text));
+        tell(&super::style::error(text));
         self.log(text);
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use super::alias::expand;
 use super::grammar::{braces, words};
 use super::run::{Ended, Shell};
+use super::terminal::tell;
 
 /// Scripts that run scripts, at most this deep: one that runs itself is stopped here.
 const MAX_DEPTH: u32 = 16;
@@ -79,7 +80,7 @@ fn lines(shell: &mut Shell, path: &str, text: &str, args: &[String]) -> Ended {
         match shell.line(&line) {
             Ended::Well => {}
             Ended::Failed => {
-                eprintln!("  in {path}, line {number}");
+                tell(&format!("  in {path}, line {number}"));
                 return Ended::Failed;
             }
             other => return other,

@@ -8,6 +8,16 @@ use rustyline::{Cmd, Editor, KeyEvent};
 
 use crate::watch::Watch;
 
+/// A line on standard output. That its reader has gone is no error.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// A line on standard error. That its reader has gone is no error.
+pub fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// A thread that shows progress on stderr after half a second; nothing when stderr is no terminal.
 pub struct ProgressLine(Option<(std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>)>);
 
