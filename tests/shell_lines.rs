@@ -44,6 +44,7 @@ fn shell(dump: &Path) -> Shell {
         last: String::new(),
         state: Default::default(),
     };
+    shell.state.errors = Some(Arc::default());
     shell.open(dump).unwrap();
     shell
 }
@@ -141,7 +142,7 @@ const PIECES: &[&str] = &[
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(5000))]
 
     #[test]
     fn any_line_ends(picks in proptest::collection::vec(0..PIECES.len(), 1..14)) {
@@ -163,6 +164,9 @@ proptest! {
                 counted.fetch_add(1, Ordering::Relaxed);
             }));
             let ended = shell.line(&line);
+            let errors = std::mem::take(&mut *shell.state.errors.as_ref().unwrap().lock().unwrap());
+            assert!(errors.iter().all(|e| !e.contains("hit a bug")), "{line:?}: {errors:?}");
+            assert!(ended != Ended::Failed || !errors.is_empty(), "{line:?} failed without a word");
             let _ = std::panic::take_hook();
             assert_eq!(panics.load(Ordering::Relaxed), 0, "{line:?}");
             assert!(!matches!(ended, Ended::Left(_)), "{line:?} leaves a loop it is not in");

@@ -49,6 +49,8 @@ pub struct State {
     pub mistake: bool,
     /// The last output did not end its line.
     pub mid_line: bool,
+    /// Takes errors instead of stderr, for those who run the shell inside another program.
+    pub errors: Option<Arc<Mutex<Vec<String>>>>,
     /// That a stop was asked for has been said.
     pub stop_said: bool,
 }
@@ -416,7 +418,10 @@ impl Shell {
 
     /// An error for the user, on stderr and in the log.
     pub fn complain(&self, text: &str) {
-        tell(&super::style::error(text));
+        match &self.state.errors {
+            Some(errors) => errors.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned()),
+            None => tell(&super::style::error(text)),
+        }
         self.log(text);
     }
 
