@@ -129,7 +129,6 @@ const PIECES: &[&str] = &[
     "sos ",
     "!ext.",
     "/",
-    "-o:1 ",
     "!maddress ",
     "!vmstat ",
     "vertarget ",

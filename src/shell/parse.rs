@@ -61,8 +61,12 @@ pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(A
                     common.format = Some(Format::Csv);
                     continue;
                 }
-                (None, _) if name == "o" && all.len() > i => {
-                    common.output = Some(all[i].text.clone());
+                (None, Some(path)) if name == "o" => {
+                    common.output = Some(path);
+                    continue;
+                }
+                (None, None) if name == "o" && all.len() > i => {
+                    common.output = all.get(i).map(|w| w.text.clone());
                     i += 1;
                     continue;
                 }
