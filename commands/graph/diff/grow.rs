@@ -119,6 +119,9 @@ struct Way {
     example: u64,
 }
 
+/// What tells ways apart: the way of the holder, its slot, the type.
+type Place = (Option<u32>, Arc<str>, Arc<str>);
+
 /// The ways of both dumps, matched by roots, slots and names of types. A way stands behind the way of its holder.
 #[derive(Debug, Default)]
 pub struct Ways(Vec<Way>);
@@ -162,12 +165,7 @@ impl Ways {
         ways
     }
 
-    fn add(
-        &mut self,
-        nodes: &[Node],
-        places: &mut FxHashMap<(Option<u32>, Arc<str>, Arc<str>), u32>,
-        side: impl Fn(&mut Change) -> &mut Tally,
-    ) {
+    fn add(&mut self, nodes: &[Node], places: &mut FxHashMap<Place, u32>, side: impl Fn(&mut Change) -> &mut Tally) {
         let mut here: Vec<u32> = Vec::with_capacity(nodes.len());
         for n in nodes {
             let parent = n.parent.and_then(|p| here.get(p as usize)).copied();
