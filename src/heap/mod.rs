@@ -3,6 +3,7 @@
 pub mod graph;
 pub mod index;
 pub mod refs;
+pub mod regions;
 pub mod retained;
 pub mod roots;
 pub mod segments;

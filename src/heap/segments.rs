@@ -5,6 +5,7 @@
 
 use rustc_hash::FxHashSet;
 
+use super::regions::{Record, RegionTable};
 use crate::clr::Clr;
 use crate::clr::layout::Missing;
 use crate::dump::AddressSpace;
@@ -15,6 +16,8 @@ const MAX_HEAPS: u32 = 1024;
 const MAX_CHAIN: usize = 1 << 20;
 /// `heap_segment_flags_readonly`: frozen.
 const FLAG_FROZEN: u64 = 1;
+/// How a problem begins that only a dump written while its process ran on has.
+pub const TORN: &str = "the dump looks torn";
 
 /// What a segment holds. The names are those of the field's tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -227,15 +230,31 @@ impl Heap {
             heap.problems
                 .push("the dump was taken inside a garbage collection: parts of the heap are not walkable".into());
         }
-        let reader = Reader { clr, space, record: RecordOffsets::new(clr)?, seen: FxHashSet::default() };
+        let reader = Reader { clr, space, record: RecordOffsets::new(clr)?, seen: FxHashSet::default(), shared: 0 };
         reader.fill(&mut heap)?;
         heap.contexts = contexts.iter().copied().filter(|c| c.0 != 0).collect();
-        for h in &heap.heaps {
+        // Inside a collection a generation's own context says where objects are planned to go, not what lies there now.
+        for h in heap.heaps.iter().filter(|_| !heap.in_gc) {
             heap.contexts.extend(&h.contexts);
         }
         heap.contexts.sort_unstable();
         heap.contexts.dedup();
+        heap.stray_contexts();
         Ok(heap)
+    }
+
+    /// Threads allocate inside segments: a context elsewhere is a sign of a torn dump. (Silent where segments are known
+    /// to be missing.)
+    fn stray_contexts(&mut self) {
+        if !self.problems.is_empty() {
+            return;
+        }
+        let inside = |a: u64| self.segments.iter().any(|s| (s.start..=s.reserved).contains(&a));
+        let stray = self.contexts.iter().filter(|c| !inside(c.0)).count();
+        if stray > 0 {
+            let all = self.contexts.len();
+            self.problems.push(format!("{TORN}: {stray} of {all} allocation contexts lie in no segment"));
+        }
     }
 
     /// The segment whose objects include `address`.
@@ -257,6 +276,7 @@ struct RecordOffsets {
     mem: u64,
     flags: u64,
     next: u64,
+    heap: Option<u64>,
 }
 
 impl RecordOffsets {
@@ -269,6 +289,7 @@ impl RecordOffsets {
             mem: f("Mem")?,
             flags: f("Flags")?,
             next: f("Next")?,
+            heap: clr.layout().try_offset("HeapSegment", "Heap"),
         })
     }
 }
@@ -278,6 +299,8 @@ struct Reader<'a> {
     space: &'a AddressSpace,
     record: RecordOffsets,
     seen: FxHashSet<u64>,
+    /// Chains that run into another one.
+    shared: u32,
 }
 
 impl Reader<'_> {
@@ -296,6 +319,7 @@ impl Reader<'_> {
             }
         }
         heap.segments.sort_by_key(|s| s.start);
+        self.signs_of_tearing(heap);
         let overlaps = heap.segments.windows(2).filter(|w| w[1].start < w[0].end).count();
         if overlaps > 0 {
             heap.problems.push(format!("{overlaps} segments overlap their neighbour and were cut"));
@@ -306,6 +330,43 @@ impl Reader<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A dump written while the process ran on: chains that share regions, an ephemeral segment or regions in use that no
+    /// chain leads to. Those regions are added. Inside a collection the same is ordinary, and said as that.
+    fn signs_of_tearing(&self, heap: &mut Heap) {
+        let why = if heap.in_gc { "inside the collection" } else { TORN };
+        if self.shared > 0 {
+            heap.problems.push(format!("{why}: {} chains of segments run into another one", self.shared));
+        }
+        let r = &self.record;
+        let record = Record {
+            allocated: r.allocated,
+            committed: r.committed,
+            reserved: r.reserved,
+            mem: r.mem,
+            flags: r.flags,
+            heap: r.heap,
+        };
+        let mut extra =
+            RegionTable::measure(self.clr, heap).map(|t| t.unlinked(self.clr, heap, &record)).unwrap_or_default();
+        for s in &mut extra {
+            // The region that is allocated from ends where the heap says.
+            let end = heap.heaps.iter().find(|h| h.ephemeral == s.record).map(|h| h.alloc_allocated);
+            s.end = end.filter(|e| (s.start..=s.committed).contains(e)).unwrap_or(s.end);
+        }
+        if !extra.is_empty() {
+            let n = extra.len();
+            heap.problems
+                .push(format!("{why}: {n} regions in use are in no generation's chain; they are shown as well"));
+            heap.segments.extend(extra);
+            heap.segments.sort_by_key(|s| s.start);
+        }
+        let lost = |h: &&SubHeap| h.ephemeral != 0 && !heap.segments.iter().any(|s| s.record == h.ephemeral);
+        let lost = heap.heaps.iter().filter(lost).count();
+        if lost > 0 && heap.problems.is_empty() {
+            heap.problems.push(format!("{why}: the ephemeral segment of {lost} heaps is in no generation's chain"));
+        }
     }
 
     fn workstation_heap(&self) -> SubHeap {
@@ -385,6 +446,7 @@ impl Reader<'_> {
             return;
         };
         let mut count = 0;
+        self.shared += u32::from(record != 0 && self.seen.contains(&record));
         while record != 0 && self.seen.insert(record) {
             count += 1;
             if count > MAX_CHAIN {
@@ -396,6 +458,7 @@ impl Reader<'_> {
                 None => heap.problems.push(format!("segment record {record:x} is not readable or not one; skipped")),
             }
             record = self.space.ptr_at(record, self.record.next).unwrap_or(0);
+            self.shared += u32::from(record != 0 && self.seen.contains(&record));
         }
     }
 

@@ -60,6 +60,8 @@ pub struct WalkReport {
     pub more: u64,
     /// Dead objects whose MethodTable or length the collector wrote over, inside a collection: expected there, no problem.
     pub gaps: u64,
+    /// What is wrong with the heap's shape already: no walk over it is whole.
+    pub shape: Option<String>,
 }
 
 impl WalkReport {
@@ -77,6 +79,7 @@ impl WalkReport {
         self.skipped += other.skipped;
         self.more += other.more;
         self.gaps += other.gaps;
+        self.shape = self.shape.take().or(other.shape);
         for (a, w) in other.problems {
             self.problem(a, w);
         }
@@ -84,9 +87,16 @@ impl WalkReport {
 
     /// One sentence for the user when something was skipped; `None` after a clean walk.
     pub fn sentence(&self) -> Option<String> {
-        let (address, what) = self.problems.first()?;
-        let n = self.problems.len() as u64 + self.more;
-        Some(format!("{n} places not walkable, {} bytes skipped (first at {address:x}: {what})", self.skipped))
+        let mut parts: Vec<String> = self.shape.iter().cloned().collect();
+        if self.gaps > 0 {
+            parts.push(format!("{} dead objects under the collector's notes are left out", self.gaps));
+        }
+        if let Some((address, what)) = self.problems.first() {
+            let n = self.problems.len() as u64 + self.more;
+            let bytes = self.skipped;
+            parts.push(format!("{n} places not walkable, {bytes} bytes skipped (first at {address:x}: {what})"));
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
     }
 }
 
@@ -123,7 +133,7 @@ impl<'a> Walker<'a> {
                 Ok((acc, report))
             })
             .collect::<Result<_, Interrupted>>()?;
-        let mut report = WalkReport::default();
+        let mut report = WalkReport { shape: self.heap.problems.first().cloned(), ..WalkReport::default() };
         let accumulators = results
             .into_iter()
             .map(|(a, r)| {
@@ -334,7 +344,7 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
             contexts: &all[first..last.max(first)],
             types: LocalTypes::new(),
             plugs: (walker.heap.in_gc && segment.kind != super::SegmentKind::Frozen).then(Plugs::default),
-            report: WalkReport::default(),
+            report: WalkReport { shape: walker.heap.problems.first().cloned(), ..WalkReport::default() },
         }
     }
 
