@@ -21,6 +21,7 @@ use crate::clr::statics;
 use crate::clr::{Clr, NoRuntime};
 use crate::dump::Dump;
 use crate::graph::paths::{self, Holders};
+use crate::heap::check::HeapCheck;
 use crate::heap::graph::ObjectGraph;
 use crate::heap::index::ObjectIndex;
 use crate::heap::retained::{GroupSize, Retained};
@@ -66,6 +67,7 @@ pub struct Session {
     types: TypeRegistry,
     heap: Lazy<Heap>,
     stat: Lazy<HeapStat>,
+    check: Lazy<HeapCheck>,
     finalizer: Lazy<Gathered<(u32, FinalizerQueue)>>,
     loader_heaps: Lazy<Gathered<LoaderHeap>>,
     loaded: Lazy<LoadedTypes>,
@@ -94,6 +96,7 @@ impl Session {
             types: TypeRegistry::default(),
             heap: Lazy::default(),
             stat: Lazy::default(),
+            check: Lazy::default(),
             finalizer: Lazy::default(),
             loader_heaps: Lazy::default(),
             loaded: Lazy::default(),
@@ -170,6 +173,11 @@ impl Session {
     /// Statistics of the whole heap.
     pub fn stat(&self) -> Result<&HeapStat> {
         self.stat.get(|| Ok(HeapStat::collect(&self.walker()?)?))
+    }
+
+    /// The heap's invariants on a sample.
+    pub fn heap_check(&self) -> Result<&HeapCheck> {
+        self.check.get(|| Ok(HeapCheck::sample(&self.walker()?, self.finalizer_queues()?)?))
     }
 
     /// Which addresses are objects.

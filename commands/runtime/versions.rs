@@ -31,7 +31,7 @@ pub const RUNTIMES: Command = Command {
     summary: "show the .NET runtime found, with -v how its structures were found",
     help: "-v lists what was asked for the layout of the runtime's structures and what it answered, and every check made \
            on it: which fields it vouches for, what was expected, what was found. A check that failed takes its fields \
-           out of use. -facts lists every offset, constant and variable in use with where it comes from.",
+           out of use. Then the invariants of the heap on a sample of it, with how often each held. -facts lists every offset, constant and variable in use with where it comes from.",
     args: &[
         Arg::flag("v", "with the providers and the checks").or(&["verbose"]),
         Arg::flag("facts", "with every offset in use"),
@@ -48,8 +48,8 @@ pub const SOSSTATUS: Command = Command {
     aliases: &[],
     group: Group::Runtime,
     summary: "show the target, the runtime and what was odd about the dump",
-    help: "The process, the runtime, where symbols and images are searched, and everything noticed while the dump was \
-           opened.",
+    help: "The process, the runtime, where symbols and images are searched, how many invariants of the heap held on a \
+           sample, and everything noticed while the dump was opened.",
     args: &[],
     examples: &[Example { line: "!sosstatus", what: "the state of the session" }],
     needs: Needs::Dump,
@@ -116,6 +116,7 @@ fn runtimes(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let refused = clr.found.checks.iter().filter(|c| c.verdict == Verdict::Failed).count();
     if args.has("v") {
         verbose(clr, ctx.out)?;
+        heap_checks(session, ctx.out, true)?;
     }
     if args.has("facts") {
         facts(clr, ctx.out)?;
@@ -165,6 +166,38 @@ fn verbose(clr: &Clr, out: &mut Out) -> Result<()> {
     Ok(())
 }
 
+/// The heap's invariants on a sample: one line, or a row each.
+fn heap_checks(session: &Session, out: &mut Out, each: bool) -> Result<()> {
+    const COLUMNS: &[Col] = &[
+        Col::right("Held", "held", 8),
+        Col::right("Broken", "broken", 8),
+        Col::left("Invariant", "invariant", 66),
+        Col::left("First broken", "first", 0),
+    ];
+    let check = match session.heap_check() {
+        Ok(check) => check,
+        Err(why) => return Ok(out.line(format!("Heap checks: not possible: {why:#}"))?),
+    };
+    let (held, broken, idle) = check.verdicts();
+    let note =
+        if check.without_objects { "the objects are not in the dump" } else { "on a sample; !verifyheap checks all" };
+    out.line(format!("Heap checks: {held} passed, {broken} failed, {idle} with nothing to check ({note})"))?;
+    if each {
+        out.table("heapchecks", COLUMNS, true)?;
+    }
+    for c in check.checks.iter().filter(|c| each || c.broken > 0) {
+        if each {
+            out.row(&[Cell::Num(c.held), Cell::Num(c.broken), Cell::text(c.name), Cell::text(c.first.as_str())])?;
+        } else {
+            out.line(format!("FAILED: {}: {} of {} ({})", c.name, c.broken, c.held + c.broken, c.first))?;
+        }
+    }
+    for problem in session.heap().map(|h| h.problems.as_slice()).unwrap_or_default() {
+        out.line(format!("Heap: {problem}"))?;
+    }
+    Ok(())
+}
+
 fn facts(clr: &Clr, out: &mut Out) -> Result<()> {
     const COLUMNS: &[Col] =
         &[Col::left("Name", "name", 44), Col::right("Value", "value", 16), Col::left("Source", "source", 0)];
@@ -204,6 +237,9 @@ fn sosstatus(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
         ctx.out.line(format!("-> Images: {}", folder.display()))?;
     }
     ctx.out.line(format!("-> Symbols: {}", ctx.settings.symbol_path))?;
+    if session.clr().is_ok() {
+        heap_checks(session, ctx.out, false)?;
+    }
     for problem in &dump.problems {
         ctx.out.line(format!("Noticed: {}: {}", problem.place, problem.what))?;
     }

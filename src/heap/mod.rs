@@ -1,5 +1,6 @@
 //! Objects: segments and regions, the walk, references, roots, statistics. Never keeps one Rust value per object.
 
+pub mod check;
 pub mod graph;
 pub mod index;
 pub mod refs;

@@ -15,6 +15,8 @@ use crate::watch::{Interrupted, Watch};
 
 /// Problems remembered per segment; further ones are only counted.
 const MAX_PROBLEMS: usize = 64;
+/// What a hole in the dump is called among the problems.
+pub const NOT_IN_DUMP: &str = "the memory is not in the dump";
 /// Objects between two looks at the cancellation flag.
 const CHECK_EVERY: u32 = 1 << 14;
 
@@ -484,7 +486,7 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
     fn hole(&mut self, at: u64, end: u64) -> u64 {
         let next = self.walker.clr.space().next_readable(at).unwrap_or(end).min(end);
         self.report.skipped += next - at;
-        self.report.problem(at, "the memory is not in the dump".into());
+        self.report.problem(at, NOT_IN_DUMP.into());
         if next >= end { end } else { self.resync(next, end) }
     }
 

@@ -21,6 +21,9 @@ pub fn lines(session: &Session, thread: usize) -> Vec<String> {
         lines.push(format!("not in the dump: {}", missing.join("; ")));
     }
     lines.extend(session.describe_images());
+    if let Some(odd) = heap_state(session) {
+        lines.push(format!("note: {odd}"));
+    }
     for problem in dump.problems.iter().take(3) {
         lines.push(format!("note: {}: {}", problem.place, problem.what));
     }
@@ -136,6 +139,17 @@ pub fn event(os: Os, e: &ExceptionInfo) -> String {
         Os::Linux => format!("signal {}{}", e.code, name(SIGNALS)),
         Os::Windows => format!("exception {:08x}{}", e.code, name(CODES)),
     }
+}
+
+/// What is wrong with the managed heap: its shape, or an invariant that a sample of it breaks. `None` when nothing is, or
+/// there is no heap to look at.
+fn heap_state(session: &Session) -> Option<String> {
+    let heap = session.heap().ok()?;
+    let odd = heap.problems.first().cloned();
+    // Inside a collection invariants do not hold, and a dump without the heap has none.
+    let checked = |s: &Session| s.heap_check().ok().and_then(|c| c.sentence());
+    let odd = odd.or_else(|| checked(session).map(|s| format!("the heap is not sound: {s}")))?;
+    Some(format!("{odd}; !verifyheap tells more"))
 }
 
 /// Seconds since 1970 as `YYYY-MM-DD HH:MM:SS UTC` (civil-from-days, proleptic Gregorian).
