@@ -26,11 +26,17 @@ pub struct Check {
     pub broken: u64,
     /// The first case in which it did not.
     pub first: String,
+    /// Whether it is about the shape of the heap and its threads, which is looked at whole, not about objects.
+    pub about_shape: bool,
 }
 
 impl Check {
     fn new(name: &'static str) -> Self {
-        Self { name, held: 0, broken: 0, first: String::new() }
+        Self { name, held: 0, broken: 0, first: String::new(), about_shape: false }
+    }
+
+    fn of_shape(name: &'static str) -> Self {
+        Self { about_shape: true, ..Self::new(name) }
     }
 
     fn note(&mut self, held: bool, first: impl FnOnce() -> String) {
@@ -90,7 +96,7 @@ impl HeapCheck {
 }
 
 fn shape(walker: &Walker<'_>) -> Check {
-    let mut check = Check::new("segments lie in order: mem <= allocated <= committed <= reserved");
+    let mut check = Check::of_shape("segments lie in order: mem <= allocated <= committed <= reserved");
     for s in &walker.heap.segments {
         // Frozen segments are read as they were made: committed may be short by the header of the page.
         let ok =
@@ -108,7 +114,7 @@ fn is_object(walker: &Walker<'_>, target: u64) -> Option<bool> {
 }
 
 fn contexts(walker: &Walker<'_>) -> Check {
-    let mut check = Check::new("allocation contexts lie in segments");
+    let mut check = Check::of_shape("allocation contexts lie in segments");
     let segments = &walker.heap.segments;
     // Segments that are not in the dump say nothing of the contexts.
     if !walker.heap.problems.iter().all(|p| p.starts_with(TORN)) {
@@ -183,7 +189,7 @@ fn sync_blocks(walker: &Walker<'_>) -> Check {
 }
 
 fn thread_list(walker: &Walker<'_>) -> Check {
-    let mut check = Check::new("the thread list is as long as the thread store says");
+    let mut check = Check::of_shape("the thread list is as long as the thread store says");
     if let Ok(Some(counts)) = threads::counts(walker.clr) {
         let listed = walker.clr.threads().items.len();
         check.note(listed as u64 == u64::from(counts.threads), || format!("{listed} of {}", counts.threads));
