@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::writer::{Field, Table};
-use crate::heap::{Generation, Object};
+use crate::heap::{Generation, Object, WalkReport};
 use crate::session::Session;
 
 /// Text is cut at this many UTF-16 units.
@@ -45,7 +45,7 @@ fn each_object(
 ) -> Result<Option<String>> {
     let walker = session.walker()?;
     session.watch.progress.start(what, walker.heap.allocated());
-    let mut partial = None;
+    let mut whole = WalkReport::default();
     for segment in &walker.heap.segments {
         let mut failed = None;
         let report = walker.segment(segment, (segment.start, segment.end), &mut |o| match each(
@@ -61,10 +61,10 @@ fn each_object(
         if let Some(e) = failed {
             return Err(e.into());
         }
-        partial = partial.or(report.sentence());
+        whole.merge(report);
     }
     session.watch.progress.finish();
-    Ok(partial)
+    Ok(whole.sentence())
 }
 
 /// `objects`, free ones included.

@@ -429,7 +429,8 @@ impl Sections<'_> {
 
 fn write_report(report: &WalkReport) -> Vec<u8> {
     let problems = serde_json::Value::from_iter(report.problems.iter().map(|(a, w)| serde_json::json!([a, w])));
-    serde_json::json!([report.objects, report.skipped, report.more, report.gaps, problems]).to_string().into_bytes()
+    let r = report;
+    serde_json::json!([r.objects, r.skipped, r.more, r.gaps, problems, r.shape]).to_string().into_bytes()
 }
 
 fn read_report(bytes: &[u8]) -> Option<WalkReport> {
@@ -437,7 +438,8 @@ fn read_report(bytes: &[u8]) -> Option<WalkReport> {
     let number = |i: usize| all.get(i)?.as_u64();
     let problem = |p: &serde_json::Value| Some((p.get(0)?.as_u64()?, p.get(1)?.as_str()?.to_owned()));
     let problems = all.get(4)?.as_array()?.iter().map(problem).collect::<Option<_>>()?;
-    Some(WalkReport { objects: number(0)?, skipped: number(1)?, more: number(2)?, gaps: number(3)?, problems })
+    let shape = all.get(5).and_then(|s| s.as_str()).map(str::to_owned);
+    Some(WalkReport { objects: number(0)?, skipped: number(1)?, more: number(2)?, gaps: number(3)?, problems, shape })
 }
 
 /// Refuses to replace a file that is no index.

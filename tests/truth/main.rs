@@ -2,11 +2,15 @@
 //!
 //! The dumps are those of `testdata/`; with `CLRSCOPE_DUMPS` set to a folder, all of that folder too. What lies there may
 //! be compressed (`NAME.core.zst`, `NAME.truth.tar.zst`) or unpacked (`NAME.core`, `NAME.truth/`). `CLRSCOPE_OPTIONS`
-//! is added to the command line (for example `-i FOLDER` with the files of assemblies the dumps lack). Each dump is read
-//! once more with each set of layout providers switched off: what is still answered equals the truth, and what is not
-//! answered is named.
+//! is added to the command line (for example `-i FOLDER` with the files of assemblies the dumps lack), that of
+//! `CLRSCOPE_OPTIONS_FOR`, lines of `PATTERN=OPTIONS`, to those of dumps whose name matches (`*` stands for anything).
+//! With `CLRSCOPE_ACCURACY` set to a file, what was compared is written there as a table: `docs/accuracy.md` shows it.
+//!
+//! Each dump is read once more with each set of layout providers switched off: what is still answered equals the truth,
+//! and what is not answered is named.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod accuracy;
 mod compare;
 mod tables;
 
@@ -57,14 +61,37 @@ const PROVIDERS: &[&str] =
 /// What a set of providers may leave unanswered, if the answer says so: table, column, the words.
 const UNANSWERED: &[(&str, &str, &str)] = &[("threads", "finalizer", "which thread is the finalizer is not known")];
 
+/// Options for the dump `name`.
+fn options(name: &str) -> Vec<String> {
+    let split = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mut all = split(&std::env::var("CLRSCOPE_OPTIONS").unwrap_or_default());
+    for line in std::env::var("CLRSCOPE_OPTIONS_FOR").unwrap_or_default().lines() {
+        if let Some((pattern, options)) = line.split_once('=')
+            && matches(pattern.trim(), name)
+        {
+            all.extend(split(options));
+        }
+    }
+    all
+}
+
+/// Whether `name` fits `pattern`, in which `*` stands for anything.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((head, rest)) => name
+            .strip_prefix(head)
+            .is_some_and(|tail| (0..=tail.len()).any(|i| tail.is_char_boundary(i) && matches(rest, &tail[i..]))),
+    }
+}
+
 fn run(case: &Case, providers: &str) -> Result<(), Failed> {
     let work = tempfile::tempdir()?;
     let truth = tables::truth_folder(&case.truth, work.path())?;
     let out = work.path().join("out");
-    let options = std::env::var("CLRSCOPE_OPTIONS").unwrap_or_default();
     let switch = (!providers.is_empty()).then(|| format!("--provider={providers}"));
     let result = Command::new(env!("CARGO_BIN_EXE_clrscope"))
-        .args(options.split_whitespace())
+        .args(options(&case.name))
         .args(switch)
         .arg(&case.dump)
         .arg("-c")
@@ -78,6 +105,9 @@ fn run(case: &Case, providers: &str) -> Result<(), Failed> {
     if in_collection(&case.name) {
         let text = String::from_utf8_lossy(&result.stdout).into_owned();
         let said = text.contains("partial") && text.contains("garbage collection");
+        if providers.is_empty() {
+            accuracy::in_collection(&case.name, &truth, &out);
+        }
         return if said { Ok(()) } else { Err(format!("says nothing of the collection:\n{text}").into()) };
     }
     let text = String::from_utf8_lossy(&result.stdout);
@@ -87,7 +117,11 @@ fn run(case: &Case, providers: &str) -> Result<(), Failed> {
         .map(|u| (u.0, u.1))
         .filter(|_| !providers.is_empty())
         .collect();
-    let wrong = compare::folders(&case.name, &truth, &out, &unanswered);
+    let outcomes = compare::folders(&case.name, &truth, &out, &unanswered);
+    if providers.is_empty() {
+        accuracy::add(&case.name, &truth, &outcomes);
+    }
+    let wrong: Vec<String> = outcomes.into_iter().filter_map(|o| o.wrong).collect();
     if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
 }
 
@@ -114,6 +148,9 @@ fn main() {
             Trial::test(name, move || run(&case, p))
         })
     });
-    let trials = trials.collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if let Ok(file) = std::env::var("CLRSCOPE_ACCURACY") {
+        fs::write(&file, accuracy::table()).expect("the table of what was compared cannot be written");
+    }
+    conclusion.exit();
 }
