@@ -160,7 +160,10 @@ fn one(
     (outcome.rows, outcome.unnamed) = (t.len(), all - t.len());
     let missing: Vec<_> = t.keys().filter(|k| !m.contains_key(*k)).collect();
     let group = GROUPS.iter().find(|g| g.0 == name).map(|g| g.1);
-    let groups: HashSet<_> = group.map(|g| t.keys().map(|k| &k[g]).collect()).unwrap_or_default();
+    // A type whose metadata its reader lacks has the fields of its bases there at most, and no name.
+    let readable = |row: &[String]| expected.column("type").is_none_or(|c| row.get(c).is_some_and(|n| !n.is_empty()));
+    let groups: HashSet<_> =
+        group.map(|g| t.iter().filter(|r| readable(r.1)).map(|r| &r.0[g]).collect()).unwrap_or_default();
     let counted = |k: &&Vec<String>| group.is_none_or(|g| groups.contains(&k[g]));
     let extra: Vec<_> = match SUBSET.contains(&name) {
         true => Vec::new(),
@@ -213,7 +216,12 @@ fn normal(table: &str, column: &str, value: &str) -> String {
 fn fault(table: &str, column: &str, truth: &str, ours: &str) -> bool {
     match (table, column) {
         ("types", "name") => {
-            truth.is_empty() || truth == "System.String<*>" || truth.contains("<T1") || lost_in_arguments(truth, ours)
+            truth.is_empty()
+                || truth == "System.String<*>"
+                || truth.contains("<T1")
+                || lost_in_arguments(truth, ours)
+                // With an argument whose metadata is missing the levels of a nested type stand the wrong way round.
+                || truth.contains('`') && !ours.contains('`')
         }
         ("statics" | "threadstatics", "value") | ("modules", "name") => truth.is_empty(),
         _ => false,
