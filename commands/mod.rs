@@ -31,6 +31,7 @@ pub const ALL: &[&Command] = &[
     &graph::diff::DIFF,
     &objects::dumpobj::DUMPOBJ,
     &objects::dumpvc::DUMPVC,
+    &objects::dumpalc::DUMPALC,
     &objects::dumparray::DUMPARRAY,
     &objects::dumpdelegate::DUMPDELEGATE,
     &objects::dumpmt::DUMPMT,

@@ -1,5 +1,6 @@
 //! Objects, types, modules.
 
+pub mod dumpalc;
 pub mod dumparray;
 pub mod dumpclass;
 pub mod dumpdelegate;

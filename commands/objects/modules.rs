@@ -97,7 +97,7 @@ fn clrmodules(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     ctx.out.table("modules", if verbose { VERBOSE } else { PLAIN }, false)?;
     for a in &assemblies.items {
         let m = clr.module(a.module);
-        let path = if m.path.is_empty() { "(Dynamic)".to_owned() } else { m.path.clone() };
+        let path = if m.dynamic { "(Dynamic)".to_owned() } else { m.display_name(clr) };
         if wanted.as_ref().is_some_and(|w| !path.to_ascii_lowercase().contains(w.as_str())) {
             continue;
         }
@@ -130,13 +130,19 @@ fn identity(a: &LoadedAssembly) -> u64 {
 
 fn assembly_block(clr: &Clr, out: &mut Out, a: &LoadedAssembly) -> Result<()> {
     let m = clr.module(a.module);
-    let dynamic = if m.path.is_empty() { "(Dynamic) " } else { "" };
-    out.line(format!("Assembly:           {:016x} {dynamic}[{}]", identity(a), m.path))?;
+    let dynamic = if m.dynamic { "(Dynamic) " } else { "" };
+    // Of an image loaded from bytes the name is that of its module.
+    let name = if m.dynamic { String::new() } else { m.display_name(clr) };
+    out.line(format!("Assembly:           {:016x} {dynamic}[{name}]", identity(a)))?;
     module_line(out, &m)
 }
 
 fn module_line(out: &mut Out, m: &Module) -> Result<()> {
-    let path = if m.path.is_empty() { "Dynamic Module" } else { &m.path };
+    let path = match () {
+        () if m.dynamic => "Dynamic Module",
+        () if m.path.is_empty() => "Unknown Module",
+        () => &m.path,
+    };
     out.line("  Module")?;
     out.line(format!("  {:016x}    {path}", m.address))?;
     out.line("")?;

@@ -8,6 +8,7 @@ pub mod finalizer;
 pub mod gathered;
 pub mod handles;
 pub mod layout;
+pub mod loadcontexts;
 pub mod loaded;
 pub mod loaderheaps;
 pub mod metadata;

@@ -169,7 +169,6 @@ pub const NOT_BUILT: &[(&str, &str)] = &[
     ("clrmaconfig", "pe"),
     ("dbgout", "logopen"),
     ("logging", "logopen"),
-    ("dumpalc", "dumpobj"),
     ("dumpgen", "dumpheap"),
     ("dumpobjgcrefs", "dumpobj"),
     ("dumppermissionset", "dumpobj"),
