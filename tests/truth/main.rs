@@ -55,8 +55,17 @@ fn in_collection(name: &str) -> bool {
 }
 
 /// Providers that are asked; the first set is all of them.
-const PROVIDERS: &[&str] =
-    &["", "-descriptor", "-tables", "-dactable", "-structure", "gcdacvars,dactable,structure", "gcdacvars,structure"];
+const PROVIDERS: &[&str] = &[
+    "",
+    "-descriptor",
+    "-tables",
+    "-dactable",
+    "-gcdacvars",
+    "-structure",
+    "gcdacvars,dactable,structure",
+    "gcdacvars,structure",
+    "structure",
+];
 
 /// What a set of providers may leave unanswered, if the answer says so: table, column, the words.
 const UNANSWERED: &[(&str, &str, &str)] = &[("threads", "finalizer", "which thread is the finalizer is not known")];

@@ -90,7 +90,7 @@ pub fn discover(dump: &Dump, options: &DiscoverOptions) -> Result<Discovered, No
     let mut refused = None;
     for module in candidates(dump) {
         let span = Span::of(module);
-        for gc in find_gc_dac_vars(dump, span) {
+        for gc in collector(dump, module, span, options) {
             if native_aot(dump, module) {
                 return Err(not_found(dump));
             }
@@ -103,6 +103,21 @@ pub fn discover(dump: &Dump, options: &DiscoverOptions) -> Result<Discovered, No
         }
     }
     Err(refused.unwrap_or_else(|| not_found(dump)))
+}
+
+/// The collector's variables in a module: by `GcDacVars`, or by structure where that is not there or not asked.
+fn collector(dump: &Dump, module: &Module, span: Span, options: &DiscoverOptions) -> Vec<GcDacVars> {
+    let found = if options.allows(Provider::GcDacVars) { find_gc_dac_vars(dump, span) } else { Vec::new() };
+    let named = RUNTIME_NAMES.iter().any(|n| module.file_name().eq_ignore_ascii_case(n));
+    // A runtime linked into a program has no name to go by: asked for by structure alone, it is the program itself.
+    let single = !options.allows(Provider::GcDacVars) && dump.modules.first().is_some_and(|m| m.base == module.base);
+    if found.is_empty() && options.allows(Provider::Structure) && (named || single) {
+        // A standalone collector (`clrgc`) has the variables in its own image.
+        let standalone = dump.modules.iter().filter(|m| m.file_name().to_ascii_lowercase().contains("clrgc"));
+        let mut images = std::iter::once(span).chain(standalone.map(Span::of));
+        return images.find_map(|image| super::collector::find(dump, image)).into_iter().collect();
+    }
+    found
 }
 
 /// Modules to look into: those named like a runtime first, then by size, because a renamed or single-file runtime is big.
@@ -192,10 +207,20 @@ fn choose(
         .map(|m| (m.base, m.base.saturating_add(m.size)));
     let mut providers = vec![(
         "GcDacVars".to_owned(),
-        format!("at {:x}, version {}.{}, generation size {}", gc.address, gc.major, gc.minor, gc.generation_size),
+        match gc.address {
+            0 => format!(
+                "not found or not asked; the collector's variables by structure, generation size {}, whether a collection \
+                 was running is not known",
+                gc.generation_size
+            ),
+            at => format!("at {at:x}, version {}.{}, generation size {}", gc.major, gc.minor, gc.generation_size),
+        },
     )];
-    let all_anchors =
-        if options.allows(Provider::DacTable) { anchors(&dump.space, span, gc.address) } else { Vec::new() };
+    let all_anchors = if options.allows(Provider::DacTable) && gc.address != 0 {
+        anchors(&dump.space, span, gc.address)
+    } else {
+        Vec::new()
+    };
     providers.push(("DAC table".into(), format!("{} possible anchors", all_anchors.len())));
     let descriptor = options.allows(Provider::Descriptor).then(|| descriptor::find(dump, span)).flatten();
     providers.push((
@@ -365,6 +390,16 @@ const MIN_PASSED: usize = 5;
 fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, String)>) -> Result<Discovered, NoRuntime> {
     let runtime = chooser.runtime.clone();
     let Settled { table, layout, checks, again, notes } = best;
+    let mut gc = chooser.gc.clone();
+    if gc.address == 0 && gc.alloc_allocated.is_none() && !gc.is_server() {
+        let probe = Probe::new(chooser.dump, &layout, chooser.gc, &runtime, Source::Calibrated);
+        let image = runtime.gc_module.map_or(chooser.span, |(base, end)| Span { base, end });
+        gc.alloc_allocated = super::collector::allocation_end(chooser.dump, image, &gc, &probe.contexts());
+        if gc.alloc_allocated.is_none() {
+            let why = "where allocation ends in the youngest segment is not known: its objects are left out";
+            providers.push(("structure".into(), why.into()));
+        }
+    }
     providers.extend(notes);
     let broken = again.iter().find(|c| CORE.contains(&c.name) && c.verdict == Verdict::Failed);
     if let Some(c) = broken {
@@ -385,15 +420,7 @@ fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, Stri
         )));
     }
     let era = era(table.name);
-    Ok(Discovered {
-        module: runtime,
-        gc: chooser.gc.clone(),
-        layout,
-        table: Some(table.name.to_owned()),
-        providers,
-        checks,
-        era,
-    })
+    Ok(Discovered { module: runtime, gc, layout, table: Some(table.name.to_owned()), providers, checks, era })
 }
 
 fn passed(checks: &[Check]) -> usize {

@@ -9,6 +9,7 @@
 
 pub mod calibrate;
 pub mod checks;
+pub mod collector;
 pub mod descriptor;
 pub mod discover;
 pub mod gcdac;

@@ -116,21 +116,7 @@ fn contexts(p: &mut Probe<'_>, threads: &[u64]) {
         "GCAllocContext.Pointer",
         "GCAllocContext.Limit",
     ];
-    let one = |t: u64| {
-        let at = match p.layout.try_offset("Thread", "AllocContext") {
-            Some(o) => t.checked_add(o)?,
-            None => {
-                let locals = p.field(t, "Thread", "RuntimeThreadLocals")?;
-                if locals == 0 {
-                    return Some((0, 0));
-                }
-                let inner = p.layout.try_offset("EEAllocContext", "GCAllocationContext").unwrap_or(0);
-                locals.checked_add(p.layout.try_offset("RuntimeThreadLocals", "AllocContext")? + inner)?
-            }
-        };
-        Some((p.field(at, "GCAllocContext", "Pointer")?, p.field(at, "GCAllocContext", "Limit")?))
-    };
-    let all: Vec<(u64, u64)> = threads.iter().filter_map(|&t| one(t)).collect();
+    let all: Vec<(u64, u64)> = threads.iter().filter_map(|&t| context(p, t)).collect();
     let sane = |c: &(u64, u64)| {
         *c == (0, 0)
             || (c.0 <= c.1
@@ -146,6 +132,30 @@ fn contexts(p: &mut Probe<'_>, threads: &[u64]) {
         None => Found::Good(format!("{} contexts, {} in use", all.len(), all.iter().filter(|c| c.0 != 0).count())),
     };
     p.record("allocation contexts", FIELDS, "both zero, or a short range of readable memory", found);
+}
+
+/// The allocation context of a thread, zeros when it has none.
+fn context(p: &Probe<'_>, thread: u64) -> Option<(u64, u64)> {
+    let at = match p.layout.try_offset("Thread", "AllocContext") {
+        Some(o) => thread.checked_add(o)?,
+        None => {
+            let locals = p.field(thread, "Thread", "RuntimeThreadLocals")?;
+            if locals == 0 {
+                return Some((0, 0));
+            }
+            let inner = p.layout.try_offset("EEAllocContext", "GCAllocationContext").unwrap_or(0);
+            locals.checked_add(p.layout.try_offset("RuntimeThreadLocals", "AllocContext")? + inner)?
+        }
+    };
+    Some((p.field(at, "GCAllocContext", "Pointer")?, p.field(at, "GCAllocContext", "Limit")?))
+}
+
+impl Probe<'_> {
+    /// Allocation contexts of all threads.
+    pub fn contexts(mut self) -> Vec<(u64, u64)> {
+        let threads = list(&mut self).unwrap_or_default();
+        threads.iter().filter_map(|&t| context(&self, t)).collect()
+    }
 }
 
 fn objects(p: &mut Probe<'_>, threads: &[u64]) {

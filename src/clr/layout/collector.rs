@@ -1,0 +1,252 @@
+//! The garbage collector's variables by structure, where `GcDacVars` is not in the dump or may not be asked.
+//!
+//! Shapes: dotnet/runtime `src/coreclr/gc/gcpriv.h` (`generation` starts with its allocation context, seven pointers
+//! long, then its first segment; `heap_segment`; `CFinalize`), `objecthandle.h` (`HandleTableMap`).
+
+use super::gcdac::GcDacVars;
+use super::scan::{Span, runs, words_equal};
+use crate::dump::{AddressSpace, Dump};
+
+/// Sizes of a `generation` record in pointers, at least and at most.
+const GENERATION_WORDS: std::ops::RangeInclusive<u64> = 24..=48;
+/// Words of a record before its first segment.
+const CONTEXT_WORDS: u64 = 7;
+/// Bytes of a `gc_heap` looked through.
+const HEAP_REACH: u64 = 0x4000;
+/// More heaps than processors a process can use.
+const MOST_HEAPS: usize = 1024;
+/// Most words of one image.
+const MOST_WORDS: usize = 1 << 20;
+
+/// Pages are at least this big.
+const PAGE: u64 = 0x1000;
+
+struct Finder<'a> {
+    space: &'a AddressSpace,
+    ptr: u64,
+    /// Words of the image that are pointers out of it, with their addresses.
+    words: Vec<(u64, u64)>,
+}
+
+/// A table of generations.
+#[derive(Clone, Copy)]
+struct Generations {
+    table: u64,
+    size: u64,
+    count: u32,
+}
+
+/// The variables found in the image; `None` when there is no generation table.
+pub fn find(dump: &Dump, image: Span) -> Option<GcDacVars> {
+    let finder = Finder::new(dump, image);
+    finder.workstation().or_else(|| finder.server(image))
+}
+
+/// The variable that holds the end of allocation, once the threads' allocation contexts are known: the last context ends
+/// an object's least size before it. `None` where several may be it.
+pub fn allocation_end(dump: &Dump, image: Span, gc: &GcDacVars, contexts: &[(u64, u64)]) -> Option<u64> {
+    let finder = Finder::new(dump, image);
+    let record = dump.space.ptr(gc.ephemeral_heap_segment?)?;
+    let (mem, committed, _) = finder.segment(record)?;
+    let last = contexts.iter().map(|c| c.1).filter(|l| (mem..=committed).contains(l)).max()?;
+    let end = last.checked_add(3 * finder.ptr)?;
+    let ends = finder.ends(image, record)?;
+    if let Some(proved) = ends.iter().find(|e| e.0 == end) {
+        return Some(proved.1);
+    }
+    // The thread that was last given memory has ended: then there must be but one. Multiples of a page are bounds of
+    // memory, not of objects.
+    let behind: Vec<&(u64, u64)> = ends.iter().filter(|e| e.0 > end && !e.0.is_multiple_of(PAGE)).collect();
+    let first = behind.first()?;
+    behind.iter().all(|e| e.0 == first.0).then_some(first.1)
+}
+
+impl<'a> Finder<'a> {
+    fn new(dump: &'a Dump, image: Span) -> Self {
+        let space = &dump.space;
+        let ptr = u64::from(space.ptr_size());
+        let mut words = Vec::new();
+        runs(space, image, |start, bytes| {
+            let skip = start.next_multiple_of(ptr) - start;
+            for (i, w) in bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(ptr as usize).enumerate() {
+                let value = w.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b));
+                let out = value > 0x1_0000 && !image.contains(value) && value.is_multiple_of(ptr);
+                if out && words.len() < MOST_WORDS && space.readable(value) {
+                    words.push((start + skip + i as u64 * ptr, value));
+                }
+            }
+        });
+        Self { space, ptr, words }
+    }
+
+    fn word(&self, base: u64, index: u64) -> Option<u64> {
+        self.space.ptr_at(base, index * self.ptr)
+    }
+
+    /// Whether a `heap_segment` lies at `at`; gives its first object, the end of what is committed and of the whole.
+    fn segment(&self, at: u64) -> Option<(u64, u64, u64)> {
+        let [allocated, committed, reserved, used, mem, flags] =
+            [0, 1, 2, 3, 4, 5].map(|i| self.word(at, i).unwrap_or(u64::MAX));
+        let ordered = mem <= allocated && allocated <= committed && committed <= reserved && reserved < 1 << 56;
+        let within = mem <= used && used <= committed && mem > 0x1_0000 && mem.is_multiple_of(self.ptr);
+        (ordered && within && flags < 0x1000 && committed.is_multiple_of(PAGE)).then_some((mem, committed, reserved))
+    }
+
+    /// A table whose first record holds its first segment at `first`.
+    fn generations(&self, first: u64) -> Option<Generations> {
+        let holds = |at: u64| self.space.ptr(at).is_some_and(|s| self.segment(s).is_some());
+        if !holds(first) {
+            return None;
+        }
+        let table = first.checked_sub(CONTEXT_WORDS * self.ptr)?;
+        let size = GENERATION_WORDS.map(|n| n * self.ptr).find(|size| (1..4).all(|i| holds(first + i * size)))?;
+        Some(Generations { table, size, count: if holds(first + 4 * size) { 5 } else { 4 } })
+    }
+
+    /// What both flavours of the collector have.
+    fn variables(&self, g: Generations) -> GcDacVars {
+        let after = self.word(g.table, CONTEXT_WORDS + 1).unwrap_or(0);
+        // With regions the last region of the generation follows the first, with segments the start of allocation.
+        let regions = self.segment(after).is_some();
+        let at = |n: u64| (n * self.ptr) as i32;
+        GcDacVars {
+            generation_size: g.size,
+            generation_count: g.count,
+            generation_field_offsets: [0, at(CONTEXT_WORDS), if regions { -1 } else { at(CONTEXT_WORDS + 1) }],
+            handle_table_map: self.handle_table_map(),
+            ..GcDacVars::default()
+        }
+    }
+
+    fn workstation(&self) -> Option<GcDacVars> {
+        let g = self.words.iter().find_map(|&(at, _)| self.generations(at))?;
+        let table = g.table..g.table + g.size * u64::from(g.count);
+        let mut youngest = Vec::new();
+        let mut record = self.word(g.table, CONTEXT_WORDS)?;
+        while record != 0 && youngest.len() < 1 << 16 && !youngest.contains(&record) {
+            youngest.push(record);
+            record = self.word(record, 6).unwrap_or(0);
+        }
+        // The variable that names the segment allocated in, and the one that names where allocation is.
+        let outside = || self.words.iter().filter(|w| !table.contains(&w.0));
+        let ephemeral = outside().find(|w| youngest.contains(&w.1))?;
+        let queue = outside().find(|w| self.finalize_queue(w.1, g.count)).map(|w| w.0);
+        Some(GcDacVars {
+            generation_table: Some(g.table),
+            ephemeral_heap_segment: Some(ephemeral.0),
+            finalize_queue: queue,
+            ..self.variables(g)
+        })
+    }
+
+    /// Variables that may hold the end of allocation in a segment, with their values: they point into its committed part,
+    /// at or behind the end the last collection left.
+    fn ends(&self, image: Span, record: u64) -> Option<Vec<(u64, u64)>> {
+        let (mem, committed, _) = self.segment(record)?;
+        let least = self.word(record, 0)?.max(mem);
+        let mut found = Vec::new();
+        runs(self.space, image, |start, bytes| {
+            let skip = start.next_multiple_of(self.ptr) - start;
+            for (i, w) in bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(self.ptr as usize).enumerate() {
+                let value = w.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b));
+                if (least..=committed).contains(&value) && value.is_multiple_of(self.ptr) && found.len() < 4096 {
+                    found.push((value, start + skip + i as u64 * self.ptr));
+                }
+            }
+        });
+        Some(found)
+    }
+
+    /// Fill pointers in order within the array they divide.
+    fn finalize_queue(&self, at: u64, generations: u32) -> bool {
+        let fills = u64::from(generations) + 2;
+        let (Some(array), Some(end)) = (self.word(at, fills), self.word(at, fills + 1)) else { return false };
+        let mut before = array;
+        let ordered = (0..fills).all(|i| {
+            let fill = self.word(at, i).unwrap_or(0);
+            std::mem::replace(&mut before, fill) <= fill && fill.is_multiple_of(self.ptr)
+        });
+        let sized = array > 0x1_0000 && before <= end && before > array && end - array < 1 << 32;
+        ordered && sized && array.is_multiple_of(self.ptr) && self.space.readable(array)
+    }
+
+    /// The map of handle tables: a table of buckets, no next map, the number of buckets; the first table's first segment
+    /// is aligned and knows its table.
+    fn handle_table_map(&self) -> Option<u64> {
+        /// `HANDLE_MAX_INDEX` and the place of the owner in a segment's header: dotnet/runtime `handletablepriv.h`.
+        const OWNERS: [u64; 2] = [0x7D0, 0x7D6];
+        const TABLE_WORDS: u64 = 0x40;
+        let is_map = |at: u64, buckets: u64| {
+            let count = self.space.u32(at.checked_add(2 * self.ptr)?)?;
+            if self.word(at, 1)? != 0 || !(1..=4096).contains(&count) {
+                return None;
+            }
+            let table = self.space.ptr(self.space.ptr(self.space.ptr(buckets)?)?)?;
+            let aligned = |s: &u64| *s != 0 && s.is_multiple_of(0x1_0000);
+            let mut segments = (0..TABLE_WORDS).filter_map(|i| self.word(table, i)).filter(aligned);
+            segments.any(|s| OWNERS.iter().any(|o| self.space.ptr_at(s, *o) == Some(table))).then_some(at)
+        };
+        self.words.iter().find_map(|&(at, value)| is_map(at, value))
+    }
+
+    /// Server GC: an array of heaps, each with a table of generations whose segments name the heap.
+    fn server(&self, image: Span) -> Option<GcDacVars> {
+        let mut seen = rustc_hash::FxHashSet::default();
+        for &(cell, array) in &self.words {
+            let Some(heap) = self.space.ptr(array).filter(|&h| h > 0x1_0000 && self.space.readable(h)) else {
+                continue;
+            };
+            if !seen.insert(heap) {
+                continue;
+            }
+            let Some((offset, g)) = self.heap(heap) else { continue };
+            let heaps = self.heaps(array, offset);
+            let Some(parts) = self.parts(&heaps, g.count, offset) else { continue };
+            let count = words_equal(self.space, image, 4, heaps.len() as u64).first().copied();
+            let mut offsets = vec![-1; 19];
+            for (index, at) in [(0, parts), (1, parts + self.ptr), (2, parts + 2 * self.ptr), (18, offset)] {
+                offsets[index] = at as i32;
+            }
+            return Some(GcDacVars {
+                n_heaps: count,
+                g_heaps: Some(cell),
+                gc_heap_field_offsets: offsets,
+                ..self.variables(g)
+            });
+        }
+        None
+    }
+
+    /// Offset of the table of generations in a heap.
+    fn heap(&self, heap: u64) -> Option<(u64, Generations)> {
+        let owned = |segment: u64| self.word(segment, 8) == Some(heap);
+        (0..HEAP_REACH).step_by(self.ptr as usize).find_map(|o| {
+            let first = heap.checked_add(o)?;
+            self.space.ptr(first).filter(|&s| s > 0x1_0000 && owned(s))?;
+            let g = self.generations(first)?;
+            Some((g.table - heap, g))
+        })
+    }
+
+    /// Heaps of the array: as long as their generations are where the first one's are.
+    fn heaps(&self, array: u64, offset: u64) -> Vec<u64> {
+        let all = (0..MOST_HEAPS as u64).map_while(|i| {
+            let heap = self.word(array, i).filter(|&h| h != 0)?;
+            let first = self.space.ptr_at(heap, offset + CONTEXT_WORDS * self.ptr)?;
+            (self.word(first, 8) == Some(heap)).then_some(heap)
+        });
+        all.collect()
+    }
+
+    /// Offset in a heap of the end of allocation, followed by the segment allocated in and the finalize queue.
+    fn parts(&self, heaps: &[u64], generations: u32, table: u64) -> Option<u64> {
+        let fits = |heap: u64, o: u64| {
+            let [end, segment, queue] = [0, 1, 2].map(|i| self.space.ptr_at(heap, o + i * self.ptr).unwrap_or(0));
+            self.word(segment, 8) == Some(heap)
+                && self.segment(segment).is_some_and(|(mem, committed, _)| (mem..=committed).contains(&end))
+                && self.finalize_queue(queue, generations)
+        };
+        let all = (0..HEAP_REACH).step_by(self.ptr as usize).filter(|&o| o != table);
+        all.into_iter().find(|&o| !heaps.is_empty() && heaps.iter().all(|&h| fits(h, o)))
+    }
+}
