@@ -430,6 +430,11 @@ fn the_environment_of_the_process_is_shown() {
     let (_, linux, _) = on(LEAK, &["-c", "!peb | find DOTNET_"]);
     assert!(linux.contains("DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1"), "{linux}");
     let (_, windows, _) = on("win-x64-10.0-wks-full.dmp.zst", &["-c", "!peb"]);
+    let (_, heap, _) = on("win-x64-10.0-wks-full.dmp.zst", &["-c", "!address -f:Heap -o:1"]);
+    assert!(
+        windows.contains("ProcessHeap:              00000000`002c0000") && heap.starts_with("0x2c0000\n"),
+        "{heap}"
+    );
     for part in [
         "ImageBaseAddress:         00000001`40000000",
         "CurrentDirectory:         'C:\\app\\'",

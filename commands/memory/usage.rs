@@ -279,6 +279,7 @@ fn arenas(dump: &Dump) -> Vec<Claim> {
 /// Vista; wine-mirror/wine `include/winternl.h` has it too.
 struct Offsets {
     teb_peb: u64,
+    process_heap: u64,
     heap_count: u64,
     heaps: u64,
     signature: u64,
@@ -288,9 +289,23 @@ struct Offsets {
 impl Offsets {
     fn of(arch: Arch) -> Self {
         if arch.pointer_size() == 8 {
-            Self { teb_peb: 0x60, heap_count: 0xE8, heaps: 0xF0, signature: 0x10, segment_heap: 0x28 }
+            Self {
+                teb_peb: 0x60,
+                process_heap: 0x30,
+                heap_count: 0xE8,
+                heaps: 0xF0,
+                signature: 0x10,
+                segment_heap: 0x28,
+            }
         } else {
-            Self { teb_peb: 0x30, heap_count: 0x88, heaps: 0x90, signature: 0x8, segment_heap: 0x18 }
+            Self {
+                teb_peb: 0x30,
+                process_heap: 0x18,
+                heap_count: 0x88,
+                heaps: 0x90,
+                signature: 0x8,
+                segment_heap: 0x18,
+            }
         }
     }
 }
@@ -334,8 +349,13 @@ fn windows_claims(dump: &Dump) -> Vec<Claim> {
 fn heap_handles(dump: &Dump, peb: u64, o: &Offsets) -> Vec<u64> {
     let step = u64::from(dump.arch.pointer_size());
     let count = peb.checked_add(o.heap_count).and_then(|a| dump.space.u32(a)).map_or(0, u64::from).min(MAX_HEAPS);
-    let Some(list) = dump.space.ptr_at(peb, o.heaps) else { return Vec::new() };
-    (0..count).map_while(|i| dump.space.ptr_at(list, i * step)).filter(|&h| h != 0).collect()
+    let list = dump.space.ptr_at(peb, o.heaps);
+    let listed = (0..count).map_while(|i| dump.space.ptr_at(list?, i * step)).filter(|&h| h != 0);
+    // The process's own heap is named apart; where the list is not kept (Wine) it is the only one known.
+    let own = dump.space.ptr_at(peb, o.process_heap).filter(|&h| h != 0);
+    let mut handles: Vec<u64> = listed.collect();
+    handles.extend(own.filter(|h| !handles.contains(h)));
+    handles
 }
 
 /// Auxiliary vector tag of the program's entry point.
