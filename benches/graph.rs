@@ -1,4 +1,4 @@
-//! What the graph costs, phase by phase: ns and private bytes per object.
+//! What the graph costs, phase by phase: ns, ns of all processors together, and private bytes per object.
 //!
 //! `cargo bench --bench graph` uses made graphs of `CLRSCOPE_NODES` nodes (4 million), one with 97 % of the references near
 //! and one with 20 % of them anywhere, or one with `CLRSCOPE_FAR` of a thousand anywhere;
@@ -24,6 +24,14 @@ fn private() -> u64 {
     line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0u64) * 1024
 }
 
+/// Seconds of processor time this process has used; 0 where the system does not tell.
+fn processor() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name in brackets: user and system time are fields 14 and 15, in hundredths of a second.
+    let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace().skip(11).take(2);
+    fields.filter_map(|f| f.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
 /// Prints what each phase takes and the most private memory seen during it.
 struct Meter {
     objects: f64,
@@ -46,13 +54,18 @@ impl Meter {
 
     fn phase<T>(&self, name: &str, work: impl FnOnce() -> T) -> T {
         self.peak.store(0, Ordering::Relaxed);
-        let start = Instant::now();
+        let (start, used) = (Instant::now(), processor());
         let result = work();
+        let used = (processor() - used) * 1e9 / self.objects;
         let time = start.elapsed().as_secs_f64() * 1e9 / self.objects;
         let per = |bytes: u64| bytes.saturating_sub(self.base) as f64 / self.objects;
         let now = private();
         let peak = self.peak.load(Ordering::Relaxed).max(now);
-        println!("{name:<24} {time:8.1} ns/object, peak {:6.1} B/object, after it {:6.1}", per(peak), per(now));
+        println!(
+            "{name:<24} {time:8.1} ns/object, {used:8.1} of processors, peak {:6.1} B/object, after it {:6.1}",
+            per(peak),
+            per(now)
+        );
         result
     }
 }

@@ -131,7 +131,23 @@ impl ObjectIds {
     /// Id of the object that starts at `address`.
     #[inline]
     pub fn id_of(&self, address: u64) -> Option<u32> {
-        let r = self.range(address)?;
+        self.id_in(self.range(address)?, address)
+    }
+
+    /// As [`ObjectIds::id_of`], looking first in the range of the last address asked for: references are near.
+    #[inline]
+    pub fn id_near(&self, address: u64, last: &mut usize) -> Option<u32> {
+        let near = self.ranges.get(*last).filter(|r| (r.start..r.end).contains(&address));
+        if let Some(r) = near {
+            return self.id_in(r, address);
+        }
+        let i = self.ranges.partition_point(|r| r.start <= address).checked_sub(1)?;
+        *last = i;
+        self.id_in(self.ranges.get(i).filter(|r| address < r.end)?, address)
+    }
+
+    #[inline]
+    fn id_in(&self, r: &Range, address: u64) -> Option<u32> {
         let offset = address - r.start;
         if offset & ((1 << r.shift) - 1) != 0 {
             return None;
@@ -258,6 +274,10 @@ mod tests {
             assert_eq!(ids.len() as usize, all.len());
             for (i, &s) in all.iter().enumerate() {
                 assert_eq!(ids.id_of(s), Some(i as u32));
+                for last in 0..3 {
+                    assert_eq!(ids.id_near(s, &mut { last }), Some(i as u32));
+                    assert_eq!(ids.id_near(s + 4, &mut { last }), None);
+                }
                 assert_eq!(ids.address_of(i as u32), Some(s));
                 assert_eq!(ids.id_of(s + 4), None);
                 assert_eq!(ids.start_before(s + 7), Some(s));

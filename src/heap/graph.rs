@@ -25,18 +25,23 @@ impl ObjectGraph {
         struct Acc {
             chunk: Chunk,
             misses: u64,
+            last: usize,
         }
         let ids = &index.ids;
         let (space, ptr) = (walker.clr.space(), u64::from(walker.clr.ptr_size()));
         walker.watch.progress.start("reading references", walker.heap.allocated());
         let (accs, _) = walker.parallel(
             &walker.heap.segments,
-            |s| Acc { chunk: Chunk { first: index.first_id(s).unwrap_or(u32::MAX), ..Chunk::default() }, misses: 0 },
+            |s| Acc {
+                chunk: Chunk { first: index.first_id(s).unwrap_or(u32::MAX), ..Chunk::default() },
+                misses: 0,
+                last: 0,
+            },
             |acc, _, o| {
                 let before = acc.chunk.targets.len();
                 o.ty.refs.slots(o.size, ptr, |offset| {
                     let Some(target) = pointer_in(space, &o, offset).filter(|&t| t != 0) else { return };
-                    match ids.id_of(target) {
+                    match ids.id_near(target, &mut acc.last) {
                         Some(id) => acc.chunk.targets.push(id),
                         None => acc.misses += 1,
                     }
