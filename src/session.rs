@@ -7,6 +7,7 @@ mod lookup;
 pub mod ranges;
 pub mod saved;
 mod slots;
+pub mod value;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 

@@ -1,13 +1,18 @@
 //! Heap and memory of objects.
 
+pub mod dumpgen;
 pub mod dumpheap;
 pub mod eeheap;
+pub mod ephrefs;
 pub mod filter;
 pub mod finalizequeue;
+pub mod finq;
 pub mod gchandles;
 pub mod gcroot;
 pub mod gcwhere;
 pub mod heapstat;
 pub mod objsize;
+pub mod strings;
 pub mod table;
 pub mod verifyheap;
+pub mod verifyobj;

@@ -10,4 +10,5 @@ pub mod dumpvc;
 mod fieldtable;
 pub mod modules;
 pub mod name2ee;
+pub mod runtimetypes;
 mod value;

@@ -1,0 +1,201 @@
+//! `!dumpgen`: one generation's objects by type. `!sizestats`: sizes of objects and free blocks by generation.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+
+use super::filter::Filter;
+use super::table::{Sort, sorted};
+use crate::heap::stat::TypeTallies;
+use crate::heap::{Generation, WalkReport};
+use crate::session::Session;
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+
+/// `!dumpgen GEN`.
+pub const DUMPGEN: Command = Command {
+    name: "dumpgen",
+    prefix: Prefix::Bang,
+    aliases: &["dg"],
+    group: Group::Heap,
+    summary: "count the objects of one generation by type, or list those of one type",
+    help: "The statistics of one generation, smallest total first. -type keeps the types whose name contains a text; -mt \
+           lists the objects of one MethodTable instead.",
+    args: &[
+        Arg::pos("GEN", Kind::OneOf(&["gen0", "gen1", "gen2", "loh", "poh", "foh"]), "the generation").required(),
+        Arg::opt("type", Kind::TypeName, "only types whose name contains this (case matters)"),
+        Arg::opt("mt", Kind::MethodTable, "list the objects of this MethodTable"),
+    ],
+    examples: &[Example { line: "!dumpgen gen2 -type Zoo", what: "what of one's own types has grown old" }],
+    needs: Needs::Clr,
+    run: dumpgen,
+};
+
+/// `!sizestats`.
+pub const SIZESTATS: Command = Command {
+    name: "sizestats",
+    prefix: Prefix::Bang,
+    aliases: &[],
+    group: Group::Heap,
+    summary: "how often each size occurs, by generation: objects, then free blocks",
+    help: "For each generation every size its objects have, with their number and the bytes and number of all smaller \
+           ones; then the same of free blocks: many small ones are fragmentation.",
+    args: &[],
+    examples: &[Example { line: "!sizestats", what: "sizes of objects and of gaps" }],
+    needs: Needs::Clr,
+    run: sizestats,
+};
+
+/// What a walk says of its own completeness.
+fn outcome(session: &Session, report: &WalkReport, empty: bool) -> Outcome {
+    let heap = session.heap().ok().and_then(|h| h.problems.first().cloned());
+    match report.sentence().or(heap) {
+        Some(why) => Outcome::Partial(why),
+        None if empty => Outcome::Empty,
+        None => Outcome::Complete,
+    }
+}
+
+fn dumpgen(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let Some(generation) = args.text("GEN").and_then(Generation::parse) else {
+        bail!("give a generation: gen0, gen1, gen2, loh, poh or foh")
+    };
+    let filter = Filter { generation: Some(generation), ..Filter::new(args)? };
+    if let Some(mt) = filter.mt {
+        if session.clr()?.valid_method_table(mt).is_none() {
+            bail!("{mt:x} is not a MethodTable; !name2ee finds one by name");
+        }
+        return list(ctx, session, &filter);
+    }
+    let (walker, segments, types) = (session.walker()?, filter.segments(session)?, filter.types(session)?);
+    let (parts, report) = walker.parallel(
+        &segments,
+        |_| (TypeTallies::default(), types.clone()),
+        |(tallies, types), segment, o| {
+            if types.passes(session, o.ty) && filter.passes(session, segment, &o) {
+                tallies.add(o.ty.id, o.size);
+            }
+        },
+    )?;
+    let mut tallies = TypeTallies::default();
+    parts.iter().for_each(|p| tallies.merge(&p.0));
+    statistics(session, ctx.out, &tallies)?;
+    Ok(outcome(session, &report, tallies.total().count == 0))
+}
+
+fn statistics(session: &Session, out: &mut Out, tallies: &TypeTallies) -> Result<()> {
+    const COLUMNS: &[Col] = &[
+        Col::right("MT", "method_table", 16),
+        Col::right("Count", "count", 8),
+        Col::right("TotalSize", "total_size", 12),
+        Col::left("Class Name", "class_name", 0),
+    ];
+    let clr = session.clr()?;
+    out.line("Statistics:")?;
+    out.table("statistics", COLUMNS, true)?;
+    for (ty, t) in sorted(session.types(), clr, tallies, Sort::Size) {
+        let name = clr.type_name(ty.mt.address).to_string();
+        out.row(&[Cell::AddrPad(ty.mt.address, 16), Cell::Num(t.count), Cell::Num(t.bytes), Cell::text(name)])?;
+    }
+    out.line(format!("Total {} objects", tallies.total().count))?;
+    Ok(())
+}
+
+fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {
+    const COLUMNS: &[Col] = &[
+        Col::right("Address", "address", 16),
+        Col::right("MT", "method_table", 16),
+        Col::right("Size", "size", 8),
+    ];
+    let (walker, mut types) = (session.walker()?, filter.types(session)?);
+    let (mut report, mut count, mut failed) = (WalkReport::default(), 0u64, None);
+    ctx.out.table("objects", COLUMNS, true)?;
+    for segment in filter.segments(session)? {
+        report.merge(walker.segment(&segment, (segment.start, segment.end), &mut |o| {
+            if !(types.passes(session, o.ty) && filter.passes(session, &segment, &o)) {
+                return true;
+            }
+            count += 1;
+            let row = [Cell::AddrPad(o.address, 16), Cell::AddrPad(o.ty.mt.address, 16), Cell::Num(o.size)];
+            failed = ctx.out.row(&row).err();
+            failed.is_none()
+        })?);
+        if let Some(e) = failed {
+            return Err(e.into());
+        }
+    }
+    ctx.out.line("")?;
+    ctx.out.line(format!("Total {count} objects"))?;
+    Ok(outcome(session, &report, count == 0))
+}
+
+/// Numbers by size: of objects, of free blocks.
+type Sizes = [BTreeMap<u64, u64>; 2];
+
+/// Generations in the order of the output, with the words of its headings.
+const ORDER: [(Generation, &str); 6] = [
+    (Generation::Gen0, "generation0"),
+    (Generation::Gen1, "generation1"),
+    (Generation::Gen2, "generation2"),
+    (Generation::Large, "large"),
+    (Generation::Pinned, "pinned"),
+    (Generation::Frozen, "frozen"),
+];
+
+fn sizestats(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let walker = session.walker()?;
+    let (parts, report) = walker.parallel(
+        &walker.heap.segments,
+        |_| <[Sizes; 6]>::default(),
+        |sizes, segment, o| {
+            if let Some(s) = sizes.get_mut(segment.generation(o.address) as usize) {
+                let size = o.size.next_multiple_of(8);
+                *s[usize::from(o.ty.is_free)].entry(size).or_default() += 1;
+            }
+        },
+    )?;
+    let mut all = <[Sizes; 6]>::default();
+    for part in &parts {
+        for (sum, sizes) in all.iter_mut().flatten().zip(part.iter().flatten()) {
+            sizes.iter().for_each(|(size, n)| *sum.entry(*size).or_default() += n);
+        }
+    }
+    for (kind, what) in [(0, "objects"), (1, "free objects")] {
+        for (generation, word) in ORDER {
+            let sizes = &all[generation as usize][kind];
+            // Heaps this runtime does not have are left out, and the frozen heap's free blocks: there are none.
+            let young = !matches!(generation, Generation::Pinned | Generation::Frozen);
+            let there = young || walker.heap.segments.iter().any(|s| s.generation(s.start) == generation);
+            if there && (kind == 0 || generation != Generation::Frozen) {
+                print(ctx.out, &format!("Size Statistics for {word} {what}"), sizes)?;
+            }
+        }
+    }
+    Ok(outcome(session, &report, false))
+}
+
+fn print(out: &mut Out, title: &str, sizes: &BTreeMap<u64, u64>) -> Result<()> {
+    const COLUMNS: &[Col] = &[
+        Col::right("Size", "size", 14),
+        Col::right("Count", "count", 14),
+        Col::right("Cumulative Size", "cumulative_size", 15),
+        Col::right("Cumulative Count", "cumulative_count", 16),
+    ];
+    out.line(title)?;
+    out.line("")?;
+    if sizes.is_empty() {
+        out.line("(none)")?;
+        out.line("")?;
+        return Ok(());
+    }
+    out.table("sizes", COLUMNS, true)?;
+    let (mut bytes, mut count) = (0u64, 0u64);
+    for (&size, &n) in sizes {
+        out.row(&[Cell::Sep(size), Cell::Sep(n), Cell::Sep(bytes), Cell::Sep(count)])?;
+        bytes = bytes.saturating_add(size.saturating_mul(n));
+        count += n;
+    }
+    out.line("")?;
+    Ok(())
+}
