@@ -73,6 +73,14 @@ fn entries(session: &Session, clr: &Clr, o: &Found<'_>) -> Vec<u64> {
     (0..count.min(length)).filter_map(|i| clr.space().ptr_at(data, i * clr.header())).filter(|&d| d != 0).collect()
 }
 
+/// The method the delegate at `address` calls.
+pub fn method_of(session: &Session, address: u64) -> Option<MethodDesc> {
+    let clr = session.clr().ok()?;
+    let d = session.walker().ok()?.object_at(address)?;
+    let target = field(clr, &d, "_target").unwrap_or(0);
+    method(session, clr, &d, target)
+}
+
 /// The method behind the delegate's code pointers: by the code of the target's methods, or by the stub's data.
 fn method(session: &Session, clr: &Clr, d: &Found<'_>, target: u64) -> Option<MethodDesc> {
     let pointers = [field(clr, d, "_methodPtrAux"), field(clr, d, "_methodPtr")];

@@ -2,6 +2,9 @@
 
 pub mod clrthreads;
 pub mod dso;
+pub mod dumpasync;
 pub mod exceptions;
 pub mod syncblk;
+pub mod taskstate;
 pub mod threadpool;
+pub mod timerinfo;

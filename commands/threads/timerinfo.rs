@@ -1,0 +1,143 @@
+//! `!timerinfo`: timers that are set, with what they will call.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use rustc_hash::FxHashSet;
+
+use crate::commands::objects::dumpdelegate::method_of;
+use crate::session::Session;
+use crate::session::value::Value;
+use crate::shell::out::thousands;
+use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix};
+
+/// `!timerinfo`.
+pub const TIMERINFO: Command = Command {
+    name: "timerinfo",
+    prefix: Prefix::Bang,
+    aliases: &["ti"],
+    group: Group::Threads,
+    summary: "list the timers that are set: due time, period, state, callback",
+    help: "For each timer in a queue: S or L for the short or long list, its address, the time it is due after it was set, \
+           its period, the object handed to the callback with its type, and the method called. Then the same without the \
+           timers' addresses, counted. Timers that were stopped or disposed are in no queue and are not listed.",
+    args: &[],
+    examples: &[Example { line: "!timerinfo", what: "which timers keep objects alive" }],
+    needs: Needs::Clr,
+    run,
+};
+
+/// Bound on the timers of one list.
+const MAX_TIMERS: usize = 1 << 22;
+/// `Timeout.Infinite` as the unsigned value it is kept as.
+const NEVER: u64 = 0xFFFF_FFFF;
+
+/// One timer, without its address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Timer {
+    short: bool,
+    due: u64,
+    period: u64,
+    state: u64,
+    type_name: String,
+    method: String,
+}
+
+/// `3600000 ms`, or dashes for never.
+fn time(ms: u64) -> String {
+    if ms == NEVER { "  ------".into() } else { format!("{ms:>8}") }
+}
+
+impl Timer {
+    fn read(session: &Session, t: &Value<'_>, short: bool) -> Self {
+        let number = |names: &[&str]| t.int(names).map_or(NEVER, |n| n as u64 & NEVER);
+        let state = t.object(&["_state", "m_state"]);
+        let callback = t.pointer(&["_timerCallback", "m_timerCallback"]).filter(|&c| c != 0);
+        Self {
+            short: t.int(&["_short", "m_short"]).map_or(short, |s| s != 0),
+            due: number(&["_dueTime", "m_dueTime"]),
+            period: number(&["_period", "m_period"]),
+            state: state.map_or(0, |s| s.address()),
+            type_name: state.map_or_else(String::new, |s| s.type_name().to_string()),
+            method: callback.and_then(|c| called(session, c)).unwrap_or_default(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let method = &self.method;
+        format!(
+            "@{} ms every {} ms | {:016X} ({}) -> {method}",
+            time(self.due),
+            time(self.period),
+            self.state,
+            self.type_name
+        )
+    }
+
+    fn list(&self) -> &'static str {
+        if self.short { "(S)" } else { "(L)" }
+    }
+}
+
+/// Type and name of the method a delegate calls, without its parameters.
+pub fn called(session: &Session, delegate: u64) -> Option<String> {
+    let clr = session.clr().ok()?;
+    let method = method_of(session, delegate)?;
+    let name = clr.method_name(&method);
+    let long = clr.type_name_long(method.owner);
+    let rest = name.strip_prefix(&*long)?;
+    Some(format!("{}{}", clr.type_name(method.owner), rest.split('(').next().unwrap_or(rest)))
+}
+
+fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let (clr, walker) = (session.clr()?, session.walker()?);
+    let (parts, report) = walker.parallel(
+        &walker.heap.segments,
+        |_| (Vec::new(), rustc_hash::FxHashMap::default()),
+        |(found, types): &mut (Vec<u64>, rustc_hash::FxHashMap<u32, bool>), _, o| {
+            let is_queue = |mt| &*clr.type_name(mt) == "System.Threading.TimerQueue";
+            if *types.entry(o.ty.id).or_insert_with(|| is_queue(o.ty.mt.address)) {
+                found.push(o.address);
+            }
+        },
+    )?;
+    let mut counts: BTreeMap<Timer, u64> = BTreeMap::new();
+    let (mut total, mut seen) = (0u64, FxHashSet::default());
+    let mut partial = report.sentence();
+    for queue in parts.into_iter().flat_map(|p| p.0).filter_map(|a| session.value(a)) {
+        // Before 3.0 there was one list, whose timers are all of one kind.
+        for (names, short) in [
+            (&["_shortTimers", "m_shortTimers"][..], true),
+            (&["_longTimers", "m_longTimers"][..], false),
+            (&["_timers", "m_timers"][..], false),
+        ] {
+            let mut at = queue.object(names);
+            while let Some(t) = at.filter(|t| seen.len() < MAX_TIMERS && seen.insert(t.address())) {
+                session.watch.cancel.check()?;
+                let timer = Timer::read(session, &t, short);
+                let text = timer.text().replacen("ms | ", "ms |  ", 1);
+                ctx.out.line(format!("{} 0x{:016X} {text}", timer.list(), t.address()))?;
+                *counts.entry(timer).or_default() += 1;
+                total += 1;
+                at = t.object(&["_next", "m_next"]);
+            }
+        }
+    }
+    if seen.len() >= MAX_TIMERS {
+        partial.get_or_insert_with(|| format!("only the first {MAX_TIMERS} timers are listed"));
+    }
+    ctx.out.line("")?;
+    ctx.out.line(format!("   {} timers", thousands(total)))?;
+    ctx.out.line("-".repeat(47))?;
+    let mut rows: Vec<_> = counts.into_iter().collect();
+    rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    for (timer, count) in rows {
+        ctx.out.line(format!("{count:>4} | {} {}", timer.list(), timer.text()))?;
+    }
+    Ok(match partial {
+        Some(why) => Outcome::Partial(why),
+        None if total == 0 => Outcome::Empty,
+        None => Outcome::Complete,
+    })
+}
