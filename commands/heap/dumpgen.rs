@@ -102,11 +102,8 @@ fn statistics(session: &Session, out: &mut Out, tallies: &TypeTallies) -> Result
 }
 
 fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Address", "address", 16),
-        Col::right("MT", "method_table", 16),
-        Col::right("Size", "size", 8),
-    ];
+    const COLUMNS: &[Col] =
+        &[Col::right("Address", "address", 16), Col::right("MT", "method_table", 16), Col::right("Size", "size", 8)];
     let (walker, mut types) = (session.walker()?, filter.types(session)?);
     let (mut report, mut count, mut failed) = (WalkReport::default(), 0u64, None);
     ctx.out.table("objects", COLUMNS, true)?;

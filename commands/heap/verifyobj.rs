@@ -39,7 +39,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let address = args.number("ADDR").unwrap_or(0);
     let walker = session.walker()?;
     let Some(object) = walker.object_at(address) else {
-        let what = if session.dump().space.readable(address) { "is not the start of an object" } else { "is not in the dump" };
+        let what =
+            if session.dump().space.readable(address) { "is not the start of an object" } else { "is not in the dump" };
         ctx.out.line(format!("object 0x{address:x} {what}"))?;
         return Ok(Outcome::Empty);
     };
@@ -70,7 +71,8 @@ fn issues(session: &Session, o: &Found<'_>) -> Result<Vec<Issue>> {
             return;
         };
         if target != 0 && ids.id_of(target).is_none() {
-            let what = if target % clr.header() == 0 { "InvalidObjectReference" } else { "ObjectReferenceNotPointerAligned" };
+            let what =
+                if target % clr.header() == 0 { "InvalidObjectReference" } else { "ObjectReferenceNotPointerAligned" };
             let description = format!("{target:x} is not the start of an object");
             out.push(Issue { offset: slot as i64, what, description });
         }

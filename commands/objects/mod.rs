@@ -1,6 +1,7 @@
 //! Objects, types, modules.
 
 pub mod dumpalc;
+pub mod collections;
 pub mod dumparray;
 pub mod dumpclass;
 pub mod dumpdelegate;

@@ -7,4 +7,5 @@ pub mod exceptions;
 pub mod syncblk;
 pub mod taskstate;
 pub mod threadpool;
+pub mod threadpoolqueue;
 pub mod timerinfo;

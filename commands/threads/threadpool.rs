@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::clr::Clr;
+use crate::clr::threads::state;
 use crate::session::Session;
 use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix};
 
@@ -42,13 +43,25 @@ fn pool(session: &Session, clr: &Clr) -> Result<Option<(u64, u64)>> {
     Ok(object.and_then(|o| o.checked_add(clr.header())).map(|data| (data, mt)))
 }
 
+/// What can be said where the pool's own counters cannot be read: through 3.1 they are in native code.
+fn without_pool(ctx: &mut Ctx<'_>, session: &Session, clr: &Clr) -> Result<Outcome> {
+    let workers =
+        clr.threads().items.iter().filter(|t| !t.is_dead() && t.state & state::THREAD_POOL_WORKER != 0).count();
+    if !session.find_types("System.Threading.PortableThreadPool")?.is_empty() || workers == 0 {
+        ctx.out.line("No portable thread pool was used in this process.")?;
+        return Ok(Outcome::Empty);
+    }
+    ctx.out.line(format!("Workers Total:    {workers}"))?;
+    Ok(Outcome::Partial(
+        "the pool's own counters are in native code, or its class has no name here; !threadpoolqueue lists queued work"
+            .into(),
+    ))
+}
+
 fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let clr = session.clr()?;
-    let Some((data, mt)) = pool(session, clr)? else {
-        ctx.out.line("No portable thread pool was used in this process.")?;
-        return Ok(Outcome::Empty);
-    };
+    let Some((data, mt)) = pool(session, clr)? else { return without_pool(ctx, session, clr) };
     let at = |name: &str| field(session, clr, mt, data, name);
     let space = clr.space();
     // The counts share one 64-bit word: workers that process work, workers that exist, their goal; 16 bits each.

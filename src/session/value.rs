@@ -131,21 +131,21 @@ impl<'s> Value<'s> {
         Some(Elements { session: self.session, clr: self.clr, handle: mt.per_inst, count, data, size })
     }
 
-    /// Whether its class is `name` or inherits from it.
-    pub fn is_a(&self, name: &str) -> bool {
+    /// Names of its class and of those it inherits from, the nearest first.
+    pub fn classes(&self) -> Vec<std::sync::Arc<str>> {
         /// Deepest class hierarchy followed.
         const MAX_PARENTS: usize = 64;
-        let mut at = self.mt;
-        for _ in 0..MAX_PARENTS {
-            if at == 0 {
-                return false;
-            }
-            if &*self.clr.type_name(at) == name {
-                return true;
-            }
+        let (mut names, mut at) = (Vec::new(), self.mt);
+        while at != 0 && names.len() < MAX_PARENTS {
+            names.push(self.clr.type_name(at));
             at = self.clr.method_table(at).map_or(0, |m| m.parent);
         }
-        false
+        names
+    }
+
+    /// Whether its class is `name` or inherits from it.
+    pub fn is_a(&self, name: &str) -> bool {
+        self.classes().iter().any(|c| &**c == name)
     }
 }
 
@@ -163,6 +163,18 @@ impl<'s> Elements<'s> {
     /// Element `i`, a struct.
     pub fn inner(&self, i: u64) -> Option<Value<'s>> {
         self.session.value_at(self.handle, self.place(i)?)
+    }
+
+    /// Element type of the elements.
+    pub fn element(&self) -> Element {
+        // The type handle of a pointer or function pointer is no MethodTable.
+        let Some(mt) = self.clr.method_table(self.handle).filter(|_| self.handle & 2 == 0) else {
+            return Element(et::PTR);
+        };
+        if !mt.is_value_type() {
+            return Element(et::CLASS);
+        }
+        Element(self.clr.element_type(&mt).unwrap_or(et::STRUCT))
     }
 
     /// Whether the elements are references.

@@ -1,0 +1,421 @@
+//! How the class library's collections keep their items.
+//!
+//! Field names: dotnet/runtime v8.0 `src/libraries/System.Private.CoreLib/src/System/Collections`,
+//! `src/libraries/System.Collections*`; several names where 2.1 or 3.1 had others.
+
+use anyhow::Result;
+use rustc_hash::FxHashSet;
+
+use super::Place;
+use crate::clr::fields::{Element, et};
+use crate::session::Session;
+use crate::session::value::{Elements, Value};
+
+/// One thing in a collection.
+#[derive(Debug, Clone, Copy)]
+pub enum Entry {
+    /// An item.
+    Item(Place),
+    /// A key and its value.
+    Pair(Place, Place),
+}
+
+/// How a collection keeps its items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// The elements of an array.
+    Array,
+    /// `_items` and `_size`.
+    List,
+    /// A ring: `_array`, `_head`, `_size`.
+    Queue,
+    /// `_array` and `_size`, the last one on top.
+    Stack,
+    /// `_entries` with chains by index.
+    Dictionary,
+    /// As a dictionary, of values alone.
+    HashSet,
+    /// Nodes linked by `next`, the last leads to the first.
+    LinkedList,
+    /// A tree of nodes with `Item`, `Left`, `Right`.
+    SortedSet,
+    /// A wrapper around [`Shape::SortedSet`] of pairs.
+    SortedDictionary,
+    /// Two arrays, keys and values.
+    SortedList,
+    /// An array of elements with their priorities.
+    PriorityQueue,
+    /// Buckets of linked nodes.
+    ConcurrentDictionary,
+    /// Linked segments, each a ring.
+    ConcurrentQueue,
+    /// Linked nodes.
+    ConcurrentStack,
+    /// Rings, one a thread.
+    ConcurrentBag,
+    /// An array of buckets with keys and values as objects.
+    Hashtable,
+    /// Linked nodes with `key` and `value`.
+    ListDictionary,
+    /// A tree of nodes with `_key`, `_left`, `_right`.
+    ImmutableList,
+    /// Another collection in one of these fields.
+    Wrapper(&'static [&'static str]),
+}
+
+/// Classes by name without type arguments.
+const KNOWN: &[(&str, Shape)] = &[
+    ("System.Collections.Generic.List", Shape::List),
+    ("System.Collections.ArrayList", Shape::List),
+    ("System.Collections.Generic.Queue", Shape::Queue),
+    ("System.Collections.Queue", Shape::Queue),
+    ("System.Collections.Generic.Stack", Shape::Stack),
+    ("System.Collections.Stack", Shape::Stack),
+    ("System.Collections.Generic.Dictionary", Shape::Dictionary),
+    ("System.Collections.Generic.HashSet", Shape::HashSet),
+    ("System.Collections.Generic.LinkedList", Shape::LinkedList),
+    ("System.Collections.Generic.SortedSet", Shape::SortedSet),
+    ("System.Collections.Generic.SortedDictionary", Shape::SortedDictionary),
+    ("System.Collections.Generic.SortedList", Shape::SortedList),
+    ("System.Collections.SortedList", Shape::SortedList),
+    ("System.Collections.Generic.PriorityQueue", Shape::PriorityQueue),
+    ("System.Collections.Concurrent.ConcurrentDictionary", Shape::ConcurrentDictionary),
+    ("System.Collections.Concurrent.ConcurrentQueue", Shape::ConcurrentQueue),
+    ("System.Collections.Concurrent.ConcurrentStack", Shape::ConcurrentStack),
+    ("System.Collections.Concurrent.ConcurrentBag", Shape::ConcurrentBag),
+    ("System.Collections.Hashtable", Shape::Hashtable),
+    ("System.Collections.Specialized.ListDictionary", Shape::ListDictionary),
+    ("System.Collections.ListDictionaryInternal", Shape::ListDictionary),
+    ("System.Collections.Immutable.ImmutableList", Shape::ImmutableList),
+    ("System.Collections.ObjectModel.Collection", Shape::Wrapper(&["items"])),
+    ("System.Collections.ObjectModel.ReadOnlyCollection", Shape::Wrapper(&["list"])),
+    ("System.Collections.ObjectModel.ReadOnlyDictionary", Shape::Wrapper(&["m_dictionary", "_dictionary"])),
+    ("System.Collections.Specialized.HybridDictionary", Shape::Wrapper(&["hashtable", "list"])),
+    ("System.Collections.Specialized.StringCollection", Shape::Wrapper(&["data", "_data"])),
+    ("System.Collections.Specialized.StringDictionary", Shape::Wrapper(&["contents", "_contents"])),
+    ("System.Collections.Concurrent.BlockingCollection", Shape::Wrapper(&["_collection", "m_collection"])),
+    ("System.Collections.CollectionBase", Shape::Wrapper(&["_list", "list"])),
+    ("System.Collections.DictionaryBase", Shape::Wrapper(&["_hashtable", "hashtable"])),
+];
+
+/// Wrappers around wrappers followed.
+const MAX_WRAPPERS: usize = 8;
+/// Most items listed.
+const MAX_ITEMS: u64 = 1 << 28;
+/// Items between two looks at Ctrl-C.
+const CHECK_EVERY: u64 = 1024;
+
+/// The node of a sorted set: properties with fields the compiler named, plain fields before.
+const ITEM: &[&str] = &["<Item>k__BackingField", "Item"];
+const LEFT: &[&str] = &["<Left>k__BackingField", "Left"];
+const RIGHT: &[&str] = &["<Right>k__BackingField", "Right"];
+
+type Visit<'v> = &'v mut dyn FnMut(Entry) -> Result<()>;
+
+impl Shape {
+    /// The shape of a collection, by its class or the one it inherits from.
+    pub fn of(value: &Value<'_>) -> Option<Self> {
+        if value.elements().is_some() {
+            return Some(Self::Array);
+        }
+        value.classes().iter().find_map(|name| {
+            let plain = name.split('<').next()?;
+            // Nested classes are the collections' helpers, not collections.
+            let own = !name.rsplit('>').next().unwrap_or("").contains('+');
+            KNOWN.iter().find(|k| k.0 == plain && own).map(|k| k.1)
+        })
+    }
+
+    /// Whether entries are pairs.
+    pub fn has_pairs(self) -> bool {
+        matches!(
+            self,
+            Self::Dictionary
+                | Self::SortedDictionary
+                | Self::SortedList
+                | Self::PriorityQueue
+                | Self::ConcurrentDictionary
+                | Self::Hashtable
+                | Self::ListDictionary
+                | Self::Wrapper(["m_dictionary" | "_hashtable" | "hashtable" | "contents", ..])
+        )
+    }
+
+    /// Calls `visit` for each entry in the collection's own order. What is returned says why the list is not whole.
+    pub fn each(self, session: &Session, value: &Value<'_>, visit: Visit<'_>) -> Result<Option<String>> {
+        let mut count = 0u64;
+        let mut counted = |e: Entry| {
+            count += 1;
+            if count.is_multiple_of(CHECK_EVERY) {
+                session.watch.cancel.check()?;
+            }
+            visit(e)
+        };
+        let done = self.walk(session, value, &mut counted, 0)?;
+        Ok(match done {
+            Some(()) => None,
+            None => {
+                Some("the collection is not whole in the dump, or its fields have other names in this release".into())
+            }
+        })
+    }
+
+    fn walk(self, session: &Session, v: &Value<'_>, visit: Visit<'_>, depth: usize) -> Result<Option<()>> {
+        match self {
+            Self::Array => items(v.elements(), 0, u64::MAX, visit),
+            Self::List => items(array(v, &["_items"]), 0, size(v, &["_size"]), visit),
+            Self::Stack => backwards(array(v, &["_array"]), size(v, &["_size"]), visit),
+            Self::Queue => {
+                let head = v.int(&["_head"]).unwrap_or(0).max(0) as u64;
+                ring(array(v, &["_array"]), head, size(v, &["_size"]), visit)
+            }
+            Self::Dictionary => {
+                let used = |e: &Value<'_>| taken(e, &["next"], &["hashCode"]);
+                entries(array(v, &["_entries"]), size(v, &["_count"]), used, pair(&["key"], &["value"]), visit)
+            }
+            Self::HashSet => {
+                let used = |e: &Value<'_>| taken(e, &["Next", "next"], &["HashCode", "hashCode"]);
+                let count = size(v, &["_count", "_lastIndex"]).max(size(v, &["_lastIndex"]));
+                entries(array(v, &["_entries", "_slots"]), count, used, item(&["Value", "value"]), visit)
+            }
+            Self::PriorityQueue => {
+                let each = pair(&["Item2"], &["Item1"]);
+                entries(array(v, &["_nodes"]), size(v, &["_size"]), |_| true, each, visit)
+            }
+            Self::SortedList => {
+                let (keys, values) = (array(v, &["keys"]), array(v, &["values"]));
+                let (Some(keys), Some(values)) = (keys, values) else { return Ok(None) };
+                for i in 0..size(v, &["_size"]).min(keys.count).min(values.count) {
+                    let (Some(k), Some(x)) = (element(&keys, i), element(&values, i)) else { return Ok(None) };
+                    visit(Entry::Pair(k, x))?;
+                }
+                Ok(Some(()))
+            }
+            Self::LinkedList => nodes(v.object(&["head"]), &["next"], item(&["item"]), visit),
+            Self::ConcurrentStack => nodes(v.object(&["_head"]), &["_next"], item(&["_value"]), visit),
+            Self::ListDictionary => nodes(v.object(&["head"]), &["next"], pair(&["key"], &["value"]), visit),
+            Self::SortedSet => tree(session, v.object(&["root"]), LEFT, RIGHT, item(ITEM), visit),
+            Self::ImmutableList => {
+                let root = v.object(&["_root"]);
+                tree(session, root, &["_left"], &["_right"], item(&["_key"]), visit)
+            }
+            Self::SortedDictionary => {
+                let root = v.object(&["_set"]).and_then(|s| s.object(&["root"]));
+                let each = |n: &Value<'_>| pair(&["key"], &["value"])(&n.inner(ITEM)?);
+                tree(session, root, LEFT, RIGHT, each, visit)
+            }
+            Self::Hashtable => {
+                let used = |e: &Value<'_>| {
+                    // A removed entry has the array of buckets as its key.
+                    let key = e.pointer(&["key"]).unwrap_or(0);
+                    key != 0 && Some(key) != v.pointer(&["_buckets", "buckets"])
+                };
+                entries(array(v, &["_buckets", "buckets"]), u64::MAX, used, pair(&["key"], &["val"]), visit)
+            }
+            Self::ConcurrentDictionary => concurrent_dictionary(v, visit),
+            Self::ConcurrentQueue => concurrent_queue(v, visit),
+            Self::ConcurrentBag => bag(v, visit),
+            Self::Wrapper(names) => {
+                let Some(inner) = names.iter().find_map(|n| v.object(&[n])) else { return Ok(None) };
+                match Self::of(&inner).filter(|_| depth < MAX_WRAPPERS) {
+                    Some(shape) => shape.walk(session, &inner, visit, depth + 1),
+                    None => Ok(None),
+                }
+            }
+        }
+    }
+}
+
+fn size(v: &Value<'_>, names: &[&str]) -> u64 {
+    v.int(names).unwrap_or(0).clamp(0, MAX_ITEMS as i64) as u64
+}
+
+fn array<'s>(v: &Value<'s>, names: &[&str]) -> Option<Elements<'s>> {
+    v.object(names)?.elements()
+}
+
+/// Where element `i` is, with its type.
+fn element(a: &Elements<'_>, i: u64) -> Option<Place> {
+    let element = a.element();
+    Some(Place { element, mt: (element.0 == et::STRUCT).then_some(a.handle), at: a.place(i)? })
+}
+
+fn place(v: &Value<'_>, names: &[&str]) -> Option<Place> {
+    let (element, mt, at) = v.typed(names)?;
+    Some(Place { element, mt, at })
+}
+
+fn item<'n>(names: &'n [&'n str]) -> impl Fn(&Value<'_>) -> Option<Entry> + 'n {
+    move |v| Some(Entry::Item(place(v, names)?))
+}
+
+fn pair<'n>(keys: &'n [&'n str], values: &'n [&'n str]) -> impl Fn(&Value<'_>) -> Option<Entry> + 'n {
+    move |v| Some(Entry::Pair(place(v, keys)?, place(v, values)?))
+}
+
+fn items(a: Option<Elements<'_>>, start: u64, count: u64, visit: Visit<'_>) -> Result<Option<()>> {
+    let Some(a) = a else { return Ok(if count == 0 { Some(()) } else { None }) };
+    for i in start..count.min(a.count) {
+        let Some(p) = element(&a, i) else { return Ok(None) };
+        visit(Entry::Item(p))?;
+    }
+    Ok(Some(()))
+}
+
+fn backwards(a: Option<Elements<'_>>, count: u64, visit: Visit<'_>) -> Result<Option<()>> {
+    let Some(a) = a else { return Ok(if count == 0 { Some(()) } else { None }) };
+    for i in (0..count.min(a.count)).rev() {
+        let Some(p) = element(&a, i) else { return Ok(None) };
+        visit(Entry::Item(p))?;
+    }
+    Ok(Some(()))
+}
+
+fn ring(a: Option<Elements<'_>>, head: u64, count: u64, visit: Visit<'_>) -> Result<Option<()>> {
+    let Some(a) = a.filter(|a| a.count > 0) else { return Ok(if count == 0 { Some(()) } else { None }) };
+    for i in 0..count.min(a.count) {
+        let Some(p) = element(&a, head.wrapping_add(i) % a.count) else { return Ok(None) };
+        visit(Entry::Item(p))?;
+    }
+    Ok(Some(()))
+}
+
+/// The structs of an array that are in use.
+fn entries(
+    a: Option<Elements<'_>>,
+    count: u64,
+    used: impl Fn(&Value<'_>) -> bool,
+    each: impl Fn(&Value<'_>) -> Option<Entry>,
+    visit: Visit<'_>,
+) -> Result<Option<()>> {
+    // A collection that was never filled has no array.
+    let Some(a) = a else { return Ok(if count == 0 { Some(()) } else { None }) };
+    for i in 0..count.min(a.count) {
+        let Some(e) = a.inner(i) else { return Ok(None) };
+        if !used(&e) {
+            continue;
+        }
+        let Some(entry) = each(&e) else { return Ok(None) };
+        visit(entry)?;
+    }
+    Ok(Some(()))
+}
+
+/// Whether an entry with chains by index is in use: since 3.0 its next index tells, before its hash code, then signed.
+fn taken(e: &Value<'_>, next: &[&str], hash: &[&str]) -> bool {
+    match e.field(hash) {
+        Some((Element(et::I4), _)) if e.has(&["hashCode"]) => e.int(hash).is_some_and(|h| h >= 0),
+        _ => e.int(next).is_some_and(|n| n >= -1),
+    }
+}
+
+/// Linked nodes; the last may lead to the first.
+fn nodes(
+    first: Option<Value<'_>>,
+    next: &[&str],
+    each: impl Fn(&Value<'_>) -> Option<Entry>,
+    visit: Visit<'_>,
+) -> Result<Option<()>> {
+    let mut seen = FxHashSet::default();
+    let mut at = first;
+    while let Some(n) = at.filter(|n| seen.insert(n.address())) {
+        let Some(entry) = each(&n) else { return Ok(None) };
+        visit(entry)?;
+        at = n.object(next);
+    }
+    Ok(Some(()))
+}
+
+/// A binary tree in order.
+fn tree(
+    session: &Session,
+    root: Option<Value<'_>>,
+    left: &[&str],
+    right: &[&str],
+    each: impl Fn(&Value<'_>) -> Option<Entry>,
+    visit: Visit<'_>,
+) -> Result<Option<()>> {
+    let mut seen = FxHashSet::default();
+    let (mut stack, mut at) = (Vec::new(), root);
+    loop {
+        session.watch.cancel.check()?;
+        while let Some(n) = at.filter(|n| seen.insert(n.address())) {
+            at = n.object(left);
+            stack.push(n);
+        }
+        let Some(n) = stack.pop() else { return Ok(Some(())) };
+        let Some(entry) = each(&n) else { return Ok(None) };
+        // The empty node of an immutable tree stands for nothing.
+        if n.object(left).is_some() || n.object(right).is_some() || !n.has(&["_frozen"]) {
+            visit(entry)?;
+        }
+        at = n.object(right);
+    }
+}
+
+fn concurrent_dictionary(v: &Value<'_>, visit: Visit<'_>) -> Result<Option<()>> {
+    let Some(buckets) = v.object(&["_tables", "m_tables"]).and_then(|t| array(&t, &["_buckets", "m_buckets"])) else {
+        return Ok(None);
+    };
+    let each = pair(&["_key", "m_key"], &["_value", "m_value"]);
+    for i in 0..buckets.count {
+        // Since 8.0 a bucket is a struct around the node.
+        let first = match buckets.are_references() {
+            true => buckets.object(i),
+            false => buckets.inner(i).and_then(|b| b.object(&["_node"])),
+        };
+        if nodes(first, &["_next", "m_next"], &each, visit)?.is_none() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(()))
+}
+
+fn concurrent_queue(v: &Value<'_>, visit: Visit<'_>) -> Result<Option<()>> {
+    let Some(mut segment) = v.object(&["_head", "m_head"]) else { return Ok(None) };
+    let mut seen = FxHashSet::default();
+    while seen.insert(segment.address()) {
+        let (Some(slots), Some(ends)) = (array(&segment, &["_slots"]), segment.inner(&["_headAndTail"])) else {
+            return Ok(None);
+        };
+        let number = |names: &[&str]| ends.int(names).unwrap_or(0) as u32;
+        let (head, mut tail) = (number(&["Head"]), number(&["Tail"]));
+        let length = slots.count as u32;
+        if !length.is_power_of_two() {
+            return Ok(None);
+        }
+        if segment.int(&["_frozenForEnqueues"]) == Some(1) {
+            // Closing a segment moves its tail by twice its length.
+            tail = tail.wrapping_sub(length.wrapping_mul(2));
+        }
+        for i in 0..tail.wrapping_sub(head).min(length) {
+            let number = head.wrapping_add(i);
+            let Some(slot) = slots.inner(u64::from(number & (length - 1))) else { return Ok(None) };
+            // An item that is just being written or was just taken has another number.
+            let there = slot.int(&["SequenceNumber"]).is_none_or(|n| n as u32 == number.wrapping_add(1));
+            if let Some(p) = place(&slot, &["Item"]).filter(|_| there) {
+                visit(Entry::Item(p))?;
+            }
+        }
+        match segment.object(&["_nextSegment"]) {
+            Some(next) => segment = next,
+            None => break,
+        }
+    }
+    Ok(Some(()))
+}
+
+fn bag(v: &Value<'_>, visit: Visit<'_>) -> Result<Option<()>> {
+    let mut seen = FxHashSet::default();
+    let mut at = v.object(&["_workStealingQueues"]);
+    while let Some(q) = at.filter(|q| seen.insert(q.address())) {
+        let (head, tail) = (q.int(&["_headIndex"]).unwrap_or(0), q.int(&["_tailIndex"]).unwrap_or(0));
+        let count = tail.wrapping_sub(head).clamp(0, MAX_ITEMS as i64) as u64;
+        let start = (head as u32 & q.int(&["_mask"]).unwrap_or(0) as u32).into();
+        if ring(array(&q, &["_array"]), start, count, visit)?.is_none() {
+            return Ok(None);
+        }
+        at = q.object(&["_nextQueue"]);
+    }
+    Ok(Some(()))
+}

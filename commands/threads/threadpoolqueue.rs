@@ -1,0 +1,177 @@
+//! `!threadpoolqueue`: work the thread pool has not begun.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+use rustc_hash::FxHashSet;
+
+use super::timerinfo::called;
+use crate::commands::objects::collections::read::{Entry, Shape};
+use crate::session::Session;
+use crate::session::value::Value;
+use crate::shell::out::thousands;
+use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix};
+
+/// `!threadpoolqueue`.
+pub const THREADPOOLQUEUE: Command = Command {
+    name: "threadpoolqueue",
+    prefix: Prefix::Bang,
+    aliases: &["tpq"],
+    group: Group::Threads,
+    summary: "list the work items the thread pool has not begun",
+    help: "The items in the thread pool's global queues, then those in the local queues of its threads: address, whether it \
+           is a task or another work item, and the method it will call; then how often each method is queued. Long queues \
+           mean that the pool's threads are blocked or too few.",
+    args: &[],
+    examples: &[Example { line: "!threadpoolqueue", what: "what is waiting for a thread" }],
+    needs: Needs::Clr,
+    run,
+};
+
+/// Items listed of one queue; further ones are counted.
+const MAX_LISTED: usize = 10_000;
+
+/// What one queue holds.
+#[derive(Default)]
+struct Queue {
+    items: Vec<u64>,
+    count: u64,
+}
+
+impl Queue {
+    fn push(&mut self, session: &Session, entry: &Entry) {
+        let Entry::Item(place) = entry else { return };
+        let object = session.dump().space.ptr(place.at).filter(|&o| o != 0);
+        if let Some(object) = object {
+            self.count += 1;
+            if self.items.len() < MAX_LISTED {
+                self.items.push(object);
+            }
+        }
+    }
+}
+
+/// Kind of a work item and the method it will call.
+fn describe(session: &Session, address: u64) -> (&'static str, String) {
+    /// Hops from a work item to its delegate.
+    const MAX_HOPS: usize = 8;
+    let Some(item) = session.value(address) else { return ("Work", "?".into()) };
+    let kind = if item.is_a("System.Threading.Tasks.Task") { "Task" } else { "Work" };
+    let mut at = item;
+    for _ in 0..MAX_HOPS {
+        if let Some(machine) = at.object(&["StateMachine"]).or_else(|| at.inner(&["StateMachine"])) {
+            return (kind, machine.type_name().to_string());
+        }
+        let delegate = at.pointer(&["m_action", "_callback", "callback", "_action"]).filter(|&d| d != 0);
+        if let Some(method) = delegate.and_then(|d| called(session, d)) {
+            return (kind, method);
+        }
+        match at.object(&["m_task", "_state", "state", "m_stateObject"]) {
+            Some(next) if delegate.is_none() => at = next,
+            _ => break,
+        }
+    }
+    (kind, item.type_name().to_string())
+}
+
+/// All objects whose class is `name`.
+fn instances(session: &Session, name: &str) -> Result<(Vec<u64>, Option<String>)> {
+    let (clr, walker) = (session.clr()?, session.walker()?);
+    let (parts, report) = walker.parallel(
+        &walker.heap.segments,
+        |_| (Vec::new(), rustc_hash::FxHashMap::default()),
+        |(found, types): &mut (Vec<u64>, rustc_hash::FxHashMap<u32, bool>), _, o| {
+            if *types.entry(o.ty.id).or_insert_with(|| &*clr.type_name(o.ty.mt.address) == name) {
+                found.push(o.address);
+            }
+        },
+    )?;
+    Ok((parts.into_iter().flat_map(|p| p.0).collect(), report.sentence()))
+}
+
+fn global(session: &Session, pool: &Value<'_>, seen: &mut FxHashSet<u64>, queue: &mut Queue) -> Result<Option<String>> {
+    let mut partial = None;
+    let mut each = |q: Option<Value<'_>>| -> Result<()> {
+        let Some(q) = q.filter(|q| seen.insert(q.address())) else { return Ok(()) };
+        if Shape::of(&q) == Some(Shape::ConcurrentQueue) {
+            let found = Shape::ConcurrentQueue.each(session, &q, &mut |e| {
+                queue.push(session, &e);
+                Ok(())
+            })?;
+            partial = partial.take().or(found);
+        }
+        Ok(())
+    };
+    for name in ["highPriorityWorkItems", "workItems", "lowPriorityWorkItems"] {
+        each(pool.object(&[name]))?;
+    }
+    // Since 7.0 work is spread over further queues on machines with many processors.
+    if let Some(more) = pool.object(&["_assignableWorkItemQueues"]).and_then(|a| a.elements()) {
+        for i in 0..more.count {
+            each(more.object(i))?;
+        }
+    }
+    Ok(partial)
+}
+
+/// The ring of a thread's own queue.
+fn local(q: &Value<'_>, queue: &mut Queue) {
+    let Some(items) = q.object(&["m_array"]).and_then(|a| a.elements()) else { return };
+    let (head, tail) = (q.int(&["m_headIndex"]).unwrap_or(0), q.int(&["m_tailIndex"]).unwrap_or(0));
+    let mask = q.int(&["m_mask"]).unwrap_or(0) as u64;
+    for i in 0..(tail.wrapping_sub(head).max(0) as u64).min(items.count) {
+        let at = (head as u64).wrapping_add(i) & mask;
+        if let Some(o) = items.object(at) {
+            queue.count += 1;
+            if queue.items.len() < MAX_LISTED {
+                queue.items.push(o.address());
+            }
+        }
+    }
+}
+
+fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let (pools, mut partial) = instances(session, "System.Threading.ThreadPoolWorkQueue")?;
+    let (mut global_queue, mut seen) = (Queue::default(), FxHashSet::default());
+    for pool in pools.iter().filter_map(|&a| session.value(a)) {
+        let found = global(session, &pool, &mut seen, &mut global_queue)?;
+        partial = partial.or(found);
+    }
+    let mut local_queue = Queue::default();
+    let (locals, _) = instances(session, "System.Threading.ThreadPoolWorkQueue+WorkStealingQueue")?;
+    for q in locals.iter().filter_map(|&a| session.value(a)) {
+        local(&q, &mut local_queue);
+    }
+    let mut methods: HashMap<(&'static str, String), u64> = HashMap::new();
+    for (title, queue) in [("global work item queue", &global_queue), ("local per thread work items", &local_queue)] {
+        ctx.out.line(format!("{title:_<60}"))?;
+        for &item in &queue.items {
+            session.watch.cancel.check()?;
+            let (kind, method) = describe(session, item);
+            ctx.out.line(format!("0x{item:016X} {kind} | {method}"))?;
+            *methods.entry((kind, method)).or_default() += 1;
+        }
+        if queue.count > queue.items.len() as u64 {
+            let more = thousands(queue.count - queue.items.len() as u64);
+            ctx.out.line(format!("and {more} more"))?;
+        }
+        ctx.out.line("")?;
+    }
+    let total = global_queue.count + local_queue.count;
+    ctx.out.line("-".repeat(60))?;
+    let mut rows: Vec<_> = methods.into_iter().collect();
+    rows.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
+    for ((kind, method), count) in rows {
+        ctx.out.line(format!("{count:>5} {kind} {method}"))?;
+    }
+    ctx.out.line(format!("{:>5} work items", thousands(total)))?;
+    if pools.is_empty() && partial.is_none() {
+        partial = Some("no thread pool queue is on the heap, or the names of its classes are missing".into());
+    }
+    Ok(match partial {
+        Some(why) => Outcome::Partial(why),
+        None if total == 0 => Outcome::Empty,
+        None => Outcome::Complete,
+    })
+}
