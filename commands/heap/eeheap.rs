@@ -213,10 +213,14 @@ fn loader(session: &Session, out: &mut Out) -> Result<Option<String>> {
     let system = crate::clr::domains::system_domain(clr);
     out.line("Loader Heap:")?;
     out.line("-".repeat(40))?;
+    // SOS gives the allocator of a domain by the domain's address.
     out.line(format!("{:<21} {}", "System Domain:", address(system)))?;
+    out.line(format!("{:<21} {}", "LoaderAllocator:", address(system)))?;
     let code = |h: &&LoaderHeap| h.kind == "LoaderCodeHeap";
     let mut total = group(out, found.items.iter().filter(|h| h.global))?;
-    out.line(format!("{:<21} {}", "Domain 1:", address(crate::clr::domains::app_domain(clr))))?;
+    let app = crate::clr::domains::app_domain(clr);
+    out.line(format!("{:<21} {}", "Domain 1:", address(app)))?;
+    out.line(format!("{:<21} {}", "LoaderAllocator:", address(app)))?;
     out.line("No unique loader heaps found.")?;
     out.line("-".repeat(40))?;
     out.line("JIT Manager:")?;

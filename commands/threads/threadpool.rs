@@ -51,7 +51,7 @@ fn without_pool(ctx: &mut Ctx<'_>, session: &Session, clr: &Clr) -> Result<Outco
         ctx.out.line("No portable thread pool was used in this process.")?;
         return Ok(Outcome::Empty);
     }
-    ctx.out.line(format!("Workers Total:    {workers}"))?;
+    ctx.out.line(format!("Threads marked as workers: {workers}"))?;
     Ok(Outcome::Partial(
         "the pool's own counters are in native code, or its class has no name here; !threadpoolqueue lists queued work"
             .into(),

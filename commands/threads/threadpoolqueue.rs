@@ -166,8 +166,8 @@ fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
         ctx.out.line(format!("{count:>5} {kind} {method}"))?;
     }
     ctx.out.line(format!("{:>5} work items", thousands(total)))?;
-    if pools.is_empty() && partial.is_none() {
-        partial = Some("no thread pool queue is on the heap, or the names of its classes are missing".into());
+    if pools.is_empty() && session.find_types("System.Threading.Tasks.Task")?.is_empty() {
+        partial.get_or_insert_with(|| "the names of the thread pool's classes are missing".into());
     }
     Ok(match partial {
         Some(why) => Outcome::Partial(why),

@@ -71,10 +71,23 @@ pub fn assemblies(clr: &Clr) -> Result<Gathered<LoadedAssembly>, Missing> {
     Ok(out)
 }
 
+/// The `Assembly` a `DomainAssembly` belongs to (`m_pAssembly`); one whose first words do not hold the module is not it.
+fn own_assembly(clr: &Clr, item: u64, module: u64) -> Option<u64> {
+    /// Words of an `Assembly` its manifest's module is among.
+    const WORDS: u64 = 16;
+    let space = clr.space();
+    let found = space.ptr_at(item, clr.layout().try_offset("DomainAssembly", "OwnAssembly")?)?;
+    let holds = |i: u64| space.ptr_at(found, i * clr.header()) == Some(module);
+    (module != 0 && (0..WORDS).any(holds)).then_some(found)
+}
+
 fn assembly(clr: &Clr, item: u64) -> Result<Option<LoadedAssembly>, Missing> {
     let (space, l) = (clr.space(), clr.layout());
     let (assembly, module) = match l.try_offset("DomainAssembly", "Module") {
-        Some(o) => (0, space.ptr_at(item, o)),
+        Some(o) => {
+            let module = space.ptr_at(item, o);
+            (own_assembly(clr, item, module.unwrap_or(0)).unwrap_or(0), module)
+        }
         None => {
             let assembly = space.ptr_at(item, l.offset("DomainAssembly", "Assembly")?);
             let module = l.offset("Assembly", "Module")?;
