@@ -139,7 +139,7 @@ fn read(clr: &Clr, address: u64) -> Module {
         .and_then(|i| text(field(i, "PEImage", "Path")?))
         .or_else(|| text(field(address, "Module", "Path")?))
         .unwrap_or_default();
-    let size = PeInfo::in_memory(space, base).map(|p| u64::from(p.size_of_image)).unwrap_or(0);
+    let size = PeInfo::in_memory(space, base).map(|p| p.size()).unwrap_or(0);
     let dynamic = base == 0 && dynamic_metadata(clr, address).is_some();
     Module { address, image_base: base, path, dynamic, size, metadata: OnceLock::new() }
 }

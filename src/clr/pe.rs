@@ -91,6 +91,7 @@ pub struct PeInfo {
     pub pdb: Option<PdbId>,
     sections: Vec<Section>,
     headers: u32,
+    certificates: (u32, u32),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +169,17 @@ impl PeInfo {
         let range = self.metadata()?;
         let len = usize::try_from(range.end - range.start).map_err(|_| PeError::MetadataMissing)?;
         space.bytes(range.start, len).ok_or(PeError::MetadataMissing)
+    }
+
+    /// Bytes the image takes in the layout it has: a flat one is as long as its file, to the end of the last section or
+    /// of the certificates behind it.
+    pub fn size(&self) -> u64 {
+        if self.layout == Layout::Mapped || self.cli.is_none() {
+            return u64::from(self.size_of_image);
+        }
+        let sections = self.sections.iter().map(|s| u64::from(s.raw) + u64::from(s.raw_size));
+        let certificates = u64::from(self.certificates.0) + u64::from(self.certificates.1);
+        sections.max().unwrap_or(0).max(certificates).max(u64::from(self.headers))
     }
 
     /// Whether both are the same build, as far as timestamp, image size and (where both have one) PDB identity tell.
@@ -295,6 +307,7 @@ fn headers(source: Source<'_>) -> Option<(PeInfo, Directories)> {
         pdb: None,
         sections: (0..sections).map_while(section).collect(),
         headers: source.u32(optional + 60)?,
+        certificates: directory(4)?,
     };
     Some((info, Directories { cli: directory(14)?, debug: directory(6)? }))
 }
