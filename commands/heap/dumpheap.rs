@@ -109,6 +109,16 @@ fn positional(session: &Session, args: &Args, filter: &mut Filter) -> Result<Opt
     if words.is_empty() {
         return Ok(None);
     }
+    if let Some(NameMatch::Part(part)) = &mut filter.name
+        && part.matches(['<', '[']).count() > part.matches(['>', ']']).count()
+    {
+        // The name given to -type holds blanks: the rest of it stands here.
+        for w in words {
+            part.push(' ');
+            part.push_str(w);
+        }
+        return Ok(None);
+    }
     if let Some(numbers) = words.iter().map(|w| number(w)).collect::<Option<Vec<u64>>>() {
         filter.range = match numbers[..] {
             [start] => Some((start, u64::MAX)),

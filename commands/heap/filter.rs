@@ -128,6 +128,11 @@ impl Filter {
     }
 }
 
+/// Whether a type's name contains `part`; blanks behind commas do not matter.
+pub fn holds(name: &str, part: &str) -> bool {
+    name.contains(part) || part.contains(',') && name.replace(", ", ",").contains(&part.replace(", ", ","))
+}
+
 /// Whether the roots reach the object. The marking was made by [`Filter::types`].
 fn is_live(session: &Session, o: &Object<'_>) -> bool {
     match (session.index(), session.live()) {
@@ -172,7 +177,7 @@ impl TypeFilter {
         let names = clr.type_names(ty.mt.address);
         let verdict = match (&self.exact, &self.part) {
             (Some(e), _) => *canonical(&names.short) == **e,
-            (_, Some(p)) => names.short.contains(p.as_str()) || names.long.contains(p.as_str()),
+            (_, Some(p)) => holds(&names.short, p) || holds(&names.long, p),
             _ => true,
         };
         let i = ty.id as usize;

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::filter::holds;
 use super::table::{self, LISTING, Sort};
 use crate::clr::finalizer;
 use crate::heap::stat::TypeTallies;
@@ -78,7 +79,7 @@ fn show(
     let mut partial = session.finalizer_queues()?.partial.clone();
     let mut all = TypeTallies::default();
     let wanted = |mt: u64| {
-        args.number("mt").is_none_or(|m| m == mt) && args.text("type").is_none_or(|t| clr.type_name(mt).contains(t))
+        args.number("mt").is_none_or(|m| m == mt) && args.text("type").is_none_or(|t| holds(&clr.type_name(mt), t))
     };
     for (title, slots) in groups {
         let found = finalizer::objects(clr, *slots);

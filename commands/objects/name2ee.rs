@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use crate::clr::Clr;
 use crate::clr::metadata::Metadata;
 use crate::clr::methods::MethodDesc;
+use crate::clr::methodtable::MethodTable;
 use crate::clr::modules::Module;
 use crate::clr::typename::canonical;
 use crate::session::Session;
@@ -19,13 +20,14 @@ pub const NAME2EE: Command = Command {
     aliases: &[],
     group: Group::Objects,
     summary: "find a type or method by name",
-    help: "MODULE is a file name with or without .dll, or * for all modules; MODULE!ITEM works too. ITEM is the full name \
+    help: "MODULE is a file name with or without .dll, in which * stands for any characters, or * for all modules; \
+           MODULE!ITEM works too. ITEM is the full name \
            of a type (nested types with + or /), of an instantiation in either spelling, or of a method \
            (Namespace.Type.Method: all overloads are listed). Types and methods that exist in metadata but were not \
            loaded are listed with their token. * lists only modules where something matches.",
     args: &[
         Arg::pos("MODULE", Kind::Text, "module name, *, or MODULE!ITEM").required(),
-        Arg::pos("ITEM", Kind::TypeName, "type or Type.Method"),
+        Arg::pos("ITEM", Kind::TypeName, "type or Type.Method").many(),
     ],
     examples: &[
         Example { line: "!name2ee * System.String", what: "a type wherever it is defined" },
@@ -57,11 +59,15 @@ pub fn find(session: &Session, name: &str) -> Result<Vec<Arc<Module>>> {
     let clr = session.clr()?;
     let wanted = name.trim();
     let bare = wanted.strip_suffix(".dll").or_else(|| wanted.strip_suffix(".exe")).unwrap_or(wanted);
+    let pattern = wanted.to_ascii_lowercase();
+    let like = |name: &str| wanted.contains('*') && matches_pattern(&pattern, &name.to_ascii_lowercase());
     let mut found = Vec::new();
     for a in &clr.assemblies().items {
         let m = clr.module(a.module);
         let matches = wanted == "*"
             || m.file_name().eq_ignore_ascii_case(wanted)
+            || like(m.file_name())
+            || like(m.stem())
             || m.path == wanted
             || m.stem().eq_ignore_ascii_case(bare)
             || m.assembly_name(clr).eq_ignore_ascii_case(bare);
@@ -72,19 +78,39 @@ pub fn find(session: &Session, name: &str) -> Result<Vec<Arc<Module>>> {
     Ok(found)
 }
 
+/// Whether `name` is `pattern`, in which `*` stands for any characters.
+fn matches_pattern(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
 fn name2ee(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let first = args.text("MODULE").unwrap_or("*");
-    let (module, item) = match (args.text("ITEM"), first.split_once('!')) {
-        (Some(item), _) => (first, item),
-        (None, Some((module, item))) => (module, item),
-        (None, None) => ("*", first),
+    // A type name may hold blanks: what follows belongs to it.
+    let rest: Vec<&str> = args.texts("ITEM").collect();
+    let rest = rest.join(" ");
+    let (module, item) = match first.split_once('!') {
+        Some((module, item)) => (module, format!("{item} {rest}")),
+        None if rest.is_empty() || first.contains(['<', '[']) => ("*", format!("{first} {rest}")),
+        None => (first, rest),
     };
     let modules = find(session, module)?;
     if modules.is_empty() {
         bail!("no module is called {module}; !clrmodules lists them");
     }
-    let all = module == "*";
+    let all = module.contains('*');
     let item = item.trim().replace('/', "+");
     let mut search = Search { session, all, scanned: 0, found: 0, unreadable: 0 };
     for m in &modules {
@@ -102,7 +128,7 @@ fn token2ee(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         bail!("no module is called {module}; !clrmodules lists them");
     }
     let token = args.number("TOKEN").unwrap_or(0) as u32;
-    let mut search = Search { session, all: module == "*", scanned: 0, found: 0, unreadable: 0 };
+    let mut search = Search { session, all: module.contains('*'), scanned: 0, found: 0, unreadable: 0 };
     for m in &modules {
         search.token(ctx.out, m, token)?;
     }
@@ -171,9 +197,7 @@ impl Search<'_> {
         }
         let clr = self.session.clr()?;
         for mt in self.session.find_types(&canonical(item))? {
-            let Some(table) = clr.method_table(mt).filter(|t| clr.defining_module(t) == Some(m.address)) else {
-                continue;
-            };
+            let Some(table) = clr.method_table(mt).filter(|t| home(clr, t) == Some(m.address)) else { continue };
             self.head(out, m)?;
             out.line(format!("Token:       {:016x}", 0x0200_0000 | u64::from(clr.type_rid(&table))))?;
             loaded_lines(clr, out, mt)?;
@@ -205,6 +229,20 @@ impl Search<'_> {
             _ => bail!("{token:08x} is neither a type (02xxxxxx) nor a method (06xxxxxx)"),
         }
     }
+}
+
+/// The module of a type; of an array, that of its elements.
+fn home(clr: &Clr, mt: &MethodTable) -> Option<u64> {
+    /// Deepest nesting of arrays followed.
+    const MAX_DEPTH: usize = 40;
+    let mut at = *mt;
+    for _ in 0..MAX_DEPTH {
+        match clr.method_table(at.per_inst).filter(|_| at.is_array() && at.per_inst & 2 == 0) {
+            Some(element) => at = element,
+            None => break,
+        }
+    }
+    clr.defining_module(&at)
 }
 
 /// Ways to read `item` as type and method: `Type.Method`, and `Type..ctor` where the name itself starts with a dot.
@@ -263,4 +301,25 @@ fn method_lines(session: &Session, out: &mut Out, m: &Module, owner: u32, rid: u
 fn method_of(clr: &Clr, mt: u64, rid: u32) -> Option<MethodDesc> {
     let table = clr.method_table(mt)?;
     clr.methods(&table).items.into_iter().find(|m| m.rid == rid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches_pattern;
+
+    #[test]
+    fn stars_stand_for_any_characters() {
+        for (pattern, name) in [
+            ("*", "zoo.dll"),
+            ("system.p*", "system.private.corelib"),
+            ("*.dll", "zoo.dll"),
+            ("a*b*c", "aXbYc"),
+            ("zoo", "zoo"),
+        ] {
+            assert!(matches_pattern(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("z*o.exe", "zoo.dll"), ("a*b", "ab.c"), ("zoo", "zoo.dll"), ("a*a", "a")] {
+            assert!(!matches_pattern(pattern, name), "{pattern} {name}");
+        }
+    }
 }
