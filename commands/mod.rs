@@ -46,6 +46,8 @@ pub const ALL: &[&Command] = &[
     &objects::collections::DUMPCONCURRENTQUEUE,
     &objects::dumpdelegate::DUMPDELEGATE,
     &objects::dumpmt::DUMPMT,
+    &objects::dumpmd::DUMPMD,
+    &objects::dumpmd::IP2MD,
     &objects::dumpclass::DUMPCLASS,
     &objects::name2ee::NAME2EE,
     &objects::name2ee::TOKEN2EE,

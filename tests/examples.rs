@@ -79,12 +79,21 @@ impl Runner {
         let session = self.shell.session.clone().unwrap();
         let mt = |at: u64| session.walker().unwrap().object_at(at).unwrap().ty.mt.address;
         let assembly = &session.clr().unwrap().assemblies().items[0];
+        let clr = session.clr().unwrap();
+        let methods = clr.methods(&session.walker().unwrap().object_at(exception).unwrap().ty.mt).items;
+        // The program's own methods were compiled, not precompiled.
+        let zoo =
+            clr.assemblies().items.iter().find(|a| clr.module(a.module).path.ends_with("zoo.dll")).unwrap().module;
+        let compiled = clr.loaded_types(zoo).items.into_iter().filter_map(|(_, mt)| clr.method_table(mt));
+        let code = compiled.flat_map(|mt| clr.methods(&mt).items).find_map(|m| clr.native_code(&m)).unwrap();
         let pointer = u64::from(session.clr().unwrap().ptr_size());
         let mut values = vec![
             ("$VALUETYPE", mt(boxed)),
             ("$VALUE", boxed + pointer),
             ("$EXCEPTION", exception),
             ("$DELEGATE", delegate),
+            ("$METHOD", methods[0].address),
+            ("$CODE", code + 1),
             ("$LIST", list),
             ("$CONCURRENTDICTIONARY", dictionary),
             ("$ASSEMBLY", assembly.assembly),

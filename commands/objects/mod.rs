@@ -5,6 +5,7 @@ pub mod collections;
 pub mod dumparray;
 pub mod dumpclass;
 pub mod dumpdelegate;
+pub mod dumpmd;
 pub mod dumpmt;
 pub mod dumpobj;
 pub mod dumpvc;
