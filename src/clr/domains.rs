@@ -71,14 +71,15 @@ pub fn assemblies(clr: &Clr) -> Result<Gathered<LoadedAssembly>, Missing> {
     Ok(out)
 }
 
-/// The `Assembly` a `DomainAssembly` belongs to (`m_pAssembly`); one whose first words do not hold the module is not it.
+/// The `Assembly` a `DomainAssembly` belongs to (`m_pAssembly`), found by its shape: the word of the record that leads to
+/// something whose own first words hold the manifest's module.
 fn own_assembly(clr: &Clr, item: u64, module: u64) -> Option<u64> {
-    /// Words of an `Assembly` its manifest's module is among.
-    const WORDS: u64 = 16;
-    let space = clr.space();
-    let found = space.ptr_at(item, clr.layout().try_offset("DomainAssembly", "OwnAssembly")?)?;
-    let holds = |i: u64| space.ptr_at(found, i * clr.header()) == Some(module);
-    (module != 0 && (0..WORDS).any(holds)).then_some(found)
+    /// Words of the record looked at, and words of an `Assembly` the module is among.
+    const WORDS: (u64, u64) = (20, 16);
+    let (space, ptr) = (clr.space(), clr.header());
+    let holds = |p: u64| (0..WORDS.1).any(|i| space.ptr_at(p, i * ptr) == Some(module));
+    let word = |i: u64| space.ptr_at(item, i * ptr).filter(|&p| p != 0 && p != item && p != module);
+    (0..WORDS.0).filter(|_| module != 0).filter_map(word).find(|&p| holds(p))
 }
 
 fn assembly(clr: &Clr, item: u64) -> Result<Option<LoadedAssembly>, Missing> {
