@@ -1,7 +1,7 @@
 //! Objects, types, modules.
 
-pub mod dumpalc;
 pub mod collections;
+pub mod dumpalc;
 pub mod dumparray;
 pub mod dumpclass;
 pub mod dumpdelegate;
