@@ -147,3 +147,19 @@ fn a_reference_into_the_middle_is_found() {
     let said = run(torn.path(), &["!verifyheap"]);
     assert!(said.contains("InvalidObjectReference") && said.contains(", 1 errors."), "{said}");
 }
+
+#[test]
+fn a_thread_too_many_in_the_count_loses_no_threads() {
+    let name = "linux-x64-10.0-leak-heap.core.zst";
+    let torn = patched(name, |d| {
+        let found = discover(d, &DiscoverOptions::default()).unwrap();
+        let store = d.space.ptr(found.layout.global("ThreadStore").unwrap()).unwrap();
+        let count = store + found.layout.try_offset("ThreadStore", "ThreadCount").unwrap();
+        vec![(count, d.space.u64(count).unwrap() + 1)]
+    });
+    let (whole, said) = (run(&testdata(name), &["!dumpheap -stat"]), run(torn.path(), &["!dumpheap -stat"]));
+    assert_eq!(total(&said), total(&whole));
+    let threads = run(torn.path(), &["!threads", "!sosstatus"]);
+    assert!(threads.contains("(Finalizer)"), "{threads}");
+    assert!(threads.contains("FAILED: the thread list is as long as the thread store says: 1 of 1"), "{threads}");
+}

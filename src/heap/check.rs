@@ -5,6 +5,7 @@ use super::segments::{Segment, SegmentKind, TORN};
 use super::walk::{NOT_IN_DUMP, Object, Walker, pointer_in};
 use crate::clr::finalizer::{self, FinalizerQueue};
 use crate::clr::gathered::Gathered;
+use crate::clr::layout::report::Verdict;
 use crate::clr::threads;
 use crate::watch::Interrupted;
 
@@ -190,7 +191,11 @@ fn sync_blocks(walker: &Walker<'_>) -> Check {
 
 fn thread_list(walker: &Walker<'_>) -> Check {
     let mut check = Check::of_shape("the thread list is as long as the thread store says");
-    if let Ok(Some(counts)) = threads::counts(walker.clr) {
+    // A count that does not fit was found out when the layout was checked, and is not in use.
+    let refused = walker.clr.found.checks.iter().find(|c| c.name == "thread count" && c.verdict == Verdict::Failed);
+    if let Some(c) = refused {
+        check.note(false, || c.found.clone());
+    } else if let Ok(Some(counts)) = threads::counts(walker.clr) {
         let listed = walker.clr.threads().items.len();
         check.note(listed as u64 == u64::from(counts.threads), || format!("{listed} of {}", counts.threads));
     }
