@@ -78,7 +78,7 @@ impl Clr {
         let known = |w: u64| contexts.iter().find(|c| c.binder == w);
         words(assembly).find_map(known).or_else(|| {
             let inner = words(assembly).filter(|&w| w.is_multiple_of(ptr) && space.readable(w));
-            inner.flat_map(|w| words(w)).find_map(known)
+            inner.flat_map(words).find_map(known)
         })
     }
 }
