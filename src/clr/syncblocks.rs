@@ -75,7 +75,9 @@ pub fn read(clr: &Clr) -> Result<Gathered<SyncBlock>, Missing> {
             Some(header) => index_of(header) == Some(i as u32),
             None => {
                 let aligned = object.is_multiple_of(u64::from(clr.ptr_size()));
-                aligned && gap < NEAR && address != 0 && space.readable(address)
+                // What lies behind the entries given out was never written: such words are no address of the process.
+                let place = object < 1 << 56 && (clr.dump.map.is_empty() || clr.dump.map_at(object).is_some());
+                aligned && place && gap < NEAR && address != 0 && space.readable(address)
             }
         };
         let used = object != 0 && object & 1 == 0 && leads_back;
