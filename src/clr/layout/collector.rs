@@ -167,7 +167,27 @@ impl<'a> Finder<'a> {
             std::mem::replace(&mut before, fill) <= fill && fill.is_multiple_of(self.ptr)
         });
         let sized = array > 0x1_0000 && before <= end && before > array && end - array < 1 << 32;
-        ordered && sized && array.is_multiple_of(self.ptr) && self.space.readable(array)
+        let entries = (before.saturating_sub(array) / self.ptr).min(16);
+        let shaped = ordered && sized && array.is_multiple_of(self.ptr);
+        shaped && (0..entries).all(|i| self.word(array, i).is_some_and(|o| self.is_object(o & !1)))
+    }
+
+    /// Whether an object begins at `at`: the class of its MethodTable leads back, directly or by the canonical one. The
+    /// two places are the same in every version (dotnet/runtime `src/coreclr/vm/methodtable.h`, `class.h`).
+    fn is_object(&self, at: u64) -> bool {
+        const CLASS: u64 = 5;
+        const BACK: u64 = 2;
+        let back = || {
+            let mt = self.space.ptr(at)? & !7;
+            let class = self.word(mt, CLASS)?;
+            let to = self.word(class & !3, BACK);
+            if class & 3 == 0 {
+                return (to == Some(mt)).then_some(());
+            }
+            let canonical = class & !3;
+            (self.word(self.word(canonical, CLASS)? & !3, BACK)? == canonical).then_some(())
+        };
+        back().is_some()
     }
 
     /// The map of handle tables: a table of buckets, no next map, the number of buckets; the first table's first segment
