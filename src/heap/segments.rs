@@ -230,6 +230,9 @@ impl Heap {
             heap.problems
                 .push("the dump was taken inside a garbage collection: parts of the heap are not walkable".into());
         }
+        if gc.gc_structures_invalid_cnt.is_none() {
+            heap.problems.push("whether the dump was taken inside a garbage collection is not known".into());
+        }
         let reader = Reader { clr, space, record: RecordOffsets::new(clr)?, seen: FxHashSet::default(), shared: 0 };
         reader.fill(&mut heap)?;
         heap.contexts = contexts.iter().copied().filter(|c| c.0 != 0).collect();
