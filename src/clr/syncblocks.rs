@@ -51,9 +51,6 @@ pub fn thin_lock(header: u32) -> Option<(u32, u32)> {
     (id != 0).then_some((id, header >> 16 & 0x3F))
 }
 
-/// Free entries between two used ones whose objects are not in the dump, at most.
-const NEAR: u32 = 16;
-
 /// All sync blocks in use. The table does not say how long it is: entries are read as long as they are used (the
 /// object's header leads back), free (a tagged index) or empty.
 pub fn read(clr: &Clr) -> Result<Gathered<SyncBlock>, Missing> {
@@ -70,14 +67,13 @@ pub fn read(clr: &Clr) -> Result<Gathered<SyncBlock>, Missing> {
         let Some(entry) = table.checked_add(i * size) else { break };
         let Some(object) = space.ptr_at(entry, object_at) else { break };
         let address = space.ptr_at(entry, block_at).unwrap_or(0);
-        // A mini dump has the table and its blocks, but not the objects: then an entry near the others is believed.
+        // A mini dump has the table and its blocks, but not the objects: then the block says whose entry it is. (Entries
+        // behind those given out are memory never written; their number is not in the dump.)
         let leads_back = match object.checked_sub(4).and_then(|a| space.u32(a)) {
             Some(header) => index_of(header) == Some(i as u32),
             None => {
-                let aligned = object.is_multiple_of(u64::from(clr.ptr_size()));
-                // What lies behind the entries given out was never written: such words are no address of the process.
-                let place = object < 1 << 56 && (clr.dump.map.is_empty() || clr.dump.map_at(object).is_some());
-                aligned && place && gap < NEAR && address != 0 && space.readable(address)
+                let own = l.try_offset("SyncBlock", "Index").and_then(|o| space.u32(address.checked_add(o)?));
+                object.is_multiple_of(u64::from(clr.ptr_size())) && own.is_some_and(|o| o & INDEX == i as u32)
             }
         };
         let used = object != 0 && object & 1 == 0 && leads_back;

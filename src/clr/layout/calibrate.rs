@@ -12,20 +12,20 @@ use crate::dump::Dump;
 const REACH: i32 = 24;
 
 /// Cells of the DAC table that servicing builds move, in the order they are settled: later checks need earlier ones.
-const CELLS: &[(&str, &str)] = &[
-    ("ObjectMethodTable", "System.Object"),
-    ("StringMethodTable", "System.String"),
-    ("FreeObjectMethodTable", "the type of free blocks"),
-    ("RuntimeTypeMethodTable", "System.RuntimeType"),
-    ("SyncTableEntries", "sync table"),
+const CELLS: &[(&str, Part, &str)] = &[
+    ("ObjectMethodTable", Part::Types, "System.Object"),
+    ("StringMethodTable", Part::Types, "System.String"),
+    ("FreeObjectMethodTable", Part::Types, "the type of free blocks"),
+    ("RuntimeTypeMethodTable", Part::Types, "System.RuntimeType"),
+    ("SyncTableEntries", Part::Heap, "sync table"),
 ];
 
 /// Looks around the expected slots for cells whose content has the right shape.
 pub fn well_known(dump: &Dump, layout: &mut Layout, anchor: &Anchor, gc: &GcDacVars, runtime: &RuntimeModule) {
-    for (global, check) in CELLS {
+    for (global, part, check) in CELLS {
         let Some(&expected) = layout.dac_slots.get(*global) else { continue };
         let verdict = |layout: &Layout| {
-            let checks = Probe::run(dump, layout, gc, runtime, Source::Calibrated);
+            let checks = Probe::new(dump, layout, gc, runtime, Source::Calibrated).part(*part);
             checks.into_iter().find(|c| c.name == *check).map(|c| c.verdict)
         };
         let holds = |layout: &Layout| verdict(layout) == Some(Verdict::Passed);
@@ -43,7 +43,6 @@ pub fn well_known(dump: &Dump, layout: &mut Layout, anchor: &Anchor, gc: &GcDacV
                 let cell = anchor.get(&dump.space, index)?;
                 let mut trial = layout.clone();
                 trial.set_global(global, cell, Source::Calibrated);
-
                 holds(&trial).then_some(cell)
             });
             if let Some(cell) = found {

@@ -157,13 +157,44 @@ fn sync_table(p: &mut Probe<'_>) {
     };
     let found = sync_table_at(p, table);
     p.record("sync table", FIELDS, expected, found);
+    sync_blocks(p, table);
+}
+
+/// `BIT_SBLK_IS_HASH_OR_SYNCBLKINDEX` set and `BIT_SBLK_IS_HASHCODE` clear.
+const KIND: (u32, u32) = (0x0C00_0000, 0x0800_0000);
+/// Bits of an index in an object's header and in a sync block.
+const INDEX: u32 = 0x03FF_FFFF;
+
+/// A sync block names its own entry, behind the bit of those that must be kept.
+fn sync_blocks(p: &mut Probe<'_>, table: u64) {
+    if p.layout.try_offset("SyncBlock", "Index").is_none() {
+        return;
+    }
+    let size = p.layout.try_offset("SyncTableEntry", "!").unwrap_or(2 * p.ptr());
+    let (mut right, mut wrong) = (0, 0);
+    for i in 1..64u32 {
+        let Some(entry) = table.checked_add(size * u64::from(i)) else { break };
+        let Some(object) = p.field(entry, "SyncTableEntry", "Object").filter(|o| *o != 0 && o & 1 == 0) else {
+            continue;
+        };
+        let Some(block) = p.field(entry, "SyncTableEntry", "SyncBlock").filter(|&b| p.space().readable(b)) else {
+            continue;
+        };
+        let header = object.checked_sub(4).and_then(|a| p.space().u32(a));
+        let leads_back = header.is_some_and(|h| h & KIND.0 == KIND.1 && h & INDEX == i);
+        let named = p.word(block, "SyncBlock", "Index").is_some_and(|n| n & INDEX == i);
+        right += u32::from(named && (leads_back || header.is_none()));
+        wrong += u32::from(leads_back && !named);
+    }
+    let found = match right + wrong {
+        0 => Found::Absent("no entry in use".into()),
+        n => Found::when(wrong == 0, format!("{right} of {n} blocks")),
+    };
+    p.record("sync blocks", &["SyncBlock.Index"], "the block of entry i has i in it", found);
 }
 
 /// Judges a possible sync table by its first entries. Entry 0 is unused; freed entries hold a tagged index.
 pub fn sync_table_at(p: &Probe<'_>, table: u64) -> Found {
-    /// `BIT_SBLK_IS_HASH_OR_SYNCBLKINDEX` set and `BIT_SBLK_IS_HASHCODE` clear.
-    const KIND: (u32, u32) = (0x0C00_0000, 0x0800_0000);
-    const INDEX: u32 = 0x03FF_FFFF;
     let size = p.layout.try_offset("SyncTableEntry", "!").unwrap_or(2 * p.ptr());
     // What lies behind the entries given out so far was never written: only an entry with a right one after it is wrong.
     let (mut right, mut wrong, mut unclear, mut free, mut odd) = (0, 0, 0, 0, 0);

@@ -154,6 +154,11 @@ impl<'a> Probe<'a> {
         self.mts.as_ref()?.read(self.space(), address)
     }
 
+    /// Whether a collection was running: references may lead to where objects are still to be moved.
+    fn collecting(&self) -> bool {
+        self.gc.gc_structures_invalid_cnt.and_then(|a| self.space().u32(a)).is_some_and(|n| n as i32 > 0)
+    }
+
     /// What to make of memory that could not be read.
     fn unreadable(&self, seen: String) -> Found {
         if self.mini { Found::Absent(seen) } else { Found::Bad(seen) }

@@ -215,7 +215,7 @@ fn statics_root(p: &mut Probe<'_>, threads: &[u64]) {
             Some(b) => Found::Bad(format!("{b:x}")),
             None if held.contains(&None) && !p.mini => Found::Bad("what it leads to is no storage".into()),
             None => {
-                let ok = !used.is_empty() && roots.len() == threads.len() && (objects > 0 || p.mini);
+                let ok = !used.is_empty() && roots.len() == threads.len() && (objects > 0 || p.mini || p.collecting());
                 Found::when(
                     ok,
                     format!("{} of {} threads have one, {objects} objects in them", used.len(), roots.len()),
@@ -241,13 +241,14 @@ fn entries_of(p: &Probe<'_>, data: u64) -> Option<usize> {
     }
     // The table is an array itself: its MethodTable and length take the first two indices.
     if !p.is_object(array) {
-        return if p.mini { Some(0) } else { None };
+        return if p.mini || p.collecting() { Some(0) } else { None };
     }
     let mut objects = 0;
     for i in 2..u64::from(count).min(ENTRIES) {
         match p.space().ptr_at(array, i * p.ptr())? {
             0 => {}
             o if p.is_object(o) => objects += 1,
+            _ if p.collecting() => {}
             _ => return None,
         }
     }
