@@ -6,6 +6,7 @@ use super::table::{self, LISTING, Sort};
 use crate::graph::paths::closure;
 use crate::heap::stat::{Tally, TypeTallies};
 use crate::session::Session;
+use crate::shell::out::thousands;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
 
 /// `!objsize ADDR`.
@@ -16,14 +17,19 @@ pub const OBJSIZE: Command = Command {
     group: Group::Heap,
     summary: "everything reachable from an object, with sizes",
     help: "Lists the objects reachable from ADDR (dependent handles included) and their statistics. This is the transitive \
-           closure, not what would be freed with the object: parts shared with others count in full.",
+           closure, not what would be freed with the object: parts shared with others count in full. -exclusive says \
+           beside it what would be freed (see !retained).",
     args: &[
         Arg::pos("ADDR", Kind::Object, "address of the object"),
         Arg::opt("mt", Kind::MethodTable, "everything reachable from all objects of this type"),
         Arg::flag("stat", "statistics only").or(&["summary"]),
         Arg::flag("short", "addresses only"),
+        Arg::flag("exclusive", "also what only the object keeps alive"),
     ],
-    examples: &[Example { line: "!objsize $OBJECT -stat", what: "how much hangs off it" }],
+    examples: &[
+        Example { line: "!objsize $OBJECT -stat", what: "how much hangs off it" },
+        Example { line: "!objsize $OBJECT -stat -exclusive", what: "and how much of it would go with it" },
+    ],
     needs: Needs::Clr,
     run,
 };
@@ -74,9 +80,28 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             ctx.out.line("")?;
         }
         table::statistics(session, ctx.out, &tallies, Sort::Size, None)?;
+        if args.has("exclusive")
+            && let Some(address) = args.number("ADDR")
+        {
+            exclusive(ctx, session, address)?;
+        }
     }
     let none = tallies.total() == Tally::default();
     Ok(if none { Outcome::Empty } else { Outcome::Complete })
+}
+
+/// What would be freed with the object, beside what it reaches.
+fn exclusive(ctx: &mut Ctx<'_>, session: &Session, address: u64) -> Result<()> {
+    let id = session.index()?.ids.id_of(address);
+    let retained = session.dominators()?;
+    let line = match id.and_then(|id| retained.tree.position(id)) {
+        Some(at) => {
+            let (objects, bytes) = (thousands(retained.objects(at)), thousands(retained.bytes(at)));
+            format!("Exclusive {objects} objects, {bytes} bytes")
+        }
+        None => "Exclusive: no root reaches the object; it goes with the next collection".into(),
+    };
+    Ok(ctx.out.line(line)?)
 }
 
 fn instances(session: &Session, mt: u64) -> Result<Vec<u32>> {
