@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 
+use super::dumpheap::count;
 use super::filter::Filter;
 use super::table::{Sort, sorted};
 use crate::heap::stat::TypeTallies;
@@ -67,18 +68,7 @@ fn dumpgen(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         }
         return list(ctx, session, &filter);
     }
-    let (walker, segments, types) = (session.walker()?, filter.segments(session)?, filter.types(session)?);
-    let (parts, report) = walker.parallel(
-        &segments,
-        |_| (TypeTallies::default(), types.clone()),
-        |(tallies, types), segment, o| {
-            if types.passes(session, o.ty) && filter.passes(session, segment, &o) {
-                tallies.add(o.ty.id, o.size);
-            }
-        },
-    )?;
-    let mut tallies = TypeTallies::default();
-    parts.iter().for_each(|p| tallies.merge(&p.0));
+    let (tallies, report) = count(session, &filter)?;
     statistics(session, ctx.out, &tallies)?;
     Ok(outcome(session, &report, tallies.total().count == 0))
 }

@@ -151,7 +151,7 @@ fn positional(session: &Session, args: &Args, filter: &mut Filter) -> Result<Opt
 }
 
 /// Counts in parallel; everything at once comes from the session's statistics.
-fn count(session: &Session, filter: &Filter) -> Result<(TypeTallies, WalkReport)> {
+pub(super) fn count(session: &Session, filter: &Filter) -> Result<(TypeTallies, WalkReport)> {
     if filter.is_everything() {
         let stat = session.stat()?;
         return Ok((stat.types.clone(), stat.report.clone()));
