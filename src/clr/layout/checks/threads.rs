@@ -3,6 +3,7 @@
 use rustc_hash::FxHashSet;
 
 use super::{Found, Probe};
+use crate::clr::layout::report::Verdict;
 use crate::clr::threads::state;
 
 pub fn run(p: &mut Probe<'_>) {
@@ -283,6 +284,11 @@ fn blocks_of(p: &Probe<'_>, thread: u64, table: u64) -> Option<usize> {
 fn thread_blocks(p: &mut Probe<'_>, threads: &[u64]) {
     const FIELDS: &[&str] = &["ThreadLocalBlock.Table", "ThreadLocalBlock.Size"];
     let Some(offset) = p.layout.try_offset("Thread", "ThreadLocalBlock") else { return };
+    // Where the storage is not at its place (moved by 8 from 3.1.27 on), its fields are not to blame.
+    if p.checks.iter().any(|c| c.name == "thread statics" && c.verdict == Verdict::Failed) {
+        let found = Found::Absent("the storage is not where the layout has it".into());
+        return p.record("thread statics by module", FIELDS, "none, or a readable table of some blocks", found);
+    }
     let tables: Vec<(u64, u64)> = threads
         .iter()
         .filter_map(|&t| t.checked_add(offset))
