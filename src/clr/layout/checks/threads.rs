@@ -13,8 +13,9 @@ pub fn run(p: &mut Probe<'_>) {
         states(p, threads);
         contexts(p, threads);
         objects(p, threads);
-        statics_root(p, threads);
-        thread_blocks(p, threads);
+        if statics_root(p, threads) {
+            thread_blocks(p, threads);
+        }
         collectible_entries(p, threads);
         let finalizer = p.variable("FinalizerThread").unwrap_or(0);
         let found = Found::when(finalizer == 0 || threads.contains(&finalizer), format!("{finalizer:x}"));
@@ -195,7 +196,10 @@ fn objects(p: &mut Probe<'_>, threads: &[u64]) {
     }
 }
 
-fn statics_root(p: &mut Probe<'_>, threads: &[u64]) {
+/// Whether the threads have pointers where the layout puts their storage of statics. Where they have not (3.1.2 on Windows
+/// by the offsets of 3.1.23), the fields of that storage were looked for in a wrong place: nothing can be said of them.
+fn statics_root(p: &mut Probe<'_>, threads: &[u64]) -> bool {
+    let mut pointers = true;
     for (field, path) in
         [("ThreadLocalDataPtr", "Thread.ThreadLocalDataPtr"), ("ThreadLocalBlock", "Thread.ThreadLocalBlock")]
     {
@@ -223,8 +227,10 @@ fn statics_root(p: &mut Probe<'_>, threads: &[u64]) {
                 )
             }
         };
+        pointers &= bad.is_none();
         p.record("thread statics", &[path], "storage of statics or null, set for some thread", found);
     }
+    pointers
 }
 
 /// Entries looked at of one thread's table.
