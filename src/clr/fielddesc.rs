@@ -5,7 +5,7 @@
 
 use super::Clr;
 use super::gathered::Gathered;
-use super::layout::{Layout, Missing};
+use super::layout::{Layout, Missing, relative_pointer};
 use super::methodtable::{MethodTable, MtReader};
 use crate::dump::AddressSpace;
 
@@ -118,17 +118,17 @@ pub fn list(
         None => 0,
     };
     let count = own.instance.saturating_sub(inherited).saturating_add(own.statics);
-    let list = mts.eeclass(space, mt).and_then(|c| space.ptr_at(c, l.offset("EEClass", "FieldDescList").ok()?));
+    let list = mts.eeclass(space, mt).and_then(|c| l.pointer(space, c, "EEClass", "FieldDescList"));
     let Some(list) = list.filter(|_| count > 0) else { return Ok(out) };
     if count > MAX_FIELDS {
         out.because(format!("{count} fields are more than a class can have"));
         return Ok(out);
     }
-    let wide_tokens = l.constant("FieldDescTokenBits")? == 24;
+    let records = Records::of(l)?;
     let ptr = u64::from(space.ptr_size());
     for i in 0..u64::from(count) {
         let address = list.saturating_add(i * (ptr + 8));
-        match one(space, address, wide_tokens) {
+        match records.read(space, address) {
             Some(f) => out.items.push(f),
             None => {
                 out.because(format!("FieldDesc {address:x} is not in the dump"));
@@ -139,21 +139,38 @@ pub fn list(
     Ok(out)
 }
 
-/// The record at `address`; `wide_tokens` where all 24 bits of a token are always stored (9.0 and later).
-pub fn one(space: &AddressSpace, address: u64, wide_tokens: bool) -> Option<FieldDesc> {
-    let ptr = u64::from(space.ptr_size());
-    let owner = space.ptr(address)?;
-    let (a, b) = (space.u32(address.checked_add(ptr)?)?, space.u32(address.checked_add(ptr + 4)?)?);
-    // Through .NET 8 a token of up to 17 bits leaves its upper bits to other uses, marked by bit 30 being clear.
-    let mask = if wide_tokens || a & 1 << 30 != 0 { 0x00FF_FFFF } else { 0x0001_FFFF };
-    Some(FieldDesc {
-        address,
-        owner,
-        rid: a & mask,
-        is_static: a & 1 << 24 != 0,
-        is_thread_static: a & 1 << 25 != 0,
-        is_rva: a & 1 << 26 != 0,
-        offset: b & 0x07FF_FFFF,
-        element_type: (b >> 27) as u8,
-    })
+/// How FieldDescs are stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Records {
+    /// Whether all 24 bits of a token are always stored (9.0 and later).
+    wide_tokens: bool,
+    /// Whether the owner is stored as distance (through 2.2).
+    relative_owner: bool,
+}
+
+impl Records {
+    /// As the layout says.
+    pub fn of(l: &Layout) -> Result<Self, Missing> {
+        let wide_tokens = l.constant("FieldDescTokenBits")? == 24;
+        Ok(Self { wide_tokens, relative_owner: l.is_relative("FieldDesc", "MTOfEnclosingClass") })
+    }
+
+    /// The record at `address`.
+    pub fn read(self, space: &AddressSpace, address: u64) -> Option<FieldDesc> {
+        let ptr = u64::from(space.ptr_size());
+        let owner = if self.relative_owner { relative_pointer(space, address)? } else { space.ptr(address)? };
+        let (a, b) = (space.u32(address.checked_add(ptr)?)?, space.u32(address.checked_add(ptr + 4)?)?);
+        // Through .NET 8 a token of up to 17 bits leaves its upper bits to other uses, marked by bit 30 being clear.
+        let mask = if self.wide_tokens || a & 1 << 30 != 0 { 0x00FF_FFFF } else { 0x0001_FFFF };
+        Some(FieldDesc {
+            address,
+            owner,
+            rid: a & mask,
+            is_static: a & 1 << 24 != 0,
+            is_thread_static: a & 1 << 25 != 0,
+            is_rva: a & 1 << 26 != 0,
+            offset: b & 0x07FF_FFFF,
+            element_type: (b >> 27) as u8,
+        })
+    }
 }

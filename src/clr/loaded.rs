@@ -6,6 +6,7 @@ use rustc_hash::FxHashSet;
 
 use super::Clr;
 use super::gathered::Gathered;
+use super::lookupmap::LookupMap;
 
 /// Bounds on one module's map.
 const MAX_BLOCKS: usize = 1 << 12;
@@ -22,23 +23,16 @@ impl Clr {
     }
 
     fn read_map(&self, module: u64, out: &mut Gathered<(u32, u64)>) -> Option<()> {
-        let (space, l, ptr) = (self.space(), self.layout(), self.header());
+        let (space, l) = (self.space(), self.layout());
         let mut block = module.checked_add(l.try_offset("Module", "TypeDefToMethodTableMap")?)?;
-        let (next, table) = (l.try_offset("ModuleLookupMap", "Next")?, l.try_offset("ModuleLookupMap", "TableData")?);
-        let count = l.try_offset("ModuleLookupMap", "Count")?;
         let (mut row, mut seen) = (0u64, FxHashSet::default());
         while block != 0 && seen.insert(block) && seen.len() < MAX_BLOCKS {
-            let data = space.ptr_at(block, table)?;
-            let n = u64::from(space.u32(block.checked_add(count)?)?).min(MAX_TYPES.saturating_sub(row));
-            for i in 0..n {
-                let Some(entry) = data.checked_add(i * ptr).and_then(|a| space.ptr(a)) else { continue };
-                let mt = entry & !7;
-                if mt != 0 {
-                    out.items.push(((row + i) as u32, mt));
-                }
-            }
+            let map = LookupMap::at(space, l, block)?;
+            let n = u64::from(map.count()).min(MAX_TYPES.saturating_sub(row));
+            let found = (0..n as u32).filter_map(|i| Some((row as u32 + i, map.get(space, i).filter(|&m| m != 0)?)));
+            out.items.extend(found);
             row += n;
-            block = space.ptr_at(block, next).unwrap_or(0);
+            block = map.next();
         }
         Some(())
     }
@@ -110,14 +104,12 @@ impl Clr {
 
     /// Whether the module has resolved TypeRef row `rid` to a loaded type; `None` when the layout does not know.
     pub fn typeref_resolved(&self, module: u64, rid: u32) -> Option<bool> {
-        let (space, l, ptr) = (self.space(), self.layout(), self.header());
-        let map = module.checked_add(l.try_offset("Module", "TypeRefToMethodTableMap")?)?;
-        let count = space.u32(map.checked_add(l.try_offset("ModuleLookupMap", "Count")?)?)?;
-        let table = space.ptr_at(map, l.try_offset("ModuleLookupMap", "TableData")?)?;
+        let (space, l) = (self.space(), self.layout());
+        let map = LookupMap::at(space, l, module.checked_add(l.try_offset("Module", "TypeRefToMethodTableMap")?)?)?;
         // Rows beyond the first block are in further ones: only large edited modules have them.
-        if rid >= count {
+        if rid >= map.count() {
             return None;
         }
-        Some(space.ptr_at(table, u64::from(rid) * ptr)? & !7 != 0)
+        Some(map.get(space, rid)? != 0)
     }
 }

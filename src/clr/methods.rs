@@ -7,6 +7,7 @@ use rustc_hash::FxHashSet;
 
 use super::Clr;
 use super::gathered::Gathered;
+use super::layout::relative_pointer;
 use super::metadata::sig;
 use super::methodtable::MethodTable;
 use super::typename::{Instantiated, TypeName};
@@ -76,7 +77,7 @@ impl Clr {
 
     fn read_chunks(&self, mt: &MethodTable, out: &mut Gathered<MethodDesc>) -> Option<()> {
         let class = self.mts().eeclass(self.space(), mt)?;
-        let mut chunk = self.space().ptr_at(class, self.layout().try_offset("EEClass", "MethodDescChunk")?)?;
+        let mut chunk = self.layout().pointer(self.space(), class, "EEClass", "MethodDescChunk")?;
         let mut seen = FxHashSet::default();
         while chunk != 0 {
             if !seen.insert(chunk) || seen.len() > MAX_CHUNKS {
@@ -84,7 +85,7 @@ impl Clr {
                 break;
             }
             self.read_chunk(chunk, out)?;
-            chunk = self.space().ptr_at(chunk, 8)?;
+            chunk = self.chunk_pointer(chunk, "Next", 8)?;
         }
         Some(())
     }
@@ -119,6 +120,13 @@ impl Clr {
         Some(())
     }
 
+    /// The pointer at `offset` of a `MethodDescChunk`, a distance through 2.2.
+    fn chunk_pointer(&self, chunk: u64, field: &str, offset: u64) -> Option<u64> {
+        let at = chunk.checked_add(offset)?;
+        let relative = self.layout().is_relative("MethodDescChunk", field);
+        if relative { relative_pointer(self.space(), at) } else { self.space().ptr(at) }
+    }
+
     /// Size of a MethodDesc with what follows it, in units of 8 bytes.
     fn method_units(&self, md: &MethodDesc) -> u64 {
         // The optional slots: in the vtable's place, method implementations (two pointers), native code.
@@ -140,7 +148,7 @@ impl Clr {
         let space = self.space();
         let index = u64::from(space.u8(address.checked_add(2)?)?);
         let chunk = address.checked_sub(index * UNIT + CHUNK_HEADER)?;
-        let owner = space.ptr(chunk)?;
+        let owner = self.chunk_pointer(chunk, "MethodTable", 0)?;
         let bits = self.token_bits();
         let range = u32::from(space.u16(chunk.checked_add(18)?)?) & (0x00FF_FFFF >> bits);
         let low = u32::from(space.u16(address)?) & ((1 << bits) - 1);

@@ -3,7 +3,7 @@
 //! Layout facts: dotnet/runtime `src/coreclr/vm/methodtable.h` (3.1: dotnet/coreclr v3.1.32), offsets from the
 //! [`Layout`]; flag bits are the same from .NET Core 2.1 to 11 unless noted.
 
-use crate::clr::layout::{Layout, Missing};
+use crate::clr::layout::{Layout, Missing, relative_pointer, through_cell};
 use crate::dump::AddressSpace;
 
 const HAS_COMPONENT_SIZE: u32 = 0x8000_0000;
@@ -123,6 +123,10 @@ pub struct MtReader {
     canonical_tag: u64,
     collectible: u32,
     overflow_rid: u32,
+    /// Whether the module and the class's way back are stored as distances (through 2.2).
+    relative: (bool, bool),
+    /// Flag of a parent that is behind a cell; 0 where images compiled ahead of time hold no MethodTables.
+    indirect_parent: u32,
 }
 
 impl MtReader {
@@ -145,6 +149,8 @@ impl MtReader {
             canonical_tag: l.constant("CanonicalTag")?,
             collectible: l.constant("CollectibleFlag")? as u32,
             overflow_rid: if l.constant("MethodTableTokenBits")? == 16 { 0xFFFF } else { u32::MAX },
+            relative: (l.is_relative("MethodTable", "Module"), l.is_relative("EEClass", "MethodTable")),
+            indirect_parent: l.constant("IndirectParentFlag").unwrap_or(0) as u32,
         })
     }
 
@@ -160,7 +166,11 @@ impl MtReader {
             Some(t) => (flags2 & 0xFFFF, u32::from(space.u16(address + t)?)),
             None => (flags2 & 0xFF, flags2 >> 8),
         };
-        Some(MethodTable {
+        let module = match self.relative.0 {
+            true => relative_pointer(space, address + self.module)?,
+            false => space.ptr(address + self.module)?,
+        };
+        let mut mt = MethodTable {
             address,
             flags: space.u32(address + self.flags)?,
             base_size: space.u32(address + self.base_size)?,
@@ -169,11 +179,30 @@ impl MtReader {
             virtuals: space.u16(address + self.virtuals)?,
             interfaces: space.u16(address + self.interfaces)?,
             parent: space.ptr(address + self.parent)?,
-            module: space.ptr(address + self.module)?,
+            module,
             aux: space.ptr(address + self.aux)?,
             class_or_canonical: space.ptr(address + self.class)?,
             per_inst: space.ptr(address + self.per_inst)?,
-        })
+        };
+        if self.indirect_parent != 0 {
+            self.resolve(space, &mut mt);
+        }
+        Some(mt)
+    }
+
+    /// Takes the cells out of a MethodTable's pointers: images compiled ahead of time (through 2.2) lead to other images
+    /// through cells. The parent's is marked by a flag and lies as far behind as the field does; the canonical
+    /// MethodTable's by both tag bits; others by bit 0. Source: dotnet/coreclr v2.1 `src/vm/methodtable.h`.
+    fn resolve(&self, space: &AddressSpace, mt: &mut MethodTable) {
+        const CELL_TAGS: u64 = 3;
+        if mt.flags & self.indirect_parent != 0 {
+            mt.parent = space.ptr_at(mt.parent, self.parent).unwrap_or(0);
+        }
+        if mt.class_or_canonical & CELL_TAGS == CELL_TAGS {
+            let cell = space.ptr(mt.class_or_canonical - CELL_TAGS).unwrap_or(0);
+            mt.class_or_canonical = if cell == 0 { 0 } else { cell | self.canonical_tag };
+        }
+        mt.per_inst = through_cell(space, mt.per_inst).unwrap_or(0);
     }
 
     /// Whether the class field holds the canonical MethodTable instead of the EEClass.
@@ -199,7 +228,10 @@ impl MtReader {
 
     /// Whether the EEClass points back: the proof that the address is a MethodTable.
     pub fn round_trips(&self, space: &AddressSpace, mt: &MethodTable) -> bool {
-        let back = |class: u64| space.ptr_at(class, self.class_mt);
+        let back = |class: u64| match self.relative.1 {
+            true => relative_pointer(space, class.checked_add(self.class_mt)?),
+            false => space.ptr_at(class, self.class_mt),
+        };
         self.eeclass(space, mt).and_then(back) == Some(self.canonical(mt))
     }
 

@@ -11,6 +11,7 @@ pub mod layout;
 pub mod loadcontexts;
 pub mod loaded;
 pub mod loaderheaps;
+pub mod lookupmap;
 pub mod metadata;
 pub mod methods;
 pub mod methodtable;
@@ -169,7 +170,9 @@ impl Clr {
         let canonical = self.mts.canonical(mt);
         let of = if mt.is_array() { *mt } else { self.method_table(canonical)? };
         let slot = self.mts.multipurpose_slot(&of, MODULE_OVERRIDE, self.header());
-        slot.and_then(|s| self.space().ptr(s)).or(Some(of.module)).filter(|&m| m != 0)
+        let relative = self.layout().is_relative("MethodTable", "ModuleOverride");
+        let read = |s| if relative { layout::relative_pointer(self.space(), s) } else { self.space().ptr(s) };
+        slot.and_then(read).or(Some(of.module)).filter(|&m| m != 0)
     }
 
     /// Managed threads, read at first need.

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustc_hash::FxHashMap;
 
 use super::Clr;
+use super::layout::through_cell;
 use super::metadata::sig::primitive_name;
 use super::methodtable::MethodTable;
 use super::typename::{Named, TypeName};
@@ -118,8 +119,8 @@ impl Clr {
         if dictionaries == 0 || count == 0 || count > MAX_ARGS {
             return None;
         }
-        let own = space.ptr_at(mt.per_inst, ptr * u64::from(dictionaries - 1))?;
-        (0..u64::from(count)).map(|i| space.ptr_at(own, i * ptr)).collect()
+        let own = through_cell(space, space.ptr_at(mt.per_inst, ptr * u64::from(dictionaries - 1))?)?;
+        (0..u64::from(count)).map(|i| through_cell(space, space.ptr_at(own, i * ptr)?)).collect()
     }
 
     /// The name behind a type handle as a tree.
@@ -143,23 +144,23 @@ impl Clr {
         let kind = space.u8(desc.checked_add(l.try_offset("TypeDesc", "TypeAndFlags")?)?)?;
         Some(match kind {
             element::PTR | element::BYREF => {
-                let of = space.ptr_at(desc, l.try_offset("ParamTypeDesc", "TypeArg")?)?;
+                let of = through_cell(space, space.ptr_at(desc, l.try_offset("ParamTypeDesc", "TypeArg")?)?)?;
                 let of = Box::new(self.handle(of, depth + 1));
                 if kind == element::PTR { TypeName::Pointer(of) } else { TypeName::ByRef(of) }
             }
             // Through 3.1 arrays are TypeDescs too: the template MethodTable knows the rank, the argument the element.
             element::SZARRAY | element::ARRAY => {
-                let of = space.ptr_at(desc, l.try_offset("ParamTypeDesc", "TypeArg")?)?;
+                let of = through_cell(space, space.ptr_at(desc, l.try_offset("ParamTypeDesc", "TypeArg")?)?)?;
                 let of = Box::new(self.handle(of, depth + 1));
                 if kind == element::SZARRAY {
                     return Some(TypeName::SzArray(of));
                 }
-                let template = space.ptr_at(desc, l.try_offset("ParamTypeDesc", "TemplateMT")?)?;
+                let template = l.pointer(space, desc, "ParamTypeDesc", "TemplateMT")?;
                 TypeName::MdArray(of, self.method_table(template)?.rank(self.ptr_size()))
             }
             element::VAR | element::MVAR => {
                 let token = space.u32(desc.checked_add(l.try_offset("TypeVarTypeDesc", "Token")?)?)?;
-                let module = space.ptr_at(desc, l.try_offset("TypeVarTypeDesc", "Module")?)?;
+                let module = l.pointer(space, desc, "TypeVarTypeDesc", "Module")?;
                 let number = self.generic_param_number(module, token)?;
                 TypeName::Param(Cow::Owned(format!("T{}", number + 1)))
             }

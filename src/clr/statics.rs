@@ -7,7 +7,9 @@
 use super::Clr;
 use super::fielddesc::FieldDesc;
 use super::fields::{Element, et};
+use super::layout::Layout;
 use super::methodtable::MethodTable;
+use crate::dump::AddressSpace;
 
 /// Where a static field is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,10 +185,18 @@ fn thread_local_module(clr: &Clr, thread: u64, mt: &MethodTable, reference: bool
     space.ptr(handle).filter(|&a| a != 0)?.checked_add(2 * u64::from(clr.ptr_size()))
 }
 
+/// Through .NET 8: the `ThreadLocalBlock` of the thread at `thread`. It is part of the `Thread` since 3.0; through 2.2 there
+/// was one for each app domain, and the thread points at the one of its own (dotnet/coreclr v2.1 `src/vm/threads.h`,
+/// `m_pThreadLocalBlock`).
+pub fn local_block(space: &AddressSpace, l: &Layout, thread: u64) -> Option<u64> {
+    let at = thread.checked_add(l.try_offset("Thread", "ThreadLocalBlock")?)?;
+    if l.constant("ThreadLocalBlockIsPointer").is_ok() { space.ptr(at) } else { Some(at) }
+}
+
 /// The block of the thread at `thread` for the module whose `DomainLocalModule` is `local`.
 fn thread_block(clr: &Clr, thread: u64, local: u64) -> Option<u64> {
     let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
-    let blocks = thread.checked_add(l.try_offset("Thread", "ThreadLocalBlock")?)?;
+    let blocks = local_block(space, l, thread)?;
     let table = space.ptr_at(blocks, l.try_offset("ThreadLocalBlock", "Table")?).filter(|&t| t != 0)?;
     let count = space.ptr_at(blocks, l.try_offset("ThreadLocalBlock", "Size")?)?;
     let index = space.u32(local.checked_add(l.try_offset("DomainLocalModule", "ModuleIndex")?)?)?;

@@ -56,6 +56,17 @@ pub fn well_known(dump: &Dump, layout: &mut Layout, anchor: &Anchor, gc: &GcDacV
     }
 }
 
+/// Through 2.2 no variable holds the app domain itself; each thread knows the one it runs in.
+pub fn domain_of_thread(dump: &Dump, layout: &mut Layout) {
+    if layout.constant("AppDomainOfThread").is_err() || layout.global("AppDomain").is_ok() {
+        return;
+    }
+    let thread = layout.global("FinalizerThread").ok().and_then(|c| dump.space.ptr(c)).filter(|&t| t != 0);
+    if let Some(cell) = thread.and_then(|t| t.checked_add(layout.try_offset("Thread", "AppDomain")?)) {
+        layout.set_global("AppDomain", cell, Source::Calibrated);
+    }
+}
+
 /// A field that is looked for when no table gives it or its value was refused.
 struct Sought {
     ty: &'static str,
@@ -123,6 +134,7 @@ pub fn missing(search: &Search<'_>, layout: &mut Layout) -> Vec<String> {
             found.push("the list of threads".into());
         }
     }
+    domain_of_thread(search.dump, layout);
     for s in FIELDS {
         if layout.field(s.ty, s.field).is_some() || !wanted(layout, s.ty, s.field) {
             continue;

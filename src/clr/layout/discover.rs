@@ -378,6 +378,7 @@ fn bind(dump: &Dump, layout: &mut Layout, anchor: &Anchor) {
             layout.set_global(&name, cell, Source::DacTable(index));
         }
     }
+    calibrate::domain_of_thread(dump, layout);
 }
 
 /// Checks that must hold: without them nothing can be read.

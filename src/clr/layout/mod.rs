@@ -1,10 +1,10 @@
 //! A layout is data: named types with field offsets, named globals, each with the provider it came from.
 //!
 //! Built-in tables (`tables/*.json`) have the compact JSON form of the runtime's own contract descriptor
-//! (dotnet/runtime `docs/design/datacontracts/contract-descriptor.md`), so one parser serves both. Three additions:
+//! (dotnet/runtime `docs/design/datacontracts/contract-descriptor.md`), so one parser serves both. Four additions:
 //! `baseline` names another table whose entries are inherited (`null` removes one), `dacSlots` gives positions in
-//! the DAC table relative to the slot of `g_gcDacGlobals`, and `follows` gives fields by their distance from another
-//! field of their type. Tables named `shape-*` hold what no system and architecture moves: structural discovery starts
+//! the DAC table relative to the slot of `g_gcDacGlobals`, `follows` gives fields by their distance from another field of
+//! their type, and `relative` names pointers stored as distance from their own place. Tables named `shape-*` hold what no system and architecture moves: structural discovery starts
 //! from them and searches the rest. The algorithms read only a [`Layout`].
 
 pub mod calibrate;
@@ -21,8 +21,10 @@ pub mod version;
 
 use std::fmt;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
+
+use crate::dump::AddressSpace;
 
 /// Which provider answered for a fact.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -80,6 +82,8 @@ pub struct Layout {
     pub dac_slots: FxHashMap<String, i32>,
     /// Fields by their distance in bytes from another field of the same type, which may move.
     follows: FxHashMap<(String, String), (String, i64)>,
+    /// Pointers stored as distance from their own place, by type.
+    relative: FxHashMap<String, FxHashSet<String>>,
 }
 
 impl Layout {
@@ -91,6 +95,18 @@ impl Layout {
     /// Offset of `field` in `ty` when the layout has it.
     pub fn try_offset(&self, ty: &str, field: &str) -> Option<u64> {
         self.field(ty, field).map(|f| f.value)
+    }
+
+    /// Whether the pointer in `field` is stored as distance from its own place (`RelativePointer`, dotnet/coreclr v2.1
+    /// `src/inc/fixuppointer.h`; images compiled ahead of time need no relocation so).
+    pub fn is_relative(&self, ty: &str, field: &str) -> bool {
+        self.relative.get(ty).is_some_and(|fields| fields.contains(field))
+    }
+
+    /// The pointer in `field` of the structure of type `ty` at `base`, 0 for null.
+    pub fn pointer(&self, space: &AddressSpace, base: u64, ty: &str, field: &str) -> Option<u64> {
+        let at = base.checked_add(self.try_offset(ty, field)?)?;
+        if self.is_relative(ty, field) { relative_pointer(space, at) } else { space.ptr(at) }
     }
 
     /// The offset with its source.
@@ -214,6 +230,11 @@ impl Layout {
                 self.follows.insert((ty.to_owned(), field.to_owned()), rule);
             }
         }
+        for name in json.get("relative").and_then(Value::as_array).into_iter().flatten() {
+            if let Some((ty, field)) = name.as_str().and_then(|n| n.split_once('.')) {
+                self.relative.entry(ty.to_owned()).or_default().insert(field.to_owned());
+            }
+        }
         for (name, v) in json.get("dacSlots").and_then(Value::as_object).into_iter().flatten() {
             match v.as_i64() {
                 Some(n) => self.dac_slots.insert(name.clone(), n as i32),
@@ -235,6 +256,24 @@ impl Layout {
             self.constants.insert(name.to_owned(), Fact { value: n, source: source.clone() });
         }
     }
+}
+
+/// The pointer stored at `at` as distance from there; 0 is null. Bit 0 of the result marks a cell that holds the pointer
+/// (`RelativeFixupPointer`, `FIXUP_POINTER_INDIRECTION`).
+pub fn relative_pointer(space: &AddressSpace, at: u64) -> Option<u64> {
+    through_cell(space, relative_value(space, at)?)
+}
+
+/// As [`relative_pointer`], where the lowest bits are flags and no cells are used.
+pub fn relative_value(space: &AddressSpace, at: u64) -> Option<u64> {
+    let distance = space.ptr(at)?;
+    let value = if distance == 0 { 0 } else { at.wrapping_add(distance) };
+    Some(if space.ptr_size() == 4 { value & 0xFFFF_FFFF } else { value })
+}
+
+/// A pointer whose bit 0 marks a cell that holds it (`FixupPointer`).
+pub fn through_cell(space: &AddressSpace, value: u64) -> Option<u64> {
+    if value & 1 != 0 { space.ptr(value - 1) } else { Some(value) }
 }
 
 /// A JSON number, or one in a string (decimal, `0x`, `-0x`), as the descriptor's own reader accepts them.

@@ -10,7 +10,7 @@ use super::checks::Probe;
 use super::gcdac::GcDacVars;
 use super::report::RuntimeModule;
 use super::scan::{Anchor, Span, runs};
-use super::{Layout, Source, calibrate};
+use super::{Layout, Source, calibrate, checks};
 use crate::clr::methodtable::{MethodTable, MtReader};
 use crate::dump::Dump;
 
@@ -92,7 +92,7 @@ impl Search<'_> {
         let is_string = |mt: &MethodTable| {
             mt.component_size() == 2
                 && !mt.is_array()
-                && mt.base_size < small
+                && checks::string_sizes(self.ptr()).contains(&mt.base_size)
                 && reader.read(space, mt.parent).is_some_and(|p| is_object(&p))
                 && reader.round_trips(space, mt)
         };
@@ -182,7 +182,7 @@ impl Search<'_> {
         for (cell, store) in self.values() {
             for head in (self.ptr()..STORE_REACH).step_by(self.ptr() as usize) {
                 let Some(nodes) = self.list(store, head) else { continue };
-                let Some(ids) = self.ids(&nodes, &known) else { continue };
+                let Some(ids) = self.ids(layout, &nodes, &known) else { continue };
                 let Some(link) = self.link(layout, &reader, &nodes, ids) else { continue };
                 let Some(id) = link.checked_add_signed(ids) else { continue };
                 layout.set_global("ThreadStore", cell, Source::Calibrated);
@@ -232,13 +232,16 @@ impl Search<'_> {
 
     /// Distance from a thread's link to its operating system id: the one place where all hold an id of the dump's, each
     /// another, or zero.
-    fn ids(&self, nodes: &[u64], known: &FxHashSet<u64>) -> Option<i64> {
+    fn ids(&self, layout: &Layout, nodes: &[u64], known: &FxHashSet<u64>) -> Option<i64> {
         let space = &self.dump.space;
+        // `m_OSThreadId` was a `DWORD` through 2.2, then a `SIZE_T`.
+        let narrow = layout.constant("OSIdSize").is_ok_and(|n| n == 4);
         let mut found = None;
-        for distance in (-THREAD_REACH..THREAD_REACH).step_by(self.ptr() as usize) {
+        for distance in (-THREAD_REACH..THREAD_REACH).step_by(if narrow { 4 } else { self.ptr() as usize }) {
             let mut ids = FxHashSet::default();
             let fits = nodes.iter().all(|n| {
-                let id = n.checked_add_signed(distance).and_then(|a| space.ptr(a));
+                let at = n.checked_add_signed(distance);
+                let id = at.and_then(|a| if narrow { space.u32(a).map(u64::from) } else { space.ptr(a) });
                 id.is_some_and(|id| id == 0 || known.contains(&id) && ids.insert(id))
             });
             if fits && !ids.is_empty() && ids.len() * 2 >= nodes.len().min(known.len()) {
@@ -258,7 +261,8 @@ impl Search<'_> {
         let near = |node: u64, start: u64| node.checked_sub(start).filter(|&d| d > 0 && d < THREAD_REACH as u64);
         let mut votes: Vec<(u64, usize)> = Vec::new();
         for &node in nodes {
-            let handle = node.checked_add_signed(ids + ptr as i64).and_then(|a| space.ptr(a)).unwrap_or(0);
+            let behind = layout.constant("OSIdSize").unwrap_or(ptr) as i64;
+            let handle = node.checked_add_signed(ids + behind).and_then(|a| space.ptr(a)).unwrap_or(0);
             let Some(object) = space.ptr(handle).filter(|&o| o != 0) else { continue };
             let Some(mt) = space.ptr(object).and_then(|m| reader.read(space, m & !7)) else { continue };
             let words = u64::from(mt.base_size).min(0x400) / ptr;

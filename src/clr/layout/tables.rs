@@ -41,11 +41,18 @@ pub const TABLES: &[Table] = &[
     table!("coreclr-6.0-windows-x64", Windows, X64),
     table!("coreclr-3.1-linux-x64", Linux, X64),
     table!("coreclr-3.1-windows-x64", Windows, X64),
+    table!("coreclr-2.1-linux-x64", Linux, X64),
 ];
 
 /// What each generation of the runtime has in common on every system: where structural discovery starts, newest first.
-pub const SHAPES: &[Table] =
-    &[table!("shape-10.0"), table!("shape-9.0"), table!("shape-8.0"), table!("shape-6.0"), table!("shape-3.1")];
+pub const SHAPES: &[Table] = &[
+    table!("shape-10.0"),
+    table!("shape-9.0"),
+    table!("shape-8.0"),
+    table!("shape-6.0"),
+    table!("shape-3.1"),
+    table!("shape-2.1"),
+];
 
 /// Tables and shapes.
 pub fn all() -> impl Iterator<Item = &'static Table> {

@@ -59,6 +59,12 @@ fn distances(p: &mut Probe<'_>) {
     }
 }
 
+/// Base sizes of `System.String` for pointers of `ptr` bytes: header, MethodTable, length, terminator; through 2.2 the
+/// padding was counted too, four more bytes.
+pub fn string_sizes(ptr: u64) -> [u32; 2] {
+    [2 * ptr as u32 + 6, 2 * ptr as u32 + 10]
+}
+
 /// What a check found.
 pub enum Found {
     /// It holds; what was seen.
@@ -142,7 +148,7 @@ impl<'a> Probe<'a> {
 
     /// The pointer in field `ty.field` of the structure at `base`.
     fn field(&self, base: u64, ty: &str, field: &str) -> Option<u64> {
-        self.space().ptr_at(base, self.layout.try_offset(ty, field)?)
+        self.layout.pointer(self.space(), base, ty, field)
     }
 
     /// The 32-bit word in field `ty.field` of the structure at `base`.

@@ -4,6 +4,7 @@ use rustc_hash::FxHashSet;
 
 use super::{Found, Probe};
 use crate::clr::layout::report::Verdict;
+use crate::clr::statics::local_block;
 use crate::clr::threads::state;
 
 pub fn run(p: &mut Probe<'_>) {
@@ -206,7 +207,14 @@ fn statics_root(p: &mut Probe<'_>, threads: &[u64]) -> bool {
         if p.layout.try_offset("Thread", field).is_none() {
             continue;
         }
-        let all: Vec<(u64, u64)> = threads.iter().filter_map(|&t| Some((t, p.field(t, "Thread", field)?))).collect();
+        let root = |t| match field {
+            "ThreadLocalBlock" => match local_block(p.space(), p.layout, t)? {
+                0 => Some(0),
+                block => p.field(block, "ThreadLocalBlock", "Table"),
+            },
+            _ => p.field(t, "Thread", field),
+        };
+        let all: Vec<(u64, u64)> = threads.iter().filter_map(|&t| Some((t, root(t)?))).collect();
         let roots: Vec<u64> = all.iter().map(|a| a.1).collect();
         let bad = roots.iter().find(|&&r| r != 0 && !(r.is_multiple_of(p.ptr()) && p.space().readable(r)));
         let used: Vec<u64> = roots.iter().copied().filter(|&r| r != 0).collect();
@@ -267,7 +275,7 @@ fn entries_of(p: &Probe<'_>, data: u64) -> Option<usize> {
 fn blocks_of(p: &Probe<'_>, thread: u64, table: u64) -> Option<usize> {
     let local = p.field(core_module(p), "Module", "DomainLocalModule")?;
     let index = p.word(local, "DomainLocalModule", "ModuleIndex")?;
-    let storage = thread.checked_add(p.layout.try_offset("Thread", "ThreadLocalBlock")?)?;
+    let storage = local_block(p.space(), p.layout, thread)?;
     let length = p.field(storage, "ThreadLocalBlock", "Size")?;
     if length > 1 << 16 {
         return None;
@@ -289,7 +297,9 @@ fn blocks_of(p: &Probe<'_>, thread: u64, table: u64) -> Option<usize> {
 /// Through .NET 8: a thread's table of blocks has some entries, all of them in the dump.
 fn thread_blocks(p: &mut Probe<'_>, threads: &[u64]) {
     const FIELDS: &[&str] = &["ThreadLocalBlock.Table", "ThreadLocalBlock.Size"];
-    let Some(offset) = p.layout.try_offset("Thread", "ThreadLocalBlock") else { return };
+    if p.layout.try_offset("Thread", "ThreadLocalBlock").is_none() {
+        return;
+    }
     // Where the storage is not at its place (moved by 8 from 3.1.27 on), its fields are not to blame.
     if p.checks.iter().any(|c| c.name == "thread statics" && c.verdict == Verdict::Failed) {
         let found = Found::Absent("the storage is not where the layout has it".into());
@@ -297,7 +307,7 @@ fn thread_blocks(p: &mut Probe<'_>, threads: &[u64]) {
     }
     let tables: Vec<(u64, u64)> = threads
         .iter()
-        .filter_map(|&t| t.checked_add(offset))
+        .filter_map(|&t| local_block(p.space(), p.layout, t).filter(|&b| b != 0))
         .filter_map(|b| Some((p.field(b, "ThreadLocalBlock", "Table")?, p.field(b, "ThreadLocalBlock", "Size")?)))
         .collect();
     let sound = |&(table, size): &(u64, u64)| match table {

@@ -2,6 +2,7 @@
 
 use super::{Found, Probe};
 use crate::clr::fielddesc;
+use crate::clr::lookupmap::LookupMap;
 use crate::clr::metadata::Metadata;
 use crate::clr::methodtable::MethodTable;
 use crate::clr::pe::PeInfo;
@@ -63,8 +64,7 @@ fn well_known(p: &mut Probe<'_>) {
     );
     let string = get(p, "StringMethodTable");
     let parent = object.map_or(0, |m| m.address);
-    // 2.1 counted the terminator and padding into the base size: four more bytes.
-    let sizes = [2 * ptr + 6, 2 * ptr + 10];
+    let sizes = super::string_sizes(p.ptr());
     let ok = string.is_some_and(|m| m.component_size() == 2 && sizes.contains(&m.base_size) && m.parent == parent);
     let found = judge(p, "StringMethodTable", string, ok);
     p.record(
@@ -128,8 +128,7 @@ fn module_of(p: &mut Probe<'_>, object: &MethodTable, string: &MethodTable) {
     tokens(p, object, string, metadata.as_ref());
     let slot = |mt: &MethodTable| {
         let map = module.checked_add(p.layout.try_offset("Module", "TypeDefToMethodTableMap")?)?;
-        let table = p.field(map, "ModuleLookupMap", "TableData")?;
-        p.space().ptr_at(table, p.ptr() * u64::from(mt.rid)).map(|v| v & !7)
+        LookupMap::at(p.space(), p.layout, map)?.get(p.space(), mt.rid)
     };
     let found = match (slot(object), slot(string)) {
         (Some(a), Some(b)) => Found::when(a == object.address && b == string.address, format!("{a:x} and {b:x}")),
@@ -229,8 +228,7 @@ impl Probe<'_> {
         let metadata = Metadata::parse(bytes?.metadata_bytes(self.space()).ok()?).ok()?;
         let rid = metadata.typedef_by_name(name)?;
         let map = module.checked_add(self.layout.try_offset("Module", "TypeDefToMethodTableMap")?)?;
-        let table = self.field(map, "ModuleLookupMap", "TableData")?;
-        self.space().ptr_at(table, self.ptr() * u64::from(rid)).map(|v| v & !7).filter(|&m| m != 0)
+        LookupMap::at(self.space(), self.layout, map)?.get(self.space(), rid).filter(|&m| m != 0)
     }
 }
 
@@ -294,7 +292,9 @@ fn fields(p: &mut Probe<'_>, string: &MethodTable) {
             let first: Vec<u32> = list.items.iter().filter(|f| !f.is_static).map(|f| f.offset).collect();
             // A further record of String's, with the next token, would mean that the count is too small.
             let further = list.items.last().is_some_and(|last| {
-                fielddesc::one(p.space(), last.address + p.ptr() + 8, true)
+                fielddesc::Records::of(p.layout)
+                    .ok()
+                    .and_then(|r| r.read(p.space(), last.address + p.ptr() + 8))
                     .is_some_and(|f| f.owner == string.address && f.rid == last.rid + 1)
             });
             let ends = !further;
