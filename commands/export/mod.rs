@@ -75,7 +75,7 @@ const TABLES: &[Spec] = &[
     },
     Spec {
         name: "threadstatics",
-        columns: &["thread_os_id", "type", "field", "element_type", "address", "value"],
+        columns: &["thread_os_id", "type", "field", "element_type", "address", "value", "storage"],
         fill: types::thread_statics,
     },
     Spec {
@@ -152,7 +152,8 @@ pub const EXPORT: Command = Command {
            million objects need no memory of that order.\n\n\
            Addresses are hexadecimal without 0x. Text in TSV has backslash escapes (\\t \\n \\r \\0 \\\\). Primitive \
            static values are raw: signed for 32 and 64 bits, unsigned for 8 and 16, floats as their bits. \
-           `statics.address` is 0 for RVA fields, for types not yet initialised and for open generics. `types` and \
+           `statics.address` is 0 for RVA fields, for types not yet initialised and for open generics; through .NET 8 \
+           it is of no use for types of collectible and of dynamic assemblies, there `storage` tells the place. `types` and \
            `fields` list the types of heap objects; arrays and Free have no fields. `edges` leaves out dependent \
            handles and the loader allocators of collectible types. Strings are cut at 200 UTF-16 units. Stack roots \
            come from a conservative scan: `frame` stays empty, and some may be stale.",

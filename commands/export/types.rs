@@ -223,11 +223,15 @@ pub fn statics(session: &Session, table: &mut Table) -> Result<Option<String>> {
         for f in fields.statics.iter().filter(|f| !f.desc.is_thread_static) {
             let storage = statics::place(clr, &mt, &f.desc, in_reference_storage(f.element)).address().unwrap_or(0);
             // ClrMD looks for function pointers among the references, and for fields in the image among those of the
-            // class once that is initialised; `address` is spelled its way, `storage` is where the value is.
+            // class once that is initialised; those of a type with storage of its own among those of its module.
+            // `address` is spelled its way, `storage` is where the value is.
             let spelled = |desc, reference| statics::place(clr, &mt, &desc, reference).address().unwrap_or(0);
             let address = match f.element.0 {
                 _ if f.desc.is_rva => spelled(FieldDesc { is_rva: false, ..f.desc }, in_reference_storage(f.element)),
                 et::FNPTR => spelled(f.desc, true),
+                _ if statics::has_own_storage(clr, &mt) => {
+                    statics::place_in_module(clr, &mt, &f.desc, in_reference_storage(f.element)).unwrap_or(0)
+                }
                 _ => storage,
             };
             let text = if address == 0 || f.desc.is_rva { String::new() } else { value(clr, f.element, address) };
@@ -255,7 +259,13 @@ pub fn thread_statics(session: &Session, table: &mut Table) -> Result<Option<Str
         for f in fields.statics.iter().filter(|f| f.desc.is_thread_static) {
             for t in &threads.items {
                 let reference = in_reference_storage(f.element);
-                let Some(at) = statics::thread_place(clr, t.address, &mt, &f.desc, reference) else { continue };
+                let storage = statics::thread_place(clr, t.address, &mt, &f.desc, reference);
+                // As for `statics`.
+                let address = match statics::has_own_storage(clr, &mt) {
+                    true => statics::thread_place_in_module(clr, t.address, &mt, &f.desc, reference),
+                    false => storage,
+                };
+                let Some(at) = address else { continue };
                 let text = if f.element.is_reference() { value(clr, f.element, at) } else { String::new() };
                 table.row(&[
                     Field::Hex(t.os_id),
@@ -264,6 +274,7 @@ pub fn thread_statics(session: &Session, table: &mut Table) -> Result<Option<Str
                     Field::Text(f.element.name()),
                     Field::Hex(at),
                     Field::Text(&text),
+                    Field::Hex(storage.unwrap_or(0)),
                 ])?;
             }
         }

@@ -1,15 +1,18 @@
 //! The runtime in the dump: layout providers, MethodTables, modules and metadata, names, fields, threads, handles.
 
 pub mod domains;
+mod dynamicstatics;
 pub mod exceptions;
 pub mod fielddesc;
 pub mod fields;
 pub mod finalizer;
 pub mod gathered;
 pub mod handles;
+pub mod knowntypes;
 pub mod layout;
 pub mod loadcontexts;
 pub mod loaded;
+pub mod loaderallocators;
 pub mod loaderheaps;
 pub mod lookupmap;
 pub mod metadata;
@@ -30,8 +33,10 @@ use std::sync::{Arc, OnceLock};
 use self::domains::LoadedAssembly;
 use self::gathered::Gathered;
 use self::handles::Handle;
+use self::knowntypes::KnownTypes;
 use self::layout::report::Discovered;
 use self::layout::{Layout, Missing};
+use self::loaderallocators::LoaderAllocator;
 use self::methodtable::{MethodTable, MtReader};
 use self::syncblocks::SyncBlock;
 use self::threads::ClrThread;
@@ -69,6 +74,8 @@ pub struct Clr {
     sync_blocks: OnceLock<Gathered<SyncBlock>>,
     threads: OnceLock<Gathered<ClrThread>>,
     assemblies: OnceLock<Gathered<LoadedAssembly>>,
+    loader_allocators: OnceLock<Vec<LoaderAllocator>>,
+    known_types: OnceLock<KnownTypes>,
 }
 
 impl Clr {
@@ -92,6 +99,8 @@ impl Clr {
             sync_blocks: OnceLock::new(),
             threads: OnceLock::new(),
             assemblies: OnceLock::new(),
+            loader_allocators: OnceLock::new(),
+            known_types: OnceLock::new(),
             found,
             dump,
         })

@@ -5,6 +5,7 @@
 //! type's auxiliary data (`methodtable.h`). Thread statics: `threadstatics.h` of the same versions.
 
 use super::Clr;
+use super::dynamicstatics;
 use super::fielddesc::FieldDesc;
 use super::fields::{Element, et};
 use super::layout::Layout;
@@ -46,12 +47,6 @@ impl Place {
 
 /// Class flag bits in a `DomainLocalModule`: allocated and initialised.
 const CLASS_READY: u8 = 1;
-/// `DynamicClassInfo` flags: collectible statics are reached another way.
-const COLLECTIBLE: u32 = 8;
-/// Generic instantiations and Reflection.Emit types, in the statics bits of the MethodTable's flags (through .NET 8).
-const STATICS_MASK: u32 = 0x6;
-const STATICS_GENERIC: u32 = 0x4;
-
 /// References and structs (boxed) lie in the storage of references, the rest with the primitives.
 pub fn in_reference_storage(element: Element) -> bool {
     element.is_reference() || element.0 == et::STRUCT
@@ -75,7 +70,7 @@ pub fn place(clr: &Clr, mt: &MethodTable, field: &FieldDesc, reference_storage: 
 }
 
 /// Base of a type's statics; of a class that was not initialised as the error.
-type Base = Result<u64, Option<u64>>;
+pub(super) type Base = Result<u64, Option<u64>>;
 
 /// Base of a type's statics since 9.0. Bit 0 of the pointer is set until the class is initialised.
 fn dynamic_info(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
@@ -93,14 +88,18 @@ fn dynamic_info(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
 }
 
 fn domain_local(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
-    let (space, l) = (clr.space(), clr.layout());
     if mt.is_open_generic() {
         return None;
     }
-    let dynamic = mt.flags & STATICS_MASK;
-    if !mt.has_component_size() && dynamic & STATICS_GENERIC != 0 {
-        return generic(clr, mt, reference);
+    if dynamicstatics::is_dynamic(mt) {
+        dynamicstatics::base(clr, mt, reference)
+    } else {
+        module_local(clr, mt, reference)
     }
+}
+
+fn module_local(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
+    let (space, l) = (clr.space(), clr.layout());
     let module = clr.defining_module(mt)?;
     let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
     let rid = u64::from(clr.type_rid(mt)).checked_sub(1)?;
@@ -115,31 +114,27 @@ fn domain_local(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
     base.map(Ok)
 }
 
-/// Statics of a generic instantiation: an entry in the dynamic class table of the loader module, by the id in the first
-/// optional member of the MethodTable.
-fn generic(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
-    let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
-    let member = clr.mts().optional_members(mt, ptr);
-    let id = space.ptr_at(member, ptr)?;
-    if id >= 1 << 24 {
-        return None;
-    }
-    let local = space.ptr_at(mt.module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
-    let count = space.ptr_at(local, l.try_offset("DomainLocalModule", "DynamicClassCount")?)?;
-    if id >= count {
-        return None;
-    }
-    let table = space.ptr_at(local, l.try_offset("DomainLocalModule", "DynamicClassTable")?)?;
-    let entry = table.checked_add(id.checked_mul(l.try_offset("DynamicClassInfo", "!")?)?)?;
-    let data = space.ptr_at(entry, l.try_offset("DynamicClassInfo", "Data")?).filter(|&d| d != 0)?;
-    let flags = space.u32(entry.checked_add(l.try_offset("DynamicClassInfo", "Flags")?)?)?;
-    if flags & COLLECTIBLE != 0 {
-        return None;
-    }
-    if flags & u32::from(CLASS_READY) == 0 {
-        return Some(Err(None));
-    }
-    if reference { space.ptr(data).filter(|&b| b != 0).map(Ok) } else { Some(Ok(data)) }
+/// Whether the place of the statics of `mt` is its own, not the module's, through .NET 8: where readers that know the
+/// module's alone look in vain.
+pub fn has_own_storage(clr: &Clr, mt: &MethodTable) -> bool {
+    clr.layout().text("StaticsKind") != Some("DynamicStaticsInfo") && dynamicstatics::is_dynamic(mt) && !mt.is_generic()
+}
+
+/// Where the ordinary static field would be if the module kept it ([`has_own_storage`]).
+pub fn place_in_module(clr: &Clr, mt: &MethodTable, field: &FieldDesc, reference: bool) -> Option<u64> {
+    module_local(clr, mt, reference)?.ok()?.checked_add(u64::from(field.offset))
+}
+
+/// Where the thread static would be if the thread's block of the module kept it ([`has_own_storage`]).
+pub fn thread_place_in_module(
+    clr: &Clr,
+    thread: u64,
+    mt: &MethodTable,
+    field: &FieldDesc,
+    reference: bool,
+) -> Option<u64> {
+    let block = block_of(clr, thread, clr.defining_module(mt)?)?;
+    in_block(clr, block, reference)?.checked_add(u64::from(field.offset))
 }
 
 /// Where the thread static `field` of `mt` lives for the thread at `thread`; `None` when the thread never used it.
@@ -166,23 +161,17 @@ pub fn has_thread_statics(clr: &Clr, mt: &MethodTable) -> bool {
     index().is_some_and(|i| i != NO_INDEX)
 }
 
-/// Through .NET 8: a table of per-module blocks, whose references are an `Object[]` behind a handle. An instantiation has
-/// an entry of its own in the block of its loader module; an open generic has no storage, but like the field's tools we
-/// give the place its offset has in the module's block, and the caller says that the type is open.
+/// Through .NET 8: a table of per-module blocks, whose references are an `Object[]` behind a handle. An instantiation, and a
+/// type of an assembly that can be unloaded or was made at run time, has an entry of its own in the block of its loader
+/// module; an open generic has no storage, but like the field's tools we give the place its offset has in the module's
+/// block, and the caller says that the type is open.
 fn thread_local_module(clr: &Clr, thread: u64, mt: &MethodTable, reference: bool) -> Option<u64> {
-    let (space, l) = (clr.space(), clr.layout());
-    let dynamic = mt.is_generic() && !mt.is_open_generic();
-    let module = if dynamic { mt.module } else { clr.defining_module(mt)? };
-    let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
-    let block = thread_block(clr, thread, local)?;
-    let storage = if dynamic { thread_dynamic_entry(clr, mt, block)? } else { block };
-    if !reference {
-        return Some(storage);
+    if dynamicstatics::is_dynamic(mt) && !mt.is_open_generic() {
+        let block = block_of(clr, thread, mt.module)?;
+        return dynamicstatics::thread_base(clr, mt, block, reference);
     }
-    let gc_statics = if dynamic { 0 } else { l.try_offset("ThreadLocalModule", "GCStatics")? };
-    let handle = space.ptr_at(storage, gc_statics).filter(|&h| h != 0)?;
-    // The offsets count from the array's first element.
-    space.ptr(handle).filter(|&a| a != 0)?.checked_add(2 * u64::from(clr.ptr_size()))
+    let block = block_of(clr, thread, clr.defining_module(mt)?)?;
+    in_block(clr, block, reference)
 }
 
 /// Through .NET 8: the `ThreadLocalBlock` of the thread at `thread`. It is part of the `Thread` since 3.0; through 2.2 there
@@ -193,9 +182,19 @@ pub fn local_block(space: &AddressSpace, l: &Layout, thread: u64) -> Option<u64>
     if l.constant("ThreadLocalBlockIsPointer").is_ok() { space.ptr(at) } else { Some(at) }
 }
 
-/// The block of the thread at `thread` for the module whose `DomainLocalModule` is `local`.
-fn thread_block(clr: &Clr, thread: u64, local: u64) -> Option<u64> {
+/// Base of the thread statics of all plain types of a module, in the thread's `block`.
+fn in_block(clr: &Clr, block: u64, reference: bool) -> Option<u64> {
+    if !reference {
+        return Some(block);
+    }
+    let handle = clr.space().ptr_at(block, clr.layout().try_offset("ThreadLocalModule", "GCStatics")?)?;
+    dynamicstatics::first_element(clr, clr.space().ptr(handle)?)
+}
+
+/// The block the thread at `thread` has for `module`.
+fn block_of(clr: &Clr, thread: u64, module: u64) -> Option<u64> {
     let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
+    let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
     let blocks = local_block(space, l, thread)?;
     let table = space.ptr_at(blocks, l.try_offset("ThreadLocalBlock", "Table")?).filter(|&t| t != 0)?;
     let count = space.ptr_at(blocks, l.try_offset("ThreadLocalBlock", "Size")?)?;
@@ -204,19 +203,6 @@ fn thread_block(clr: &Clr, thread: u64, local: u64) -> Option<u64> {
         return None;
     }
     space.ptr_at(table, u64::from(index) * ptr).filter(|&b| b != 0)
-}
-
-/// The entry of an instantiation in a thread's block of its loader module.
-fn thread_dynamic_entry(clr: &Clr, mt: &MethodTable, block: u64) -> Option<u64> {
-    let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
-    let id = space.ptr_at(clr.mts().optional_members(mt, ptr), ptr)?;
-    let count = space.ptr_at(block, l.try_offset("ThreadLocalModule", "DynamicClassCount")?)?;
-    if id >= 1 << 24 || id >= count & 0xFFFF_FFFF {
-        return None;
-    }
-    let table = space.ptr_at(block, l.try_offset("ThreadLocalModule", "DynamicClassTable")?)?;
-    let entry = table.checked_add(id.checked_mul(l.try_offset("DynamicClassInfo", "!")?)?)?;
-    space.ptr_at(entry, l.try_offset("DynamicClassInfo", "Data")?).filter(|&d| d != 0)
 }
 
 /// `TLSIndex`: none.
