@@ -77,6 +77,8 @@ struct Sought {
     /// The checks that prove a candidate: one at least passes, none fails.
     part: Part,
     checks: &'static [&'static str],
+    /// Fields that the same checks refuse when this one is wrong: with it in place they may hold.
+    with: &'static [(&'static str, &'static str)],
 }
 
 const fn sought(
@@ -86,7 +88,7 @@ const fn sought(
     part: Part,
     checks: &'static [&'static str],
 ) -> Sought {
-    Sought { ty, field, reach, step: 8, part, checks }
+    Sought { ty, field, reach, step: 8, part, checks, with: &[] }
 }
 
 /// In the order they are settled: later ones need earlier ones. Fields that follow another move with it.
@@ -116,7 +118,17 @@ const FIELDS: &[Sought] = &[
     sought("Module", "DomainLocalModule", (0, 0x800), Part::Types, &["statics of the core library"]),
     sought("HandleTable", "SegmentList", (0, 0x200), Part::Heap, &["handle segment"]),
     sought("Thread", "ThreadLocalDataPtr", (0, 0x600), Part::Threads, &["thread statics"]),
-    sought("Thread", "ThreadLocalBlock", (0, 0x600), Part::Threads, &["thread statics"]),
+    // Moved by 8 bytes between 3.1.2 and 3.1.23 on Windows, between 3.1.13 and 3.1.27 on Linux.
+    Sought {
+        with: &[("ThreadLocalBlock", "Table"), ("ThreadLocalBlock", "Size")],
+        ..sought(
+            "Thread",
+            "ThreadLocalBlock",
+            (0, 0x600),
+            Part::Threads,
+            &["thread statics", "thread statics by module"],
+        )
+    },
     sought("Module", "DynamicMetadata", (0x100, 0x900), Part::Threads, &["metadata of dynamic modules"]),
 ];
 
@@ -141,6 +153,7 @@ pub fn missing(search: &Search<'_>, layout: &mut Layout) -> Vec<String> {
         }
         let mut hits = Vec::new();
         let mut trial = layout.clone();
+        s.with.iter().for_each(|(ty, field)| trial.take_back(ty, field));
         for offset in (s.reach.0..s.reach.1).step_by(s.step as usize) {
             trial.place(s.ty, s.field, offset, &Source::Calibrated);
             if proves(search, &trial, s) {
@@ -149,6 +162,7 @@ pub fn missing(search: &Search<'_>, layout: &mut Layout) -> Vec<String> {
         }
         if let [only] = hits[..] {
             layout.place(s.ty, s.field, only, &Source::Calibrated);
+            s.with.iter().for_each(|(ty, field)| layout.take_back(ty, field));
             found.push(format!("{}.{} at {only:#x}", s.ty, s.field));
         }
     }

@@ -84,6 +84,8 @@ pub struct Layout {
     follows: FxHashMap<(String, String), (String, i64)>,
     /// Pointers stored as distance from their own place, by type.
     relative: FxHashMap<String, FxHashSet<String>>,
+    /// Refused fields as they were.
+    refused: FxHashMap<(String, String), Fact<u64>>,
 }
 
 impl Layout {
@@ -186,8 +188,17 @@ impl Layout {
 
     /// Removes a refused field; the next provider may set it again.
     pub fn drop_field(&mut self, ty: &str, field: &str) {
-        if let Some(fields) = self.fields.get_mut(ty) {
-            fields.remove(field);
+        if let Some(fact) = self.fields.get_mut(ty).and_then(|fields| fields.remove(field)) {
+            self.refused.insert((ty.to_owned(), field.to_owned()), fact);
+        }
+    }
+
+    /// Takes a refused field back: it was judged by another that was wrong.
+    pub fn take_back(&mut self, ty: &str, field: &str) {
+        if self.field(ty, field).is_none()
+            && let Some(fact) = self.refused.get(&(ty.to_owned(), field.to_owned())).cloned()
+        {
+            self.fields.entry(ty.to_owned()).or_default().insert(field.to_owned(), fact);
         }
     }
 

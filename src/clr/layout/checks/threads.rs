@@ -3,7 +3,6 @@
 use rustc_hash::FxHashSet;
 
 use super::{Found, Probe};
-use crate::clr::layout::report::Verdict;
 use crate::clr::statics::local_block;
 use crate::clr::threads::state;
 
@@ -14,9 +13,8 @@ pub fn run(p: &mut Probe<'_>) {
         states(p, threads);
         contexts(p, threads);
         objects(p, threads);
-        if statics_root(p, threads) {
-            thread_blocks(p, threads);
-        }
+        statics_root(p, threads);
+        thread_blocks(p, threads);
         collectible_entries(p, threads);
         let finalizer = p.variable("FinalizerThread").unwrap_or(0);
         let found = Found::when(finalizer == 0 || threads.contains(&finalizer), format!("{finalizer:x}"));
@@ -197,10 +195,7 @@ fn objects(p: &mut Probe<'_>, threads: &[u64]) {
     }
 }
 
-/// Whether the threads have pointers where the layout puts their storage of statics. Where they have not (3.1.2 on Windows
-/// by the offsets of 3.1.23), the fields of that storage were looked for in a wrong place: nothing can be said of them.
-fn statics_root(p: &mut Probe<'_>, threads: &[u64]) -> bool {
-    let mut pointers = true;
+fn statics_root(p: &mut Probe<'_>, threads: &[u64]) {
     for (field, path) in
         [("ThreadLocalDataPtr", "Thread.ThreadLocalDataPtr"), ("ThreadLocalBlock", "Thread.ThreadLocalBlock")]
     {
@@ -235,10 +230,8 @@ fn statics_root(p: &mut Probe<'_>, threads: &[u64]) -> bool {
                 )
             }
         };
-        pointers &= bad.is_none();
         p.record("thread statics", &[path], "storage of statics or null, set for some thread", found);
     }
-    pointers
 }
 
 /// Entries looked at of one thread's table.
@@ -299,11 +292,6 @@ fn thread_blocks(p: &mut Probe<'_>, threads: &[u64]) {
     const FIELDS: &[&str] = &["ThreadLocalBlock.Table", "ThreadLocalBlock.Size"];
     if p.layout.try_offset("Thread", "ThreadLocalBlock").is_none() {
         return;
-    }
-    // Where the storage is not at its place (moved by 8 from 3.1.27 on), its fields are not to blame.
-    if p.checks.iter().any(|c| c.name == "thread statics" && c.verdict == Verdict::Failed) {
-        let found = Found::Absent("the storage is not where the layout has it".into());
-        return p.record("thread statics by module", FIELDS, "none, or a readable table of some blocks", found);
     }
     let tables: Vec<(u64, u64)> = threads
         .iter()
