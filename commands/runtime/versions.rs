@@ -114,6 +114,7 @@ fn runtimes(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         ctx.out.line(format!("    Layout: {table}"))?;
     }
     let refused = clr.found.checks.iter().filter(|c| c.verdict == Verdict::Failed).count();
+    let lost = clr.found.lost();
     if args.has("v") {
         verbose(clr, ctx.out)?;
         heap_checks(session, ctx.out, true)?;
@@ -121,9 +122,12 @@ fn runtimes(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if args.has("facts") {
         facts(clr, ctx.out)?;
     }
-    Ok(match refused {
-        0 => Outcome::Complete,
-        n => Outcome::Partial(format!("{n} checks of the layout failed; their fields are not used")),
+    if refused > 0 && lost.is_empty() {
+        ctx.out.line(format!("{refused} checks failed on the table's values; what they refused was found anew"))?;
+    }
+    Ok(match &lost[..] {
+        [] => Outcome::Complete,
+        lost => Outcome::Partial(format!("{refused} checks of the layout failed; not used: {}", lost.join(", "))),
     })
 }
 

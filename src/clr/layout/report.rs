@@ -75,6 +75,21 @@ pub struct Discovered {
     pub era: (u16, u16),
 }
 
+impl Discovered {
+    /// Fields and globals that a check refused and no other provider gave: what cannot be read for their sake.
+    pub fn lost(&self) -> Vec<&str> {
+        let has = |name: &str| match name.split_once('.') {
+            Some((ty, field)) => self.layout.field(ty, field).is_some(),
+            None => self.layout.global(name.trim_start_matches('&')).is_ok(),
+        };
+        let failed = self.checks.iter().filter(|c| c.verdict == Verdict::Failed);
+        let mut lost: Vec<&str> = failed.flat_map(|c| &c.fields).map(String::as_str).filter(|n| !has(n)).collect();
+        lost.sort_unstable();
+        lost.dedup();
+        lost
+    }
+}
+
 /// Why a dump has no readable runtime. The text says what was looked for and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoRuntime {

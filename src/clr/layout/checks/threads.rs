@@ -403,16 +403,20 @@ fn dynamic_modules(p: &mut Probe<'_>) {
     let right = made.iter().filter_map(ok).count();
     let found = match made.len() {
         0 => Found::Absent("no module was made at run time".into()),
+        _ if right == 0 && p.mini => Found::Absent("no metadata of such a module is in the dump".into()),
         // Some are so new that nothing was saved yet.
         n => Found::when(right > 0, format!("{right} of {n} modules")),
     };
     p.record("metadata of dynamic modules", &["Module.DynamicMetadata"], "a metadata signature", found);
 }
 
-/// Whether the module has an image, in the dump or not.
+/// Whether the module has an image, in the dump or not; taken to have one where what tells is not in the dump.
 fn has_image(p: &Probe<'_>, module: u64) -> bool {
-    let image = p.field(module, "Module", "PEAssembly").and_then(|a| p.field(a, "PEAssembly", "PEImage"));
-    image.is_some_and(|i| i != 0)
+    match p.field(module, "Module", "PEAssembly") {
+        Some(0) => false,
+        Some(assembly) => p.field(assembly, "PEAssembly", "PEImage") != Some(0),
+        None => true,
+    }
 }
 
 /// Modules looked at.
