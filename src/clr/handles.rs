@@ -1,7 +1,7 @@
 //! The handle table.
 //!
-//! Layout: dotnet/runtime `src/coreclr/gc/handletablepriv.h` (`TableSegment`: 64 KiB, 120 blocks of 64 handles behind a
-//! header of 4 KiB), `objecthandle.h` (`HandleTableMap`); offsets from the layout.
+//! Layout: dotnet/runtime `src/coreclr/gc/handletablepriv.h` (`TableSegment`: 64 KiB, blocks of 64 handles behind a header
+//! of 4 KiB), `objecthandle.h` (`HandleTableMap`); offsets from the layout.
 
 use rustc_hash::FxHashSet;
 
@@ -9,8 +9,17 @@ use super::Clr;
 use super::gathered::Gathered;
 use super::layout::Missing;
 
-const BLOCKS: u64 = 120;
+/// Bytes of a segment and of its header.
+const SEGMENT: u64 = 0x1_0000;
+const HEADER: u64 = 0x1000;
+/// Handles of a block.
 const HANDLES: u64 = 64;
+
+/// Blocks of a segment: 120, or 240 with pointers of four bytes.
+pub fn blocks(ptr: u64) -> u64 {
+    (SEGMENT - HEADER) / (HANDLES * ptr)
+}
+
 /// Bounds: maps in the chain, tables of one bucket (processors), segments of one table.
 const MAX_MAPS: usize = 64;
 const MAX_TABLES: u64 = 1024;
@@ -187,7 +196,8 @@ impl Reader<'_> {
 
     fn segment(&self, segment: u64, out: &mut Gathered<Handle>) {
         let (space, ptr) = (self.clr.space(), u64::from(self.clr.ptr_size()));
-        for block in 0..BLOCKS {
+        let blocks = blocks(ptr);
+        for block in 0..blocks {
             let Some(kind) = space.u8(segment.saturating_add(self.block_type + block)) else {
                 out.because(format!("handle segment {segment:x} is not whole in the dump"));
                 return;
@@ -196,7 +206,7 @@ impl Reader<'_> {
             if kind >= self.types.saturating_sub(1) {
                 continue;
             }
-            let data = space.u8(segment.saturating_add(self.user_data + block)).filter(|&d| u64::from(d) < BLOCKS);
+            let data = space.u8(segment.saturating_add(self.user_data + block)).filter(|&d| u64::from(d) < blocks);
             for i in 0..HANDLES {
                 let slot = |b: u64| segment.saturating_add(self.handles + (b * HANDLES + i) * ptr);
                 let address = slot(block);

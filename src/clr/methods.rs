@@ -15,10 +15,8 @@ use crate::dump::Arch;
 
 /// Bound on chunks of one class: methods are numbered with 16 bits.
 const MAX_CHUNKS: usize = 1 << 16;
-/// Unit of sizes and positions inside a chunk in bytes (`MethodDesc::ALIGNMENT` on 64-bit).
-const UNIT: u64 = 8;
-/// Bytes of a `MethodDescChunk` in front of its first method.
-const CHUNK_HEADER: u64 = 24;
+/// Bytes of a `FixupPrecode` through 6.0, on x64 and x86.
+const FIXUP_PRECODE: u64 = 8;
 
 /// `mdcHasNativeCodeSlot`.
 const CODE_SLOT: u16 = 0x20;
@@ -66,6 +64,17 @@ impl MethodDesc {
 }
 
 impl Clr {
+    /// Unit of sizes and positions inside a chunk in bytes (`MethodDesc::ALIGNMENT`): a pointer.
+    fn unit(&self) -> u64 {
+        self.header()
+    }
+
+    /// Bytes of a `MethodDescChunk` in front of its first method: two pointers, then size and count in a byte each and
+    /// the upper part of the tokens.
+    fn chunk_header(&self) -> u64 {
+        3 * self.header()
+    }
+
     /// The MethodDescs the class of `mt` declares, in the order of its chunks.
     pub fn methods(&self, mt: &MethodTable) -> Gathered<MethodDesc> {
         let mut out = Gathered::default();
@@ -85,18 +94,20 @@ impl Clr {
                 break;
             }
             self.read_chunk(chunk, out)?;
-            chunk = self.chunk_pointer(chunk, "Next", 8)?;
+            chunk = self.chunk_pointer(chunk, "Next", self.header())?;
         }
         Some(())
     }
 
     fn read_chunk(&self, chunk: u64, out: &mut Gathered<MethodDesc>) -> Option<()> {
         let space = self.space();
-        let units = u64::from(space.u8(chunk.checked_add(16)?)?) + 1;
-        let count = u32::from(space.u8(chunk.checked_add(17)?)?) + 1;
+        let (unit, header) = (self.unit(), self.chunk_header());
+        let sizes = chunk.checked_add(2 * self.header())?;
+        let units = u64::from(space.u8(sizes)?) + 1;
+        let count = u32::from(space.u8(sizes.checked_add(1)?)?) + 1;
         let mut at = 0u64;
         for _ in 0..count {
-            let address = chunk.checked_add(CHUNK_HEADER + at * UNIT)?;
+            let address = chunk.checked_add(header + at * unit)?;
             let Some(md) = self.method_desc(address) else {
                 out.because(format!("MethodDesc {address:x} is not in the dump"));
                 return Some(());
@@ -105,7 +116,7 @@ impl Clr {
             // Each method says at which unit of the chunk it stands: that proves the size of the one before, and finds
             // the next one where a release changed a size. Most chunks hold their methods in the order of metadata.
             let holds = |p: u64| {
-                let next = chunk.checked_add(CHUNK_HEADER + p * UNIT)?;
+                let next = chunk.checked_add(header + p * unit)?;
                 let index = space.u8(next.checked_add(2)?)?;
                 (p < units && index == p as u8).then(|| self.method_desc(next)).flatten()
             };
@@ -127,30 +138,46 @@ impl Clr {
         if relative { relative_pointer(self.space(), at) } else { self.space().ptr(at) }
     }
 
-    /// Size of a MethodDesc with what follows it, in units of 8 bytes.
+    /// Size of a MethodDesc with what follows it, in units.
     fn method_units(&self, md: &MethodDesc) -> u64 {
         // The optional slots: in the vtable's place, method implementations (two pointers), native code.
         let slots = u64::from(md.flags >> 3 & 1) + 2 * u64::from(md.flags >> 4 & 1) + u64::from(md.flags >> 5 & 1);
-        self.method_base() / UNIT + slots + class_units(md.class())
+        self.method_base() / self.unit() + slots + self.class_units(md.class())
     }
 
     /// Bytes of the part all kinds of MethodDesc share: with a pointer to code data since 9.0.
     fn method_base(&self) -> u64 {
-        if self.layout().try_offset("MethodDesc", "CodeData").is_some() { 16 } else { 8 }
+        self.layout().try_offset("MethodDesc", "CodeData").map_or(8, |at| at + self.header())
     }
 
     fn token_bits(&self) -> u32 {
         self.layout().constant("MethodDescTokenRemainderBitCount").map_or(14, |b| b.clamp(1, 16) as u32)
     }
 
+    /// What a kind of MethodDesc adds to the shared part, in units: `FCallMethodDesc`, `NDirectMethodDesc`,
+    /// `EEImplMethodDesc`, `ArrayMethodDesc`, `InstantiatedMethodDesc`, `CLRToCOMCallMethodDesc`, `DynamicMethodDesc`. With
+    /// units of four bytes what shares a unit of eight stands alone in the second and the last.
+    fn class_units(&self, class: u16) -> u64 {
+        let narrow = u64::from(self.unit() == 4);
+        match class {
+            1 => 1,
+            2 => 7 + narrow,
+            3 | 4 => 2,
+            5 => 3,
+            6 => 1,
+            7 => 4 + narrow,
+            _ => 0,
+        }
+    }
+
     /// The MethodDesc at `address`; `None` when it is not readable. It is not proved to be one.
     pub fn method_desc(&self, address: u64) -> Option<MethodDesc> {
         let space = self.space();
         let index = u64::from(space.u8(address.checked_add(2)?)?);
-        let chunk = address.checked_sub(index * UNIT + CHUNK_HEADER)?;
+        let chunk = address.checked_sub(index * self.unit() + self.chunk_header())?;
         let owner = self.chunk_pointer(chunk, "MethodTable", 0)?;
         let bits = self.token_bits();
-        let range = u32::from(space.u16(chunk.checked_add(18)?)?) & (0x00FF_FFFF >> bits);
+        let range = u32::from(space.u16(chunk.checked_add(2 * self.header() + 2)?)?) & (0x00FF_FFFF >> bits);
         let low = u32::from(space.u16(address)?) & ((1 << bits) - 1);
         let mut flags = space.u16(address.checked_add(6)?)?;
         if let Ok(mask) = self.layout().constant("MethodDescCodeSlotFlag2") {
@@ -164,11 +191,17 @@ impl Clr {
 
     /// The MethodDesc at `address` if its chunk belongs to a MethodTable and it names a method of it.
     pub fn valid_method_desc(&self, address: u64) -> Option<MethodDesc> {
-        if address == 0 || !address.is_multiple_of(UNIT) {
+        if address == 0 || !address.is_multiple_of(self.unit()) {
             return None;
         }
-        let md = self.method_desc(address)?;
-        self.valid_type(md.owner).filter(|_| md.rid != 0).map(|_| md)
+        let md = self.method_desc(address).filter(|md| md.rid != 0)?;
+        let mt = self.valid_type(md.owner)?;
+        let module = self.module(self.defining_module(&mt)?);
+        // An object begins with a MethodTable as a chunk does: its metadata tells whether the type has such a method. Rows
+        // of a module made at run time may be younger than what the dump has of its metadata.
+        let owner = module.metadata(self).map(|m| m.method_owner(md.rid));
+        let right = owner.is_none_or(|o| o == Some(self.type_rid(&mt)) || module.dynamic && o.is_none());
+        right.then_some(md)
     }
 
     /// Full name as SOS prints it: ``Zoo.Box`1[[System.__Canon, System.Private.CoreLib]].Put(System.__Canon)``.
@@ -205,8 +238,9 @@ impl Clr {
             return None;
         }
         let (space, base) = (self.space(), md.address.checked_add(self.method_base())?);
-        let (kind, count) = (space.u16(base.checked_add(16)?)?, space.u16(base.checked_add(18)?)?);
-        let list = space.ptr(base.checked_add(8)?).filter(|&p| p != 0)?;
+        let flags = base.checked_add(2 * self.header())?;
+        let (kind, count) = (space.u16(flags)?, space.u16(flags.checked_add(2)?)?);
+        let list = space.ptr(base.checked_add(self.header())?).filter(|&p| p != 0)?;
         if kind & 7 == DEFINITION || count == 0 || count > 256 {
             return None;
         }
@@ -219,8 +253,8 @@ impl Clr {
         if md.flags & CODE_SLOT == 0 {
             return None;
         }
-        let before = u64::from(md.flags >> 3 & 1) + 2 * u64::from(md.flags >> 4 & 1) + class_units(md.class());
-        let at = md.address.checked_add(self.method_base() + before * UNIT)?;
+        let before = u64::from(md.flags >> 3 & 1) + 2 * u64::from(md.flags >> 4 & 1) + self.class_units(md.class());
+        let at = md.address.checked_add(self.method_base() + before * self.unit())?;
         self.space().ptr(at).map(|c| c & !1).filter(|&c| c != 0)
     }
 
@@ -253,11 +287,18 @@ impl Clr {
                 None => space.ptr_at(first, 8).and_then(back),
             };
         }
+        let absolute =
+            |at: usize| bytes.get(at..at + 4).map(|b| u64::from(u32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        let x86 = self.dump.arch == Arch::X86;
         match bytes.get(..3)? {
-            // x64 through 6.0: a call or jump with, behind it, the places of the method and of the chunk's base.
+            // x86: B8 loads the MethodDesc itself; since 7.0 the data record's place is in the code, not a distance.
+            [0xB8, ..] if x86 => absolute(1).and_then(back),
+            [0xA1, ..] if x86 => space.ptr(absolute(1)?).and_then(back),
+            [0xFF, 0x25, _] if x86 => space.ptr_at(absolute(2)?, self.header()).and_then(back),
+            // Through 6.0: a call or jump with, behind it, the places of the method and of the chunk's base.
             [0xE8 | 0xE9, ..] if matches!(bytes.get(5)?, 0x5E | 0x5F) => {
-                let base = code.checked_add((u64::from(*bytes.get(7)?) + 1) * UNIT)?;
-                back(space.ptr(base)?.checked_add(u64::from(*bytes.get(6)?) * UNIT)?)
+                let base = code.checked_add((u64::from(*bytes.get(7)?) + 1) * FIXUP_PRECODE)?;
+                back(space.ptr(base)?.checked_add(u64::from(*bytes.get(6)?) * self.unit())?)
             }
             [0x49, 0xBA, _] => space.ptr(code.checked_add(2)?).and_then(back),
             [0xFF, 0x25, _] => space.ptr_at(relative(2, 6)?, 8).and_then(back),
@@ -271,7 +312,7 @@ impl Clr {
         if !md.has_own_slot() {
             return None;
         }
-        let at = md.address.checked_add(self.method_base() + class_units(md.class()) * UNIT)?;
+        let at = md.address.checked_add(self.method_base() + self.class_units(md.class()) * self.unit())?;
         self.space().ptr(at).filter(|&c| c != 0)
     }
 
@@ -292,19 +333,5 @@ fn with_assembly(t: &TypeName) -> String {
     match t.assembly() {
         Some(assembly) => format!("{}, {assembly}", t.reflection()),
         None => t.reflection(),
-    }
-}
-
-/// What a kind of MethodDesc adds to the shared part, in units of 8 bytes: `FCallMethodDesc`, `NDirectMethodDesc`,
-/// `EEImplMethodDesc`, `ArrayMethodDesc`, `InstantiatedMethodDesc`, `CLRToCOMCallMethodDesc`, `DynamicMethodDesc`.
-fn class_units(class: u16) -> u64 {
-    match class {
-        1 => 1,
-        2 => 7,
-        3 | 4 => 2,
-        5 => 3,
-        6 => 1,
-        7 => 4,
-        _ => 0,
     }
 }

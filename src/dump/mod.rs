@@ -72,7 +72,7 @@ pub enum Arch {
 
 impl Arch {
     /// Bytes in a pointer.
-    pub fn pointer_size(self) -> u8 {
+    pub const fn pointer_size(self) -> u8 {
         match self {
             Arch::X64 | Arch::Arm64 => 8,
             Arch::X86 | Arch::Arm => 4,

@@ -98,7 +98,7 @@ const FIELDS: &[Sought] = &[
         ..sought(
             "EEClass",
             "CorTypeAttr",
-            (0x20, 0x60),
+            (0x14, 0x60),
             Part::Types,
             &["element type of classes", "fields of String", "class attributes"],
         )
@@ -154,7 +154,8 @@ pub fn missing(search: &Search<'_>, layout: &mut Layout) -> Vec<String> {
         let mut hits = Vec::new();
         let mut trial = layout.clone();
         s.with.iter().for_each(|(ty, field)| trial.take_back(ty, field));
-        for offset in (s.reach.0..s.reach.1).step_by(s.step as usize) {
+        let step = s.step.min(u64::from(search.dump.space.ptr_size()));
+        for offset in (s.reach.0..s.reach.1).step_by(step as usize) {
             trial.place(s.ty, s.field, offset, &Source::Calibrated);
             if proves(search, &trial, s) {
                 hits.push(offset);

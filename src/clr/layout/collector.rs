@@ -1,16 +1,14 @@
 //! The garbage collector's variables by structure, where `GcDacVars` is not in the dump or may not be asked.
 //!
-//! Shapes: dotnet/runtime `src/coreclr/gc/gcpriv.h` (`generation` starts with its allocation context, seven pointers
-//! long, then its first segment; `heap_segment`; `CFinalize`), `objecthandle.h` (`HandleTableMap`).
+//! Shapes: dotnet/runtime `src/coreclr/gc/gcpriv.h` (`generation` starts with its allocation context, then its first
+//! segment; `heap_segment`; `CFinalize`), `objecthandle.h` (`HandleTableMap`).
 
-use super::gcdac::GcDacVars;
+use super::gcdac::{GcDacVars, context_size};
 use super::scan::{Span, runs, words_equal};
 use crate::dump::{AddressSpace, Dump};
 
 /// Sizes of a `generation` record in pointers, at least and at most.
 const GENERATION_WORDS: std::ops::RangeInclusive<u64> = 24..=48;
-/// Words of a record before its first segment.
-const CONTEXT_WORDS: u64 = 7;
 /// Bytes of a `gc_heap` looked through.
 const HEAP_REACH: u64 = 0x4000;
 /// More heaps than processors a process can use.
@@ -79,6 +77,11 @@ impl<'a> Finder<'a> {
         Self { space, ptr, words }
     }
 
+    /// Words of a record before its first segment.
+    fn context(&self) -> u64 {
+        context_size(self.ptr) / self.ptr
+    }
+
     fn word(&self, base: u64, index: u64) -> Option<u64> {
         self.space.ptr_at(base, index * self.ptr)
     }
@@ -98,21 +101,21 @@ impl<'a> Finder<'a> {
         if !holds(first) {
             return None;
         }
-        let table = first.checked_sub(CONTEXT_WORDS * self.ptr)?;
+        let table = first.checked_sub(self.context() * self.ptr)?;
         let size = GENERATION_WORDS.map(|n| n * self.ptr).find(|size| (1..4).all(|i| holds(first + i * size)))?;
         Some(Generations { table, size, count: if holds(first + 4 * size) { 5 } else { 4 } })
     }
 
     /// What both flavours of the collector have.
     fn variables(&self, g: Generations) -> GcDacVars {
-        let after = self.word(g.table, CONTEXT_WORDS + 1).unwrap_or(0);
+        let after = self.word(g.table, self.context() + 1).unwrap_or(0);
         // With regions the last region of the generation follows the first, with segments the start of allocation.
         let regions = self.segment(after).is_some();
         let at = |n: u64| (n * self.ptr) as i32;
         GcDacVars {
             generation_size: g.size,
             generation_count: g.count,
-            generation_field_offsets: [0, at(CONTEXT_WORDS), if regions { -1 } else { at(CONTEXT_WORDS + 1) }],
+            generation_field_offsets: [0, at(self.context()), if regions { -1 } else { at(self.context() + 1) }],
             handle_table_map: self.handle_table_map(),
             ..GcDacVars::default()
         }
@@ -122,7 +125,7 @@ impl<'a> Finder<'a> {
         let g = self.words.iter().find_map(|&(at, _)| self.generations(at))?;
         let table = g.table..g.table + g.size * u64::from(g.count);
         let mut youngest = Vec::new();
-        let mut record = self.word(g.table, CONTEXT_WORDS)?;
+        let mut record = self.word(g.table, self.context())?;
         while record != 0 && youngest.len() < 1 << 16 && !youngest.contains(&record) {
             youngest.push(record);
             record = self.word(record, 6).unwrap_or(0);
@@ -193,8 +196,8 @@ impl<'a> Finder<'a> {
     /// The map of handle tables: a table of buckets, no next map, the number of buckets; the first table's first segment
     /// is aligned and knows its table.
     fn handle_table_map(&self) -> Option<u64> {
-        /// `HANDLE_MAX_INDEX` and the place of the owner in a segment's header: dotnet/runtime `handletablepriv.h`.
-        const OWNERS: [u64; 2] = [0x7D0, 0x7D6];
+        // `HANDLE_MAX_INDEX` and the place of the owner in a segment's header: dotnet/runtime `handletablepriv.h`.
+        let owners: [u64; 2] = if self.ptr == 8 { [0x7D0, 0x7D6] } else { [0xF4C, 0xF52] };
         const TABLE_WORDS: u64 = 0x40;
         let is_map = |at: u64, buckets: u64| {
             let count = self.space.u32(at.checked_add(2 * self.ptr)?)?;
@@ -204,7 +207,7 @@ impl<'a> Finder<'a> {
             let table = self.space.ptr(self.space.ptr(self.space.ptr(buckets)?)?)?;
             let aligned = |s: &u64| *s != 0 && s.is_multiple_of(0x1_0000);
             let mut segments = (0..TABLE_WORDS).filter_map(|i| self.word(table, i)).filter(aligned);
-            segments.any(|s| OWNERS.iter().any(|o| self.space.ptr_at(s, *o) == Some(table))).then_some(at)
+            segments.any(|s| owners.iter().any(|o| self.space.ptr_at(s, *o) == Some(table))).then_some(at)
         };
         self.words.iter().find_map(|&(at, value)| is_map(at, value))
     }
@@ -252,7 +255,7 @@ impl<'a> Finder<'a> {
     fn heaps(&self, array: u64, offset: u64) -> Vec<u64> {
         let all = (0..MOST_HEAPS as u64).map_while(|i| {
             let heap = self.word(array, i).filter(|&h| h != 0)?;
-            let first = self.space.ptr_at(heap, offset + CONTEXT_WORDS * self.ptr)?;
+            let first = self.space.ptr_at(heap, offset + self.context() * self.ptr)?;
             (self.word(first, 8) == Some(heap)).then_some(heap)
         });
         all.collect()

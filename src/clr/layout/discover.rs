@@ -322,7 +322,8 @@ impl Chooser<'_> {
     /// The shape that fits best from any of the anchors.
     fn shapes<'b>(&self, anchors: impl Iterator<Item = Option<&'b Anchor>> + Clone) -> Option<Attempt> {
         let mut best: Option<Attempt> = None;
-        for shape in SHAPES {
+        let pointer = self.dump.arch.pointer_size();
+        for shape in SHAPES.iter().filter(|s| s.pointer_size == pointer) {
             best = anchors.clone().fold(best, |b, a| better(b, self.shape(shape, a)));
         }
         best

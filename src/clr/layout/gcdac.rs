@@ -50,6 +50,12 @@ pub struct GcDacVars {
     pub built_with_svr: Option<u64>,
 }
 
+/// Bytes of the allocation context a `generation` starts with: two pointers, two 64-bit counts, two pointers, a 32-bit
+/// count (dotnet/runtime `src/coreclr/gc/gcinterface.h`, `gc_alloc_context`).
+pub fn context_size(ptr: u64) -> u64 {
+    (4 * ptr + 2 * 8 + 4).next_multiple_of(8)
+}
+
 impl GcDacVars {
     /// Server GC: the heaps are listed by `g_heaps`.
     pub fn is_server(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Finding `GcDacVars` by its shape, and the DAC table around the one cell that points at it.
 
-use super::gcdac::GcDacVars;
+use super::gcdac::{GcDacVars, context_size};
 use crate::dump::{AddressSpace, Dump, Module};
 
 /// A module's span in memory, `.bss` included.
@@ -168,16 +168,17 @@ const HEAP_FIELDS: u64 = 22;
 /// What came after the handle table map: each counts only if it points into the same module, because the struct ends
 /// earlier in older versions and other data follows.
 fn newer(gc: &mut GcDacVars, space: &AddressSpace, module: Span, get: impl Fn(u64) -> Option<u64>) {
-    let ptr = i64::from(space.ptr_size());
+    let ptr = u64::from(space.ptr_size());
+    let size = context_size(ptr) as i32;
     let pointer = |i| get(i).filter(|&p| module.contains(p));
     let words = |at: u64, n: u64| (0..n).map_while(|i| Some(space.u32(at.checked_add(4 * i)?)? as i32)).collect();
-    gc.generation_field_offsets = [0, 7 * ptr as i32, 8 * ptr as i32];
+    gc.generation_field_offsets = [0, size, size + ptr as i32];
     let Some(generation) = pointer(1) else { return };
     let offsets: Vec<i32> = words(generation, 3);
-    // The generation starts with its allocation context, seven pointers long; anything else is not this array.
+    // The generation starts with its allocation context; anything else is not this array.
     if let [context, start, allocation_start] = offsets[..]
         && context == 0
-        && i64::from(start) == 7 * ptr
+        && start == size
     {
         gc.generation_field_offsets = [context, start, allocation_start];
     } else {

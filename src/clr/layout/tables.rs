@@ -13,6 +13,8 @@ pub struct Table {
     pub name: &'static str,
     /// Operating system and architecture it is for; none for a shape, which holds what they do not move.
     pub platform: Option<(Os, Arch)>,
+    /// Bytes of a pointer.
+    pub pointer_size: u8,
     json: &'static str,
 }
 
@@ -21,11 +23,17 @@ macro_rules! table {
         Table {
             name: $name,
             platform: Some((Os::$os, Arch::$arch)),
+            pointer_size: Arch::$arch.pointer_size(),
             json: include_str!(concat!("tables/", $name, ".json")),
         }
     };
-    ($name:literal) => {
-        Table { name: $name, platform: None, json: include_str!(concat!("tables/", $name, ".json")) }
+    ($name:literal, $pointer:literal) => {
+        Table {
+            name: $name,
+            platform: None,
+            pointer_size: $pointer,
+            json: include_str!(concat!("tables/", $name, ".json")),
+        }
     };
 }
 
@@ -41,17 +49,23 @@ pub const TABLES: &[Table] = &[
     table!("coreclr-6.0-windows-x64", Windows, X64),
     table!("coreclr-3.1-linux-x64", Linux, X64),
     table!("coreclr-3.1-windows-x64", Windows, X64),
+    table!("coreclr-3.1-windows-x86", Windows, X86),
     table!("coreclr-2.1-linux-x64", Linux, X64),
 ];
 
 /// What each generation of the runtime has in common on every system: where structural discovery starts, newest first.
 pub const SHAPES: &[Table] = &[
-    table!("shape-10.0"),
-    table!("shape-9.0"),
-    table!("shape-8.0"),
-    table!("shape-6.0"),
-    table!("shape-3.1"),
-    table!("shape-2.1"),
+    table!("shape-10.0", 8),
+    table!("shape-9.0", 8),
+    table!("shape-8.0", 8),
+    table!("shape-6.0", 8),
+    table!("shape-3.1", 8),
+    table!("shape-2.1", 8),
+    table!("shape-10.0-x86", 4),
+    table!("shape-9.0-x86", 4),
+    table!("shape-8.0-x86", 4),
+    table!("shape-6.0-x86", 4),
+    table!("shape-3.1-x86", 4),
 ];
 
 /// Tables and shapes.

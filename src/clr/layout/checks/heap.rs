@@ -1,6 +1,7 @@
 //! Invariants of the GC heap, handles, finalizer queue, sync table.
 
 use super::{Found, Probe};
+use crate::clr::handles::blocks;
 use crate::dump::MapState;
 
 pub fn run(p: &mut Probe<'_>) {
@@ -89,7 +90,7 @@ fn handles(p: &mut Probe<'_>) {
             let kinds = p
                 .layout
                 .try_offset("HandleSegment", "BlockType")
-                .and_then(|o| p.space().slice(segment.checked_add(o)?, 120))
+                .and_then(|o| p.space().slice(segment.checked_add(o)?, blocks(p.ptr()) as usize))
                 .map(|k| k.iter().all(|&t| t < types || t == 0xFF) && tails(p, segment, k, types));
             let next_ok = next.is_some_and(|n| n.is_multiple_of(0x1_0000));
             let ok = segment.is_multiple_of(0x1_0000) && owner == Some(table) && kinds == Some(true) && next_ok;
@@ -108,11 +109,11 @@ fn handles(p: &mut Probe<'_>) {
     p.record("handle segment", FIELDS, "64 KiB aligned, owned by its table, block types known", found);
 }
 
-/// The last block of each type is of that type: `rgTail` follows the types, the user data and the locks of 120 blocks.
+/// The last block of each type is of that type: `rgTail` follows the types, the user data and the locks of the blocks.
 /// Source: dotnet/runtime `src/coreclr/gc/handletablepriv.h`, `_TableSegmentHeader`.
 fn tails(p: &Probe<'_>, segment: u64, kinds: &[u8], types: u8) -> bool {
-    const BLOCKS: u64 = 120;
-    let at = p.layout.try_offset("HandleSegment", "BlockType").and_then(|o| segment.checked_add(o + 3 * BLOCKS));
+    let at =
+        p.layout.try_offset("HandleSegment", "BlockType").and_then(|o| segment.checked_add(o + 3 * blocks(p.ptr())));
     let Some(tails) = at.and_then(|a| p.space().slice(a, usize::from(types))) else { return false };
     let mut known = 0;
     for (kind, &tail) in tails.iter().enumerate().filter(|(_, t)| **t != 0xFF) {

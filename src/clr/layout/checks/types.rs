@@ -157,7 +157,8 @@ fn judge_image(p: &Probe<'_>, base: Option<u64>) -> Found {
 /// Source: dotnet/runtime `src/coreclr/inc/sstring.h`, `sbuffer.h`.
 fn path(p: &Probe<'_>, image: u64) -> Option<Found> {
     let at = image.checked_add(p.layout.try_offset("PEImage", "Path")?)?;
-    let (size, flags) = (p.space().u32(at.checked_sub(16)?)?, p.space().u32(at - 8)?);
+    let header = if p.ptr() == 8 { 16 } else { 12 };
+    let (size, flags) = (p.space().u32(at.checked_sub(header)?)?, p.space().u32(at - p.ptr())?);
     let text = p.space().utf16z(p.space().ptr(at)?, 0x8000);
     let seen = format!("size {size}, flags {flags:x}, `{text}`");
     // A bundled assembly of a single-file program has no path of its own; a heap dump may lack the text.
