@@ -17,7 +17,7 @@ use crate::clr::fields::Field;
 use crate::clr::finalizer::{self, FinalizerQueue};
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::discover::{DiscoverOptions, discover};
-use crate::clr::loaderheaps::{self, LoaderHeap};
+use crate::clr::loaderheaps::{self, LoaderHeaps};
 use crate::clr::statics;
 use crate::clr::{Clr, NoRuntime};
 use crate::dump::Dump;
@@ -70,7 +70,7 @@ pub struct Session {
     stat: Lazy<HeapStat>,
     check: Lazy<HeapCheck>,
     finalizer: Lazy<Gathered<(u32, FinalizerQueue)>>,
-    loader_heaps: Lazy<Gathered<LoaderHeap>>,
+    loader_heaps: Lazy<LoaderHeaps>,
     loaded: Lazy<LoadedTypes>,
     made: Lazy<MadeTypes>,
     index: Lazy<ObjectIndex>,
@@ -322,7 +322,7 @@ impl Session {
     }
 
     /// Loader heaps and code heaps.
-    pub fn loader_heaps(&self) -> Result<&Gathered<LoaderHeap>> {
+    pub fn loader_heaps(&self) -> Result<&LoaderHeaps> {
         self.loader_heaps.get(|| {
             let clr = self.clr()?;
             let gc = self.heap().map(ranges::reserved).unwrap_or_default();

@@ -77,8 +77,6 @@ const KNOWN: &[(&str, Side, &str, &str)] = &[
     ("", Both, "EEClass:", "SOS prints none for 10.0, and an array's MethodTable instead of its class"),
     ("dumpmt", Sos, "AssemblyLoadContext:", "not printed"),
     ("dumpmt", Both, "JIT", "SOS prints the entry of a stub that was patched since"),
-    ("eeheap", Both, "JIT Manager:", "its address is not known without symbols"),
-    ("eeheap", Both, "Unknown:", "SOS has no name for the dynamic helpers' heap"),
     ("eeheap", Ours, "^LoaderHeap", "heaps SOS does not list"),
     ("eeheap", Ours, "^PrecodeHeap:", "heaps SOS does not list"),
     ("eeheap", Ours, "^Other loader heaps:", "heaps SOS does not list"),
@@ -185,6 +183,10 @@ fn plain(command: &str, row: &str) -> String {
     {
         words.truncate(arrow);
     }
+    // SOS has no word for the heap of statics.
+    if command.starts_with("eeheap") && words.first() == Some(&"Unknown:") {
+        words[0] = "StaticsHeap:";
+    }
     // Stacks are numbered in the order of the heap, which is not the same.
     if command.starts_with("dumpasync") && words.first() == Some(&"STACK") {
         words.truncate(1);
@@ -195,8 +197,18 @@ fn plain(command: &str, row: &str) -> String {
 /// Rows with how often they occur, without those known to differ.
 fn counted(command: &str, side: Side, rows: &[String]) -> HashMap<String, i64> {
     let mut all = HashMap::new();
+    let mut of_collectible = false;
     for row in rows {
         let row = plain(command, row);
+        // SOS does not list the heaps of collectible allocators.
+        of_collectible = match row.as_str() {
+            "Module LoaderAllocators:" => true,
+            "Other loader heaps:" => false,
+            r => of_collectible && !r.starts_with("Total LoaderHeap size"),
+        };
+        if of_collectible {
+            continue;
+        }
         let noise = ["Loading core dump", "Set load path", "Caching GC roots", "Subsequent runs"];
         let known = |k: &&(&str, Side, &str, &str)| {
             let holds = match k.2.strip_prefix('^') {

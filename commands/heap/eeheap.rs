@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::filter::Filter;
-use crate::clr::loaderheaps::LoaderHeap;
+use crate::clr::Clr;
+use crate::clr::loaderheaps::{LoaderHeap, Owner};
 use crate::heap::{Heap, Segment, SegmentKind, SubHeap};
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
@@ -16,8 +17,9 @@ pub const EEHEAP: Command = Command {
     group: Group::Heap,
     summary: "the runtime's heaps: segments, sizes, totals",
     help: "-gc lists the segments or regions of each GC heap by generation with their allocated and committed sizes. -stat \
-           prints one table of all heaps instead. -loader lists the heaps types, stubs and jitted code \
-           live in, each block with its reserved and committed size. Without an option, both.",
+           prints one table of all heaps instead. -loader lists the heaps types, stubs and jitted code live in, each \
+           block with its reserved and committed size: the domain's, those of the JIT (HostCodeHeap: code of dynamic \
+           methods), and those of each assembly that can be unloaded. Without an option, both.",
     args: &[
         Arg::flag("gc", "the GC heaps"),
         Arg::flag("loader", "the loader heaps"),
@@ -204,35 +206,52 @@ const LOADER: &[Col] = &[
     Col::right("", "wasted", 0),
 ];
 
-/// The loader heaps: of the global allocator, those of the JIT, others (of collectible assemblies). The addresses of JIT
-/// managers and of further allocators are not known: only their memory is.
+/// The loader heaps: of the global allocator, of the JIT, of each collectible allocator, others.
 fn loader(session: &Session, out: &mut Out) -> Result<Option<String>> {
     let clr = session.clr()?;
     let found = session.loader_heaps()?;
     let address = |a: Option<u64>| a.map_or("not in the dump".into(), |a| format!("{a:012x}"));
+    let of = |owner: Owner| found.heaps.items.iter().filter(move |h| h.owner == owner);
     let system = crate::clr::domains::system_domain(clr);
     out.line("Loader Heap:")?;
     out.line("-".repeat(40))?;
     // SOS gives the allocator of a domain by the domain's address.
     out.line(format!("{:<21} {}", "System Domain:", address(system)))?;
     out.line(format!("{:<21} {}", "LoaderAllocator:", address(system)))?;
-    let code = |h: &&LoaderHeap| h.kind == "LoaderCodeHeap";
-    let mut total = group(out, found.items.iter().filter(|h| h.global))?;
+    let mut total = group(out, of(Owner::Global))?;
     let app = crate::clr::domains::app_domain(clr);
     out.line(format!("{:<21} {}", "Domain 1:", address(app)))?;
     out.line(format!("{:<21} {}", "LoaderAllocator:", address(app)))?;
     out.line("No unique loader heaps found.")?;
     out.line("-".repeat(40))?;
-    out.line("JIT Manager:")?;
-    total += group(out, found.items.iter().filter(code))?;
-    let mut rest = found.items.iter().filter(|h| !h.global && !code(h)).peekable();
+    out.line(format!("{:<21} {}", "JIT Manager:", address(found.jit_manager)))?;
+    total += group(out, of(Owner::Jit))?;
+    let collectible = clr.loader_allocators();
+    if !collectible.is_empty() {
+        out.line("Module LoaderAllocators:")?;
+    }
+    for a in collectible {
+        out.line(format!("{:<21} {:012x} {}", "LoaderAllocator:", a.native, modules_of(clr, a.native)))?;
+        total += group(out, of(Owner::Allocator(a.native)))?;
+    }
+    let mut rest = of(Owner::Unknown).peekable();
     if rest.peek().is_some() {
         out.line("Other loader heaps:")?;
         total += group(out, rest)?;
     }
     out.line(format!("Total LoaderHeap size:   Size: 0x{total:x} ({total}) bytes total."))?;
     out.line("=".repeat(40))?;
-    Ok(found.partial.clone())
+    Ok(found.heaps.partial.clone())
+}
+
+/// The modules that go when the collectible allocator at `native` goes, and the object that keeps them.
+fn modules_of(clr: &Clr, native: u64) -> String {
+    let own = |module: u64| clr.loader_allocator_of(module).filter(|a| a.native == native);
+    let modules = clr.assemblies().items.iter().map(|a| a.module).filter(|&m| own(m).is_some());
+    let names: Vec<String> = modules.map(|m| clr.module(m).display_name(clr)).collect();
+    let object = clr.loader_allocators().iter().find(|a| a.native == native).map_or(0, |a| a.object);
+    let names = if names.is_empty() { "no module".into() } else { names.join(", ") };
+    format!("collectible: {names} (object {object:012x})")
 }
 
 /// Prints heaps of one owner and returns their committed bytes.

@@ -85,7 +85,7 @@ const MAX_METHOD: u64 = 1 << 20;
 fn method_at(session: &Session, ip: u64) -> Result<Option<(MethodDesc, u64)>> {
     let clr = session.clr()?;
     let (space, ptr) = (clr.space(), clr.header());
-    let heaps = &session.loader_heaps()?.items;
+    let heaps = &session.loader_heaps()?.heaps.items;
     let blocks = heaps.iter().filter(|h| h.kind == "LoaderCodeHeap").flat_map(|h| &h.blocks);
     let Some(block) = blocks.into_iter().find(|b| (b.start..b.start + b.size).contains(&ip)) else { return Ok(None) };
     let lowest = block.start.max(ip.saturating_sub(MAX_METHOD));

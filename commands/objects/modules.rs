@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::clr::Clr;
 use crate::clr::domains::{self, LoadedAssembly};
+use crate::clr::loaderheaps::Owner;
 use crate::clr::metadata::table;
 use crate::clr::modules::{MetadataSource, Module};
 use crate::session::Session;
@@ -180,9 +181,9 @@ fn dumpdomain(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 
 /// The loader heaps a domain allocates from: all domains share those of the global allocator.
 fn domain_heaps(session: &Session, out: &mut Out) -> Result<()> {
-    let heaps = &session.loader_heaps()?.items;
+    let heaps = &session.loader_heaps()?.heaps.items;
     for kind in ["LowFrequencyHeap", "HighFrequencyHeap", "StubHeap"] {
-        if let Some(h) = heaps.iter().find(|h| h.global && h.kind == kind) {
+        if let Some(h) = heaps.iter().find(|h| h.owner == Owner::Global && h.kind == kind) {
             // The list of blocks comes behind the heap's own first word.
             let address = h.address.saturating_sub(session.clr()?.header());
             out.line(format!("{:<20}{address:016X}", format!("{kind}:")))?;

@@ -5,10 +5,12 @@
 //! little behind it three pointers in a row, `m_pAllocPtr <= m_pPtrToEndOfCommittedRegion <= m_pEndReservedRegion`, the
 //! last of which is the end of one of those blocks. No two unrelated words agree on that by chance.
 
+mod ownership;
+
 use rayon::prelude::*;
 
 use super::Clr;
-use super::domains;
+use super::codeheaps;
 use super::gathered::Gathered;
 use crate::dump::{MapEntry, MapState};
 use crate::watch::{Interrupted, Watch};
@@ -26,6 +28,28 @@ pub struct Block {
     pub current: bool,
 }
 
+/// Whose a loader heap is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The global loader allocator's.
+    Global,
+    /// The JIT's: code of methods and dynamic methods.
+    Jit,
+    /// That of the collectible loader allocator at this (native) address.
+    Allocator(u64),
+    /// Not known.
+    Unknown,
+}
+
+/// All loader heaps of a process.
+#[derive(Debug, Clone, Default)]
+pub struct LoaderHeaps {
+    /// The heaps, those of one owner together.
+    pub heaps: Gathered<LoaderHeap>,
+    /// Address of the JIT manager, when it was found.
+    pub jit_manager: Option<u64>,
+}
+
 /// One loader heap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoaderHeap {
@@ -33,8 +57,8 @@ pub struct LoaderHeap {
     pub address: u64,
     /// Its kind in the words of SOS (`LowFrequencyHeap`, `LoaderCodeHeap`, ...); `LoaderHeap` where only its shape is known.
     pub kind: &'static str,
-    /// Whether it belongs to the global loader allocator.
-    pub global: bool,
+    /// Whose it is.
+    pub owner: Owner,
     /// Its blocks in the order of the list.
     pub blocks: Vec<Block>,
 }
@@ -53,24 +77,16 @@ impl LoaderHeap {
     }
 }
 
-/// Bytes of the global loader allocator looked at; it has grown to about 0x1400 in 3.1.
-const ALLOCATOR: u64 = 0x1800;
-/// Heaps inside the allocator, in the order of their fields (`loaderallocator.hpp`, 2.1 to 10).
-const INSIDE: [&str; 5] =
-    ["LowFrequencyHeap", "HighFrequencyHeap", "StubHeap", "FixupPrecodeHeap", "NewStubPrecodeHeap"];
-/// Heaps of the virtual stub dispatch, in the order their memory is cut off the first reservation
-/// (`VirtualCallStubManager::InitStatic` and `Init`, `virtualcallstub.cpp`).
-const DISPATCH: [&str; 5] = ["IndirectionCellHeap", "CacheEntryHeap", "LookupHeap", "DispatchHeap", "ResolveHeap"];
 /// Most blocks of one heap.
 const MAX_BLOCKS: usize = 1 << 16;
 /// Most bytes of native memory searched.
 const MAX_SEARCHED: u64 = 4 << 30;
 /// Words between the block pointer and the three pointers, at most.
 const GAP: usize = 4;
-const PAGE: u64 = 0x1000;
+pub(super) const PAGE: u64 = 0x1000;
 
 /// Finds all loader heaps. `skip` are ranges not worth a look (the GC heap), sorted and disjoint.
-pub fn find(clr: &Clr, skip: &[(u64, u64)], watch: &Watch) -> Result<Gathered<LoaderHeap>, Interrupted> {
+pub fn find(clr: &Clr, skip: &[(u64, u64)], watch: &Watch) -> Result<LoaderHeaps, Interrupted> {
     let mut out = Gathered::default();
     let mut searched = 0;
     let mut ranges: Vec<(u64, u64)> = Vec::new();
@@ -101,9 +117,10 @@ pub fn find(clr: &Clr, skip: &[(u64, u64)], watch: &Watch) -> Result<Gathered<Lo
     // A block belongs to one heap: a stale copy of a heap's fields is not another one.
     let mut taken = rustc_hash::FxHashSet::default();
     heaps.retain(|h| h.blocks.iter().all(|b| taken.insert(b.start)));
-    name(clr, &mut heaps);
+    let code = codeheaps::find(clr);
+    ownership::name(clr, &mut heaps, code.as_ref());
     out.items = heaps;
-    Ok(out)
+    Ok(LoaderHeaps { heaps: out, jit_manager: code.map(|c| c.manager) })
 }
 
 fn writable(e: &MapEntry) -> bool {
@@ -181,7 +198,7 @@ fn heap_at(clr: &Clr, third: u64, gap: usize, [alloc, committed, reserved]: [u64
         });
         next = space.ptr(next)?;
     }
-    current.then_some(LoaderHeap { address, kind: "LoaderHeap", global: false, blocks })
+    current.then_some(LoaderHeap { address, kind: "LoaderHeap", owner: Owner::Unknown, blocks })
 }
 
 /// Bytes from `start` on that the process could touch: what is committed of a block that is full.
@@ -195,62 +212,4 @@ fn held(clr: &Clr, start: u64, end: u64) -> u64 {
         at = e.end.min(end);
     }
     at - start
-}
-
-/// Bytes between the starts of two neighbouring heaps inside the allocator, at most (0x60 to 0x140 so far).
-const NEIGHBOURS: u64 = 0x200;
-
-/// Names the heaps by where they stand, and puts those of the global allocator first.
-fn name(clr: &Clr, heaps: &mut [LoaderHeap]) {
-    let Some(allocator) = domains::system_domain(clr) else { return };
-    let inside = allocator..allocator.saturating_add(ALLOCATOR);
-    let mut kinds = INSIDE.iter();
-    // The first reservation is cut into heaps without a gap: stub dispatch follows the stub heap.
-    let (mut edge, mut last) = (0, None);
-    for h in heaps.iter_mut().filter(|h| inside.contains(&h.address)) {
-        h.global = true;
-        if last.is_some_and(|l| h.address - l > NEIGHBOURS) {
-            continue;
-        }
-        last = Some(h.address);
-        h.kind = kinds.next().copied().unwrap_or("LoaderHeap");
-        if h.kind == "StubHeap" {
-            edge = h.blocks.iter().map(|b| b.start + b.size).min().unwrap_or(0);
-        }
-    }
-    let mut dispatch = DISPATCH.iter();
-    while let Some(h) = heaps.iter_mut().find(|h| !h.global && h.blocks.iter().any(|b| b.start == edge)) {
-        let Some(kind) = dispatch.next() else { break };
-        h.global = true;
-        h.kind = kind;
-        edge = h.blocks.iter().find(|b| b.start == edge).map_or(0, |b| b.start + b.size);
-    }
-    for h in heaps.iter_mut() {
-        let interleaved = interleave(clr, h);
-        if h.global {
-            continue;
-        }
-        let code = h.blocks.first().and_then(|b| clr.dump.map_at(b.start)).is_some_and(|e| e.protect & 0xF0 != 0);
-        match (code, interleaved) {
-            (true, true) => h.kind = "PrecodeHeap",
-            (true, false) => h.kind = "LoaderCodeHeap",
-            _ => {}
-        }
-    }
-    let place = |h: &LoaderHeap| INSIDE.iter().chain(&DISPATCH).position(|k| *k == h.kind).unwrap_or(usize::MAX);
-    heaps.sort_by_key(|h| (!h.global, place(h), h.address));
-}
-
-/// Since .NET 7 a page of precode is followed by one of its data, which the committed end does not count
-/// (`UnlockedLoaderHeap::CommitPages`). Adds it, and says whether the heap is of that kind.
-fn interleave(clr: &Clr, heap: &mut LoaderHeap) -> bool {
-    let Some(b) = heap.blocks.iter_mut().find(|b| b.current) else { return false };
-    let held = held(clr, b.start, b.start.saturating_add(b.size));
-    let code = clr.dump.map_at(b.start).is_some_and(|e| e.protect & 0xF0 != 0);
-    let data = b.start.checked_add(b.committed).and_then(|a| clr.dump.map_at(a)).is_some_and(|e| e.protect & 0xF0 == 0);
-    let found = code && data && held > b.committed;
-    if found {
-        b.committed = held;
-    }
-    found
 }

@@ -1,5 +1,6 @@
 //! The runtime in the dump: layout providers, MethodTables, modules and metadata, names, fields, threads, handles.
 
+pub mod codeheaps;
 pub mod domains;
 mod dynamicstatics;
 pub mod exceptions;

@@ -49,7 +49,7 @@ pub fn collect(session: &Session) -> Result<Vec<ManagedRange>> {
             }
         }
     }
-    for h in &session.loader_heaps()?.items {
+    for h in &session.loader_heaps()?.heaps.items {
         for b in &h.blocks {
             let end = b.start.saturating_add(b.size);
             out.push(ManagedRange { start: b.start, end, what: h.kind, detail: String::new() });
