@@ -176,19 +176,24 @@ impl<'a> Finder<'a> {
     }
 
     /// Whether an object begins at `at`: the class of its MethodTable leads back, directly or by the canonical one. The
-    /// two places are the same in every version (dotnet/runtime `src/coreclr/vm/methodtable.h`, `class.h`).
+    /// two places are the same in every version (dotnet/runtime `src/coreclr/vm/methodtable.h`, `class.h`); through 2.2
+    /// the way back is stored as distance, and the canonical one may be behind a cell (both tag bits).
     fn is_object(&self, at: u64) -> bool {
         const CLASS: u64 = 5;
         const BACK: u64 = 2;
+        let leads_back = |class: u64, mt: u64| {
+            let place = class.wrapping_add(BACK * self.ptr);
+            self.space.ptr(place).is_some_and(|to| to == mt || to != 0 && place.wrapping_add(to) == mt)
+        };
         let back = || {
             let mt = self.space.ptr(at)? & !7;
             let class = self.word(mt, CLASS)?;
-            let to = self.word(class & !3, BACK);
-            if class & 3 == 0 {
-                return (to == Some(mt)).then_some(());
-            }
-            let canonical = class & !3;
-            (self.word(self.word(canonical, CLASS)? & !3, BACK)? == canonical).then_some(())
+            let canonical = match class & 3 {
+                0 => return leads_back(class, mt).then_some(()),
+                3 => self.space.ptr(class & !3)?,
+                _ => class & !3,
+            };
+            leads_back(self.word(canonical, CLASS)? & !3, canonical).then_some(())
         };
         back().is_some()
     }
