@@ -67,7 +67,7 @@ fn eeversion(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
     let full = version(clr);
     let number = full.split(' ').next().unwrap_or(&full);
     // Versions of .NET Core 3 are numbered 4.700.
-    let old = if number.starts_with("4.") { " (3.x runtime)" } else { "" };
+    let old = if number.starts_with("4.700.") { " (3.x runtime)" } else { "" };
     ctx.out.line(format!("{number}{old}"))?;
     if full.len() > number.len() {
         ctx.out.line(&full)?;

@@ -110,7 +110,9 @@ fn collector(dump: &Dump, module: &Module, span: Span, options: &DiscoverOptions
     let found = if options.allows(Provider::GcDacVars) { find_gc_dac_vars(dump, span) } else { Vec::new() };
     let named = RUNTIME_NAMES.iter().any(|n| module.file_name().eq_ignore_ascii_case(n));
     // A runtime linked into a program has no name to go by: asked for by structure alone, it is the program itself.
-    let single = !options.allows(Provider::GcDacVars) && dump.modules.first().is_some_and(|m| m.base == module.base);
+    let program = module.file_name().to_ascii_lowercase().ends_with(".exe")
+        || dump.modules.first().is_some_and(|m| m.base == module.base);
+    let single = !options.allows(Provider::GcDacVars) && program;
     if found.is_empty() && options.allows(Provider::Structure) && (named || single) {
         // A standalone collector (`clrgc`) has the variables in its own image.
         let standalone = dump.modules.iter().filter(|m| m.file_name().to_ascii_lowercase().contains("clrgc"));
@@ -192,12 +194,13 @@ fn choose(
     gc: &GcDacVars,
     options: &DiscoverOptions,
 ) -> Result<Discovered, NoRuntime> {
+    let single_file = !RUNTIME_NAMES.iter().any(|n| module.file_name().eq_ignore_ascii_case(n));
     let mut runtime = RuntimeModule {
         base: span.base,
         end: span.end,
         path: module.path.clone(),
-        version: version::text(dump, module),
-        single_file: !RUNTIME_NAMES.iter().any(|n| module.file_name().eq_ignore_ascii_case(n)),
+        version: version::text(dump, module, single_file),
+        single_file,
         gc_module: None,
     };
     runtime.gc_module = gc
@@ -390,7 +393,7 @@ const CORE: &[&str] =
 const MIN_PASSED: usize = 5;
 
 fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, String)>) -> Result<Discovered, NoRuntime> {
-    let runtime = chooser.runtime.clone();
+    let mut runtime = chooser.runtime.clone();
     let Settled { table, layout, checks, again, notes } = best;
     let mut gc = chooser.gc.clone();
     if gc.address == 0 && gc.alloc_allocated.is_none() && !gc.is_server() {
@@ -401,6 +404,11 @@ fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, Stri
             let why = "where allocation ends in the youngest segment is not known: its objects are left out";
             providers.push(("structure".into(), why.into()));
         }
+    }
+    if runtime.version.is_none() {
+        let probe = Probe::new(chooser.dump, &layout, chooser.gc, &runtime, Source::Calibrated);
+        let core = probe.core_image();
+        runtime.version = core.and_then(|(base, end)| version::of_image(chooser.dump, Span { base, end }));
     }
     providers.extend(notes);
     let broken = again.iter().find(|c| CORE.contains(&c.name) && c.verdict == Verdict::Failed);

@@ -1,15 +1,28 @@
 //! The runtime's version as text, for people: never used to choose offsets.
 
-use super::scan::{Span, runs};
+use super::scan::{Span, runs, words_equal};
 use crate::dump::{Dump, Module};
 
-/// The version text of `module`: the `@(#)Version` string of the image, the file version of the module list, or the
-/// folder `Microsoft.NETCore.App/VERSION/` of its path.
-pub fn text(dump: &Dump, module: &Module) -> Option<String> {
-    if let Some([a, b, c, d]) = module.version {
-        return Some(format!("{a}.{b}.{c}.{d}"));
+/// The version text of `module`: the file version of the module list, the `@(#)Version` string of the image, or the
+/// folder `Microsoft.NETCore.App/VERSION/` of its path. Of a single file the list has the program's own version.
+pub fn text(dump: &Dump, module: &Module, single_file: bool) -> Option<String> {
+    match module.version {
+        Some([a, b, c, d]) if !single_file => Some(format!("{a}.{b}.{c}.{d}")),
+        _ => embedded(dump, module).or_else(|| from_path(&module.path)),
     }
-    embedded(dump, module).or_else(|| from_path(&module.path))
+}
+
+/// The file version in the version resource of the image at `span`: of the core library, it is the runtime's.
+pub fn of_image(dump: &Dump, span: Span) -> Option<String> {
+    /// `VS_FIXEDFILEINFO`: signature, version of the structure, then the file version.
+    const SIGNATURE: u64 = 0xFEEF_04BD;
+    const STRUCTURE: u32 = 0x1_0000;
+    let word = |at: u64, i: u64| dump.space.u32(at.checked_add(4 * i)?);
+    words_equal(&dump.space, span, 4, SIGNATURE).into_iter().find_map(|at| {
+        let (high, low) = (word(at, 2)?, word(at, 3)?);
+        let right = word(at, 1) == Some(STRUCTURE) && high != 0;
+        right.then(|| format!("{}.{}.{}.{}", high >> 16, high & 0xFFFF, low >> 16, low & 0xFFFF))
+    })
 }
 
 fn embedded(dump: &Dump, module: &Module) -> Option<String> {

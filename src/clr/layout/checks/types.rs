@@ -233,6 +233,16 @@ impl Probe<'_> {
     }
 }
 
+impl Probe<'_> {
+    /// Where the core library's image lies, header to end.
+    pub fn core_image(&self) -> Option<(u64, u64)> {
+        let module = self.variable("ObjectMethodTable").and_then(|a| self.mt(a))?.module;
+        let base = image_base(self, module)?;
+        let size = PeInfo::in_memory(self.space(), base).ok()?.size();
+        Some((base, base.checked_add(size)?))
+    }
+}
+
 /// Base of a module's image, by whichever way there is.
 fn image_base(p: &Probe<'_>, module: u64) -> Option<u64> {
     let direct = p.field(module, "Module", "Base").filter(|&b| b != 0);
