@@ -128,15 +128,21 @@ fn module_of(p: &mut Probe<'_>, object: &MethodTable, string: &MethodTable) {
     tokens(p, object, string, metadata.as_ref());
     let slot = |mt: &MethodTable| {
         let map = module.checked_add(p.layout.try_offset("Module", "TypeDefToMethodTableMap")?)?;
-        LookupMap::at(p.space(), p.layout, map)?.get(p.space(), mt.rid)
+        let map = LookupMap::at(p.space(), p.layout, map)?;
+        // A map that does not know its count says the greatest number.
+        let counts = map.count() == u32::MAX || (mt.rid..1 << 24).contains(&map.count());
+        Some((map.get(p.space(), mt.rid)?, counts))
     };
     let found = match (slot(object), slot(string)) {
-        (Some(a), Some(b)) => Found::when(a == object.address && b == string.address, format!("{a:x} and {b:x}")),
+        (Some((a, x)), Some((b, y))) => {
+            let seen = if x && y { "" } else { ", but as many entries as no map has" };
+            Found::when(a == object.address && b == string.address && x && y, format!("{a:x} and {b:x}{seen}"))
+        }
         _ => Found::Bad("no readable table".into()),
     };
     p.record(
         "map from TypeDef rows to MethodTables",
-        &["Module.TypeDefToMethodTableMap", "ModuleLookupMap.TableData"],
+        &["Module.TypeDefToMethodTableMap", "ModuleLookupMap.TableData", "ModuleLookupMap.Count"],
         format!("{:x} and {:x}", object.address, string.address),
         found,
     );
