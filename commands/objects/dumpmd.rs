@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::clr::Clr;
 use crate::clr::methods::MethodDesc;
+use crate::dump::Arch;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
 
@@ -81,7 +82,8 @@ const HEADER_METHOD: u64 = 3;
 const MAX_METHOD: u64 = 1 << 20;
 
 /// The method whose code `ip` is in, with the start of that code: the nearest start before it. In front of each method's
-/// code lies a pointer to its header, in which the MethodDesc is; that it is one, proves the start.
+/// code lies a pointer to its header, in which the MethodDesc is; that it is one, proves the start. On x86 the header itself
+/// lies there.
 fn method_at(session: &Session, ip: u64) -> Result<Option<(MethodDesc, u64)>> {
     let clr = session.clr()?;
     let (space, ptr) = (clr.space(), clr.header());
@@ -91,7 +93,10 @@ fn method_at(session: &Session, ip: u64) -> Result<Option<(MethodDesc, u64)>> {
     let lowest = block.start.max(ip.saturating_sub(MAX_METHOD));
     let mut at = ip & !(ptr - 1);
     while at > lowest {
-        let header = space.ptr(at - ptr).filter(|&h| h > 0xFFFF && h.is_multiple_of(ptr));
+        let header = match session.dump().arch {
+            Arch::X86 => inline_header(session, at),
+            _ => space.ptr(at - ptr).filter(|&h| h > 0xFFFF && h.is_multiple_of(ptr)),
+        };
         let method = header.and_then(|h| space.ptr_at(h, HEADER_METHOD * ptr)).and_then(|m| clr.valid_method_desc(m));
         if let Some(md) = method {
             return Ok(Some((md, at)));
@@ -99,6 +104,16 @@ fn method_at(session: &Session, ip: u64) -> Result<Option<(MethodDesc, u64)>> {
         at -= ptr;
     }
     Ok(None)
+}
+
+/// Where the header of code at `at` lies if it is in front of the code (`CodeHeader` of x86): its pointers to debug
+/// information and exception clauses are null or readable, the one to GC information is readable.
+fn inline_header(session: &Session, at: u64) -> Option<u64> {
+    let (space, ptr) = (&session.dump().space, u64::from(session.dump().arch.pointer_size()));
+    let header = at.checked_sub((HEADER_METHOD + 1) * ptr)?;
+    let word = |i: u64| space.ptr_at(header, i * ptr);
+    let optional = |i: u64| word(i).is_some_and(|p| p == 0 || space.readable(p));
+    (optional(0) && optional(1) && space.readable(word(2)?)).then_some(header)
 }
 
 /// The method of `module` whose code begins nearest before `ip`, of those whose code the runtime has prepared; a method

@@ -53,12 +53,12 @@ impl Clr {
             }
             let bytes = space.piece_bytes(piece);
             let lead = (piece.start.next_multiple_of(ptr as u64) - piece.start) as usize;
-            for (i, w) in bytes.get(lead..).unwrap_or(&[]).chunks_exact(8).enumerate() {
+            for (i, w) in bytes.get(lead..).unwrap_or(&[]).windows(8).step_by(ptr).enumerate() {
                 let word = u64::from_le_bytes([w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]]);
                 if (word >> 32) as u32 != base || word as u32 & VECTOR.0 != VECTOR.1 {
                     continue;
                 }
-                let address = piece.start + (lead + i * 8) as u64;
+                let address = piece.start + (lead + i * ptr) as u64;
                 if self.valid_method_table(address).is_some() && found.len() < 1 << 20 {
                     found.push(address);
                 }
@@ -74,22 +74,23 @@ impl Clr {
         let (space, ptr) = (self.space(), self.header());
         let mut found = Vec::new();
         for piece in space.pieces() {
-            if ptr != 8 || skip.iter().any(|s| piece.start >= s.0 && piece.end <= s.1) {
+            if skip.iter().any(|s| piece.start >= s.0 && piece.end <= s.1) {
                 continue;
             }
             let lead = piece.start.next_multiple_of(ptr) - piece.start;
-            for (i, w) in space.piece_bytes(piece).get(lead as usize..).unwrap_or(&[]).chunks_exact(8).enumerate() {
+            let bytes = space.piece_bytes(piece).get(lead as usize..).unwrap_or(&[]);
+            for (i, w) in bytes.windows(8).step_by(ptr as usize).enumerate() {
                 let word = u64::from_le_bytes([w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]]);
                 let (flags, base) = (word as u32, (word >> 32) as u32);
                 let kind = flags & GENERIC.1;
                 let interface = flags & 0x000C_0000 == 0x000C_0000;
-                let sized = if interface { base == 0 } else { (16..1 << 16).contains(&base) };
+                let sized = if interface { base == 0 } else { (2 * ptr as u32..1 << 16).contains(&base) };
                 if flags & GENERIC.0 != 0 || kind == 0 || kind == GENERIC.1 || !sized {
                     continue;
                 }
                 let address = piece.start + lead + i as u64 * ptr;
                 let plausible = |m: &super::methodtable::MethodTable| {
-                    base.is_multiple_of(8) && m.class_or_canonical != 0 && m.per_inst != 0 && m.module != 0
+                    base.is_multiple_of(ptr as u32) && m.class_or_canonical != 0 && m.per_inst != 0 && m.module != 0
                 };
                 if self.method_table(address).filter(plausible).is_some()
                     && self.valid_type(address).is_some()
