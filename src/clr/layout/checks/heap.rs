@@ -2,6 +2,7 @@
 
 use super::{Found, Probe};
 use crate::clr::handles::blocks;
+use crate::clr::layout::scan::{Span, words_equal};
 use crate::dump::MapState;
 
 pub fn run(p: &mut Probe<'_>) {
@@ -194,6 +195,21 @@ fn sync_blocks(p: &mut Probe<'_>, table: u64) {
     p.record("sync blocks", &["SyncBlock.Index"], "the block of entry i has i in it", found);
 }
 
+/// Whether no sync block was ever made, by the cache of them: none in use, the first entry the next to give out, no free
+/// ones, the table of its first size. Then the table was never written, and whatever lies there is no entry (seen in the
+/// first seconds of 8.0.27 and later). Source: dotnet/runtime `src/coreclr/vm/syncblk.h`, `SyncBlockCache`:
+/// `m_ActiveCount`, `m_FreeSyncTableIndex`, `m_FreeSyncTableList`, `m_SyncTableSize`.
+fn no_sync_block_yet(p: &Probe<'_>) -> bool {
+    const FIRST_SIZE: u64 = 250;
+    let image = Span { base: p.module.base, end: p.module.end };
+    words_equal(p.space(), image, 4, FIRST_SIZE).iter().any(|&size| {
+        let word = |back: u64| size.checked_sub(back).and_then(|a| p.space().u32(a));
+        let list = size.checked_sub(p.ptr()).and_then(|a| p.space().ptr(a));
+        let pad = 4 + p.ptr();
+        (word(pad), word(pad + 4), list) == (Some(1), Some(0), Some(0))
+    })
+}
+
 /// Judges a possible sync table by its first entries. Entry 0 is unused; freed entries hold a tagged index.
 pub fn sync_table_at(p: &Probe<'_>, table: u64) -> Found {
     let size = p.layout.try_offset("SyncTableEntry", "!").unwrap_or(2 * p.ptr());
@@ -221,6 +237,9 @@ pub fn sync_table_at(p: &Probe<'_>, table: u64) -> Found {
         } else {
             unclear += 1;
         }
+    }
+    if right == 0 && unclear > 0 && no_sync_block_yet(p) {
+        return Found::Absent("no entry was ever given out".into());
     }
     let seen = match right {
         0 => format!("none of {unclear} entries"),

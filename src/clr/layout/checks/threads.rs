@@ -188,11 +188,19 @@ fn objects(p: &mut Probe<'_>, threads: &[u64]) {
         let found = if unreadable > 0 && right == 0 && handles.iter().all(|h| !p.space().readable(*h) && *h > 0x1_0000)
         {
             Found::Absent("the handles are not in the dump".into())
+        } else if one_type && unreadable == 0 && objects.is_empty() && distinct(&handles) {
+            // A program that never asked for `Thread.CurrentThread` (the first seconds of 8.0.27).
+            Found::Absent("no thread has its object yet".into())
         } else {
             Found::when(ok, seen)
         };
         p.record(name, path, if one_type { "objects of one type" } else { "objects or null" }, found);
     }
+}
+
+/// Whether there are any, no two alike.
+fn distinct(values: &[u64]) -> bool {
+    !values.is_empty() && values.iter().collect::<FxHashSet<_>>().len() == values.len()
 }
 
 fn statics_root(p: &mut Probe<'_>, threads: &[u64]) {
