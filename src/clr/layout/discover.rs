@@ -6,12 +6,12 @@
 use serde_json::Value;
 
 use super::checks::Probe;
-use super::gcdac::GcDacVars;
-use super::report::{Check, Discovered, NoRuntime, RuntimeModule, Verdict};
-use super::scan::{Anchor, Span, anchors, find_gc_dac_vars};
-use super::structure::{self, Search};
-use super::tables::{SHAPES, TABLES, Table};
-use super::{Layout, Source, calibrate, descriptor, version};
+use super::choose::{Chooser, Settled, failed, passed};
+use super::gcdac::{self, GcDacVars, GcSource};
+use super::report::{Discovered, NoRuntime, RuntimeModule, Verdict};
+use super::scan::{Span, anchors, find_gc_dac_vars};
+use super::tables::Table;
+use super::{Layout, Source, descriptor, version};
 use crate::dump::{Dump, Module};
 
 /// A provider that can be switched off, to test the others alone.
@@ -70,11 +70,11 @@ pub struct DiscoverOptions {
 }
 
 impl DiscoverOptions {
-    fn allows(&self, provider: Provider) -> bool {
+    pub(super) fn allows(&self, provider: Provider) -> bool {
         !self.disabled.contains(&provider)
     }
 
-    fn layout(&self, table: &Table) -> Layout {
+    pub(super) fn layout(&self, table: &Table) -> Layout {
         match self.replaced.iter().find(|r| r.0 == table.name) {
             Some((_, json)) => table.layout_with(json),
             None => table.layout(),
@@ -90,11 +90,12 @@ pub fn discover(dump: &Dump, options: &DiscoverOptions) -> Result<Discovered, No
     let mut refused = None;
     for module in candidates(dump) {
         let span = Span::of(module);
-        for gc in collector(dump, module, span, options) {
+        let (found, described) = collector(dump, module, span, options);
+        for gc in found {
             if native_aot(dump, module) {
                 return Err(not_found(dump));
             }
-            match choose(dump, module, span, &gc, options) {
+            match choose(dump, module, span, &gc, &described, options) {
                 Ok(found) => return Ok(found),
                 Err(e) => {
                     refused.get_or_insert(e);
@@ -105,21 +106,42 @@ pub fn discover(dump: &Dump, options: &DiscoverOptions) -> Result<Discovered, No
     Err(refused.unwrap_or_else(|| not_found(dump)))
 }
 
-/// The collector's variables in a module: by `GcDacVars`, or by structure where that is not there or not asked.
-fn collector(dump: &Dump, module: &Module, span: Span, options: &DiscoverOptions) -> Vec<GcDacVars> {
-    let found = if options.allows(Provider::GcDacVars) { find_gc_dac_vars(dump, span) } else { Vec::new() };
+/// The collector's variables in a module, best first: by `GcDacVars`, by the descriptor, or by structure where neither is
+/// there or may be asked. With what the image holds of descriptors.
+fn collector(
+    dump: &Dump,
+    module: &Module,
+    span: Span,
+    options: &DiscoverOptions,
+) -> (Vec<GcDacVars>, descriptor::Found) {
+    let structs = if options.allows(Provider::GcDacVars) { find_gc_dac_vars(dump, span) } else { Vec::new() };
+    let (mut found, unknown): (Vec<_>, Vec<_>) = structs.into_iter().partition(GcDacVars::is_known);
+    let unknown = unknown.first();
     let named = RUNTIME_NAMES.iter().any(|n| module.file_name().eq_ignore_ascii_case(n));
-    // A runtime linked into a program has no name to go by: asked for by structure alone, it is the program itself.
+    // A runtime linked into a program has no name to go by: asked for by other means, it is the program itself.
     let program = module.file_name().to_ascii_lowercase().ends_with(".exe")
         || dump.modules.first().is_some_and(|m| m.base == module.base);
     let single = !options.allows(Provider::GcDacVars) && program;
-    if found.is_empty() && options.allows(Provider::Structure) && (named || single) {
+    let runtime = named || single || unknown.is_some();
+    let mut described = descriptor::Found::default();
+    if options.allows(Provider::Descriptor) && (runtime || !found.is_empty()) {
+        described = descriptor::find(dump, span);
+        // The collector's own description, where the runtime's is not there or does not lead to it.
+        let own = found.iter().chain(unknown).find_map(|gc| gc.descriptor);
+        descriptor::collector(dump, &mut described, own);
+        let by_descriptor = described.main.as_ref().or(described.collector.as_ref());
+        found.extend(by_descriptor.and_then(|d| GcDacVars::described(d.layout(), &dump.space)));
+    }
+    if found.is_empty() && options.allows(Provider::Structure) && runtime {
         // A standalone collector (`clrgc`) has the variables in its own image.
         let standalone = dump.modules.iter().filter(|m| m.file_name().to_ascii_lowercase().contains("clrgc"));
         let mut images = std::iter::once(span).chain(standalone.map(Span::of));
-        return images.find_map(|image| super::collector::find(dump, image)).into_iter().collect();
+        found.extend(images.find_map(|image| super::collector::find(dump, image)));
     }
-    found
+    for gc in &mut found {
+        gc.refused = unknown.map(|u| (u.address, u.major, u.minor));
+    }
+    (found, described)
 }
 
 /// Modules to look into: those named like a runtime first, then by size, because a renamed or single-file runtime is big.
@@ -162,36 +184,12 @@ fn native_aot(dump: &Dump, module: &Module) -> bool {
     })
 }
 
-/// A table tried on an anchor.
-struct Attempt {
-    table: &'static Table,
-    anchor: Option<Anchor>,
-    layout: Layout,
-    checks: Vec<Check>,
-}
-
-/// An attempt completed by the other providers.
-struct Settled {
-    table: &'static Table,
-    layout: Layout,
-    /// What the checks said of the table, and of it against the descriptor.
-    checks: Vec<Check>,
-    /// What they say of the completed layout.
-    again: Vec<Check>,
-    notes: Vec<(String, String)>,
-}
-
-impl Attempt {
-    fn score(&self) -> i64 {
-        score(&self.checks)
-    }
-}
-
 fn choose(
     dump: &Dump,
     module: &Module,
     span: Span,
     gc: &GcDacVars,
+    described: &descriptor::Found,
     options: &DiscoverOptions,
 ) -> Result<Discovered, NoRuntime> {
     let single_file = !RUNTIME_NAMES.iter().any(|n| module.file_name().eq_ignore_ascii_case(n));
@@ -208,38 +206,29 @@ fn choose(
         .filter(|&a| !span.contains(a))
         .and_then(|a| dump.module_at(a))
         .map(|m| (m.base, m.base.saturating_add(m.size)));
-    let mut providers = vec![(
-        "GcDacVars".to_owned(),
-        match gc.address {
-            0 => format!(
-                "not found or not asked; the collector's variables by structure, generation size {}, whether a collection \
-                 was running is not known",
-                gc.generation_size
-            ),
-            at => format!("at {at:x}, version {}.{}, generation size {}", gc.major, gc.minor, gc.generation_size),
-        },
-    )];
-    let all_anchors = if options.allows(Provider::DacTable) && gc.address != 0 {
-        anchors(&dump.space, span, gc.address)
-    } else {
-        Vec::new()
-    };
+    let mut providers = vec![("GcDacVars".to_owned(), gc.describe())];
+    // A struct of a version that is not known still is where the DAC table leads.
+    let anchor = gc.refused.map_or(gc.address, |r| r.0);
+    let all_anchors =
+        if options.allows(Provider::DacTable) && anchor != 0 { anchors(&dump.space, span, anchor) } else { Vec::new() };
     providers.push(("DAC table".into(), format!("{} possible anchors", all_anchors.len())));
-    let descriptor = options.allows(Provider::Descriptor).then(|| descriptor::find(dump, span)).flatten();
-    providers.push((
-        "contract descriptor".into(),
-        match &descriptor {
-            Some(d) => format!("at {:x}, {} types", d.address, d.types()),
-            None => "not in the dump".into(),
-        },
-    ));
+    providers.push(("contract descriptor".into(), described.describe()));
     for (name, provider) in Provider::ALL {
         if !options.allows(*provider) {
             providers.push(((*name).into(), "switched off".into()));
         }
     }
-    let descriptor = descriptor.as_ref();
-    let chooser = Chooser { dump, span, gc, runtime: &runtime, anchors: &all_anchors, descriptor, options };
+    let descriptor = described.main.as_ref();
+    let chooser = Chooser {
+        dump,
+        span,
+        gc,
+        runtime: &runtime,
+        anchors: &all_anchors,
+        descriptor,
+        refused: &described.refused,
+        options,
+    };
     let Some(best) = chooser.best() else {
         return Err(NoRuntime::Refused(format!(
             "{} has the collector's variables, but no layout fits: no built-in table of this system does, and structure \
@@ -251,140 +240,6 @@ fn choose(
     settle(&chooser, best, providers)
 }
 
-/// The one that fits better; of two that fit alike the first.
-fn better(a: Option<Attempt>, b: Option<Attempt>) -> Option<Attempt> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if b.score() > a.score() { b } else { a }),
-        (a, b) => a.or(b),
-    }
-}
-
-/// Tries tables and shapes.
-struct Chooser<'a> {
-    dump: &'a Dump,
-    span: Span,
-    gc: &'a GcDacVars,
-    runtime: &'a RuntimeModule,
-    anchors: &'a [Anchor],
-    descriptor: Option<&'a descriptor::Descriptor>,
-    options: &'a DiscoverOptions,
-}
-
-impl Chooser<'_> {
-    /// The table that fits best, or, where none fits throughout, the shape that fits better.
-    fn best(&self) -> Option<Settled> {
-        let mut best: Option<Attempt> = None;
-        if self.options.allows(Provider::Tables) {
-            let here = Some((self.dump.os, self.dump.arch));
-            for table in TABLES.iter().filter(|t| t.platform == here) {
-                for anchor in self.anchors {
-                    best = better(best, self.table(table, Some(anchor)));
-                }
-                if self.anchors.is_empty() && self.options.allows(Provider::Structure) {
-                    best = better(best, self.table(table, None));
-                }
-            }
-        }
-        let table = best.map(|b| self.complete(b));
-        if table.as_ref().is_some_and(|t| failed(&t.again) == 0) || !self.options.allows(Provider::Structure) {
-            return table;
-        }
-        // Every word of the image is asked only where the DAC table leads nowhere.
-        let shape = self.shapes(self.anchors.iter().map(Some)).or_else(|| self.shapes([None].into_iter()));
-        match (table, shape.map(|s| self.complete(s))) {
-            (Some(t), Some(s)) => Some(if score(&s.again) > score(&t.again) { s } else { t }),
-            (t, s) => t.or(s),
-        }
-    }
-
-    /// Takes what the checks refuse out of a layout and asks the descriptor and structure for it.
-    fn complete(&self, attempt: Attempt) -> Settled {
-        let Attempt { table, anchor, mut layout, mut checks } = attempt;
-        let mut notes = vec![(
-            if table.platform.is_some() { "built-in table" } else { "structure" }.into(),
-            format!("{}: {} checks passed, {} failed", table.name, passed(&checks), failed(&checks)),
-        )];
-        refuse(&mut layout, &checks);
-        if let Some(d) = self.descriptor {
-            checks.extend(descriptor::witness(&layout, d));
-            let filled = descriptor::fill(&mut layout, d);
-            notes.push(("contract descriptor".into(), format!("filled {filled} facts the table lacks or had refused")));
-        }
-        if self.options.allows(Provider::Structure) {
-            let found = self.search(anchor.as_ref(), |s| calibrate::missing(s, &mut layout));
-            if !found.is_empty() {
-                notes.push(("calibration".into(), format!("found {}", found.join(", "))));
-            }
-        }
-        // What the later providers set is held to the same invariants.
-        let again = self.checks(&layout, Source::Calibrated);
-        refuse(&mut layout, &again);
-        Settled { table, layout, checks, again, notes }
-    }
-
-    /// The shape that fits best from any of the anchors.
-    fn shapes<'b>(&self, anchors: impl Iterator<Item = Option<&'b Anchor>> + Clone) -> Option<Attempt> {
-        let mut best: Option<Attempt> = None;
-        let pointer = self.dump.arch.pointer_size();
-        for shape in SHAPES.iter().filter(|s| s.pointer_size == pointer) {
-            best = anchors.clone().fold(best, |b, a| better(b, self.shape(shape, a)));
-        }
-        best
-    }
-
-    /// Binds `table` to the DAC table at `anchor` and checks everything.
-    fn table(&self, table: &'static Table, anchor: Option<&Anchor>) -> Option<Attempt> {
-        let mut layout = self.options.layout(table);
-        if let Some(anchor) = anchor {
-            if layout.constant("DacSlotSize") != Ok(anchor.slot_size) {
-                return None;
-            }
-            bind(self.dump, &mut layout, anchor);
-            if self.options.allows(Provider::Structure) {
-                calibrate::well_known(self.dump, &mut layout, anchor, self.gc, self.runtime);
-            }
-        } else {
-            self.search(None, |s| s.run(&mut layout));
-        }
-        let checks = self.checks(&layout, Source::Table(table.name.to_owned()));
-        Some(Attempt { table, anchor: anchor.copied(), layout, checks })
-    }
-
-    /// Completes `shape` by searching, from the DAC table at `anchor` or from every word of the image.
-    fn shape(&self, shape: &'static Table, anchor: Option<&Anchor>) -> Option<Attempt> {
-        let mut layout = self.options.layout(shape);
-        if let Some(anchor) = anchor {
-            bind(self.dump, &mut layout, anchor);
-        }
-        self.search(anchor, |s| s.run(&mut layout));
-        if layout.global("StringMethodTable").is_err() {
-            return None;
-        }
-        let checks = self.checks(&layout, Source::Table(shape.name.to_owned()));
-        Some(Attempt { table: shape, anchor: anchor.copied(), layout, checks })
-    }
-
-    fn search<T>(&self, anchor: Option<&Anchor>, run: impl FnOnce(&Search<'_>) -> T) -> T {
-        let cells = structure::cells(self.dump, self.span, anchor);
-        let slots = anchor.is_some();
-        run(&Search { dump: self.dump, gc: self.gc, module: self.runtime, cells: &cells, slots })
-    }
-
-    fn checks(&self, layout: &Layout, source: Source) -> Vec<Check> {
-        Probe::run(self.dump, layout, self.gc, self.runtime, source)
-    }
-}
-
-fn bind(dump: &Dump, layout: &mut Layout, anchor: &Anchor) {
-    let slots: Vec<(String, i32)> = layout.dac_slots.iter().map(|(n, &i)| (n.clone(), i)).collect();
-    for (name, index) in slots {
-        if let Some(cell) = anchor.get(&dump.space, index) {
-            layout.set_global(&name, cell, Source::DacTable(index));
-        }
-    }
-    calibrate::domain_of_thread(dump, layout);
-}
-
 /// Checks that must hold: without them nothing can be read.
 const CORE: &[&str] =
     &["the type of free blocks", "System.Object", "System.String", "MethodTable and EEClass point at each other"];
@@ -394,9 +249,10 @@ const MIN_PASSED: usize = 5;
 
 fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, String)>) -> Result<Discovered, NoRuntime> {
     let mut runtime = chooser.runtime.clone();
-    let Settled { table, layout, checks, again, notes } = best;
+    let Settled { table, layout, mut checks, again, notes, described } = best;
     let mut gc = chooser.gc.clone();
-    if gc.address == 0 && gc.alloc_allocated.is_none() && !gc.is_server() {
+    checks.extend(chooser.descriptor.and_then(|d| gc.witness(&GcDacVars::described(d.layout(), &chooser.dump.space)?)));
+    if gc.source == GcSource::Structure && gc.alloc_allocated.is_none() && !gc.is_server() {
         let probe = Probe::new(chooser.dump, &layout, chooser.gc, &runtime, Source::Calibrated);
         let image = runtime.gc_module.map_or(chooser.span, |(base, end)| Span { base, end });
         gc.alloc_allocated = super::collector::allocation_end(chooser.dump, image, &gc, &probe.contexts());
@@ -429,46 +285,30 @@ fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, Stri
             failed(&again)
         )));
     }
-    let era = era(table.name);
-    Ok(Discovered { module: runtime, gc, layout, table: Some(table.name.to_owned()), providers, checks, era })
-}
-
-fn passed(checks: &[Check]) -> usize {
-    checks.iter().filter(|c| c.verdict == Verdict::Passed).count()
-}
-
-/// More passed, fewer failed is better; a failure weighs more than a pass.
-fn score(checks: &[Check]) -> i64 {
-    passed(checks) as i64 - 2 * failed(checks) as i64
-}
-
-fn failed(checks: &[Check]) -> usize {
-    checks.iter().filter(|c| c.verdict == Verdict::Failed).count()
-}
-
-/// Takes the fields of failed checks out of the layout, unless another check that passed vouches for them too.
-fn refuse(layout: &mut Layout, checks: &[Check]) {
-    let vouched: Vec<&String> =
-        checks.iter().filter(|c| c.verdict == Verdict::Passed).flat_map(|c| &c.fields).collect();
-    for check in checks.iter().filter(|c| c.verdict == Verdict::Failed) {
-        for field in check.fields.iter().filter(|f| !vouched.contains(f)) {
-            match field.split_once('.') {
-                Some((ty, name)) => {
-                    let at = layout.try_offset(ty, name);
-                    layout.drop_field(ty, name);
-                    // What only follows it is as wrong as it is.
-                    for (follower, offset) in at.map(|a| layout.followers(ty, name, a)).unwrap_or_default() {
-                        let vouched = vouched.iter().any(|v| **v == format!("{ty}.{follower}"));
-                        if !vouched && layout.try_offset(ty, &follower) == Some(offset) {
-                            layout.drop_field(ty, &follower);
-                        }
-                    }
-                }
-                None => layout.drop_global(field.trim_start_matches('&')),
-            }
-        }
+    let era = runtime.version.as_deref().filter(|_| described).and_then(version::number).unwrap_or(era(table.name));
+    let gaps = super::gaps::find(&layout, &gc);
+    if !gaps.is_empty() {
+        providers.push(("no provider answers".into(), gaps.join("; ")));
     }
-    layout.follow();
+    let warnings = warnings(chooser, &gc);
+    let table = if described { format!("contract descriptor over {}", table.name) } else { table.name.to_owned() };
+    Ok(Discovered { module: runtime, gc, layout, table: Some(table), providers, checks, era, gaps, warnings })
+}
+
+/// What is to be said aloud: providers that are there and were refused.
+fn warnings(chooser: &Chooser<'_>, gc: &GcDacVars) -> Vec<String> {
+    let mut all = Vec::new();
+    if let Some((at, major, minor)) = gc.refused {
+        all.push(format!(
+            "GcDacVars at {at:x} has version {major}.{minor}, and only major versions {} to {} are known: it is not used",
+            gcdac::MAJORS.start(),
+            gcdac::MAJORS.end()
+        ));
+    }
+    if chooser.descriptor.is_none() {
+        all.extend(chooser.refused.iter().map(|why| format!("the contract descriptor {why}: it is not used")));
+    }
+    all
 }
 
 /// Major and minor version in a table's name: `coreclr-10.0-linux-x64`.

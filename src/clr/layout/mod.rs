@@ -9,9 +9,12 @@
 
 pub mod calibrate;
 pub mod checks;
+pub mod choose;
 pub mod collector;
 pub mod descriptor;
 pub mod discover;
+pub mod exports;
+pub mod gaps;
 pub mod gcdac;
 pub mod report;
 pub mod scan;
@@ -121,6 +124,11 @@ impl Layout {
         self.constants.get(name).map(|f| f.value).ok_or_else(|| Missing(format!("constant {name}")))
     }
 
+    /// A numeric constant with its source.
+    pub fn constant_fact(&self, name: &str) -> Option<&Fact<u64>> {
+        self.constants.get(name)
+    }
+
     /// Text constant.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.texts.get(name).map(|f| f.value.as_str())
@@ -143,6 +151,72 @@ impl Layout {
     /// Sets a global's address.
     pub fn set_global(&mut self, name: &str, address: u64, source: Source) {
         self.globals.insert(name.to_owned(), Fact { value: address, source });
+    }
+
+    /// Sets a numeric constant.
+    pub fn set_constant(&mut self, name: &str, value: u64, source: Source) {
+        self.constants.insert(name.to_owned(), Fact { value, source });
+    }
+
+    /// Sets a text constant.
+    pub fn set_text(&mut self, name: &str, value: &str, source: Source) {
+        self.texts.insert(name.to_owned(), Fact { value: value.to_owned(), source });
+    }
+
+    /// Whether any field of `ty` is known.
+    pub fn describes(&self, ty: &str) -> bool {
+        self.fields.get(ty).is_some_and(|f| !f.is_empty())
+    }
+
+    /// Takes over what `other` says and this layout does not. Returns the names of what both say, and not alike.
+    pub fn absorb(&mut self, other: &Self) -> Vec<String> {
+        let mut unlike = Vec::new();
+        for (ty, fields) in &other.fields {
+            let own = self.fields.entry(ty.clone()).or_default();
+            for (name, fact) in fields {
+                match own.get(name) {
+                    None => drop(own.insert(name.clone(), fact.clone())),
+                    Some(f) if f.value != fact.value => unlike.push(format!("{ty}.{name}")),
+                    Some(_) => {}
+                }
+            }
+        }
+        let pairs = [(&mut self.constants, &other.constants), (&mut self.globals, &other.globals)];
+        for (own, others) in pairs {
+            for (name, fact) in others {
+                match own.get(name) {
+                    None => drop(own.insert(name.clone(), fact.clone())),
+                    Some(f) if f.value != fact.value => unlike.push(name.clone()),
+                    Some(_) => {}
+                }
+            }
+        }
+        for (name, fact) in &other.texts {
+            self.texts.entry(name.clone()).or_insert_with(|| fact.clone());
+        }
+        unlike.sort_unstable();
+        unlike
+    }
+
+    /// Takes over all that `other` says; fields that only follow one of its move with it.
+    pub fn overlay(&mut self, other: &Self) {
+        for (ty, fields) in &other.fields {
+            for (name, fact) in fields {
+                if self.try_offset(ty, name) != Some(fact.value) {
+                    self.place(ty, name, fact.value, &fact.source);
+                }
+            }
+        }
+        // What was moved as a follower and is named itself is where it is named.
+        for (ty, fields) in &other.fields {
+            self.fields.entry(ty.clone()).or_default().extend(fields.iter().map(|(n, f)| (n.clone(), f.clone())));
+        }
+        let facts =
+            |map: &FxHashMap<String, Fact<u64>>| map.iter().map(|(n, f)| (n.clone(), f.clone())).collect::<Vec<_>>();
+        self.constants.extend(facts(&other.constants));
+        self.globals.extend(facts(&other.globals));
+        self.texts.extend(other.texts.iter().map(|(n, f)| (n.clone(), f.clone())));
+        self.follow();
     }
 
     /// Sets a field and those that keep their distance from it.
@@ -257,14 +331,18 @@ impl Layout {
     fn merge_global(&mut self, name: &str, v: &Value, source: &Source, pointers: &dyn Fn(u64) -> Option<u64>) {
         let is_text = v.get(1).and_then(Value::as_str) == Some("string");
         let first = v.get(0).unwrap_or(v);
+        // `[n]` and `[[n], type]` refer to pointer data; `[value, type]` and `value` are the value.
+        let inner = if v.as_array().is_some_and(|a| a.len() == 1) { Some(first) } else { first.get(0) };
         if is_text && let Some(s) = first.as_str() {
-            self.texts.insert(name.to_owned(), Fact { value: s.to_owned(), source: source.clone() });
-        } else if let Some(index) = first.get(0).and_then(number) {
+            self.set_text(name, s, source.clone());
+        } else if let Some(index) = inner.and_then(number) {
             if let Some(address) = pointers(index).filter(|&a| a != 0) {
                 self.set_global(name, address, source.clone());
             }
         } else if let Some(n) = number(first) {
-            self.constants.insert(name.to_owned(), Fact { value: n, source: source.clone() });
+            self.set_constant(name, n, source.clone());
+        } else if let Some(s) = first.as_str() {
+            self.set_text(name, s, source.clone());
         }
     }
 }
@@ -288,7 +366,7 @@ pub fn through_cell(space: &AddressSpace, value: u64) -> Option<u64> {
 }
 
 /// A JSON number, or one in a string (decimal, `0x`, `-0x`), as the descriptor's own reader accepts them.
-fn number(v: &Value) -> Option<u64> {
+pub fn number(v: &Value) -> Option<u64> {
     if let Some(n) = v.as_u64() {
         return Some(n);
     }

@@ -65,7 +65,7 @@ pub struct Discovered {
     pub gc: GcDacVars,
     /// The layout, refused facts removed.
     pub layout: Layout,
-    /// Name of the built-in table the layout is based on.
+    /// Name of what the layout is based on: a built-in table, a shape, the descriptor over a shape.
     pub table: Option<String>,
     /// One line a provider: asked, answered, why not.
     pub providers: Vec<(String, String)>,
@@ -73,6 +73,10 @@ pub struct Discovered {
     pub checks: Vec<Check>,
     /// Major and minor version the layout stands for (from the table, e.g. 10.0), for display and rule choice.
     pub era: (u16, u16),
+    /// What cannot be answered because no provider knows it, with the facts that are missing.
+    pub gaps: Vec<String>,
+    /// Providers that are in the dump and were refused, with the reason.
+    pub warnings: Vec<String>,
 }
 
 impl Discovered {

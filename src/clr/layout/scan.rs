@@ -1,6 +1,6 @@
 //! Finding `GcDacVars` by its shape, and the DAC table around the one cell that points at it.
 
-use super::gcdac::{GcDacVars, context_size};
+use super::gcdac::{GcDacVars, GcSource, context_size};
 use crate::dump::{AddressSpace, Dump, Module};
 
 /// A module's span in memory, `.bss` included.
@@ -106,8 +106,10 @@ fn word(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b))
 }
 
+/// Major version above zero, minor version, nothing else. Which versions are believed is asked later: one that is not
+/// known is to be named.
 fn plausible_version(word: u64) -> bool {
-    (1..=8).contains(&(word & 0xFF)) && word >> 8 <= 0xF
+    word & 0xFF != 0 && word >> 16 == 0
 }
 
 fn plausible_size(word: u64, ptr: u64) -> bool {
@@ -130,6 +132,7 @@ fn read_gc_dac_vars(dump: &Dump, at: u64, image: Span) -> Option<GcDacVars> {
     let version = get(0)?;
     let mut gc = named(&pointers);
     gc.address = at;
+    gc.source = GcSource::Struct;
     (gc.major, gc.minor) = (version as u8, (version >> 8) as u8);
     gc.generation_size = get(1)?;
     gc.generation_count = if has_count { get(2)? as u32 } else { 4 };
@@ -190,6 +193,8 @@ fn newer(gc: &mut GcDacVars, space: &AddressSpace, module: Span, get: impl Fn(u6
     gc.bookkeeping_start = pointer(2);
     gc.free_regions = pointer(5);
     gc.dynamic_adaptation_mode = if gc.minor >= 4 { pointer(10) } else { None };
+    // Not the address of a variable but its value: the descriptor of the collector in use.
+    gc.descriptor = if gc.minor >= 6 { pointer(11) } else { None };
 }
 
 /// Where the DAC table may be anchored: slots that hold the cell which holds the address of GcDacVars.

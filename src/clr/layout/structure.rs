@@ -70,6 +70,18 @@ impl Search<'_> {
         found
     }
 
+    /// Fills in what a description leaves out.
+    pub fn rest(&self, layout: &mut Layout) -> Vec<String> {
+        let known = ["StringMethodTable", "ObjectMethodTable", "FreeObjectMethodTable"];
+        if known.iter().any(|g| layout.global(g).is_err()) {
+            self.well_known(layout);
+        }
+        self.sync_table(layout);
+        let found = calibrate::missing(self, layout);
+        self.runtime_type(layout);
+        found
+    }
+
     fn ptr(&self) -> u64 {
         u64::from(self.dump.space.ptr_size())
     }

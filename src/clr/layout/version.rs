@@ -58,3 +58,9 @@ fn from_path(path: &str) -> Option<String> {
     let folder = path.rsplit(['/', '\\']).nth(1)?;
     folder.starts_with(|c: char| c.is_ascii_digit()).then(|| folder.to_owned())
 }
+
+/// Major and minor version in a version text.
+pub fn number(text: &str) -> Option<(u16, u16)> {
+    let mut parts = text.split('.').map(|p| p.parse().ok());
+    Some((parts.next()??, parts.next()??))
+}

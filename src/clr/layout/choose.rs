@@ -1,0 +1,292 @@
+//! Choosing a layout: tables and shapes are tried, the descriptor and structure complete them, the checks decide.
+
+use super::calibrate;
+use super::checks::Probe;
+use super::descriptor::{self, Descriptor};
+use super::discover::{DiscoverOptions, Provider};
+use super::gcdac::GcDacVars;
+use super::report::{Check, RuntimeModule, Verdict};
+use super::scan::{Anchor, Span};
+use super::structure::{self, Search};
+use super::tables::{SHAPES, TABLES, Table};
+use super::{Layout, Source};
+use crate::dump::Dump;
+
+/// A table tried on an anchor.
+struct Attempt {
+    table: &'static Table,
+    /// Whether the descriptor's word was laid over it.
+    described: bool,
+    anchor: Option<Anchor>,
+    layout: Layout,
+    checks: Vec<Check>,
+}
+
+/// An attempt completed by the other providers.
+pub struct Settled {
+    /// The table or shape it started from.
+    pub table: &'static Table,
+    /// Whether the descriptor carries it, the table only what no descriptor names.
+    pub described: bool,
+    /// The layout.
+    pub layout: Layout,
+    /// What the checks said of the table, and of it against the descriptor.
+    pub checks: Vec<Check>,
+    /// What they say of the completed layout.
+    pub again: Vec<Check>,
+    /// One line a provider that had a part in it.
+    pub notes: Vec<(String, String)>,
+}
+
+impl Settled {
+    /// Whether every check of the completed layout holds.
+    fn is_sound(&self) -> bool {
+        failed(&self.again) == 0
+    }
+}
+
+/// The one whose checks hold better; of two alike the first.
+fn sounder(a: Option<Settled>, b: Option<Settled>) -> Option<Settled> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if score(&b.again) > score(&a.again) { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}
+
+impl Attempt {
+    fn score(&self) -> i64 {
+        score(&self.checks)
+    }
+}
+
+/// The one that fits better; of two that fit alike the first.
+fn better(a: Option<Attempt>, b: Option<Attempt>) -> Option<Attempt> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b.score() > a.score() { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Tries tables and shapes.
+pub struct Chooser<'a> {
+    /// The dump.
+    pub dump: &'a Dump,
+    /// The runtime's image.
+    pub span: Span,
+    /// The collector's variables.
+    pub gc: &'a GcDacVars,
+    /// The runtime's module.
+    pub runtime: &'a RuntimeModule,
+    /// Where the DAC table may be anchored.
+    pub anchors: &'a [Anchor],
+    /// The runtime's own description.
+    pub descriptor: Option<&'a Descriptor>,
+    /// Why other descriptors were refused.
+    pub refused: &'a [String],
+    /// What may be asked.
+    pub options: &'a DiscoverOptions,
+}
+
+impl Chooser<'_> {
+    /// The table that fits best, or, where none fits throughout, the shape that fits better.
+    pub fn best(&self) -> Option<Settled> {
+        let mut best: Option<Attempt> = None;
+        if self.options.allows(Provider::Tables) {
+            let here = Some((self.dump.os, self.dump.arch));
+            for table in TABLES.iter().filter(|t| t.platform == here) {
+                for anchor in self.anchors {
+                    best = better(best, self.table(table, Some(anchor)));
+                }
+                if self.anchors.is_empty() && self.options.allows(Provider::Structure) {
+                    best = better(best, self.table(table, None));
+                }
+            }
+        }
+        let mut table = best.map(|b| self.complete(b));
+        if !table.as_ref().is_some_and(Settled::is_sound) {
+            table = sounder(table, self.described().map(|d| self.complete(d)));
+        }
+        if table.as_ref().is_some_and(Settled::is_sound) || !self.options.allows(Provider::Structure) {
+            return table;
+        }
+        // Every word of the image is asked only where the DAC table leads nowhere.
+        let shape = self.shapes(self.anchors.iter().map(Some)).or_else(|| self.shapes([None].into_iter()));
+        sounder(table, shape.map(|s| self.complete(s)))
+    }
+
+    /// The shape that fits best under what the descriptor says. Each variable it does not name is taken from the DAC table,
+    /// each field from structure, where those may be asked.
+    fn described(&self) -> Option<Attempt> {
+        let descriptor = self.descriptor?;
+        let mut best = None;
+        // Descriptors came with the statics of 9.0.
+        let pointer = self.dump.arch.pointer_size();
+        let dynamic = |s: &&Table| s.layout().text("StaticsKind") == Some("DynamicStaticsInfo");
+        for shape in SHAPES.iter().filter(|s| s.pointer_size == pointer).filter(dynamic) {
+            let anchors = self.anchors.iter().map(Some).chain(std::iter::once(None));
+            for anchor in anchors.take(self.anchors.len().max(1)) {
+                let mut layout = self.options.layout(shape);
+                if let Some(anchor) = anchor {
+                    bind(self.dump, &mut layout, anchor);
+                }
+                descriptor.over(&mut layout);
+                if self.options.allows(Provider::Structure) {
+                    self.search(anchor, |s| s.rest(&mut layout));
+                }
+                if layout.global("StringMethodTable").is_ok() {
+                    let checks = self.checks(&layout, Source::Descriptor(descriptor.address));
+                    let anchor = anchor.copied();
+                    best = better(best, Some(Attempt { table: shape, described: true, anchor, layout, checks }));
+                }
+            }
+        }
+        best
+    }
+
+    /// Where the table and the descriptor do not say the same, the runtime knows its own layout best, unless the checks
+    /// hold against it.
+    fn prefer(&self, descriptor: &Descriptor, layout: &mut Layout, source: &Source) -> bool {
+        let mut trial = layout.clone();
+        descriptor.over(&mut trial);
+        let (before, after) = (self.checks(layout, source.clone()), self.checks(&trial, source.clone()));
+        let better = failed(&after) <= failed(&before) && passed(&after) >= passed(&before);
+        if better {
+            *layout = trial;
+        }
+        better
+    }
+
+    /// Takes what the checks refuse out of a layout and asks the descriptor and structure for it.
+    fn complete(&self, attempt: Attempt) -> Settled {
+        let Attempt { table, described, anchor, mut layout, mut checks } = attempt;
+        let verdict = format!("{}: {} checks passed, {} failed", table.name, passed(&checks), failed(&checks));
+        let mut notes = vec![match (described, table.platform) {
+            (true, _) => ("contract descriptor".to_owned(), format!("over {verdict}")),
+            (false, Some(_)) => ("built-in table".into(), verdict),
+            (false, None) => ("structure".into(), verdict),
+        }];
+        refuse(&mut layout, &checks);
+        if let Some(d) = self.descriptor.filter(|_| !described) {
+            let unlike = descriptor::witness(&layout, d);
+            if !unlike.is_empty() && self.prefer(d, &mut layout, &Source::Descriptor(d.address)) {
+                let what = format!("preferred to the table in {} facts they do not agree on", unlike.len());
+                notes.push(("contract descriptor".into(), what));
+            }
+            checks.extend(unlike);
+            let filled = descriptor::fill(&mut layout, d);
+            notes.push(("contract descriptor".into(), format!("filled {filled} facts the table lacks or had refused")));
+        }
+        if self.options.allows(Provider::Structure) {
+            let found = self.search(anchor.as_ref(), |s| calibrate::missing(s, &mut layout));
+            if !found.is_empty() {
+                notes.push(("calibration".into(), format!("found {}", found.join(", "))));
+            }
+        }
+        // What the later providers set is held to the same invariants.
+        let again = self.checks(&layout, Source::Calibrated);
+        refuse(&mut layout, &again);
+        Settled { table, described, layout, checks, again, notes }
+    }
+
+    /// The shape that fits best from any of the anchors.
+    fn shapes<'b>(&self, anchors: impl Iterator<Item = Option<&'b Anchor>> + Clone) -> Option<Attempt> {
+        let mut best: Option<Attempt> = None;
+        let pointer = self.dump.arch.pointer_size();
+        for shape in SHAPES.iter().filter(|s| s.pointer_size == pointer) {
+            best = anchors.clone().fold(best, |b, a| better(b, self.shape(shape, a)));
+        }
+        best
+    }
+
+    /// Binds `table` to the DAC table at `anchor` and checks everything.
+    fn table(&self, table: &'static Table, anchor: Option<&Anchor>) -> Option<Attempt> {
+        let mut layout = self.options.layout(table);
+        if let Some(anchor) = anchor {
+            if layout.constant("DacSlotSize") != Ok(anchor.slot_size) {
+                return None;
+            }
+            bind(self.dump, &mut layout, anchor);
+            if self.options.allows(Provider::Structure) {
+                calibrate::well_known(self.dump, &mut layout, anchor, self.gc, self.runtime);
+            }
+        } else {
+            self.search(None, |s| s.run(&mut layout));
+        }
+        let checks = self.checks(&layout, Source::Table(table.name.to_owned()));
+        Some(Attempt { table, described: false, anchor: anchor.copied(), layout, checks })
+    }
+
+    /// Completes `shape` by searching, from the DAC table at `anchor` or from every word of the image.
+    fn shape(&self, shape: &'static Table, anchor: Option<&Anchor>) -> Option<Attempt> {
+        let mut layout = self.options.layout(shape);
+        if let Some(anchor) = anchor {
+            bind(self.dump, &mut layout, anchor);
+        }
+        self.search(anchor, |s| s.run(&mut layout));
+        if layout.global("StringMethodTable").is_err() {
+            return None;
+        }
+        let checks = self.checks(&layout, Source::Table(shape.name.to_owned()));
+        Some(Attempt { table: shape, described: false, anchor: anchor.copied(), layout, checks })
+    }
+
+    fn search<T>(&self, anchor: Option<&Anchor>, run: impl FnOnce(&Search<'_>) -> T) -> T {
+        let cells = structure::cells(self.dump, self.span, anchor);
+        let slots = anchor.is_some();
+        run(&Search { dump: self.dump, gc: self.gc, module: self.runtime, cells: &cells, slots })
+    }
+
+    fn checks(&self, layout: &Layout, source: Source) -> Vec<Check> {
+        Probe::run(self.dump, layout, self.gc, self.runtime, source)
+    }
+}
+
+fn bind(dump: &Dump, layout: &mut Layout, anchor: &Anchor) {
+    let slots: Vec<(String, i32)> = layout.dac_slots.iter().map(|(n, &i)| (n.clone(), i)).collect();
+    for (name, index) in slots {
+        if let Some(cell) = anchor.get(&dump.space, index) {
+            layout.set_global(&name, cell, Source::DacTable(index));
+        }
+    }
+    calibrate::domain_of_thread(dump, layout);
+}
+
+/// How many hold.
+pub fn passed(checks: &[Check]) -> usize {
+    checks.iter().filter(|c| c.verdict == Verdict::Passed).count()
+}
+
+/// More passed, fewer failed is better; a failure weighs more than a pass.
+fn score(checks: &[Check]) -> i64 {
+    passed(checks) as i64 - 2 * failed(checks) as i64
+}
+
+/// How many do not.
+pub fn failed(checks: &[Check]) -> usize {
+    checks.iter().filter(|c| c.verdict == Verdict::Failed).count()
+}
+
+/// Takes the fields of failed checks out of the layout, unless another check that passed vouches for them too.
+fn refuse(layout: &mut Layout, checks: &[Check]) {
+    let vouched: Vec<&String> =
+        checks.iter().filter(|c| c.verdict == Verdict::Passed).flat_map(|c| &c.fields).collect();
+    for check in checks.iter().filter(|c| c.verdict == Verdict::Failed) {
+        for field in check.fields.iter().filter(|f| !vouched.contains(f)) {
+            match field.split_once('.') {
+                Some((ty, name)) => {
+                    let at = layout.try_offset(ty, name);
+                    layout.drop_field(ty, name);
+                    // What only follows it is as wrong as it is.
+                    for (follower, offset) in at.map(|a| layout.followers(ty, name, a)).unwrap_or_default() {
+                        let vouched = vouched.iter().any(|v| **v == format!("{ty}.{follower}"));
+                        if !vouched && layout.try_offset(ty, &follower) == Some(offset) {
+                            layout.drop_field(ty, &follower);
+                        }
+                    }
+                }
+                None => layout.drop_global(field.trim_start_matches('&')),
+            }
+        }
+    }
+    layout.follow();
+}
