@@ -330,6 +330,16 @@ impl Session {
         })
     }
 
+    /// What is to be said of the layout providers: those refused, and what none of them answers.
+    pub fn describe_providers(&self) -> Vec<String> {
+        let Ok(clr) = self.clr() else { return Vec::new() };
+        let mut lines = clr.found.warnings.clone();
+        if !clr.found.gaps.is_empty() {
+            lines.push(format!("no layout provider answers: {}", clr.found.gaps.join("; ")));
+        }
+        lines
+    }
+
     /// One line on the runtime for the banner: version, flavour, GC; or why there is none.
     pub fn describe_runtime(&self) -> String {
         let clr = match self.clr() {

@@ -115,6 +115,9 @@ fn runtimes(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     }
     let refused = clr.found.checks.iter().filter(|c| c.verdict == Verdict::Failed).count();
     let lost = clr.found.lost();
+    for line in session.describe_providers() {
+        ctx.out.line(format!("    Note: {line}"))?;
+    }
     if args.has("v") {
         verbose(clr, ctx.out)?;
         heap_checks(session, ctx.out, true)?;
@@ -229,6 +232,9 @@ fn sosstatus(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
     let outcome = match session.clr() {
         Ok(_) => {
             runtime_lines(session, ctx.out, "    ")?;
+            for line in session.describe_providers() {
+                ctx.out.line(format!("Noticed: {line}"))?;
+            }
             Outcome::Complete
         }
         Err(why) => {

@@ -21,6 +21,7 @@ pub fn lines(session: &Session, thread: usize) -> Vec<String> {
         lines.push(format!("not in the dump: {}", missing.join("; ")));
     }
     lines.extend(session.describe_images());
+    lines.extend(session.describe_providers().into_iter().map(|l| format!("note: {l}")));
     if let Some(odd) = heap_state(session) {
         lines.push(format!("note: {odd}"));
     }

@@ -19,6 +19,7 @@ const NEEDS: &[(&str, &[&[&str]])] = &[
             &["Module.DomainLocalModule", "DomainLocalModule.GCStatics"],
         ],
     ),
+    ("the types that System.RuntimeType objects stand for", &[&["&RuntimeTypeMethodTable"]]),
     ("threads", &[&["&ThreadStore", "ThreadStore.FirstThreadLink", "Thread.LinkNext", "Thread.OSId", "Thread.Id"]]),
     ("allocation contexts", &[&["Thread.RuntimeThreadLocals", "GCAllocContext.Limit"], &["Thread.AllocContext"]]),
     ("thread statics", &[&["Thread.ThreadLocalDataPtr"], &["Thread.ThreadLocalBlock"]]),

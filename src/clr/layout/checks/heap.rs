@@ -84,7 +84,9 @@ fn handles(p: &mut Probe<'_>) {
         Some((table, segment))
     };
     let types = p.layout.constant("HandleTypeCount").unwrap_or(12) as u8;
+    let known = p.layout.try_offset("HandleTable", "SegmentList").is_some();
     let found = match way() {
+        _ if !known => Found::Absent("no provider names HandleTable.SegmentList".into()),
         Some((table, segment)) => {
             let owner = p.field(segment, "HandleSegment", "Owner");
             let next = p.field(segment, "HandleSegment", "Next");

@@ -77,7 +77,10 @@ fn well_known(p: &mut Probe<'_>) {
     let ok = runtime_type.is_some_and(|m| {
         m.parent != 0 && m.parent != parent && m.module == object.map_or(0, |o| o.module) && p.round_trip(&m)
     });
-    let found = judge(p, "RuntimeTypeMethodTable", runtime_type, ok);
+    let found = match p.layout.global("RuntimeTypeMethodTable") {
+        Ok(_) => judge(p, "RuntimeTypeMethodTable", runtime_type, ok),
+        Err(_) => Found::Absent("no provider names the variable".into()),
+    };
     p.record(
         "System.RuntimeType",
         &["&RuntimeTypeMethodTable"],

@@ -55,18 +55,50 @@ pub struct Found {
     pub main: Option<Descriptor>,
     /// That of the collector in use, where the runtime's is not in the dump.
     pub collector: Option<Descriptor>,
+    /// Where one is of which part is not in the dump, with what is missing.
+    pub absent: Option<String>,
     /// Places that look like one and were refused, with the reason.
     pub refused: Vec<String>,
 }
 
+/// Why a descriptor is not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Part of it is not in the dump.
+    Absent(String),
+    /// It is not one, or not one to be believed.
+    Wrong(String),
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::Absent(what) => write!(f, "{what} not in the dump"),
+            Refusal::Wrong(why) => f.write_str(why),
+        }
+    }
+}
+
 impl Found {
+    /// Notes why the one at `at` is not read.
+    fn unread(&mut self, at: u64, why: &Refusal) {
+        let text = format!("at {at:x}: {why}");
+        match why {
+            Refusal::Absent(_) => drop(self.absent.get_or_insert(text)),
+            Refusal::Wrong(_) => self.refused.push(text),
+        }
+    }
+
     /// One line for people.
     pub fn describe(&self) -> String {
         let mut text = match (&self.main, &self.collector) {
             (Some(d), _) => d.describe(),
             (None, Some(d)) => format!("the collector's alone, {}", d.describe()),
-            (None, None) if self.refused.is_empty() => "not in the dump or not asked".into(),
-            (None, None) => "none that can be used".into(),
+            (None, None) => match &self.absent {
+                Some(what) => what.clone(),
+                None if self.refused.is_empty() => "not in the dump".into(),
+                None => "none that can be used".into(),
+            },
         };
         for why in &self.refused {
             text.push_str(&format!("; refused one {why}"));
@@ -131,14 +163,15 @@ pub fn find(dump: &Dump, image: Span) -> Found {
                     break;
                 }
             }
-            Err(why) => found.refused.push(format!("at {at:x}: {why}")),
+            Err(why) => found.unread(at, &why),
         }
     }
-    if found.main.is_none()
-        && found.refused.is_empty()
-        && let Some(at) = exported
-    {
-        found.refused.push(format!("at {at:x}: what its export leads to is not in the dump, or not one"));
+    if let Some(at) = exported.filter(|a| !magic(a)) {
+        let why = match dump.space.readable(at) {
+            true => Refusal::Wrong("what its export leads to does not begin with `DNCCDAC`".into()),
+            false => Refusal::Absent("what its export leads to is".into()),
+        };
+        found.unread(at, &why);
     }
     found
 }
@@ -154,12 +187,12 @@ pub fn collector(dump: &Dump, found: &mut Found, place: Option<u64>) {
             main.parts.push(("the collector's own".into(), at));
         }
         (Ok(d), None) => found.collector = Some(d),
-        (Err(why), _) => found.refused.push(format!("at {at:x}: {why}")),
+        (Err(why), _) => found.unread(at, &why),
     }
 }
 
 /// Reads the descriptor at `address` with its sub-descriptors. The error says what is wrong with it.
-pub fn read(dump: &Dump, address: u64) -> Result<Descriptor, String> {
+pub fn read(dump: &Dump, address: u64) -> Result<Descriptor, Refusal> {
     let mut reading = Reading { dump, seen: FxHashSet::default(), descriptor: Descriptor::default() };
     reading.descriptor.address = address;
     reading.descriptor.version = reading.part(address, 0)?;
@@ -177,15 +210,16 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Reads the descriptor at `address`, then its sub-descriptors; gives its version.
-    fn part(&mut self, address: u64, depth: usize) -> Result<u64, String> {
+    fn part(&mut self, address: u64, depth: usize) -> Result<u64, Refusal> {
+        let wrong = Refusal::Wrong;
         if !self.seen.insert(address) {
-            return Err("it leads back to itself".into());
+            return Err(wrong("it leads back to itself".into()));
         }
         if depth > MAX_DEPTH || self.seen.len() > MAX_PARTS {
-            return Err("sub-descriptors nest too deep or are too many".into());
+            return Err(wrong("sub-descriptors nest too deep or are too many".into()));
         }
         let (json, pointers) = self.text(address)?;
-        let version = text::version(&json)?;
+        let version = text::version(&json).map_err(wrong)?;
         if version > NEWEST_VERSION {
             let note = format!("version {version} is newer than any known: read as version {NEWEST_VERSION}");
             self.descriptor.notes.push(note);
@@ -193,7 +227,7 @@ impl Reading<'_> {
         if let Some(base) = text::baseline(&json) {
             self.descriptor.notes.push(format!("what its baseline `{base}` says is not known"));
         }
-        let json = text::bounded(json, pointers.len(), &mut self.descriptor.notes)?;
+        let json = text::bounded(json, pointers.len(), &mut self.descriptor.notes).map_err(wrong)?;
         let mut own = Layout::default();
         let source = Source::Descriptor(address);
         own.merge(&json, &source, &|n| pointers.get(usize::try_from(n).ok()?).copied());
@@ -222,16 +256,17 @@ impl Reading<'_> {
     }
 
     /// The header at `address`: the JSON it leads to, and its pointers.
-    fn text(&self, address: u64) -> Result<(Value, Vec<u64>), String> {
+    fn text(&self, address: u64) -> Result<(Value, Vec<u64>), Refusal> {
         let (space, ptr) = (&self.dump.space, u64::from(self.dump.space.ptr_size()));
         let at = |offset: u64| address.checked_add(offset);
-        let short = || "its header is not in the dump".to_owned();
+        let wrong = Refusal::Wrong;
+        let short = || Refusal::Absent("its header is".into());
         let magic = space.bytes(address, MAGIC.len()).ok_or_else(short)?;
         if magic.iter().rev().eq(MAGIC.iter()) {
-            return Err("it is that of a big-endian machine".into());
+            return Err(wrong("it is that of a big-endian machine".into()));
         }
         if magic != MAGIC {
-            return Err("it does not begin with `DNCCDAC`".into());
+            return Err(wrong("it does not begin with `DNCCDAC`".into()));
         }
         let word = |offset| at(offset).and_then(|a| space.u32(a)).ok_or_else(short);
         let pointer = |offset| at(offset).and_then(|a| space.ptr(a)).ok_or_else(short);
@@ -239,19 +274,19 @@ impl Reading<'_> {
         let (text, count, pointers) = (pointer(16)?, word(16 + ptr)?, pointer(16 + ptr + 8)?);
         // Bit 0 is always set; bit 1 says that pointers have four bytes.
         if flags & 1 == 0 || (flags & 2 != 0) != (ptr == 4) {
-            return Err(format!("its flags {flags:#x} do not fit pointers of {ptr} bytes"));
+            return Err(wrong(format!("its flags {flags:#x} do not fit pointers of {ptr} bytes")));
         }
         if length > MAX_TEXT {
-            return Err(format!("its text would be {length} bytes long"));
+            return Err(wrong(format!("its text would be {length} bytes long")));
         }
         if count > MAX_POINTERS {
-            return Err(format!("it would have {count} pointers"));
+            return Err(wrong(format!("it would have {count} pointers")));
         }
         let bytes =
-            space.bytes(text, length as usize).ok_or_else(|| format!("its text at {text:x} is not in the dump"))?;
-        let json = text::parse(&bytes)?;
+            space.bytes(text, length as usize).ok_or_else(|| Refusal::Absent(format!("its text at {text:x} is")))?;
+        let json = text::parse(&bytes).map_err(wrong)?;
         let data = || (0..u64::from(count)).map(|i| space.ptr_at(pointers, i * ptr)).collect::<Option<Vec<u64>>>();
-        let data = data().ok_or_else(|| format!("its pointers at {pointers:x} are not in the dump"))?;
+        let data = data().ok_or_else(|| Refusal::Absent(format!("its pointers at {pointers:x} are")))?;
         Ok((json, data))
     }
 }
