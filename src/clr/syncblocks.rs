@@ -1,6 +1,7 @@
 //! Sync blocks and thin locks.
 //!
-//! Layout: dotnet/runtime `src/coreclr/vm/syncblk.h` (object header bits, `SyncTableEntry`, `AwareLock`).
+//! Layout: dotnet/runtime `src/coreclr/vm/syncblk.h` (object header bits, `SyncTableEntry`, `AwareLock`); since 11.0
+//! `docs/design/datacontracts/SyncBlock.md` and `System.Private.CoreLib/src/System/Threading/Lock.cs`.
 
 use super::Clr;
 use super::gathered::Gathered;
@@ -31,7 +32,7 @@ pub struct SyncBlock {
     pub held: bool,
     /// How often the owner entered it: 1 for a monitor entered once.
     pub recursion: u32,
-    /// Owner: a `Thread` address, or a managed id where the runtime stores ids (10.0).
+    /// Owner: a `Thread` address, or a managed id where the runtime stores ids (10.0 and later).
     pub owner: u64,
     /// Threads waiting to enter.
     pub waiters: u32,
@@ -85,29 +86,76 @@ pub fn read(clr: &Clr) -> Result<Gathered<SyncBlock>, Missing> {
             continue;
         }
         gap = 0;
-        out.items.push(block(clr, i as u32, address, object)?);
+        let monitor = monitor(clr, address).unwrap_or_else(|why| {
+            out.because(format!("who holds the monitor of sync block {i} is not known: {why}"));
+            Monitor::default()
+        });
+        let Monitor { held, recursion, owner, waiters } = monitor;
+        out.items.push(SyncBlock { index: i as u32, address, object, held, recursion, owner, waiters });
     }
     Ok(out)
 }
 
-fn block(clr: &Clr, index: u32, address: u64, object: u64) -> Result<SyncBlock, Missing> {
+/// The state of a monitor.
+#[derive(Default)]
+struct Monitor {
+    held: bool,
+    recursion: u32,
+    owner: u64,
+    waiters: u32,
+}
+
+impl Monitor {
+    /// By the state word that `AwareLock` and `Lock` share: bit 0 held, waiters from bit 6 on.
+    fn of(state: u32, recursion: u32, owner: u64) -> Self {
+        Self { held: state & 1 != 0, recursion, owner, waiters: state >> 6 }
+    }
+}
+
+fn monitor(clr: &Clr, block: u64) -> Result<Monitor, Missing> {
     let (space, l) = (clr.space(), clr.layout());
-    let at = |f| -> Result<u64, Missing> { Ok(address.saturating_add(l.offset("SyncBlock", f)?)) };
-    // AwareLock's state: bit 0 held, waiters from bit 6 on.
-    let state = space.u32(at("LockState")?).unwrap_or(0);
+    let at = |f| -> Result<u64, Missing> { Ok(block.saturating_add(l.offset("SyncBlock", f)?)) };
+    if l.text("SyncBlockOwner") == Some("lock") {
+        let handle = space.ptr(at("Lock")?).unwrap_or(0);
+        return if handle == 0 { Ok(thin(clr, space.u32(at("ThinLock")?).unwrap_or(0))) } else { lock(clr, handle) };
+    }
     let owner = match l.text("SyncBlockOwner") {
         Some("id") => space.u32(at("Owner")?).map(u64::from),
         _ => space.ptr(at("Owner")?),
     };
-    Ok(SyncBlock {
-        index,
-        address,
-        object,
-        held: state & 1 != 0,
-        recursion: space.u32(at("Recursion")?).unwrap_or(0),
-        owner: owner.unwrap_or(0),
-        waiters: state >> 6,
-    })
+    let (state, recursion) = (space.u32(at("LockState")?).unwrap_or(0), space.u32(at("Recursion")?).unwrap_or(0));
+    Ok(Monitor::of(state, recursion, owner.unwrap_or(0)))
+}
+
+/// A thin lock moved into the sync block, since 11.0: the bits it had in the object's header.
+fn thin(clr: &Clr, bits: u32) -> Monitor {
+    let constant = |name, else_| clr.layout().constant(name).map_or(else_, |v| v as u32);
+    let owner = bits & constant("SyncBlockMaskLockThreadId", 0xFFFF);
+    let levels = bits & constant("SyncBlockMaskLockRecursionLevel", 0x3F_0000);
+    let levels = levels.checked_shr(constant("SyncBlockRecursionLevelShift", 16)).unwrap_or(0);
+    match owner {
+        0 => Monitor::default(),
+        _ => Monitor { held: true, recursion: levels + 1, owner: owner.into(), waiters: 0 },
+    }
+}
+
+/// A monitor of 11.0 with waiters or a condition: the `System.Threading.Lock` behind the handle.
+fn lock(clr: &Clr, handle: u64) -> Result<Monitor, Missing> {
+    let space = clr.space();
+    let object = [space.ptr(handle), Some(handle)].into_iter().flatten().find_map(|object| {
+        let mt = clr.object_type(object)?;
+        clr.valid_method_table(mt).map(|_| (object, mt))
+    });
+    let (object, mt) = object.ok_or_else(|| Missing(format!("object behind the handle {handle:x} of a lock")))?;
+    let fields = clr.fields(mt);
+    let word = |name: &str| {
+        let field = fields.instance.iter().find(|f| &*f.name == name);
+        let at = field.and_then(|f| object.checked_add(clr.header())?.checked_add(f.offset()));
+        at.and_then(|a| space.u32(a)).ok_or_else(|| Missing(format!("field {name} of the lock {object:x}")))
+    };
+    let (state, owner, again) = (word("_state")?, word("_owningThreadId")?, word("_recursionCount")?);
+    let recursion = if state & 1 != 0 { again.saturating_add(1) } else { 0 };
+    Ok(Monitor::of(state, recursion, owner.into()))
 }
 
 impl SyncBlock {
@@ -122,7 +170,7 @@ impl SyncBlock {
         if !self.held {
             return 0;
         }
-        if clr.layout().text("SyncBlockOwner") != Some("id") {
+        if !matches!(clr.layout().text("SyncBlockOwner"), Some("id" | "lock")) {
             return self.owner;
         }
         let threads = clr.threads();

@@ -7,12 +7,17 @@
 //! With `CLRSCOPE_ACCURACY` set to a file, what was compared is written there as a table: `docs/accuracy.md` shows it.
 //!
 //! Each dump is read once more with each set of layout providers switched off: what is still answered equals the truth,
-//! and what is not answered is named.
+//! and what is not answered is named. So it is with dumps of runtimes nobody has seen (`variants.rs`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod accuracy;
 mod compare;
+#[path = "../support/eleven.rs"]
+mod eleven;
+#[path = "../support/patch.rs"]
+mod patch;
 mod tables;
+mod variants;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -150,6 +155,7 @@ fn main() {
         }
     }
     assert!(!all.is_empty(), "no dumps with truth tables in testdata/");
+    let variants = variants::trials(&all);
     let trials = all.into_iter().flat_map(|case| {
         PROVIDERS.iter().map(move |&p| {
             let case = case.clone();
@@ -157,7 +163,7 @@ fn main() {
             Trial::test(name, move || run(&case, p))
         })
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let conclusion = libtest_mimic::run(&arguments, trials.chain(variants).collect());
     if let Ok(file) = std::env::var("CLRSCOPE_ACCURACY") {
         fs::write(&file, accuracy::table()).expect("the table of what was compared cannot be written");
     }

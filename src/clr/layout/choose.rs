@@ -39,9 +39,9 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// Whether every check of the completed layout holds.
+    /// Whether every check of the completed layout holds, and nothing is missing from it.
     fn is_sound(&self) -> bool {
-        failed(&self.again) == 0
+        failed(&self.again) == 0 && super::gaps::of_layout(&self.layout).is_empty()
     }
 }
 

@@ -45,6 +45,26 @@ const NEEDS: &[(&str, &[&[&str]])] = &[
 
 /// One line an answer: what it is, and in brackets what is missing.
 pub fn find(layout: &Layout, gc: &GcDacVars) -> Vec<String> {
+    let mut gaps = of_layout(layout);
+    let queue = match gc.is_server() {
+        true => {
+            gc.gc_heap_field_offsets.get(2).is_some_and(|&o| o >= 0)
+                || layout.try_offset("GCHeap", "FinalizeQueue").is_some()
+        }
+        false => gc.finalize_queue.is_some(),
+    };
+    let variables = [
+        ("handles (the handle table map)", gc.handle_table_map.is_some()),
+        ("the finalizer queue (its variable)", queue),
+        ("where allocation ends in the youngest segment", gc.alloc_allocated.is_some() || gc.is_server()),
+        ("whether a collection was running", gc.gc_structures_invalid_cnt.is_some()),
+    ];
+    gaps.extend(variables.iter().filter(|v| !v.1).map(|v| v.0.to_owned()));
+    gaps
+}
+
+/// What the layout alone leaves open.
+pub fn of_layout(layout: &Layout) -> Vec<String> {
     let known = |name: &str| match name.split_once('.') {
         Some((ty, field)) => layout.try_offset(ty, field).is_some(),
         None => layout.global(name.trim_start_matches('&')).is_ok(),
@@ -57,17 +77,5 @@ pub fn find(layout: &Layout, gc: &GcDacVars) -> Vec<String> {
             gaps.push(format!("{what} ({})", least.join(", ")));
         }
     }
-    let queue = if gc.is_server() {
-        gc.gc_heap_field_offsets.get(2).is_some_and(|&o| o >= 0) || known("GCHeap.FinalizeQueue")
-    } else {
-        gc.finalize_queue.is_some()
-    };
-    let variables = [
-        ("handles (the handle table map)", gc.handle_table_map.is_some()),
-        ("the finalizer queue (its variable)", queue),
-        ("where allocation ends in the youngest segment", gc.alloc_allocated.is_some() || gc.is_server()),
-        ("whether a collection was running", gc.gc_structures_invalid_cnt.is_some()),
-    ];
-    gaps.extend(variables.iter().filter(|v| !v.1).map(|v| v.0.to_owned()));
     gaps
 }

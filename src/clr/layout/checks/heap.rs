@@ -169,6 +169,12 @@ const KIND: (u32, u32) = (0x0C00_0000, 0x0800_0000);
 /// Bits of an index in an object's header and in a sync block.
 const INDEX: u32 = 0x03FF_FFFF;
 
+/// Whether the object's header has the index `i` of a sync block.
+pub fn leads_back(p: &Probe<'_>, object: u64, i: u32) -> bool {
+    let header = object.checked_sub(4).and_then(|a| p.space().u32(a));
+    header.is_some_and(|h| h & KIND.0 == KIND.1 && h & INDEX == i)
+}
+
 /// A sync block names its own entry, behind the bit of those that must be kept.
 fn sync_blocks(p: &mut Probe<'_>, table: u64) {
     if p.layout.try_offset("SyncBlock", "Index").is_none() {
@@ -185,7 +191,7 @@ fn sync_blocks(p: &mut Probe<'_>, table: u64) {
             continue;
         };
         let header = object.checked_sub(4).and_then(|a| p.space().u32(a));
-        let leads_back = header.is_some_and(|h| h & KIND.0 == KIND.1 && h & INDEX == i);
+        let leads_back = leads_back(p, object, i);
         let named = p.word(block, "SyncBlock", "Index").is_some_and(|n| n & INDEX == i);
         right += u32::from(named && (leads_back || header.is_none()));
         wrong += u32::from(leads_back && !named);
@@ -194,7 +200,9 @@ fn sync_blocks(p: &mut Probe<'_>, table: u64) {
         0 => Found::Absent("no entry in use".into()),
         n => Found::when(wrong == 0, format!("{right} of {n} blocks")),
     };
-    p.record("sync blocks", &["SyncBlock.Index"], "the block of entry i has i in it", found);
+    // The index stands behind the lock: where it is not, neither is the lock.
+    const FIELDS: &[&str] = &["SyncBlock.Index", "SyncBlock.LockState", "SyncBlock.Recursion", "SyncBlock.Owner"];
+    p.record("sync blocks", FIELDS, "the block of entry i has i in it", found);
 }
 
 /// Whether no sync block was ever made, by the cache of them: none in use, the first entry the next to give out, no free
@@ -231,7 +239,7 @@ pub fn sync_table_at(p: &Probe<'_>, table: u64) -> Found {
         if header.is_none() && p.mini {
             continue;
         }
-        let good = header.is_some_and(|h| h & KIND.0 == KIND.1 && h & INDEX == i);
+        let good = leads_back(p, object, i);
         // A mini dump has some objects and none of their blocks (2.1).
         if good && block.is_some_and(|b| p.space().readable(b) || p.mini && b != 0 && p.plausible(b)) {
             right += 1;

@@ -2,6 +2,7 @@
 //! a failing one takes them out of the layout.
 
 mod heap;
+mod locks;
 mod threads;
 mod types;
 

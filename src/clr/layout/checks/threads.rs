@@ -16,6 +16,7 @@ pub fn run(p: &mut Probe<'_>) {
         statics_root(p, threads);
         thread_blocks(p, threads);
         collectible_entries(p, threads);
+        super::locks::owners(p, threads);
         let finalizer = p.variable("FinalizerThread").unwrap_or(0);
         let found = Found::when(finalizer == 0 || threads.contains(&finalizer), format!("{finalizer:x}"));
         p.record("finalizer thread", &["&FinalizerThread"], "one of the threads", found);
