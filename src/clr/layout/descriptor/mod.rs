@@ -146,10 +146,9 @@ pub fn find(dump: &Dump, image: Span) -> Found {
     let exported = exports::find(dump, image, EXPORT);
     let low = u64::from(u32::from_le_bytes([MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3]]));
     let magic = |a: &u64| dump.space.u64(*a) == Some(u64::from_le_bytes(MAGIC));
-    let scanned = || words_equal(&dump.space, image, 4, low).into_iter().filter(magic).take(MAX_PLACES);
-    let places: Vec<u64> = match exported {
-        Some(at) if magic(&at) => std::iter::once(at).chain(scanned().filter(|&a| a != at)).collect(),
-        _ => scanned().collect(),
+    let places: Vec<u64> = match exported.filter(magic) {
+        Some(at) => vec![at],
+        None => words_equal(&dump.space, image, 4, low).into_iter().filter(magic).take(MAX_PLACES).collect(),
     };
     for at in places {
         match read(dump, at) {
@@ -158,9 +157,6 @@ pub fn find(dump: &Dump, image: Span) -> Found {
                 let larger = found.main.as_ref().is_none_or(|m: &Descriptor| d.types > m.types);
                 if larger {
                     found.main = Some(d);
-                }
-                if exported == Some(at) {
-                    break;
                 }
             }
             Err(why) => found.unread(at, &why),
