@@ -62,7 +62,7 @@ fn handles(layout: &mut Layout, ptr: u64) {
     if !layout.describes("TableSegment") {
         return;
     }
-    let blocks = layout.constant("HandleBlocksPerSegment").unwrap_or(120).min(255);
+    let blocks = layout.constant("HandleBlocksPerSegment").unwrap_or(960 / ptr).min(255);
     beside(layout, ("HandleSegment", "UserData"), -(blocks as i64), "BlockType");
     beside(layout, ("HandleSegment", "Next"), ptr as i64, "Owner");
 }
