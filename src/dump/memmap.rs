@@ -74,6 +74,7 @@ pub fn finish(described: Vec<MapEntry>, pieces: &[Piece], modules: &[Module]) ->
             Some(e) => e.clone(),
             None => unknown(part.start, module.is_some()),
         };
+        entry.file_offset = entry.file_offset.saturating_add(part.start.saturating_sub(entry.start));
         (entry.start, entry.end) = (part.start, part.end);
         if of.b.is_some() {
             entry.presence = Presence::Dumped;
@@ -100,6 +101,7 @@ fn unknown(start: u64, in_module: bool) -> MapEntry {
         presence: Presence::Dumped,
         module: None,
         file: None,
+        file_offset: 0,
     }
 }
 

@@ -293,6 +293,8 @@ pub struct MapEntry {
     pub module: Option<u32>,
     /// Path of the mapped file, when known.
     pub file: Option<String>,
+    /// Where in that file the range begins, in bytes; 0 when not known.
+    pub file_offset: u64,
 }
 
 /// Something odd in the file, found while opening; the dump is usable all the same.

@@ -1,23 +1,29 @@
-//! Read-only pages of ELF modules that the dump lacks, from files on disk with the same build id.
+//! Read-only pages of ELF modules that the dump lacks, from files on disk with the same build id; for a single-file program
+//! the assemblies in it too, which are mapped beside it.
+
+use rustc_hash::FxHashMap;
 
 use super::elf::image::ElfImage;
 use super::images::{FoundBy, ImageFound, ImageRequest};
-use super::{Dump, Module, Presence};
+use super::{Dump, MapEntry, Module, Presence};
 
 const PT_LOAD: u32 = 1;
 const WRITABLE: u32 = 2;
+/// `PAGE_READWRITE`, `PAGE_EXECUTE_READWRITE`.
+const WRITABLE_PAGES: [u32; 2] = [0x04, 0x40];
 /// More modules than any process loads; a bound for damaged dumps.
 const MOST_MODULES: usize = 4096;
 
 /// Adds the missing read-only pages of every ELF module whose file is found by its build id. The dump's own bytes win:
 /// the files come last. Pages a process can write are never taken from a file.
 pub fn add(dump: &mut Dump) {
+    let beside = beside(dump);
     let wanted: Vec<(&Module, ImageFound)> = dump
         .modules
         .iter()
         .filter(|m| m.build_id.is_some())
         .take(MOST_MODULES)
-        .filter(|m| lacks_pages(dump, m))
+        .filter(|m| beside.contains_key(&*m.path) || lacks_pages(dump, m))
         .filter_map(|m| {
             let request =
                 ImageRequest { recorded_path: &m.path, build_id: m.build_id.as_deref(), ..ImageRequest::default() };
@@ -29,7 +35,9 @@ pub fn add(dump: &mut Dump) {
     for (m, found) in wanted {
         let Some(image) = ElfImage::read(&found.file[..], 0) else { continue };
         let segments = image.segments.iter().filter(|s| s.kind == PT_LOAD && s.flags & WRITABLE == 0);
-        let parts: Vec<_> = segments.map(|s| (image.address(m.base, s.address), s.offset, s.file_size)).collect();
+        let mut parts: Vec<_> = segments.map(|s| (image.address(m.base, s.address), s.offset, s.file_size)).collect();
+        let further = beside.get(&*m.path).into_iter().flatten();
+        parts.extend(further.map(|e| (e.start, e.file_offset, e.end - e.start)));
         pieces.push((found.file, parts));
     }
     if pieces.is_empty() {
@@ -43,6 +51,19 @@ pub fn add(dump: &mut Dump) {
         }
     }
     dump.space = builder.build().0;
+}
+
+/// Mappings outside modules that the dump lacks, by the path of their file. What a process writes to goes into every kind
+/// of core.
+fn beside(dump: &Dump) -> FxHashMap<&str, Vec<&MapEntry>> {
+    let mut found: FxHashMap<&str, Vec<&MapEntry>> = FxHashMap::default();
+    let absent = |e: &&MapEntry| e.presence != Presence::Dumped && !WRITABLE_PAGES.contains(&e.protect);
+    for entry in dump.map.iter().filter(|e| e.module.is_none()).filter(absent) {
+        if let Some(file) = &entry.file {
+            found.entry(file).or_default().push(entry);
+        }
+    }
+    found
 }
 
 fn lacks_pages(dump: &Dump, m: &Module) -> bool {

@@ -121,7 +121,8 @@ fn describe(loads: &[(Range, Segment)], notes: &Notes, modules: &[Module]) -> Ve
     let b: Vec<Range> = notes.files.iter().map(|f| (f.start, f.end)).collect();
     let entry = |part: &memmap::Part| {
         let segment = part.a.and_then(|i| loads.get(i)).map(|l| l.1);
-        let file = part.b.and_then(|i| notes.files.get(i)).and_then(|f| notes.paths.get(f.path as usize));
+        let mapping = part.b.and_then(|i| notes.files.get(i));
+        let file = mapping.and_then(|f| notes.paths.get(f.path as usize));
         let module = file.and_then(|f| {
             let i = modules.partition_point(|m| m.base <= part.start).checked_sub(1)?;
             let inside = |m: &Module| part.start - m.base < m.size && m.path == *f;
@@ -145,6 +146,7 @@ fn describe(loads: &[(Range, Segment)], notes: &Notes, modules: &[Module]) -> Ve
             presence: Presence::MappedOnly,
             module,
             file: file.cloned(),
+            file_offset: mapping.map_or(0, |f| f.offset.saturating_add(part.start - f.start)),
         }
     };
     memmap::sweep(&a, &b).iter().map(entry).collect()

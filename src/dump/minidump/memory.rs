@@ -172,6 +172,7 @@ pub fn describe(mini: &Mini<'_>, modules: &[Module], problems: &mut Vec<Problem>
             presence: if state == MapState::Free { Presence::Unknown } else { Presence::MappedOnly },
             module: None,
             file: None,
+            file_offset: 0,
         };
         ((start, end), entry)
     });
@@ -192,6 +193,7 @@ fn from_modules(modules: &[Module]) -> Vec<MapEntry> {
         presence: Presence::MappedOnly,
         module: Some(i),
         file: None,
+        file_offset: 0,
     };
     memmap::disjoint(ranges.collect()).into_iter().map(entry).collect()
 }
