@@ -16,7 +16,8 @@ pub const DUMPALC: Command = Command {
     summary: "show the AssemblyLoadContext an object's type was loaded into, or all of them",
     help: "With an address: the context of the type of that object (or the context that is that object), whether it can \
            be unloaded and whether that has begun, and its assemblies. Without: all contexts. A plug-in that will not \
-           unload shows as collectible and unloading; !gcroot on its address tells what holds it.",
+           unload shows as collectible and unloading: the runtime holds such a context itself until nothing refers to \
+           its LoaderAllocator any more, so !gcroot on that one tells what keeps it.",
     args: &[Arg::pos("ADDR", Kind::Address, "an object")],
     examples: &[
         Example { line: "!dumpalc", what: "all load contexts" },
@@ -111,6 +112,11 @@ fn one(clr: &Clr, out: &mut Out, c: &LoadContext, contexts: &[LoadContext]) -> R
     out.line(format!("Collectible:         {}", c.collectible))?;
     out.line(format!("State:               {}", state(c)))?;
     out.line(format!("Native binder:       {:016x}", c.binder))?;
+    let modules = clr.assemblies().items.iter().map(|a| a.module);
+    let mut own = modules.filter(|&m| clr.load_context_of(m, contexts).is_some_and(|o| o.object == c.object));
+    if let Some(a) = own.find_map(|m| clr.loader_allocator_of(m)) {
+        out.line(format!("LoaderAllocator:     {:016x}", a.object))?;
+    }
     assemblies(clr, out, Some(c), contexts)
 }
 

@@ -75,8 +75,8 @@ fn manager(clr: &Clr, address: u64) -> Option<(u64, CodeHeaps)> {
         return None;
     }
     clr.found.module.holds(space.ptr(address)?).then_some(())?;
-    let words = (1..WORDS).filter_map(|i| Some((i, space.ptr_at(address, i * ptr)?)));
-    let (at, first) = words.filter(|w| one(clr, address, w.1).is_some()).next()?;
+    let mut words = (1..WORDS).filter_map(|i| Some((i, space.ptr_at(address, i * ptr)?)));
+    let (at, first) = words.find(|w| one(clr, address, w.1).is_some())?;
     let (mut list, mut heaps) = (first, Vec::new());
     while list != 0 && heaps.len() < MAX_HEAPS {
         // A list that breaks off is none.

@@ -120,7 +120,8 @@ fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, out: &mut Gathered<R
     for a in &clr.assemblies().items {
         for (_, mt) in clr.loaded_types(a.module).items {
             let Some(table) = clr.valid_type(mt) else { continue };
-            if !statics::has_thread_statics(clr, &table) {
+            // Those of a collectible type are held by its loader allocator: a thread alone does not keep it loaded.
+            if clr.mts().is_collectible(&table) || !statics::has_thread_statics(clr, &table) {
                 continue;
             }
             let fields = clr.fields(mt);

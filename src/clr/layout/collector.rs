@@ -97,7 +97,13 @@ impl<'a> Finder<'a> {
 
     /// A table whose first record holds its first segment at `first`.
     fn generations(&self, first: u64) -> Option<Generations> {
-        let holds = |at: u64| self.space.ptr(at).is_some_and(|s| self.segment(s).is_some());
+        // Behind the first segment: with regions the last one, with segments where the generation's objects begin.
+        let holds = |at: u64| {
+            let (mem, committed, _) = self.segment(self.space.ptr(at)?)?;
+            let after = self.space.ptr_at(at, self.ptr)?;
+            (self.segment(after).is_some() || (mem..=committed).contains(&after)).then_some(())
+        };
+        let holds = |at: u64| holds(at).is_some();
         if !holds(first) {
             return None;
         }
