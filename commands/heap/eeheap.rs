@@ -222,8 +222,12 @@ fn loader(session: &Session, out: &mut Out) -> Result<Option<String>> {
     let app = crate::clr::domains::app_domain(clr);
     out.line(format!("{:<21} {}", "Domain 1:", address(app)))?;
     out.line(format!("{:<21} {}", "LoaderAllocator:", address(app)))?;
-    out.line("No unique loader heaps found.")?;
-    out.line("-".repeat(40))?;
+    if of(Owner::Domain).next().is_some() {
+        total += group(out, of(Owner::Domain))?;
+    } else {
+        out.line("No unique loader heaps found.")?;
+        out.line("-".repeat(40))?;
+    }
     out.line(format!("{:<21} {}", "JIT Manager:", address(found.jit_manager)))?;
     total += group(out, of(Owner::Jit))?;
     let collectible = clr.loader_allocators();

@@ -163,13 +163,13 @@ fn dumpdomain(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if let Some(system) = system.filter(|s| wanted.is_none_or(|w| w == *s)) {
         ctx.out.line("--------------------------------------")?;
         ctx.out.line(format!("System Domain:      {system:016x}"))?;
-        domain_heaps(session, ctx.out)?;
+        domain_heaps(session, ctx.out, Owner::Global)?;
         ctx.out.line("Name:               None")?;
     }
     let Some(app) = app.filter(|a| wanted.is_none_or(|w| w == *a)) else { return Ok(Outcome::Complete) };
     ctx.out.line("--------------------------------------")?;
     ctx.out.line(format!("Domain 1:           {app:016x}"))?;
-    domain_heaps(session, ctx.out)?;
+    domain_heaps(session, ctx.out, Owner::Domain)?;
     // The host's name for the only domain there is.
     ctx.out.line("Name:               clrhost")?;
     let assemblies = clr.assemblies();
@@ -179,11 +179,12 @@ fn dumpdomain(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     Ok(outcome(assemblies.partial.as_ref()))
 }
 
-/// The loader heaps a domain allocates from: all domains share those of the global allocator.
-fn domain_heaps(session: &Session, out: &mut Out) -> Result<()> {
+/// The loader heaps a domain allocates from: its own, or those of the global allocator, which all domains share since 3.0.
+fn domain_heaps(session: &Session, out: &mut Out, owner: Owner) -> Result<()> {
     let heaps = &session.loader_heaps()?.heaps.items;
+    let owner = if heaps.iter().any(|h| h.owner == owner) { owner } else { Owner::Global };
     for kind in ["LowFrequencyHeap", "HighFrequencyHeap", "StubHeap"] {
-        if let Some(h) = heaps.iter().find(|h| h.owner == Owner::Global && h.kind == kind) {
+        if let Some(h) = heaps.iter().find(|h| h.owner == owner && h.kind == kind) {
             // The list of blocks comes behind the heap's own first word.
             let address = h.address.saturating_sub(session.clr()?.header());
             out.line(format!("{:<20}{address:016X}", format!("{kind}:")))?;

@@ -33,6 +33,8 @@ pub struct Block {
 pub enum Owner {
     /// The global loader allocator's.
     Global,
+    /// The app domain's own (through 2.2: since, it has none).
+    Domain,
     /// The JIT's: code of methods and dynamic methods.
     Jit,
     /// That of the collectible loader allocator at this (native) address.

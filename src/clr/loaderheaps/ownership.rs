@@ -25,6 +25,8 @@ const DISPATCH: [&str; 6] =
 const SIZES: std::ops::RangeInclusive<u64> = 0x40..=0x100;
 /// Words behind the first pointer to a heap in which the pointers to the others are.
 const POINTERS: u64 = 12;
+/// Unit of reservations.
+const RESERVATION: u64 = 0x1_0000;
 /// Bytes from the start of a code heap to the loader heap in it, at most.
 const CODE_HEAP: u64 = 0x20;
 /// Pages between the code heap and the first block of high frequency of a collectible allocator, which are cut off one
@@ -47,8 +49,11 @@ pub fn name(clr: &Clr, heaps: &mut Vec<LoaderHeap>, code: Option<&CodeHeaps>) {
     }
     if let Some(allocator) = domains::system_domain(clr) {
         within(clr, allocator, Owner::Global, heaps);
-        dispatch(heaps);
     }
+    if let Some(domain) = domains::app_domain(clr) {
+        within(clr, domain, Owner::Domain, heaps);
+    }
+    dispatch(heaps);
     for a in clr.loader_allocators() {
         within(clr, a.native, Owner::Allocator(a.native), heaps);
         collectible_dispatch(a.native, heaps);
@@ -63,9 +68,10 @@ pub fn name(clr: &Clr, heaps: &mut Vec<LoaderHeap>, code: Option<&CodeHeaps>) {
     let place = |h: &LoaderHeap| INSIDE.iter().chain(&DISPATCH).position(|k| *k == h.kind).unwrap_or(usize::MAX);
     let group = |h: &LoaderHeap| match h.owner {
         Owner::Global => (0, 0),
-        Owner::Jit => (1, 0),
-        Owner::Allocator(native) => (2, native),
-        Owner::Unknown => (3, 0),
+        Owner::Domain => (1, 0),
+        Owner::Jit => (2, 0),
+        Owner::Allocator(native) => (3, native),
+        Owner::Unknown => (4, 0),
     };
     heaps.sort_by_key(|h| (group(h), place(h), h.address));
 }
@@ -78,8 +84,8 @@ fn within(clr: &Clr, start: u64, owner: Owner, heaps: &mut [LoaderHeap]) {
         // The list of blocks comes behind the heap's own first word.
         let kind = kinds.iter().find(|k| k.0.checked_add(clr.header()) == Some(h.address)).map(|k| k.1);
         match (owner, kind) {
-            // What lies behind a collectible allocator is not its own.
-            (Owner::Allocator(_), None) => {}
+            // What lies behind an allocator that the runtime allocated is not its own.
+            (Owner::Allocator(_) | Owner::Domain, None) => {}
             (_, kind) => (h.kind, h.owner) = (kind.unwrap_or(h.kind), owner),
         }
     }
@@ -122,16 +128,47 @@ fn pointers(clr: &Clr, start: u64) -> Vec<(u64, &'static str)> {
     (0..ALLOCATOR / ptr).find_map(find).unwrap_or_default()
 }
 
-/// The global allocator's first reservation is cut into heaps without a gap: stub dispatch follows the stub heap.
+/// The heaps of stub dispatch lie one behind the other: behind the global allocator's stub heap, with which they are cut off
+/// one reservation, or (through 2.2) behind the domain's first reservation, those of the domain and those of the global
+/// allocator, as many of each.
 fn dispatch(heaps: &mut [LoaderHeap]) {
-    let stub = heaps.iter().find(|h| h.owner == Owner::Global && h.kind == "StubHeap");
-    let mut edge = stub.and_then(|h| h.blocks.iter().map(|b| b.start + b.size).min()).unwrap_or(0);
-    let mut dispatch = DISPATCH.iter();
-    let at = |h: &LoaderHeap, edge: u64| h.owner == Owner::Unknown && h.blocks.iter().any(|b| b.start == edge);
-    while let Some(h) = heaps.iter_mut().find(|h| at(h, edge)) {
-        let Some(kind) = dispatch.next() else { break };
-        (h.kind, h.owner) = (kind, Owner::Global);
-        edge = h.blocks.iter().find(|b| b.start == edge).map_or(0, |b| b.start + b.size);
+    let end = |owner: Owner, kind: &str| {
+        let heap = heaps.iter().find(|h| h.owner == owner && h.kind == kind)?;
+        heap.blocks.iter().min_by_key(|b| b.start).map(|b| b.start + b.size)
+    };
+    let behind_stubs = end(Owner::Global, "StubHeap").map(|edge| row(heaps, edge)).unwrap_or_default();
+    let behind_domain = || {
+        let high = end(Owner::Domain, "HighFrequencyHeap")?;
+        Some(row(heaps, high.next_multiple_of(RESERVATION)))
+    };
+    if !behind_stubs.is_empty() {
+        assign(heaps, &behind_stubs, Owner::Global);
+    } else if let Some(both) = behind_domain().filter(|b| b.len() % 2 == 0) {
+        let (domain, global) = both.split_at(both.len() / 2);
+        assign(heaps, domain, Owner::Domain);
+        assign(heaps, global, Owner::Global);
+    }
+}
+
+/// Heaps without an owner that follow one another from `edge` on.
+fn row(heaps: &[LoaderHeap], mut edge: u64) -> Vec<usize> {
+    let mut found = Vec::new();
+    let at = |edge: u64| {
+        let mut all = heaps.iter().enumerate().filter(|(_, h)| h.owner == Owner::Unknown);
+        all.find_map(|(i, h)| h.blocks.iter().find(|b| b.start == edge).map(|b| (i, b.start + b.size)))
+    };
+    while let Some((i, end)) = at(edge).filter(|_| found.len() < 2 * DISPATCH.len()) {
+        found.push(i);
+        edge = end;
+    }
+    found
+}
+
+fn assign(heaps: &mut [LoaderHeap], row: &[usize], owner: Owner) {
+    for (&i, kind) in row.iter().zip(DISPATCH) {
+        if let Some(h) = heaps.get_mut(i) {
+            (h.kind, h.owner) = (kind, owner);
+        }
     }
 }
 
