@@ -46,6 +46,7 @@ pub const TABLES: &[Table] = &[
     table!("coreclr-9.0-windows-x64", Windows, X64),
     table!("coreclr-8.0-linux-x64", Linux, X64),
     table!("coreclr-8.0-windows-x64", Windows, X64),
+    table!("coreclr-8.0-linux-arm64", Linux, Arm64),
     table!("coreclr-6.0-windows-x64", Windows, X64),
     table!("coreclr-3.1-linux-x64", Linux, X64),
     table!("coreclr-3.1-windows-x64", Windows, X64),
