@@ -41,7 +41,7 @@ pub fn look_up(session: &Session, address: u64) -> Result<MethodTable> {
         return Ok(o.ty.mt);
     }
     // The address may be an EEClass: it says which MethodTable it belongs to.
-    let back = clr.layout().try_offset("EEClass", "MethodTable").and_then(|o| clr.space().ptr_at(address, o));
+    let back = clr.layout().pointer(clr.space(), address, "EEClass", "MethodTable");
     let owner = back.and_then(|mt| clr.valid_type(mt));
     if let Some(mt) = owner.filter(|m| clr.mts().eeclass(clr.space(), m) == Some(address)) {
         return Ok(mt);

@@ -182,24 +182,27 @@ impl<'a> Finder<'a> {
     }
 
     /// Whether an object begins at `at`: the class of its MethodTable leads back, directly or by the canonical one. The
-    /// two places are the same in every version (dotnet/runtime `src/coreclr/vm/methodtable.h`, `class.h`); through 2.2
+    /// two places are the same in every version (dotnet/runtime `src/coreclr/vm/methodtable.h`, `class.h`): in front of the
+    /// class lie 16 bytes of numbers and three pointers, in front of the way back two pointers. Through 2.2
     /// the way back is stored as distance, and the canonical one may be behind a cell (both tag bits).
     fn is_object(&self, at: u64) -> bool {
-        const CLASS: u64 = 5;
         const BACK: u64 = 2;
+        let class_at = 16 / self.ptr + 3;
+        let tags = self.ptr - 1;
+        let within = |a: u64| if self.ptr == 4 { a & 0xFFFF_FFFF } else { a };
         let leads_back = |class: u64, mt: u64| {
             let place = class.wrapping_add(BACK * self.ptr);
-            self.space.ptr(place).is_some_and(|to| to == mt || to != 0 && place.wrapping_add(to) == mt)
+            self.space.ptr(place).is_some_and(|to| to == mt || to != 0 && within(place.wrapping_add(to)) == mt)
         };
         let back = || {
-            let mt = self.space.ptr(at)? & !7;
-            let class = self.word(mt, CLASS)?;
+            let mt = self.space.ptr(at)? & !tags;
+            let class = self.word(mt, class_at)?;
             let canonical = match class & 3 {
                 0 => return leads_back(class, mt).then_some(()),
                 3 => self.space.ptr(class & !3)?,
                 _ => class & !3,
             };
-            leads_back(self.word(canonical, CLASS)? & !3, canonical).then_some(())
+            leads_back(self.word(canonical, class_at)? & !3, canonical).then_some(())
         };
         back().is_some()
     }

@@ -52,6 +52,8 @@ pub const TABLES: &[Table] = &[
     table!("coreclr-3.1-windows-x64", Windows, X64),
     table!("coreclr-3.1-windows-x86", Windows, X86),
     table!("coreclr-2.1-linux-x64", Linux, X64),
+    table!("coreclr-2.1-windows-x64", Windows, X64),
+    table!("coreclr-2.1-windows-x86", Windows, X86),
 ];
 
 /// What each generation of the runtime has in common on every system: where structural discovery starts, newest first.
@@ -67,6 +69,7 @@ pub const SHAPES: &[Table] = &[
     table!("shape-8.0-x86", 4),
     table!("shape-6.0-x86", 4),
     table!("shape-3.1-x86", 4),
+    table!("shape-2.1-x86", 4),
 ];
 
 /// Tables and shapes.

@@ -375,7 +375,8 @@ fn statics(p: &mut Probe<'_>, string: &MethodTable) {
 /// Judges the statics of the core library through .NET 8: the storage begins with the core library's `DomainAssembly`,
 /// and the first slots of references are objects or null.
 fn domain_local(p: &Probe<'_>, local: u64, module: u64) -> Found {
-    const SLOTS: u64 = 16;
+    // In 2.1 on Windows the first sixteen are null.
+    const SLOTS: u64 = 128;
     let owner = p.space().ptr(local).and_then(|d| super::threads::module_of(p, d)).unwrap_or(0);
     let Some(base) = p.field(local, "DomainLocalModule", "GCStatics").filter(|&b| b != 0 && p.plausible(local)) else {
         return p.unreadable(format!("storage at {local:x} is not readable"));
