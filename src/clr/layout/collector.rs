@@ -139,7 +139,7 @@ impl<'a> Finder<'a> {
         // The variable that names the segment allocated in, and the one that names where allocation is.
         let outside = || self.words.iter().filter(|w| !table.contains(&w.0));
         let ephemeral = outside().find(|w| youngest.contains(&w.1))?;
-        let queue = outside().find(|w| self.finalize_queue(w.1, g.count)).map(|w| w.0);
+        let queue = outside().find(|w| self.finalize_queue(w.1, g.count) == Some(true)).map(|w| w.0);
         Some(GcDacVars {
             generation_table: Some(g.table),
             ephemeral_heap_segment: Some(ephemeral.0),
@@ -166,19 +166,20 @@ impl<'a> Finder<'a> {
         Some(found)
     }
 
-    /// Fill pointers in order within the array they divide.
-    fn finalize_queue(&self, at: u64, generations: u32) -> bool {
+    /// Fill pointers in order within the array they divide; whether there is something in it.
+    fn finalize_queue(&self, at: u64, generations: u32) -> Option<bool> {
         let fills = u64::from(generations) + 2;
-        let (Some(array), Some(end)) = (self.word(at, fills), self.word(at, fills + 1)) else { return false };
+        let (array, end) = (self.word(at, fills)?, self.word(at, fills + 1)?);
         let mut before = array;
         let ordered = (0..fills).all(|i| {
             let fill = self.word(at, i).unwrap_or(0);
             std::mem::replace(&mut before, fill) <= fill && fill.is_multiple_of(self.ptr)
         });
-        let sized = array > 0x1_0000 && before <= end && before > array && end - array < 1 << 32;
+        let sized = array > 0x1_0000 && before <= end && end > array && end - array < 1 << 32;
         let entries = (before.saturating_sub(array) / self.ptr).min(16);
         let shaped = ordered && sized && array.is_multiple_of(self.ptr);
-        shaped && (0..entries).all(|i| self.word(array, i).is_some_and(|o| self.is_object(o & !1)))
+        let held = shaped && (0..entries).all(|i| self.word(array, i).is_some_and(|o| self.is_object(o & !1)));
+        held.then_some(before > array)
     }
 
     /// Whether an object begins at `at`: the class of its MethodTable leads back, directly or by the canonical one. The
@@ -277,13 +278,14 @@ impl<'a> Finder<'a> {
 
     /// Offset in a heap of the end of allocation, followed by the segment allocated in and the finalize queue.
     fn parts(&self, heaps: &[u64], generations: u32, table: u64) -> Option<u64> {
+        // Some of many heaps may have nothing to finalize, but not all.
         let fits = |heap: u64, o: u64| {
             let [end, segment, queue] = [0, 1, 2].map(|i| self.space.ptr_at(heap, o + i * self.ptr).unwrap_or(0));
-            self.word(segment, 8) == Some(heap)
-                && self.segment(segment).is_some_and(|(mem, committed, _)| (mem..=committed).contains(&end))
-                && self.finalize_queue(queue, generations)
+            let (mem, committed, _) = self.segment(segment).filter(|_| self.word(segment, 8) == Some(heap))?;
+            if (mem..=committed).contains(&end) { self.finalize_queue(queue, generations) } else { None }
         };
+        let used = |o: u64| heaps.iter().map(|&h| fits(h, o)).try_fold(false, |any, used| Some(any | used?));
         let all = (0..HEAP_REACH).step_by(self.ptr as usize).filter(|&o| o != table);
-        all.into_iter().find(|&o| !heaps.is_empty() && heaps.iter().all(|&h| fits(h, o)))
+        all.into_iter().find(|&o| used(o) == Some(true))
     }
 }

@@ -276,7 +276,7 @@ impl Search<'_> {
             let behind = layout.constant("OSIdSize").unwrap_or(ptr) as i64;
             let handle = node.checked_add_signed(ids + behind).and_then(|a| space.ptr(a)).unwrap_or(0);
             let Some(object) = space.ptr(handle).filter(|&o| o != 0) else { continue };
-            let Some(mt) = space.ptr(object).and_then(|m| reader.read(space, m & !7)) else { continue };
+            let Some(mt) = space.ptr(object).and_then(|m| reader.read(space, m & !(ptr - 1))) else { continue };
             let words = u64::from(mt.base_size).min(0x400) / ptr;
             let starts = (1..words).filter_map(|i| near(node, space.ptr_at(object, i * ptr)?));
             for distance in starts {
