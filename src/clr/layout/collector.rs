@@ -95,15 +95,31 @@ impl<'a> Finder<'a> {
         (ordered && within && flags < 0x1000 && committed.is_multiple_of(PAGE)).then_some((mem, committed, reserved))
     }
 
+    /// Whether `address` lies in one of the segments from `segment` on. Generation 2 begins with the NonGC heap's segments,
+    /// its objects behind them (the standalone collector of 8.0 and later).
+    fn chain_has(&self, segment: u64, address: u64) -> bool {
+        const MOST_SEGMENTS: usize = 256;
+        let mut at = segment;
+        for _ in 0..MOST_SEGMENTS {
+            let Some((mem, committed, _)) = self.segment(at) else { return false };
+            if (mem..=committed).contains(&address) {
+                return true;
+            }
+            at = self.word(at, 6).unwrap_or(0);
+        }
+        false
+    }
+
     /// A table whose first record holds its first segment at `first`.
     fn generations(&self, first: u64) -> Option<Generations> {
         // Behind the first segment: with regions the last one, with segments where the generation's objects begin.
         let holds = |at: u64| {
-            let (mem, committed, _) = self.segment(self.space.ptr(at)?)?;
+            let segment = self.space.ptr(at)?;
+            self.segment(segment)?;
             let after = self.space.ptr_at(at, self.ptr)?;
-            (self.segment(after).is_some() || (mem..=committed).contains(&after)).then_some(())
+            Some(self.segment(after).is_some() || self.chain_has(segment, after))
         };
-        let holds = |at: u64| holds(at).is_some();
+        let holds = |at: u64| holds(at) == Some(true);
         if !holds(first) {
             return None;
         }
