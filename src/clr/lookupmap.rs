@@ -90,7 +90,7 @@ impl Packed {
         }
         let mut index = Bits { space, base: self.index, position: u64::from(i / STRIDE) * u64::from(self.index_bits) };
         let mut value = index.take(VALUE_BITS)? as i32;
-        if i % STRIDE == 0 {
+        if i.is_multiple_of(STRIDE) {
             return Some(value);
         }
         let mut rest = Bits { space, base: table, position: u64::from(index.take(self.index_bits - VALUE_BITS)?) };
