@@ -91,12 +91,12 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if !args.has("stat") || filter.is_everything() {
         fragmentation(ctx, session, &filter)?;
     }
-    Ok(outcome(session, &report, tallies.total().count))
+    Ok(outcome(session, &filter, &report, tallies.total().count))
 }
 
-fn outcome(session: &Session, report: &WalkReport, count: u64) -> Outcome {
+fn outcome(session: &Session, filter: &Filter, report: &WalkReport, count: u64) -> Outcome {
     let heap = session.heap().ok().and_then(|h| h.problems.first().cloned());
-    match report.sentence().or(heap) {
+    match report.sentence().or(heap).or_else(|| filter.nameless(session)) {
         Some(why) => Outcome::Partial(why),
         None if count == 0 => Outcome::Empty,
         None => Outcome::Complete,
@@ -143,7 +143,11 @@ fn positional(session: &Session, args: &Args, filter: &mut Filter) -> Result<Opt
         let near = all.iter().map(|t| clr.type_name(t.mt.address)).find(|n| n.to_lowercase().contains(&lower));
         match near {
             Some(n) => bail!("no type on the heap is called {name} or contains it; case matters: there is {n}"),
-            None => bail!("no type on the heap is called {name} or contains it"),
+            None => match (Filter { name: Some(NameMatch::Part(name.clone())), ..Filter::default() }).nameless(session)
+            {
+                Some(why) => bail!("no type on the heap is called {name} or contains it; {why}"),
+                None => bail!("no type on the heap is called {name} or contains it"),
+            },
         }
     }
     filter.name = Some(NameMatch::Part(name.clone()));
@@ -225,7 +229,7 @@ fn short(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcom
         count += 1;
         ctx.out.row(&[Cell::Addr(o.address)])
     })?;
-    Ok(outcome(session, &report, count))
+    Ok(outcome(session, filter, &report, count))
 }
 
 /// Strings are compared by their first 1024 characters and their size.
@@ -268,7 +272,7 @@ fn strings(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, stat: bool) ->
     let mut total = Tally::default();
     rows.iter().for_each(|r| total.merge(r.1));
     table::total(ctx.out, total)?;
-    Ok(outcome(session, &report, total.count))
+    Ok(outcome(session, filter, &report, total.count))
 }
 
 fn thin_locks(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {
@@ -295,7 +299,7 @@ fn thin_locks(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<O
             Cell::Num(u64::from(recursion)),
         ])
     })?;
-    Ok(outcome(session, &report, count))
+    Ok(outcome(session, filter, &report, count))
 }
 
 /// Free blocks of half a megabyte and more in the small object heap, with what follows them.

@@ -75,6 +75,15 @@ impl Filter {
             && self.live.is_none()
     }
 
+    /// Why types may be missing from those whose name holds what was asked for: those without a name. To be asked when the heap was walked.
+    pub fn nameless(&self, session: &Session) -> Option<String> {
+        let Some(NameMatch::Part(_)) = self.name else { return None };
+        let clr = session.clr().ok()?;
+        let missing = session.missing_metadata()?;
+        let unnamed = session.types().all().iter().filter(|t| clr.is_unnamed(t.mt.address)).count();
+        (unnamed > 0).then(|| format!("{unnamed} types have no name to compare: not in the dump: {missing}"))
+    }
+
     /// Segments that can hold matching objects.
     pub fn segments(&self, session: &Session) -> Result<Vec<Segment>> {
         let heap = session.heap()?;

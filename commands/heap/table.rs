@@ -88,7 +88,14 @@ pub fn statistics(session: &Session, out: &mut Out, tallies: &TypeTallies, sort:
         })
         .collect();
     out.rows("statistics", &columns, true, &cells)?;
-    total(out, tallies.total())
+    total(out, tallies.total())?;
+    let unnamed = rows.iter().filter(|(ty, _)| clr.is_unnamed(ty.mt.address)).count();
+    if unnamed > 0
+        && let Some(missing) = session.missing_metadata()
+    {
+        out.line(format!("{unnamed} types have no name: not in the dump: {missing}"))?;
+    }
+    Ok(())
 }
 
 /// `Total N objects, M bytes`.

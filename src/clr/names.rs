@@ -76,6 +76,11 @@ impl Clr {
         self.type_names(mt).long
     }
 
+    /// Whether the name of the type `mt`, or of a type in it, is a fallback: `Module!0x02000123`.
+    pub fn is_unnamed(&self, mt: u64) -> bool {
+        self.type_tree(mt).is_missing()
+    }
+
     /// The name of the type `mt` as a tree.
     pub fn type_tree(&self, mt: u64) -> TypeName {
         self.tree(mt, 0)

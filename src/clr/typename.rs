@@ -125,6 +125,16 @@ impl TypeName {
         None
     }
 
+    /// Whether the metadata of some part of it is not at hand.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Missing { .. } => true,
+            Self::Named(n) => n.args.iter().any(Self::is_missing),
+            Self::SzArray(of) | Self::MdArray(of, _) | Self::Pointer(of) | Self::ByRef(of) => of.is_missing(),
+            _ => false,
+        }
+    }
+
     fn print(&self, out: &mut String, spelling: Spelling, depth: usize) {
         if depth > MAX_DEPTH || out.len() > MAX_TEXT {
             out.push_str("...");

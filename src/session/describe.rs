@@ -50,17 +50,19 @@ impl Session {
                 out.push(which);
             }
         }
-        if let Ok(clr) = self.clr() {
-            let assemblies = &clr.assemblies().items;
-            let without = assemblies.iter().filter(|a| clr.module(a.module).metadata(clr).is_none()).count();
-            if without > 0 {
-                out.push(format!(
-                    "the metadata of {without} of {} assemblies (-i FOLDER or .exepath FOLDER says where their files are)",
-                    assemblies.len()
-                ));
-            }
-        }
+        out.extend(self.missing_metadata());
         out
+    }
+
+    /// How many assemblies have no metadata at hand, so that their types have no names, and what helps; `None` when all
+    /// have.
+    pub fn missing_metadata(&self) -> Option<String> {
+        let clr = self.clr().ok()?;
+        let assemblies = &clr.assemblies().items;
+        let without = assemblies.iter().filter(|a| clr.module(a.module).metadata(clr).is_none()).count();
+        let all = assemblies.len();
+        let help = "(-i FOLDER or .exepath FOLDER says where their files are)";
+        (without > 0).then(|| format!("the metadata of {without} of {all} assemblies {help}"))
     }
 }
 
