@@ -79,7 +79,7 @@ fn open(case: &Case) -> Option<Session> {
     let options = OpenOptions { image_paths: folders(&case.name), ..OpenOptions::default() };
     let dump = Dump::open(&case.path, &options, &Watch::default()).expect("a readable dump");
     let session = Session::new(dump, Watch::default());
-    let walkable = session.clr().is_ok() && session.index().is_ok_and(|i| i.ids.len() > 0);
+    let walkable = session.clr().is_ok() && session.index().is_ok_and(|i| !i.ids.is_empty());
     walkable.then_some(session)
 }
 

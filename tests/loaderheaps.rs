@@ -20,8 +20,11 @@ fn folder() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata"), PathBuf::from)
 }
 
+/// Kind and size by address.
+type Rows = BTreeMap<u64, (String, u64)>;
+
 /// Every dump whose truth has a table of native heaps, and the rows of it: kind and size by address.
-fn cases() -> Vec<(String, Session, BTreeMap<u64, (String, u64)>)> {
+fn cases() -> Vec<(String, Session, Rows)> {
     let mut found = Vec::new();
     for path in std::fs::read_dir(folder()).unwrap().flatten().map(|e| e.path()) {
         let file = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -39,7 +42,7 @@ fn cases() -> Vec<(String, Session, BTreeMap<u64, (String, u64)>)> {
         });
         // Memory of the collector is not a loader heap.
         let gc = ["GC", "HandleTable"];
-        let rows: BTreeMap<_, _> = rows.filter(|(_, (kind, _))| !gc.iter().any(|g| kind.starts_with(g))).collect();
+        let rows: Rows = rows.filter(|(_, (kind, _))| !gc.iter().any(|g| kind.starts_with(g))).collect();
         if rows.is_empty() {
             continue;
         }

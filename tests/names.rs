@@ -8,6 +8,7 @@ mod tables;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use clrscope::clr::samebuild::contradiction;
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
 use clrscope::watch::Watch;
@@ -94,4 +95,30 @@ fn without_metadata_types_are_counted_right_and_named_as_far_as_their_shape_goes
         }
     }
     assert!(named >= 35 && unnamed > 100, "{named} named, {unnamed} not");
+}
+
+/// Files that nothing but their name speaks for are held against the types in memory: the right metadata fits every module,
+/// that of another module fits none.
+#[test]
+fn metadata_of_another_build_is_told_from_the_right_one() {
+    let (mut right, mut wrong) = (0, 0);
+    for (name, s) in sessions() {
+        let clr = s.clr().unwrap();
+        let loaded = |m: u64| clr.loaded_types(m).items.len();
+        let modules: Vec<_> = clr.assemblies().items.iter().map(|a| clr.module(a.module)).collect();
+        let with: Vec<_> = modules.iter().filter(|m| loaded(m.address) > 3 && m.metadata(clr).is_some()).collect();
+        for (i, m) in with.iter().enumerate() {
+            let own = m.metadata(clr).unwrap();
+            assert_eq!(contradiction(clr, m.address, own), None, "{name}: {}", m.path);
+            right += 1;
+            let other = with[(i + 1) % with.len()];
+            let metadata = other.metadata(clr).unwrap();
+            // The two plug-ins differ in names alone.
+            if metadata.typedef_count() != own.typedef_count() {
+                assert!(contradiction(clr, m.address, metadata).is_some(), "{name}: {} for {}", other.path, m.path);
+                wrong += 1;
+            }
+        }
+    }
+    assert!(right > 80 && wrong > 80, "{right} right ones, {wrong} wrong ones");
 }

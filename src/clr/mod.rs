@@ -23,6 +23,7 @@ pub mod modules;
 pub mod names;
 pub mod objects;
 pub mod pe;
+pub mod samebuild;
 pub mod stacktrace;
 pub mod statics;
 pub mod syncblocks;

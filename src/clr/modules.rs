@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use super::Clr;
 use super::metadata::Metadata;
 use super::pe::PeInfo;
+use super::samebuild;
 use crate::dump::images::{FoundBy, ImageRequest, Refusal};
 
 /// How a module's metadata was obtained.
@@ -196,7 +197,10 @@ fn from_file(clr: &Clr, module: &Module, image: Option<&PeInfo>) -> (Option<Arc<
         .and_then(|p| p.metadata().ok())
         .and_then(|r| Metadata::in_map(found.file.clone(), r.start as usize..r.end as usize).ok());
     match parsed {
-        Some(m) if found.how == FoundBy::NameOnly => (Some(Arc::new(m)), MetadataSource::FileByNameOnly(path)),
+        Some(m) if found.how == FoundBy::NameOnly => match samebuild::contradiction(clr, module.address, &m) {
+            None => (Some(Arc::new(m)), MetadataSource::FileByNameOnly(path)),
+            Some(why) => (None, MetadataSource::Missing(format!("{path} is another build: {why}"))),
+        },
         Some(m) => (Some(Arc::new(m)), MetadataSource::File(path)),
         None => (None, MetadataSource::Missing(format!("{path} holds no readable metadata"))),
     }
