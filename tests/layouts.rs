@@ -30,6 +30,7 @@ const DUMPS: &[(&str, &str)] = &[
     ("linux-x64-2.1-wks-heap.core.zst", "coreclr-2.1-linux-x64"),
     ("win-x64-10.0-wks-full.dmp.zst", "coreclr-10.0-windows-x64"),
     ("win-x64-3.1-wks-full.dmp.zst", "coreclr-3.1-windows-x64"),
+    ("win-x86-3.1-small.dmp.zst", "coreclr-3.1-windows-x86"),
 ];
 
 fn facts(found: &Discovered) -> Vec<(String, u64)> {
