@@ -141,7 +141,7 @@ fn finalize_queue(p: &mut Probe<'_>) {
                 (Some(a), Some(e), Some(f)) => {
                     let ordered = f.windows(2).all(|w| w[0] <= w[1]);
                     let inside = f.iter().all(|x| (a..=e).contains(x)) && a <= e && e - a < 1 << 40;
-                    Found::when(ordered && inside && a != 0, format!("array {a:x}-{e:x}, fill pointers {f:x?}"))
+                    Found::when(ordered && inside && p.plausible(a), format!("array {a:x}-{e:x}, fill pointers {f:x?}"))
                 }
                 _ => Found::Absent("the finalize queue is not in the dump".into()),
             }

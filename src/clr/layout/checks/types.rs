@@ -168,10 +168,11 @@ fn path(p: &Probe<'_>, image: u64) -> Option<Found> {
     let at = image.checked_add(p.layout.try_offset("PEImage", "Path")?)?;
     let header = if p.ptr() == 8 { 16 } else { 12 };
     let (size, flags) = (p.space().u32(at.checked_sub(header)?)?, p.space().u32(at - p.ptr())?);
-    let text = p.space().utf16z(p.space().ptr(at)?, 0x8000);
+    let buffer = p.space().ptr(at)?;
+    let text = p.space().utf16z(buffer, 0x8000);
     let seen = format!("size {size}, flags {flags:x}, `{text}`");
     // A bundled assembly of a single-file program has no path of its own; a heap dump may lack the text.
-    let shaped = size % 2 == 0 && size < 0x1_0000 && flags < 0x1_0000;
+    let shaped = size % 2 == 0 && size < 0x1_0000 && flags < 0x1_0000 && buffer > 0xFFFF && buffer % 2 == 0;
     Some(match (text.is_empty(), shaped) {
         (true, true) => Found::Absent("the path is empty or not in the dump".into()),
         (false, true) => Found::when(size as usize == 2 * (text.encode_utf16().count() + 1), seen),
