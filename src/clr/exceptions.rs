@@ -51,8 +51,10 @@ impl Clr {
             0 => None,
             s => self.string_at(s, MAX_MESSAGE).map(|t| t.1),
         };
+        // Without metadata fields have no names: where the code is was proved with the types.
+        let hresult = place("_HResult").or_else(|| address.checked_add(self.known_types().hresult?));
         ExceptionObject {
-            hresult: place("_HResult").and_then(|a| self.space().u32(a)).unwrap_or(0),
+            hresult: hresult.and_then(|a| self.space().u32(a)).unwrap_or(0),
             message: text("_message"),
             inner: pointer("_innerException"),
             stack_trace: pointer("_stackTrace"),

@@ -17,8 +17,14 @@ const THREAD_ABORT: u32 = 0x8013_1530;
 /// Largest exception object looked at, in bytes.
 const MAX_EXCEPTION: u64 = 0x100;
 
-/// Names by MethodTable.
-pub type KnownTypes = FxHashMap<u64, &'static str>;
+/// What is known without metadata.
+#[derive(Debug, Clone, Default)]
+pub struct KnownTypes {
+    /// Names by MethodTable.
+    pub names: FxHashMap<u64, &'static str>,
+    /// Offset of `_HResult` in an exception object.
+    pub hresult: Option<u64>,
+}
 
 impl Clr {
     /// Types that are known without metadata, read at first need.
@@ -48,8 +54,8 @@ struct Finder<'a> {
 impl Finder<'_> {
     fn name(&mut self, mt: u64, name: &'static str) {
         let of_core = self.clr.valid_method_table(mt).is_some_and(|m| m.module == self.core && !m.has_component_size());
-        if of_core && !self.known.contains_key(&mt) {
-            self.known.insert(mt, name);
+        if of_core {
+            self.known.names.entry(mt).or_insert(name);
         }
     }
 
@@ -123,6 +129,7 @@ impl Finder<'_> {
         }
         self.name(system, "System.SystemException");
         self.name(exception, "System.Exception");
+        self.known.hresult = Some(at);
     }
 
     /// What the runtime's threads call their managed object is one sealed type.

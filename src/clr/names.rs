@@ -195,11 +195,10 @@ impl Clr {
                 }
                 TypeName::Named(Named { name, args, assembly: module.assembly_name(self).into() })
             }
-            None if self.known_types().contains_key(&mt.address) => {
-                let name = self.known_types().get(&mt.address).copied().unwrap_or_default();
-                TypeName::plain(name, "System.Private.CoreLib")
-            }
-            None => TypeName::Missing { module: module.fallback_name(self).into(), token: 0x0200_0000 | rid },
+            None => match self.known_types().names.get(&mt.address) {
+                Some(&known) => TypeName::plain(known, "System.Private.CoreLib"),
+                None => TypeName::Missing { module: module.fallback_name(self).into(), token: 0x0200_0000 | rid },
+            },
         }
     }
 
