@@ -10,6 +10,8 @@ use super::Clr;
 
 /// Names of the managed type: a program's own contexts derive from it.
 pub const TYPE: &str = "System.Runtime.Loader.AssemblyLoadContext";
+/// The type of the default one.
+const DEFAULT: &str = "System.Runtime.Loader.DefaultAssemblyLoadContext";
 /// Words of a `PEAssembly` looked at, and of what they point to.
 const WORDS: u64 = 32;
 
@@ -76,9 +78,16 @@ impl Clr {
         let assembly = space.ptr_at(module, l.try_offset("Module", "PEAssembly")?).filter(|&a| a != 0)?;
         let words = |of: u64| (0..WORDS).map_while(move |i| space.ptr_at(of, i * ptr));
         let known = |w: u64| contexts.iter().find(|c| c.binder == w);
-        words(assembly).find_map(known).or_else(|| {
-            let inner = words(assembly).filter(|&w| w.is_multiple_of(ptr) && space.readable(w));
-            inner.flat_map(words).find_map(known)
-        })
+        words(assembly)
+            .find_map(known)
+            .or_else(|| {
+                let inner = words(assembly).filter(|&w| w.is_multiple_of(ptr) && space.readable(w));
+                inner.flat_map(words).find_map(known)
+            })
+            .or_else(|| {
+                // Through 3.1 the core library has no binder; it is in the default context.
+                let core = self.method_table(self.known.object)?.module;
+                contexts.iter().find(|c| module == core && &*self.type_name(c.method_table) == DEFAULT)
+            })
     }
 }
