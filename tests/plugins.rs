@@ -112,8 +112,16 @@ fn types_made_at_run_time_have_their_names_and_fields() {
         assert!(list.contains(&format!("List`1[[{name}.Thing, {name}]]")), "{list}");
     }
     let said = run("!name2ee * Passing.Thing");
-    let mt = after(&said, "MethodTable:");
-    assert!(run(&format!("!dumpmt {mt}")).contains("Passing.Thing"), "{said}");
+    let passing = run(&format!("!dumpmt {}", after(&said, "MethodTable:")));
+    assert_eq!(after(&passing, "Name:"), "Passing.Thing");
+    let allocator = after(&passing, "LoaderAllocator:");
+    assert!(
+        run(&format!("!dumpobj {allocator}")).contains("Name:        System.Reflection.LoaderAllocator"),
+        "{passing}"
+    );
+    // One that cannot be unloaded has none.
+    let made = run(&format!("!dumpmt {}", after(&run("!name2ee * Made.Thing"), "MethodTable:")));
+    assert!(made.contains("Made.Thing") && !made.contains("LoaderAllocator:"), "{made}");
 }
 
 #[test]

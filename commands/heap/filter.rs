@@ -79,9 +79,9 @@ impl Filter {
     pub fn nameless(&self, session: &Session) -> Option<String> {
         let Some(NameMatch::Part(_)) = self.name else { return None };
         let clr = session.clr().ok()?;
-        let missing = session.missing_metadata()?;
         let unnamed = session.types().all().iter().filter(|t| clr.is_unnamed(t.mt.address)).count();
-        (unnamed > 0).then(|| format!("{unnamed} types have no name to compare: not in the dump: {missing}"))
+        let missing = (unnamed > 0).then(|| session.missing_metadata()).flatten()?;
+        Some(format!("{unnamed} types have no name to compare: not in the dump: {missing}"))
     }
 
     /// Segments that can hold matching objects.

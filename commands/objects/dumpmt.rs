@@ -78,6 +78,9 @@ fn head(clr: &Clr, out: &mut Out, mt: &MethodTable) -> Result<()> {
     out.line(format!("mdToken:             {:016X}", 0x0200_0000 | u64::from(clr.type_rid(mt))))?;
     let file = module.map(|m| clr.module(m).display_name(clr)).unwrap_or_default();
     out.line(format!("File:                {file}"))?;
+    if let Some(a) = clr.loader_allocator_of_type(mt) {
+        out.line(format!("LoaderAllocator:     {:016X}", a.object))?;
+    }
     out.line(format!("BaseSize:            0x{:x}", mt.base_size))?;
     if mt.has_component_size() {
         out.line(format!("ComponentSize:       0x{:x}", mt.component_size()))?;

@@ -11,6 +11,8 @@ use super::metadata::sig::primitive_name;
 use super::methodtable::MethodTable;
 use super::typename::{Named, TypeName};
 
+/// What every fallback name has in it.
+const FALLBACK: &str = "!0x";
 /// Deepest nesting of type arguments followed.
 const MAX_DEPTH: u32 = 24;
 /// More type arguments than any type has.
@@ -78,7 +80,8 @@ impl Clr {
 
     /// Whether the name of the type `mt`, or of a type in it, is a fallback: `Module!0x02000123`.
     pub fn is_unnamed(&self, mt: u64) -> bool {
-        self.type_tree(mt).is_missing()
+        // Names are kept, trees are not.
+        self.type_name(mt).contains(FALLBACK) && self.type_tree(mt).is_missing()
     }
 
     /// The name of the type `mt` as a tree.
