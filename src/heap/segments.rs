@@ -233,6 +233,10 @@ impl Heap {
         if gc.gc_structures_invalid_cnt.is_none() {
             heap.problems.push("whether the dump was taken inside a garbage collection is not known".into());
         }
+        if !heap.server && gc.alloc_allocated.is_none() {
+            let why = "where allocation ends in the youngest segment is not known: its objects are left out";
+            heap.problems.push(why.into());
+        }
         let reader = Reader { clr, space, record: RecordOffsets::new(clr)?, seen: FxHashSet::default(), shared: 0 };
         reader.fill(&mut heap)?;
         heap.contexts = contexts.iter().copied().filter(|c| c.0 != 0).collect();

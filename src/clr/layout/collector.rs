@@ -5,6 +5,7 @@
 
 use super::gcdac::{GcDacVars, context_size};
 use super::scan::{Span, runs, words_equal};
+use crate::clr::methodtable::MtReader;
 use crate::dump::{AddressSpace, Dump};
 
 /// Sizes of a `generation` record in pointers, at least and at most.
@@ -42,7 +43,13 @@ pub fn find(dump: &Dump, image: Span) -> Option<GcDacVars> {
 
 /// The variable that holds the end of allocation, once the threads' allocation contexts are known: the last context ends
 /// an object's least size before it. `None` where several may be it.
-pub fn allocation_end(dump: &Dump, image: Span, gc: &GcDacVars, contexts: &[(u64, u64)]) -> Option<u64> {
+pub fn allocation_end(
+    dump: &Dump,
+    image: Span,
+    gc: &GcDacVars,
+    contexts: &[(u64, u64)],
+    mts: Option<&MtReader>,
+) -> Option<u64> {
     let finder = Finder::new(dump, image);
     let record = dump.space.ptr(gc.ephemeral_heap_segment?)?;
     let (mem, committed, _) = finder.segment(record)?;
@@ -56,7 +63,15 @@ pub fn allocation_end(dump: &Dump, image: Span, gc: &GcDacVars, contexts: &[(u64
     // memory, not of objects.
     let behind: Vec<&(u64, u64)> = ends.iter().filter(|e| e.0 > end && !e.0.is_multiple_of(PAGE)).collect();
     let first = behind.first()?;
-    behind.iter().all(|e| e.0 == first.0).then_some(first.1)
+    if behind.iter().all(|e| e.0 == first.0) {
+        return Some(first.1);
+    }
+    // Or only one of them is where an object begins: objects follow one another up to there.
+    let wanted: Vec<u64> = behind.iter().map(|e| e.0).collect();
+    match finder.boundaries(mts?, mem, committed, contexts, &wanted)[..] {
+        [only] => behind.iter().find(|e| e.0 == only).map(|e| e.1),
+        _ => None,
+    }
 }
 
 impl<'a> Finder<'a> {
@@ -180,6 +195,37 @@ impl<'a> Finder<'a> {
             }
         });
         Some(found)
+    }
+
+    /// Those of `wanted` where an object begins or ends, objects following one another from `mem` on, the unused rests of
+    /// allocation contexts left out. What lies behind the last object may look like objects, too: it was one once.
+    fn boundaries(
+        &self,
+        mts: &MtReader,
+        mem: u64,
+        committed: u64,
+        contexts: &[(u64, u64)],
+        wanted: &[u64],
+    ) -> Vec<u64> {
+        let least = 3 * self.ptr;
+        let next = |at: u64| {
+            if let Some(context) = contexts.iter().find(|c| c.0 == at && c.1 >= at) {
+                return context.1.checked_add(least);
+            }
+            let mt = mts.read(self.space, self.space.ptr(at)? & !(self.ptr - 1))?;
+            let count = if mt.has_component_size() { u64::from(self.space.u32(at.checked_add(self.ptr)?)?) } else { 0 };
+            let size = u64::from(mt.base_size) + count * u64::from(mt.component_size());
+            (mt.base_size >= 2 * self.ptr as u32).then_some(())?;
+            at.checked_add(size.max(least).next_multiple_of(8))
+        };
+        let (mut at, mut found) = (Some(mem), Vec::new());
+        while let Some(place) = at.filter(|&a| a <= committed) {
+            if wanted.contains(&place) && !found.contains(&place) {
+                found.push(place);
+            }
+            at = next(place);
+        }
+        found
     }
 
     /// Fill pointers in order within the array they divide; whether there is something in it.

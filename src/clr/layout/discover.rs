@@ -255,7 +255,9 @@ fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, Stri
     if gc.source == GcSource::Structure && gc.alloc_allocated.is_none() && !gc.is_server() {
         let probe = Probe::new(chooser.dump, &layout, chooser.gc, &runtime, Source::Calibrated);
         let image = runtime.gc_module.map_or(chooser.span, |(base, end)| Span { base, end });
-        gc.alloc_allocated = super::collector::allocation_end(chooser.dump, image, &gc, &probe.contexts());
+        let mts = probe.mts;
+        gc.alloc_allocated =
+            super::collector::allocation_end(chooser.dump, image, &gc, &probe.contexts(), mts.as_ref());
         if gc.alloc_allocated.is_none() {
             let why = "where allocation ends in the youngest segment is not known: its objects are left out";
             providers.push(("structure".into(), why.into()));
