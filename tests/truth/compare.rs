@@ -164,12 +164,13 @@ fn one(
     let all = t.len();
     t.retain(|k, _| !unnamed.covers(name, k));
     m.retain(|k, _| !unnamed.covers(name, k));
+    (outcome.rows, outcome.unnamed) = (t.len(), all - t.len());
     if shared_core && name == "statics" {
         let nowhere: HashSet<_> = t.keys().filter(|k| k[2] == "0").map(|k| k[..2].to_vec()).collect();
         t.retain(|k, _| k[2] != "0");
         m.retain(|k, _| !nowhere.contains(&k[..2]));
+        outcome.rows = t.len();
     }
-    (outcome.rows, outcome.unnamed) = (t.len(), all - t.len());
     let missing: Vec<_> = t.keys().filter(|k| !m.contains_key(*k)).collect();
     let group = GROUPS.iter().find(|g| g.0 == name).map(|g| g.1);
     // A type whose metadata its reader lacks has the fields of its bases there at most, and no name.
