@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clrscope::clr::layout::Layout;
 use clrscope::clr::layout::discover::{DiscoverOptions, Provider, discover};
 use clrscope::clr::layout::report::{Discovered, Verdict};
 use clrscope::clr::layout::tables::TABLES;
@@ -306,4 +307,104 @@ fn packed_maps_of_2_1_lead_to_the_types_of_their_rows() {
         generic += 1;
     }
     assert!(generic > 100, "only {generic} of {} rows", map.count());
+}
+
+/// Fields whose neighbour of the same kind serves as well, and so is not told from them.
+const ALIKE: &[&str] = &[
+    // The two forms of an image, mapped and as on disk: either has the metadata.
+    "PEImage.LoadedImageLayout",
+    "PEImage.FlatImageLayout",
+    // Through 5.0 the image by identity and the image opened, the same one.
+    "PEAssembly.PEImage",
+];
+
+/// In an image compiled ahead (2.1) every type counts as loaded: nothing tells flags of classes from their neighbours.
+const AHEAD: (&str, &str) = ("linux-x64-2.1-wks-heap.core.zst", "DomainLocalModule.ClassFlags");
+
+/// Types that lie in front of what they belong to: places count from their end.
+const IN_FRONT: &[&str] = &["DynamicStaticsInfo", "ThreadStaticsInfo"];
+
+/// Types whose members servicing builds add to, and those the algorithms lean on most.
+const TAILED: &[&str] = &[
+    "Thread",
+    "ThreadStore",
+    "Module",
+    "AppDomain",
+    "EEClass",
+    "MethodTable",
+    "DynamicStaticsInfo",
+    "ThreadStaticsInfo",
+    "DomainLocalModule",
+    "PEImage",
+    "PEAssembly",
+    "HandleTable",
+    "SyncBlock",
+];
+
+/// The document of a table with every field of `ty` named in it, the inherited ones too, those from `start` on moved.
+fn moved_whole(json: &Value, right: &Layout, ty: &str, start: u64, shift: i64) -> Value {
+    let mut json = json.clone();
+    for (fact, value, _) in right.facts() {
+        if let Some((t, field)) = fact.split_once('.')
+            && t == ty
+        {
+            let at = if value >= start { value.checked_add_signed(shift).unwrap_or(value) } else { value };
+            json["types"][ty][field] = Value::from(at);
+        }
+    }
+    json
+}
+
+/// Tails of whole types, from each of their fields on, whoever names the field: what is believed afterwards is right.
+#[test]
+fn no_tail_of_a_type_that_moved_is_believed() {
+    let outcomes: Vec<(usize, Vec<String>)> = std::thread::scope(|s| {
+        let all: Vec<_> = DUMPS.iter().map(|(dump, name)| s.spawn(move || moved_tails(dump, name))).collect();
+        all.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let wrong: Vec<&String> = outcomes.iter().flat_map(|o| &o.1).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let tried: usize = outcomes.iter().map(|o| o.0).sum();
+    assert!(tried > 200, "only {tried} shifts were tried");
+}
+
+fn moved_tails(dump: &str, name: &str) -> (usize, Vec<String>) {
+    let (mut tried, mut wrong) = (0, Vec::new());
+    let opened = open(dump);
+    let table = TABLES.iter().find(|t| t.name == name).unwrap();
+    let (right, json) = (table.layout(), table.json());
+    for ty in TAILED {
+        let facts: Vec<(String, u64)> = right
+            .facts()
+            .into_iter()
+            .filter(|f| f.0.strip_prefix(ty).is_some_and(|r| r.starts_with('.')))
+            .map(|(n, v, _)| (n, v))
+            .collect();
+        let mut starts: Vec<u64> = facts.iter().map(|f| f.1).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        let back = IN_FRONT.contains(ty);
+        for (start, shift) in starts.iter().flat_map(|s| [(*s, 8), (*s, -8)]).filter(|s| s.1 > 0 || back) {
+            let case = format!("{dump}: {ty} moved by {shift} from {start} on");
+            let replaced = vec![(table.name, moved_whole(&json, &right, ty, start, shift))];
+            let options = DiscoverOptions { replaced, disabled: vec![Provider::Descriptor] };
+            tried += 1;
+            let Ok(found) = discover(&opened, &options) else { continue };
+            // What lies in front of another thing counts from its end: without that nothing is read.
+            let place = |l: &Layout, field: &str| {
+                let end = if back { l.try_offset(ty, "!")? } else { 0 };
+                Some(l.try_offset(ty, field)?.wrapping_sub(end))
+            };
+            let told = |f: &&(String, u64)| !ALIKE.contains(&f.0.as_str()) && (dump, f.0.as_str()) != AHEAD;
+            for (fact, value) in facts.iter().filter(told) {
+                let field = &fact[ty.len() + 1..];
+                if let Some(is) = place(&found.layout, field)
+                    && Some(is) != place(&right, field)
+                {
+                    wrong.push(format!("{case}: {fact} is {is}, not {value}"));
+                }
+            }
+        }
+    }
+    (tried, wrong)
 }

@@ -165,10 +165,21 @@ pub fn header(length: u32, text: u64, count: u32, pointers: u64) -> Vec<u8> {
 
 /// Writes the descriptor of 11.0 into `patch`, a copy of the dump that `found` describes.
 pub fn describe(patch: &mut Patch, found: &Discovered, form: Form) {
+    describe_with(patch, found, form, &[]);
+}
+
+/// Writes the collector's descriptor alone into its image; returns its address.
+pub fn collector_alone(patch: &mut Patch, found: &Discovered, form: Form) -> u64 {
     let image = found.module.base..found.module.end;
-    let own = found.module.gc_module.map_or(image.clone(), |(a, b)| a..b);
+    let own = found.module.gc_module.map_or(image, |(a, b)| a..b);
+    collector(found, form).put(patch, &own, None, &["GC"])
+}
+
+/// As [`describe`], with further fields: type, name, offset.
+pub fn describe_with(patch: &mut Patch, found: &Discovered, form: Form, more: &[(&str, &str, u64)]) {
+    let image = found.module.base..found.module.end;
     let old = old_header(patch, &image);
-    let gc = collector(found, form).put(patch, &own, None, &["GC"]);
+    let gc = collector_alone(patch, found, form);
     // The other flavour's, which nothing points to: it must not be taken for the one in use.
     let mut decoy = Text::new(form);
     decoy.field("Generation", "!", 0x88);
@@ -177,6 +188,9 @@ pub fn describe(patch: &mut Patch, found: &Discovered, form: Form) {
     decoy.put(patch, &image, None, &["GC"]);
     let cell = patch.put(&image, &gc.to_le_bytes());
     let mut main = runtime(patch, found, form);
+    for (ty, field, offset) in more {
+        main.field(ty, field, *offset);
+    }
     let entry = main.pointer(cell);
     main.subs.insert("GC".into(), entry);
     main.put(patch, &image, old, &["Loader", "RuntimeTypeSystem", "SyncBlock", "Thread"]);

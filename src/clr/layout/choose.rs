@@ -117,7 +117,7 @@ impl Chooser<'_> {
     /// The shape that fits best under what the descriptor says. Each variable it does not name is taken from the DAC table,
     /// each field from structure, where those may be asked.
     fn described(&self) -> Option<Attempt> {
-        let descriptor = self.descriptor?;
+        let descriptor = self.descriptor.filter(|d| d.layout().describes("MethodTable"))?;
         let mut best = None;
         // Descriptors came with the statics of 9.0.
         let pointer = self.dump.arch.pointer_size();
@@ -149,7 +149,9 @@ impl Chooser<'_> {
         let mut trial = layout.clone();
         descriptor.over(&mut trial);
         let (before, after) = (self.checks(layout, source.clone()), self.checks(&trial, source.clone()));
-        let better = failed(&after) <= failed(&before) && passed(&after) >= passed(&before);
+        // What vouched for a field that the descriptor says is no more has nothing to vouch for.
+        let idle = before.iter().filter(|c| c.fields.iter().any(|f| descriptor.replaces(f)));
+        let better = failed(&after) <= failed(&before) && passed(&after) + idle.count() >= passed(&before);
         if better {
             *layout = trial;
         }
@@ -165,26 +167,38 @@ impl Chooser<'_> {
             (false, Some(_)) => ("built-in table".into(), verdict),
             (false, None) => ("structure".into(), verdict),
         }];
+        let before = layout.clone();
         refuse(&mut layout, &checks);
         if let Some(d) = self.descriptor.filter(|_| !described) {
             let unlike = descriptor::witness(&layout, d);
-            if !unlike.is_empty() && self.prefer(d, &mut layout, &Source::Descriptor(d.address)) {
-                let what = format!("preferred to the table in {} facts they do not agree on", unlike.len());
+            if (!unlike.is_empty() || d.replaces_any()) && self.prefer(d, &mut layout, &Source::Descriptor(d.address)) {
+                let what = format!("preferred to {} in {} facts they do not agree on", table.name, unlike.len());
                 notes.push(("contract descriptor".into(), what));
             }
             checks.extend(unlike);
             let filled = descriptor::fill(&mut layout, d);
             notes.push(("contract descriptor".into(), format!("filled {filled} facts the table lacks or had refused")));
         }
-        if self.options.allows(Provider::Structure) {
-            let found = self.search(anchor.as_ref(), |s| calibrate::missing(s, &mut layout));
-            if !found.is_empty() {
-                notes.push(("calibration".into(), format!("found {}", found.join(", "))));
+        let mut again = Vec::new();
+        for _ in 0..ROUNDS {
+            if self.options.allows(Provider::Structure) {
+                let found = self.search(anchor.as_ref(), |s| calibrate::missing(s, &mut layout));
+                if !found.is_empty() {
+                    notes.push(("calibration".into(), format!("found {}", found.join(", "))));
+                }
+            }
+            // What the later providers set is held to the same invariants.
+            again = self.checks(&layout, Source::Calibrated);
+            refuse(&mut layout, &again);
+            if failed(&again) == 0 || !self.options.allows(Provider::Structure) {
+                break;
             }
         }
-        // What the later providers set is held to the same invariants.
-        let again = self.checks(&layout, Source::Calibrated);
-        refuse(&mut layout, &again);
+        let doubtful = doubtful(&before, &mut layout, &again);
+        if !doubtful.is_empty() {
+            let what = format!("not believed beside fields that moved: {}", doubtful.join(", "));
+            notes.push(("calibration".into(), what));
+        }
         Settled { table, described, layout, checks, again, notes }
     }
 
@@ -264,6 +278,33 @@ fn score(checks: &[Check]) -> i64 {
 /// How many do not.
 pub fn failed(checks: &[Check]) -> usize {
     checks.iter().filter(|c| c.verdict == Verdict::Failed).count()
+}
+
+/// How often what the checks refuse is looked for: a field found may show that another is not where it should be.
+const ROUNDS: usize = 2;
+
+/// Takes out what nothing vouches for in a type of which another field was found elsewhere than the table has it: the
+/// same member may have moved both. Fields before one that is where it should be did not move.
+fn doubtful(before: &Layout, layout: &mut Layout, checks: &[Check]) -> Vec<String> {
+    let vouched =
+        |name: &str| checks.iter().any(|c| c.verdict == Verdict::Passed && c.fields.iter().any(|f| f == name));
+    let facts: Vec<(String, u64, bool)> =
+        layout.facts().into_iter().map(|(n, v, s)| (n, v, matches!(s, Source::Table(_)))).collect();
+    let moved = |(name, value, _): &&(String, u64, bool)| {
+        let (ty, field) = name.split_once('.')?;
+        before.try_offset(ty, field).filter(|b| b != value).map(|_| ty.to_owned())
+    };
+    let types: Vec<String> = facts.iter().filter_map(|f| moved(&f)).collect();
+    let mut out = Vec::new();
+    for (name, value, _) in facts.iter().filter(|f| f.2 && !vouched(&f.0)) {
+        let Some((ty, field)) = name.split_once('.').filter(|(ty, _)| types.iter().any(|t| t == ty)) else { continue };
+        let mut behind = facts.iter().filter(|(n, v, _)| v > value && n.split_once('.').is_some_and(|(t, _)| t == ty));
+        if !behind.any(|f| moved(&f).is_none() && vouched(&f.0)) {
+            layout.drop_field(ty, field);
+            out.push(name.clone());
+        }
+    }
+    out
 }
 
 /// Takes the fields of failed checks out of the layout, unless another check that passed vouches for them too.

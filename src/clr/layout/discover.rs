@@ -129,8 +129,7 @@ fn collector(
         // The collector's own description, where the runtime's is not there or does not lead to it.
         let own = found.iter().chain(unknown).find_map(|gc| gc.descriptor);
         descriptor::collector(dump, &mut described, own);
-        let by_descriptor = described.main.as_ref().or(described.collector.as_ref());
-        found.extend(by_descriptor.and_then(|d| GcDacVars::described(d.layout(), &dump.space)));
+        found.extend(described.used().and_then(|d| GcDacVars::described(d.layout(), &dump.space)));
     }
     if found.is_empty() && options.allows(Provider::Structure) && runtime {
         // A standalone collector (`clrgc`) has the variables in its own image.
@@ -218,7 +217,7 @@ fn choose(
             providers.push(((*name).into(), "switched off".into()));
         }
     }
-    let descriptor = described.main.as_ref();
+    let descriptor = described.used();
     let chooser = Chooser {
         dump,
         span,

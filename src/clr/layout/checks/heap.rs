@@ -11,6 +11,7 @@ pub fn run(p: &mut Probe<'_>) {
     finalize_queue(p);
     sync_table(p);
     heap_type(p);
+    super::tails::array_elements(p);
 }
 
 /// Address of the first heap's generation table and finalize queue.
@@ -35,7 +36,7 @@ pub fn is_missing(p: &Probe<'_>) -> bool {
 }
 
 /// The record of generation 2's first segment.
-fn first_segment(p: &Probe<'_>) -> Option<u64> {
+pub fn first_segment(p: &Probe<'_>) -> Option<u64> {
     let generation = first_heap(p)?.0.checked_add(2 * p.gc.generation_size)?;
     p.space().ptr_at(generation, p.gc.generation_field_offsets[1].max(0) as u64)
 }

@@ -3,6 +3,7 @@
 
 mod heap;
 mod locks;
+mod tails;
 mod threads;
 mod types;
 

@@ -17,12 +17,15 @@ pub fn run(p: &mut Probe<'_>) {
         thread_blocks(p, threads);
         collectible_entries(p, threads);
         super::locks::owners(p, threads);
+        super::tails::starts(p, threads);
         let finalizer = p.variable("FinalizerThread").unwrap_or(0);
         let found = Found::when(finalizer == 0 || threads.contains(&finalizer), format!("{finalizer:x}"));
         p.record("finalizer thread", &["&FinalizerThread"], "one of the threads", found);
     }
     domain(p);
     dynamic_modules(p);
+    let all = modules(p);
+    super::tails::module_indexes(p, &all);
 }
 
 /// How far the thread list may be from the count: in a dump written while the process ran on (6.0 and later, Windows) a

@@ -359,6 +359,8 @@ fn statics(p: &mut Probe<'_>, string: &MethodTable) {
                 format!("{:x}, then String's first static, an object", string.address),
                 found,
             );
+            super::tails::static_bases(p, module);
+            super::tails::thread_indexes(p, module);
         }
         _ => {
             let local = p.field(module, "Module", "DomainLocalModule").unwrap_or(0);
@@ -369,6 +371,7 @@ fn statics(p: &mut Probe<'_>, string: &MethodTable) {
                 format!("storage of {module:x}, the first reference statics objects or null"),
                 found,
             );
+            super::tails::class_flags(p, module);
         }
     }
 }

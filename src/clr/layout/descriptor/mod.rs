@@ -80,6 +80,11 @@ impl std::fmt::Display for Refusal {
 }
 
 impl Found {
+    /// The description to use: the runtime's, or what there is of the collector.
+    pub fn used(&self) -> Option<&Descriptor> {
+        self.main.as_ref().or(self.collector.as_ref())
+    }
+
     /// Notes why the one at `at` is not read.
     fn unread(&mut self, at: u64, why: &Refusal) {
         let text = format!("at {at:x}: {why}");
@@ -124,6 +129,16 @@ impl Descriptor {
             layout.drop_field(ty, field);
         }
         layout.overlay(&self.layout);
+    }
+
+    /// Whether it stands in for the field `name` (`Type.Field`) of older runtimes.
+    pub fn replaces(&self, name: &str) -> bool {
+        self.gone.iter().any(|(ty, field)| name.split_once('.') == Some((ty, field)))
+    }
+
+    /// Whether it stands in for any field of older runtimes.
+    pub fn replaces_any(&self) -> bool {
+        !self.gone.is_empty()
     }
 
     /// One line for people.
