@@ -11,7 +11,7 @@ use crate::heap::walk::Found;
 use crate::session::Session;
 use crate::session::held::{COLLECTIBLE, DEPENDENT};
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 
 /// `!refs ADDR`.
 pub const REFS: Command = Command {
@@ -236,7 +236,7 @@ fn weak(session: &Session, out: &mut Out, address: u64) -> Result<()> {
     let mut lines = Vec::new();
     for h in clr.handles().items.iter().filter(|h| h.object == address && !h.kind.is_strong()) {
         let to = if h.dependent != 0 { format!(" -> {:x}", h.dependent) } else { String::new() };
-        lines.push(format!("    {:016x} ({}){to}", h.address, h.kind.words()));
+        lines.push(format!("    {:0w$x} ({}){to}", h.address, h.kind.words(), w = digits()));
     }
     if let Some(i) = clr.object_header(address).and_then(syncblocks::index_of) {
         lines.push(format!("    sync block {i}"));

@@ -7,7 +7,9 @@ use crate::clr::Clr;
 use crate::clr::loaderheaps::{LoaderHeap, Owner};
 use crate::heap::{Heap, Segment, SegmentKind, SubHeap};
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits, narrow_digits,
+};
 
 /// `!eeheap`.
 pub const EEHEAP: Command = Command {
@@ -83,7 +85,7 @@ fn gc(session: &Session, out: &mut Out, heap: &Heap, segments: &[Segment], filte
             continue;
         }
         if heap.server {
-            out.line(format!("Heap {} ({:016x})", sub.index, sub.address))?;
+            out.line(format!("Heap {} ({:0w$x})", sub.index, sub.address, w = digits()))?;
         }
         one(out, heap, sub, &own)?;
         if heap.server && heap.heaps.len() > 1 {
@@ -210,7 +212,7 @@ const LOADER: &[Col] = &[
 fn loader(session: &Session, out: &mut Out) -> Result<Option<String>> {
     let clr = session.clr()?;
     let found = session.loader_heaps()?;
-    let address = |a: Option<u64>| a.map_or("not in the dump".into(), |a| format!("{a:012x}"));
+    let address = |a: Option<u64>| a.map_or("not in the dump".into(), |a| format!("{a:0v$x}", v = narrow_digits()));
     let of = |owner: Owner| found.heaps.items.iter().filter(move |h| h.owner == owner);
     let system = crate::clr::domains::system_domain(clr);
     out.line("Loader Heap:")?;
@@ -235,7 +237,13 @@ fn loader(session: &Session, out: &mut Out) -> Result<Option<String>> {
         out.line("Module LoaderAllocators:")?;
     }
     for a in collectible {
-        out.line(format!("{:<21} {:012x} {}", "LoaderAllocator:", a.native, modules_of(clr, a.native)))?;
+        out.line(format!(
+            "{:<21} {:0v$x} {}",
+            "LoaderAllocator:",
+            a.native,
+            modules_of(clr, a.native),
+            v = narrow_digits()
+        ))?;
         total += group(out, of(Owner::Allocator(a.native)))?;
     }
     let mut rest = of(Owner::Unknown).peekable();
@@ -255,7 +263,7 @@ fn modules_of(clr: &Clr, native: u64) -> String {
     let names: Vec<String> = modules.map(|m| clr.module(m).display_name(clr)).collect();
     let object = clr.loader_allocators().iter().find(|a| a.native == native).map_or(0, |a| a.object);
     let names = if names.is_empty() { "no module".into() } else { names.join(", ") };
-    format!("collectible: {names} (object {object:012x})")
+    format!("collectible: {names} (object {object:0v$x})", v = narrow_digits())
 }
 
 /// Prints heaps of one owner and returns their committed bytes.

@@ -9,7 +9,7 @@ use crate::clr::Clr;
 use crate::graph::paths::WaysTo;
 use crate::heap::roots::{Root, RootKind};
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 
 /// `!gcroot ADDR`, `!gcroot -type T`.
 pub const GCROOT: Command = Command {
@@ -163,11 +163,13 @@ pub fn title(root: &Root) -> String {
 pub fn source(root: &Root) -> String {
     let inside = if root.interior { " (interior)" } else { "" };
     match &root.kind {
-        RootKind::Handle(kind) => format!("    {:016x} ({})", root.slot, kind.words()),
-        RootKind::Finalizer => format!("    {:016x} (finalizer root)", root.slot),
-        RootKind::Stack { .. } => format!("    {:016x} (stack slot){inside}", root.slot),
+        RootKind::Handle(kind) => format!("    {:0w$x} ({})", root.slot, kind.words(), w = digits()),
+        RootKind::Finalizer => format!("    {:0w$x} (finalizer root)", root.slot, w = digits()),
+        RootKind::Stack { .. } => format!("    {:0w$x} (stack slot){inside}", root.slot, w = digits()),
         RootKind::Register { name, .. } => format!("    {name} (register){inside}"),
-        RootKind::ThreadStatic { name, .. } => format!("    {:016x} (thread static variable: {name})", root.slot),
+        RootKind::ThreadStatic { name, .. } => {
+            format!("    {:0w$x} (thread static variable: {name})", root.slot, w = digits())
+        }
     }
 }
 

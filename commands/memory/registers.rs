@@ -6,7 +6,9 @@ use super::{symbol, tick, value};
 use crate::dump::{Arch, Dump, Registers};
 use crate::shell::banner::event;
 use crate::shell::run::set_alias;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request, digits,
+};
 
 /// `r`.
 pub const R: Command = Command {
@@ -203,7 +205,7 @@ fn exception(ctx: &mut Ctx<'_>, dump: &Dump) -> Result<Outcome> {
     ctx.out.line(format!("  ExceptionFlags: {:08x}", e.flags))?;
     ctx.out.line(format!("NumberParameters: {}", e.parameters.len()))?;
     for (i, v) in e.parameters.iter().enumerate() {
-        ctx.out.line(format!("   Parameter[{i}]: {v:016x}"))?;
+        ctx.out.line(format!("   Parameter[{i}]: {v:0w$x}", w = digits()))?;
     }
     if let (0xC000_0005, [how, at, ..]) = (e.code, e.parameters.as_slice()) {
         let how = match how {

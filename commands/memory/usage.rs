@@ -7,6 +7,7 @@ use rustc_hash::FxHashSet;
 use super::module_name;
 use crate::dump::{Arch, Dump, MapEntry, MapState, MapType, Os};
 use crate::session::ranges::ManagedRange;
+use crate::shell::digits;
 
 /// The words of the usage column. Those of a native debugger where it has one.
 pub mod word {
@@ -397,7 +398,7 @@ pub fn detail(dump: &Dump, managed: &[ManagedRange], range: &UsageRange) -> Stri
             let id = dump.threads.get(i as usize).map_or(0, |t| t.os_id);
             format!("[~{i}; {:x}.{id:x}]", dump.process.pid.unwrap_or(0))
         }
-        Owner::Heap(handle) => format!("[Handle: {handle:016x}]"),
+        Owner::Heap(handle) => format!("[Handle: {handle:0w$x}]", w = digits()),
         Owner::Entry if range.usage == word::PEB => format!("[{:x}]", dump.process.pid.unwrap_or(0)),
         Owner::Entry => match (entry.module.and_then(|i| dump.modules.get(i as usize)), &entry.file) {
             (Some(m), _) => format!("[{}; \"{}\"]", module_name(m), m.path),

@@ -10,7 +10,7 @@ use crate::clr::fields::{Element, et};
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, digits};
 
 /// `!dumpcollection ADDR`.
 pub const DUMPCOLLECTION: Command = Command {
@@ -85,8 +85,8 @@ pub fn show(session: &Session, place: &Place) -> String {
     let Ok(clr) = session.clr() else { return "?".into() };
     if place.element.0 == et::STRUCT {
         return match place.mt {
-            Some(mt) => format!("dumpvc {mt:016x} {:016x}", place.at),
-            None => format!("{:016x}", place.at),
+            Some(mt) => format!("dumpvc {mt:0w$x} {:0w$x}", place.at, w = digits()),
+            None => format!("{:0w$x}", place.at, w = digits()),
         };
     }
     if !place.element.is_reference() {
@@ -116,8 +116,8 @@ pub fn show_object(session: &Session, address: u64) -> String {
             let (length, text) = clr.string_at(address, SHOWN).unwrap_or_default();
             format!("\"{text}{}\"", if length as usize > SHOWN { "..." } else { "" })
         }
-        Some(o) if o.ty.mt.is_array() => format!("dumparray {address:016x}"),
-        _ => format!("dumpobj {address:016x}"),
+        Some(o) if o.ty.mt.is_array() => format!("dumparray {address:0w$x}", w = digits()),
+        _ => format!("dumpobj {address:0w$x}", w = digits()),
     }
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::clr::Clr;
 use crate::clr::loadcontexts::LoadContext;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 
 /// `!dumpalc [ADDR]`.
 pub const DUMPALC: Command = Command {
@@ -108,14 +108,14 @@ fn title(clr: &Clr, c: &LoadContext) -> String {
 }
 
 fn one(clr: &Clr, out: &mut Out, c: &LoadContext, contexts: &[LoadContext]) -> Result<()> {
-    out.line(format!("AssemblyLoadContext: {:016x} {}", c.object, title(clr, c)))?;
+    out.line(format!("AssemblyLoadContext: {:0w$x} {}", c.object, title(clr, c), w = digits()))?;
     out.line(format!("Collectible:         {}", c.collectible))?;
     out.line(format!("State:               {}", state(c)))?;
-    out.line(format!("Native binder:       {:016x}", c.binder))?;
+    out.line(format!("Native binder:       {:0w$x}", c.binder, w = digits()))?;
     let modules = clr.assemblies().items.iter().map(|a| a.module);
     let mut own = modules.filter(|&m| clr.load_context_of(m, contexts).is_some_and(|o| o.object == c.object));
     if let Some(a) = own.find_map(|m| clr.loader_allocator_of(m)) {
-        out.line(format!("LoaderAllocator:     {:016x}", a.object))?;
+        out.line(format!("LoaderAllocator:     {:0w$x}", a.object, w = digits()))?;
     }
     assemblies(clr, out, Some(c), contexts)
 }

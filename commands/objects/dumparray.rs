@@ -7,7 +7,7 @@ use super::fieldtable::{self, Of};
 use crate::clr::Clr;
 use crate::heap::Found;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 
 /// `!dumparray ADDR`.
 pub const DUMPARRAY: Command = Command {
@@ -66,14 +66,14 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 fn head(clr: &Clr, session: &Session, out: &mut Out, o: &Found<'_>, count: u64) -> Result<()> {
     let mt = &o.ty.mt;
     out.line(format!("Name:        {}", clr.type_name_long(mt.address)))?;
-    out.line(format!("MethodTable: {:016x}", mt.address))?;
+    out.line(format!("MethodTable: {:0w$x}", mt.address, w = digits()))?;
     if let Some(class) = clr.mts().eeclass(clr.space(), mt) {
-        out.line(format!("EEClass:     {class:016x}"))?;
+        out.line(format!("EEClass:     {class:0w$x}", w = digits()))?;
     }
     out.line(format!("Size:        {}(0x{:x}) bytes", o.size, o.size))?;
     let word = element_word(session, mt.per_inst);
     out.line(format!("Array:       Rank {}, Number of elements {count}, Type {word}", mt.rank(clr.ptr_size())))?;
-    out.line(format!("Element Methodtable: {:016x}", mt.per_inst))?;
+    out.line(format!("Element Methodtable: {:0w$x}", mt.per_inst, w = digits()))?;
     Ok(())
 }
 
@@ -105,7 +105,7 @@ impl Elements<'_> {
         let Some(address) = place.filter(|&a| self.session.dump().space.readable(a)) else { return Ok(false) };
         let reference = element_type(self.session, self.handle).is_some_and(|e| e.is_reference());
         if !reference {
-            out.line(format!("{label} {address:016x}"))?;
+            out.line(format!("{label} {address:0w$x}", w = digits()))?;
             if details {
                 self.value(out, address, fields)?;
             }
@@ -116,7 +116,7 @@ impl Elements<'_> {
             out.line(format!("{label} null"))?;
             return Ok(true);
         }
-        out.line(format!("{label} {target:016x}"))?;
+        out.line(format!("{label} {target:0w$x}", w = digits()))?;
         if details {
             self.object(out, target, fields)?;
         }
@@ -154,9 +154,9 @@ impl Elements<'_> {
 
     fn name(&self, out: &mut Out, mt: u64, size: u64, class: Option<u64>) -> Result<()> {
         out.line(format!("    Name:        {}", self.clr.type_name_long(mt)))?;
-        out.line(format!("    MethodTable: {mt:016x}"))?;
+        out.line(format!("    MethodTable: {mt:0w$x}", w = digits()))?;
         if let Some(class) = class {
-            out.line(format!("    EEClass:     {class:016x}"))?;
+            out.line(format!("    EEClass:     {class:0w$x}", w = digits()))?;
         }
         out.line(format!("    Size:        {size}(0x{size:x}) bytes"))?;
         Ok(())

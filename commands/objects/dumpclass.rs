@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::dumpmt;
 use super::fieldtable::{self, Of};
 use crate::clr::fielddesc;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, digits};
 
 /// `!dumpclass EECLASS-or-MT`.
 pub const DUMPCLASS: Command = Command {
@@ -32,13 +32,13 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let attributes =
         clr.layout().try_offset("EEClass", "CorTypeAttr").and_then(|o| clr.space().u32(class?.checked_add(o)?));
     ctx.out.line(format!("Class Name:      {}", clr.type_name_long(mt.address)))?;
-    ctx.out.line(format!("mdToken:         {:016X}", 0x0200_0000 | u64::from(clr.type_rid(&mt))))?;
+    ctx.out.line(format!("mdToken:         {:0w$X}", 0x0200_0000 | u64::from(clr.type_rid(&mt)), w = digits()))?;
     ctx.out.line(format!("File:            {file}"))?;
-    ctx.out.line(format!("Parent:    {:016x}", mt.parent))?;
-    ctx.out.line(format!("Module:          {:016x}", module.unwrap_or(0)))?;
-    ctx.out.line(format!("Method Table:    {:016x}", mt.address))?;
+    ctx.out.line(format!("Parent:    {:0w$x}", mt.parent, w = digits()))?;
+    ctx.out.line(format!("Module:          {:0w$x}", module.unwrap_or(0), w = digits()))?;
+    ctx.out.line(format!("Method Table:    {:0w$x}", mt.address, w = digits()))?;
     if let Some(class) = class {
-        ctx.out.line(format!("EEClass:         {class:016x}"))?;
+        ctx.out.line(format!("EEClass:         {class:0w$x}", w = digits()))?;
     }
     let flags = attributes.map_or_else(|| "?".into(), |a| format!("{a:08x}"));
     ctx.out.line(format!("Class Attributes:    {flags}  {}", words(attributes.unwrap_or(0))))?;

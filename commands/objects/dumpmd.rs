@@ -6,7 +6,7 @@ use crate::clr::Clr;
 use crate::clr::methods::MethodDesc;
 use crate::dump::Arch;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 
 /// `!dumpmd MD`.
 pub const DUMPMD: Command = Command {
@@ -59,18 +59,18 @@ fn show(clr: &Clr, out: &mut Out, md: &MethodDesc, code: Option<u64>) -> Result<
     let native = clr.native_code(md);
     let code = code.or(native);
     out.line(format!("Method Name:          {}", clr.method_name(md)))?;
-    out.line(format!("Class:                {class:016x}"))?;
-    out.line(format!("MethodTable:          {:016x}", md.owner))?;
-    out.line(format!("mdToken:              {:016X}", md.token()))?;
-    out.line(format!("Module:               {module:016x}"))?;
+    out.line(format!("Class:                {class:0w$x}", w = digits()))?;
+    out.line(format!("MethodTable:          {:0w$x}", md.owner, w = digits()))?;
+    out.line(format!("mdToken:              {:0w$X}", md.token(), w = digits()))?;
+    out.line(format!("Module:               {module:0w$x}", w = digits()))?;
     out.line(format!("IsJitted:             {}", if code.is_some() { "yes" } else { "no" }))?;
-    out.line(format!("Current CodeAddr:     {:016x}", native.or(code).unwrap_or(u64::MAX)))?;
+    out.line(format!("Current CodeAddr:     {:0w$x}", native.or(code).unwrap_or(u64::MAX), w = digits()))?;
     if let Some(code) = code {
         let image = clr.module(module);
         let precompiled = image.image_base != 0 && code.wrapping_sub(image.image_base) < image.size;
         let kind = if precompiled { "  (ReadyToRun)" } else { "" };
         out.line("Version History:")?;
-        out.line(format!("     CodeAddr:           {code:016x}{kind}"))?;
+        out.line(format!("     CodeAddr:           {code:0w$x}{kind}", w = digits()))?;
     }
     Ok(())
 }
@@ -145,12 +145,12 @@ fn ip2md(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let clr = session.clr()?;
     let ip = args.number("IP").unwrap_or(0);
     if let Some((md, start)) = method_at(session, ip)? {
-        ctx.out.line(format!("MethodDesc:   {:016x}", md.address))?;
+        ctx.out.line(format!("MethodDesc:   {:0w$x}", md.address, w = digits()))?;
         show(clr, ctx.out, &md, Some(start))?;
         return Ok(Outcome::Complete);
     }
     if let Some(md) = clr.method_of_stub(ip) {
-        ctx.out.line(format!("MethodDesc:   {:016x}", md.address))?;
+        ctx.out.line(format!("MethodDesc:   {:0w$x}", md.address, w = digits()))?;
         show(clr, ctx.out, &md, None)?;
         return Ok(Outcome::Complete);
     }
@@ -161,7 +161,7 @@ fn ip2md(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
                 ctx.out.line(format!("{ip:x} is in the image of {}", m.display_name(clr)))?;
                 return Ok(Outcome::Partial("no method of it is known whose code begins before the address".into()));
             };
-            ctx.out.line(format!("MethodDesc:   {:016x}", md.address))?;
+            ctx.out.line(format!("MethodDesc:   {:0w$x}", md.address, w = digits()))?;
             show(clr, ctx.out, &md, Some(start))?;
             let why = "precompiled code: the nearest method whose code is known to begin before the address, which it is for \
                        an address from a stack";

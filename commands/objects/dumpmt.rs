@@ -6,7 +6,7 @@ use crate::clr::Clr;
 use crate::clr::methods::MethodDesc;
 use crate::clr::methodtable::MethodTable;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 
 /// `!dumpmt MT`.
 pub const DUMPMT: Command = Command {
@@ -64,18 +64,18 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 }
 
 fn head(clr: &Clr, out: &mut Out, mt: &MethodTable) -> Result<()> {
-    out.line(format!("Parent:              {:016x}", mt.parent))?;
+    out.line(format!("Parent:              {:0w$x}", mt.parent, w = digits()))?;
     let canonical = clr.mts().canonical(mt);
     if canonical != mt.address {
-        out.line(format!("Canonical:           {canonical:016X}"))?;
+        out.line(format!("Canonical:           {canonical:0w$X}", w = digits()))?;
     }
     if let Some(class) = clr.mts().eeclass(clr.space(), mt) {
-        out.line(format!("EEClass:             {class:016X}"))?;
+        out.line(format!("EEClass:             {class:0w$X}", w = digits()))?;
     }
     let module = clr.defining_module(mt);
-    out.line(format!("Module:              {:016X}", module.unwrap_or(0)))?;
+    out.line(format!("Module:              {:0w$X}", module.unwrap_or(0), w = digits()))?;
     out.line(format!("Name:                {}", clr.type_name_long(mt.address)))?;
-    out.line(format!("mdToken:             {:016X}", 0x0200_0000 | u64::from(clr.type_rid(mt))))?;
+    out.line(format!("mdToken:             {:0w$X}", 0x0200_0000 | u64::from(clr.type_rid(mt)), w = digits()))?;
     let file = module.map(|m| clr.module(m).display_name(clr)).unwrap_or_default();
     out.line(format!("File:                {file}"))?;
     if let Some(a) = clr.loader_allocator_of_type(mt) {
@@ -143,10 +143,10 @@ fn methods(clr: &Clr, out: &mut Out, mt: &MethodTable) -> Result<Outcome> {
     out.table("methods", COLUMNS, true)?;
     let mut row = |entry: u64, m: Option<&MethodDesc>, slot: u16| {
         out.row(&[
-            Cell::text(format!("{entry:016X}")),
-            Cell::text(format!("{:016X}", m.map_or(0, |m| m.address))),
+            Cell::text(format!("{entry:0w$X}", w = digits())),
+            Cell::text(format!("{:0w$X}", m.map_or(0, |m| m.address), w = digits())),
             Cell::text(m.map_or("NONE", |m| jit(clr, m, entry))),
-            Cell::text(format!("{slot:016X}")),
+            Cell::text(format!("{slot:0w$X}", w = digits())),
             Cell::text(m.map_or_else(|| "<not in the dump>".into(), |m| clr.method_name(m))),
         ])
     };

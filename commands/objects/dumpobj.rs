@@ -7,7 +7,7 @@ use crate::clr::Clr;
 use crate::clr::fields::{Element, et};
 use crate::heap::Found;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 
 /// `!dumpobj ADDR`.
 pub const DUMPOBJ: Command = Command {
@@ -67,7 +67,7 @@ pub fn show(session: &Session, out: &mut Out, o: &Found<'_>, fields: bool) -> Re
     let clr = session.clr()?;
     let mt = &o.ty.mt;
     out.line(format!("Name:        {}", clr.type_name_long(mt.address)))?;
-    out.line(format!("MethodTable: {:016x}", mt.address))?;
+    out.line(format!("MethodTable: {:0w$x}", mt.address, w = digits()))?;
     let size = own_size(clr, o);
     out.line(format!("Size:        {size}(0x{size:x}) bytes"))?;
     if o.ty.is_free {
@@ -185,7 +185,7 @@ fn runtime_type(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
         .and_then(|f| clr.space().ptr(o.address.checked_add(clr.header())?.checked_add(f.offset())?));
     if let Some(handle) = handle {
         out.line(format!("Type Name:   {}", clr.handle_tree(handle).reflection()))?;
-        out.line(format!("Type MT:     {handle:016x}"))?;
+        out.line(format!("Type MT:     {handle:0w$x}", w = digits()))?;
     }
     Ok(())
 }

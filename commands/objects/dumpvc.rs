@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::fieldtable::{self, Of};
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, digits};
 
 /// `!dumpvc MT ADDR`.
 pub const DUMPVC: Command = Command {
@@ -37,9 +37,9 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         bail!("{address:x} is not in the dump");
     }
     ctx.out.line(format!("Name:        {}", clr.type_name_long(mt)))?;
-    ctx.out.line(format!("MethodTable: {mt:016x}"))?;
+    ctx.out.line(format!("MethodTable: {mt:0w$x}", w = digits()))?;
     if let Some(class) = clr.mts().eeclass(clr.space(), &table) {
-        ctx.out.line(format!("EEClass:     {class:016x}"))?;
+        ctx.out.line(format!("EEClass:     {class:0w$x}", w = digits()))?;
     }
     let size = table.base_size;
     ctx.out.line(format!("Size:        {size}(0x{size:x}) bytes"))?;

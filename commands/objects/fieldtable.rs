@@ -8,7 +8,7 @@ use super::value;
 use crate::clr::fields::{Field, Fields, et};
 use crate::clr::{Clr, statics};
 use crate::session::Session;
-use crate::shell::{Cell, Col, Format, Out};
+use crate::shell::{Cell, Col, Format, Out, digits};
 
 /// Columns of the table; the type column is cut from the front to 20 characters as SOS does.
 const COLUMNS: &[Col] = &[
@@ -158,7 +158,7 @@ fn static_value(clr: &Clr, f: &Field, mt: u64) -> String {
 fn stored(clr: &Clr, f: &Field, address: u64) -> Option<String> {
     match f.element.0 {
         // The storage holds a reference to a boxed copy: an address for dumpobj.
-        et::STRUCT => clr.space().ptr(address).map(|boxed| format!("{boxed:016x}")),
+        et::STRUCT => clr.space().ptr(address).map(|boxed| format!("{boxed:0w$x}", w = digits())),
         _ => value::text(clr, f.element, address),
     }
 }

@@ -10,7 +10,7 @@ use crate::clr::loaderheaps::Owner;
 use crate::clr::metadata::table;
 use crate::clr::modules::{MetadataSource, Module};
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 
 /// `!clrmodules`.
 pub const CLRMODULES: Command = Command {
@@ -102,7 +102,8 @@ fn clrmodules(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         if wanted.as_ref().is_some_and(|w| !path.to_ascii_lowercase().contains(w.as_str())) {
             continue;
         }
-        let (base, size) = (Cell::text(format!("{:016X}", m.image_base)), Cell::text(format!("{:08X}", m.size)));
+        let (base, size) =
+            (Cell::text(format!("{:0w$X}", m.image_base, w = digits())), Cell::text(format!("{:08X}", m.size)));
         if verbose {
             let source = source(clr, &m);
             ctx.out.row(&[base, size, Cell::AddrPad(m.address, 16), Cell::text(path), Cell::text(source)])?;
@@ -134,7 +135,7 @@ fn assembly_block(clr: &Clr, out: &mut Out, a: &LoadedAssembly) -> Result<()> {
     let dynamic = if m.dynamic { "(Dynamic) " } else { "" };
     // Of an image loaded from bytes the name is that of its module.
     let name = if m.dynamic { String::new() } else { m.display_name(clr) };
-    out.line(format!("Assembly:           {:016x} {dynamic}[{name}]", identity(a)))?;
+    out.line(format!("Assembly:           {:0w$x} {dynamic}[{name}]", identity(a), w = digits()))?;
     module_line(out, &m)
 }
 
@@ -145,7 +146,7 @@ fn module_line(out: &mut Out, m: &Module) -> Result<()> {
         () => &m.path,
     };
     out.line("  Module")?;
-    out.line(format!("  {:016x}    {path}", m.address))?;
+    out.line(format!("  {:0w$x}    {path}", m.address, w = digits()))?;
     out.line("")?;
     Ok(())
 }
@@ -162,13 +163,13 @@ fn dumpdomain(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     }
     if let Some(system) = system.filter(|s| wanted.is_none_or(|w| w == *s)) {
         ctx.out.line("--------------------------------------")?;
-        ctx.out.line(format!("System Domain:      {system:016x}"))?;
+        ctx.out.line(format!("System Domain:      {system:0w$x}", w = digits()))?;
         domain_heaps(session, ctx.out, Owner::Global)?;
         ctx.out.line("Name:               None")?;
     }
     let Some(app) = app.filter(|a| wanted.is_none_or(|w| w == *a)) else { return Ok(Outcome::Complete) };
     ctx.out.line("--------------------------------------")?;
-    ctx.out.line(format!("Domain 1:           {app:016x}"))?;
+    ctx.out.line(format!("Domain 1:           {app:0w$x}", w = digits()))?;
     domain_heaps(session, ctx.out, Owner::Domain)?;
     // The host's name for the only domain there is.
     ctx.out.line("Name:               clrhost")?;
@@ -187,7 +188,7 @@ fn domain_heaps(session: &Session, out: &mut Out, owner: Owner) -> Result<()> {
         if let Some(h) = heaps.iter().find(|h| h.owner == owner && h.kind == kind) {
             // The list of blocks comes behind the heap's own first word.
             let address = h.address.saturating_sub(session.clr()?.header());
-            out.line(format!("{:<20}{address:016X}", format!("{kind}:")))?;
+            out.line(format!("{:<20}{address:0w$X}", format!("{kind}:"), w = digits()))?;
         }
     }
     out.line("Stage:              OPEN")?;
@@ -202,7 +203,7 @@ fn dumpassembly(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         bail!("{address:x} is not an assembly; !dumpdomain lists them")
     };
     let m = clr.module(a.module);
-    ctx.out.line(format!("Parent Domain:      {:016x}", domains::app_domain(clr).unwrap_or(0)))?;
+    ctx.out.line(format!("Parent Domain:      {:0w$x}", domains::app_domain(clr).unwrap_or(0), w = digits()))?;
     ctx.out.line(format!("Name:               {}", m.display_name(clr)))?;
     module_line(ctx.out, &m)?;
     Ok(Outcome::Complete)
@@ -232,18 +233,20 @@ fn dumpmodule(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let kind = if m.path.is_empty() { "Reflection " } else { "PEFile " };
     ctx.out.line(format!("Attributes:           {kind}"))?;
     if let Some(a) = assembly {
-        ctx.out.line(format!("Assembly:             {:016x}", identity(&a)))?;
+        ctx.out.line(format!("Assembly:             {:0w$x}", identity(&a), w = digits()))?;
     }
-    ctx.out.line(format!("BaseAddress:          {:016X}", m.image_base))?;
+    ctx.out.line(format!("BaseAddress:          {:0w$X}", m.image_base, w = digits()))?;
     for (label, field) in
         [("TypeDefToMethodTableMap", "TypeDefToMethodTableMap"), ("TypeRefToMethodTableMap", "TypeRefToMethodTableMap")]
     {
         if let Some(at) = clr.layout().try_offset("Module", field) {
-            ctx.out.line(format!("{:<26}{:016X}", format!("{label}:"), m.address.saturating_add(at)))?;
+            ctx.out.line(format!("{:<26}{:0w$X}", format!("{label}:"), m.address.saturating_add(at), w = digits()))?;
         }
     }
     match m.metadata_range(clr) {
-        Some((start, length)) => ctx.out.line(format!("MetaData start address: {start:016X} ({length} bytes)"))?,
+        Some((start, length)) => {
+            ctx.out.line(format!("MetaData start address: {start:0w$X} ({length} bytes)", w = digits()))?
+        }
         None => ctx.out.line(format!("MetaData:             {}", source(clr, &m)))?,
     }
     if args.has("mt") {

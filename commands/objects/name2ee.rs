@@ -11,7 +11,7 @@ use crate::clr::methodtable::MethodTable;
 use crate::clr::modules::Module;
 use crate::clr::typename::canonical;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 
 /// `!name2ee MODULE ITEM`.
 pub const NAME2EE: Command = Command {
@@ -160,7 +160,7 @@ impl Search<'_> {
         }
         self.found += 1;
         let clr = self.session.clr()?;
-        out.line(format!("Module:      {:016x}", m.address))?;
+        out.line(format!("Module:      {:0w$x}", m.address, w = digits()))?;
         let name = if m.path.is_empty() { m.display_name(clr) } else { m.file_name().to_owned() };
         out.line(format!("Assembly:    {name}"))?;
         Ok(())
@@ -199,7 +199,7 @@ impl Search<'_> {
         for mt in self.session.find_types(&canonical(item))? {
             let Some(table) = clr.method_table(mt).filter(|t| home(clr, t) == Some(m.address)) else { continue };
             self.head(out, m)?;
-            out.line(format!("Token:       {:016x}", 0x0200_0000 | u64::from(clr.type_rid(&table))))?;
+            out.line(format!("Token:       {:0w$x}", 0x0200_0000 | u64::from(clr.type_rid(&table)), w = digits()))?;
             loaded_lines(clr, out, mt)?;
         }
         Ok(())
@@ -254,16 +254,16 @@ fn methods<'a>(metadata: &Metadata, item: &'a str) -> Vec<(u32, &'a str)> {
 }
 
 fn loaded_lines(clr: &Clr, out: &mut Out, mt: u64) -> Result<()> {
-    out.line(format!("MethodTable: {mt:016x}"))?;
+    out.line(format!("MethodTable: {mt:0w$x}", w = digits()))?;
     if let Some(class) = clr.method_table(mt).and_then(|t| clr.mts().eeclass(clr.space(), &t)) {
-        out.line(format!("EEClass:     {class:016x}"))?;
+        out.line(format!("EEClass:     {class:0w$x}", w = digits()))?;
     }
     out.line(format!("Name:        {}", clr.type_name_long(mt)))?;
     Ok(())
 }
 
 fn type_lines(session: &Session, out: &mut Out, m: &Module, metadata: &Metadata, rid: u32) -> Result<()> {
-    out.line(format!("Token:       {:016x}", 0x0200_0000 | u64::from(rid)))?;
+    out.line(format!("Token:       {:0w$x}", 0x0200_0000 | u64::from(rid), w = digits()))?;
     match session.loaded_types()?.of_def(m.address, rid) {
         Some(mt) => loaded_lines(session.clr()?, out, mt),
         None => {
@@ -276,14 +276,14 @@ fn type_lines(session: &Session, out: &mut Out, m: &Module, metadata: &Metadata,
 
 fn method_lines(session: &Session, out: &mut Out, m: &Module, owner: u32, rid: u32) -> Result<()> {
     let clr = session.clr()?;
-    out.line(format!("Token:       {:016x}", 0x0600_0000 | u64::from(rid)))?;
+    out.line(format!("Token:       {:0w$x}", 0x0600_0000 | u64::from(rid), w = digits()))?;
     let desc = session.loaded_types()?.of_def(m.address, owner).and_then(|mt| method_of(clr, mt, rid));
     match desc {
         Some(md) => {
-            out.line(format!("MethodDesc:  {:016x}", md.address))?;
+            out.line(format!("MethodDesc:  {:0w$x}", md.address, w = digits()))?;
             out.line(format!("Name:        {}", clr.method_name(&md)))?;
             match clr.native_code(&md) {
-                Some(code) => out.line(format!("JITTED Code Address: {code:016x}"))?,
+                Some(code) => out.line(format!("JITTED Code Address: {code:0w$x}", w = digits()))?,
                 None => out.line("Not JITTED yet.")?,
             }
         }

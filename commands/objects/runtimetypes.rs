@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::dumpobj::look_up;
 use crate::clr::domains;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, digits};
 
 /// `!dumpruntimetypes`.
 pub const DUMPRUNTIMETYPES: Command = Command {
@@ -82,7 +82,7 @@ fn find_app_domain(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let Some(domain) = domains::app_domain(session.clr()?) else {
         return Ok(Outcome::Partial("the app domain is not in the dump".into()));
     };
-    ctx.out.line(format!("AppDomain: {domain:016x}"))?;
+    ctx.out.line(format!("AppDomain: {domain:0w$x}", w = digits()))?;
     // The host's name for the only domain there is, and its id.
     ctx.out.line("Name:      clrhost")?;
     ctx.out.line("ID:        1")?;

@@ -2,6 +2,7 @@
 
 use crate::clr::Clr;
 use crate::clr::fields::{Element, et};
+use crate::shell::digits;
 
 /// The value of a field of type `element` at `address`; `None` when it is not in the dump. Structs print their address.
 pub fn text(clr: &Clr, element: Element, address: u64) -> Option<String> {
@@ -18,10 +19,10 @@ pub fn text(clr: &Clr, element: Element, address: u64) -> Option<String> {
         et::U8 => space.u64(address)?.to_string(),
         et::R4 => float(f64::from(f32::from_bits(space.u32(address)?))),
         et::R8 => float(f64::from_bits(space.u64(address)?)),
-        et::STRUCT => format!("{address:016x}"),
+        et::STRUCT => format!("{address:0w$x}", w = digits()),
         // SOS prints native integers in upper case, references in lower case.
-        et::I | et::U => format!("{:016X}", space.ptr(address)?),
-        _ => format!("{:016x}", space.ptr(address)?),
+        et::I | et::U => format!("{:0w$X}", space.ptr(address)?, w = digits()),
+        _ => format!("{:0w$x}", space.ptr(address)?, w = digits()),
     })
 }
 
@@ -35,7 +36,7 @@ pub fn zero(element: Element) -> String {
     match element.0 {
         et::R4 | et::R8 => float(0.0),
         et::BOOLEAN..=et::U8 => "0".into(),
-        _ => format!("{:016x}", 0),
+        _ => format!("{:0w$x}", 0, w = digits()),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::clr::Clr;
 use crate::clr::layout::report::Verdict;
 use crate::dump::Os;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix, digits};
 
 /// `!eeversion`.
 pub const EEVERSION: Command = Command {
@@ -92,7 +92,7 @@ fn runtime_lines(session: &Session, out: &mut Out, indent: &str) -> Result<()> {
         module.and_then(|x| x.build_id.as_ref()).map(|b| b.iter().map(|x| format!("{x:02x}")).collect::<String>());
     let index = index.or_else(|| module.and_then(|x| Some(format!("{:x}{:x}", x.timestamp?, x.image_size?))));
     let index = index.map(|i| format!(" index {i}")).unwrap_or_default();
-    out.line(format!("{indent}#0 .NET Core runtime {number} at {:016X} size {size:08X}{index}", m.base))?;
+    out.line(format!("{indent}#0 .NET Core runtime {number} at {:0w$X} size {size:08X}{index}", m.base, w = digits()))?;
     out.line(format!("    Runtime module path: {}", m.path))?;
     if let Some(cut) = m.path.rfind(['/', '\\']) {
         out.line(format!("    Runtime module directory: {}", m.path.get(..cut).unwrap_or_default()))?;
@@ -101,7 +101,7 @@ fn runtime_lines(session: &Session, out: &mut Out, indent: &str) -> Result<()> {
         out.line("    The runtime is linked into the program (single file)")?;
     }
     if let Some((start, _)) = m.gc_module {
-        out.line(format!("    Standalone GC at {start:016X}"))?;
+        out.line(format!("    Standalone GC at {start:0w$X}", w = digits()))?;
     }
     Ok(())
 }

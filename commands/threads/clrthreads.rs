@@ -5,7 +5,9 @@ use anyhow::Result;
 use crate::clr::threads::{self, ClrThread, state};
 use crate::clr::{Clr, domains};
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Out, Outcome, Prefix, digits,
+};
 
 /// `!clrthreads`.
 pub const CLRTHREADS: Command = Command {
@@ -94,11 +96,11 @@ fn row(session: &Session, clr: &Clr, out: &mut Out, t: &ClrThread) -> Result<()>
         Cell::text(dump_index(session, t.os_id).map_or_else(|| "XXXX".into(), |i| i.to_string())),
         Cell::Num(u64::from(t.managed_id)),
         Cell::Hex(t.os_id),
-        Cell::text(format!("{:016X}", t.address)),
+        Cell::text(format!("{:0w$X}", t.address, w = digits())),
         Cell::Hex(u64::from(t.state)),
         Cell::text(if t.preemptive { "Preemptive" } else { "Cooperative" }),
-        Cell::text(format!("{:016X}:{:016X}", t.alloc_context.0, t.alloc_context.1)),
-        Cell::text(format!("{domain:016X}")),
+        Cell::text(format!("{:0w$X}:{:0w$X}", t.alloc_context.0, t.alloc_context.1, w = digits())),
+        Cell::text(format!("{domain:0w$X}", w = digits())),
         Cell::text(lock_count(clr, t)),
         Cell::text(apartment(t.state)),
         Cell::text(remarks(clr, t)),
@@ -134,7 +136,7 @@ fn remarks(clr: &Clr, t: &ClrThread) -> String {
     if t.exception != 0
         && let Some(mt) = clr.object_type(t.exception)
     {
-        text.push_str(&format!("{} {:016x}", clr.type_name_long(mt), t.exception));
+        text.push_str(&format!("{} {:0w$x}", clr.type_name_long(mt), t.exception, w = digits()));
     }
     text
 }

@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::graph::{Graph, Node};
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 
 /// `!dumpasync`.
 pub const DUMPASYNC: Command = Command {
@@ -127,7 +127,7 @@ fn stacks(session: &Session, out: &mut Out, graph: &Graph, roots: &[u32], fields
         out.line(format!("STACK {}", number + 1))?;
         let Some(first) = graph.nodes.get(root as usize) else { continue };
         if let Some((address, mt)) = first.state.and_then(|_| graph::awaited(session, first)) {
-            out.line(format!("<< Awaiting: {address:016x} {mt:016x} {} >>", clr.type_name(mt)))?;
+            out.line(format!("<< Awaiting: {address:0w$x} {mt:0w$x} {} >>", clr.type_name(mt), w = digits()))?;
         }
         let (mut work, mut on_path) = (vec![(root, 0usize)], FxHashSet::default());
         while let Some((i, depth)) = work.pop() {
@@ -135,7 +135,14 @@ fn stacks(session: &Session, out: &mut Out, graph: &Graph, roots: &[u32], fields
                 continue;
             };
             let indent = " ".repeat(2 * depth);
-            out.line(format!("{indent}{:016x} {:016x} ({}) {}", n.address, n.mt, n.state_text(), n.label(session)))?;
+            out.line(format!(
+                "{indent}{:0w$x} {:0w$x} ({}) {}",
+                n.address,
+                n.mt,
+                n.state_text(),
+                n.label(session),
+                w = digits()
+            ))?;
             if fields && n.state.is_some() {
                 graph::fields(session, out, n, &indent)?;
             }
@@ -184,7 +191,7 @@ fn coalesced(session: &Session, out: &mut Out, graph: &Graph, roots: &[u32]) -> 
         let mut work = vec![(key, merged, 0usize)];
         while let Some(((mt, state), m, depth)) = work.pop() {
             let state = state.map_or_else(String::new, |s| format!(" ({s})"));
-            out.line(format!("{}[{}] {mt:016x}{state} {}", " ".repeat(2 * depth), m.count, m.label))?;
+            out.line(format!("{}[{}] {mt:0w$x}{state} {}", " ".repeat(2 * depth), m.count, m.label, w = digits()))?;
             let mut below: Vec<_> = m.below.iter().collect();
             below.sort_by_key(|(key, m)| (m.count, std::cmp::Reverse(**key)));
             work.extend(below.into_iter().map(|(k, m)| (k, m, depth + 1)));

@@ -6,7 +6,7 @@ use crate::clr::Clr;
 use crate::clr::exceptions::ExceptionObject;
 use crate::clr::stacktrace::TraceFrame;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 
 /// `!printexception [ADDR]`.
 pub const PRINTEXCEPTION: Command = Command {
@@ -98,14 +98,15 @@ fn current(ctx: &Ctx<'_>, session: &Session) -> Result<std::result::Result<u64, 
 }
 
 fn one(clr: &Clr, out: &mut Out, address: u64, mt: u64, e: &ExceptionObject) -> Result<Option<String>> {
-    out.line(format!("Exception object: {address:016x}"))?;
+    out.line(format!("Exception object: {address:0w$x}", w = digits()))?;
     out.line(format!("Exception type:   {}", clr.type_name_long(mt)))?;
     out.line(format!("Message:          {}", e.message.as_deref().unwrap_or("<none>")))?;
     match clr.object_type(e.inner).filter(|_| e.inner != 0) {
         Some(inner) => out.line(format!(
-            "InnerException:   {}, Use printexception {:016X} to see more.",
+            "InnerException:   {}, Use printexception {:0w$X} to see more.",
             clr.type_name_long(inner),
-            e.inner
+            e.inner,
+            w = digits()
         ))?,
         None => out.line("InnerException:   <none>")?,
     }
@@ -132,8 +133,8 @@ fn frames(clr: &Clr, out: &mut Out, frames: &[TraceFrame]) -> Result<()> {
     out.table("frames", COLUMNS, true)?;
     for f in frames {
         out.row(&[
-            Cell::text(format!("    {:016X}", f.sp)),
-            Cell::text(format!("{:016X}", f.ip)),
+            Cell::text(format!("    {:0w$X}", f.sp, w = digits())),
+            Cell::text(format!("{:0w$X}", f.ip, w = digits())),
             Cell::text(function(clr, f)),
         ])?;
     }
@@ -142,7 +143,9 @@ fn frames(clr: &Clr, out: &mut Out, frames: &[TraceFrame]) -> Result<()> {
 
 /// `module!method+0xN`; the offset where the start of the method's code is known.
 fn function(clr: &Clr, f: &TraceFrame) -> String {
-    let Some(md) = clr.valid_method_desc(f.method) else { return format!("MethodDesc {:016x}", f.method) };
+    let Some(md) = clr.valid_method_desc(f.method) else {
+        return format!("MethodDesc {:0w$x}", f.method, w = digits());
+    };
     let module = clr.method_table(md.owner).and_then(|mt| clr.defining_module(&mt)).map(|m| clr.module(m));
     let name = clr.method_name(&md);
     let module = module.map(|m| m.file_name().to_owned()).filter(|n| !n.is_empty()).unwrap_or_else(|| "UNKNOWN".into());

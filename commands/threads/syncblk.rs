@@ -7,7 +7,7 @@ use crate::clr::Clr;
 use crate::clr::syncblocks::SyncBlock;
 use crate::clr::threads::ClrThread;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, digits};
 
 /// `!syncblk`.
 pub const SYNCBLK: Command = Command {
@@ -76,10 +76,10 @@ fn row<'a>(session: &Session, clr: &Clr, b: &SyncBlock) -> Vec<Cell<'a>> {
     let ty = clr.object_type(b.object).map(|mt| clr.type_name_long(mt).to_string());
     vec![
         Cell::Num(u64::from(b.index)),
-        Cell::text(format!("{:016X}", b.address)),
+        Cell::text(format!("{:0w$X}", b.address, w = digits())),
         Cell::Num(u64::from(b.monitor_held())),
         Cell::Num(u64::from(b.recursion)),
-        Cell::text(format!("{:016X}", thread.map_or(0, |t| t.address))),
+        Cell::text(format!("{:0w$X}", thread.map_or(0, |t| t.address), w = digits())),
         Cell::text(info),
         Cell::AddrPad(b.object, 16),
         Cell::text(ty.unwrap_or_else(|| "<unknown>".into())),

@@ -10,7 +10,7 @@ use crate::commands::objects::collections::read::{Entry, Shape};
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
-use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix};
+use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix, digits};
 
 /// `!threadpoolqueue`.
 pub const THREADPOOLQUEUE: Command = Command {
@@ -149,7 +149,7 @@ fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
         for &item in &queue.items {
             session.watch.cancel.check()?;
             let (kind, method) = describe(session, item);
-            ctx.out.line(format!("0x{item:016X} {kind} | {method}"))?;
+            ctx.out.line(format!("0x{item:0w$X} {kind} | {method}", w = digits()))?;
             *methods.entry((kind, method)).or_default() += 1;
         }
         if queue.count > queue.items.len() as u64 {

@@ -9,7 +9,7 @@ use crate::commands::objects::dumpdelegate::method_of;
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
-use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix};
+use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix, digits};
 
 /// `!timerinfo`.
 pub const TIMERINFO: Command = Command {
@@ -66,11 +66,12 @@ impl Timer {
     fn text(&self) -> String {
         let method = &self.method;
         format!(
-            "@{} ms every {} ms | {:016X} ({}) -> {method}",
+            "@{} ms every {} ms | {:0w$X} ({}) -> {method}",
             time(self.due),
             time(self.period),
             self.state,
-            self.type_name
+            self.type_name,
+            w = digits()
         )
     }
 
@@ -117,7 +118,7 @@ fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
                 session.watch.cancel.check()?;
                 let timer = Timer::read(session, &t, short);
                 let text = timer.text().replacen("ms | ", "ms |  ", 1);
-                ctx.out.line(format!("{} 0x{:016X} {text}", timer.list(), t.address()))?;
+                ctx.out.line(format!("{} 0x{:0w$X} {text}", timer.list(), t.address(), w = digits()))?;
                 *counts.entry(timer).or_default() += 1;
                 total += 1;
                 at = t.object(&["_next", "m_next"]);

@@ -20,4 +20,4 @@ pub mod terminal;
 
 pub use args::Args;
 pub use command::{Arg, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request};
-pub use out::{Cell, Col, Format, Out};
+pub use out::{Cell, Col, Format, Out, digits, narrow_digits};

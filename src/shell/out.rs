@@ -3,6 +3,25 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Hexadecimal digits of an address of the open dump.
+static DIGITS: AtomicUsize = AtomicUsize::new(16);
+
+/// Hexadecimal digits of an address of the open dump, zeros in front included: 16, or 8 where a pointer has 4 bytes.
+pub fn digits() -> usize {
+    DIGITS.load(Ordering::Relaxed)
+}
+
+/// As [`digits`], where SOS leaves out the zeros every address of 8 bytes begins with: 12, or 8.
+pub fn narrow_digits() -> usize {
+    digits().min(12)
+}
+
+/// Tells the size of a pointer of the dump that is opened.
+pub fn set_pointer_size(bytes: u8) {
+    DIGITS.store(2 * usize::from(bytes), Ordering::Relaxed);
+}
 
 /// One value in a table row.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,10 +64,10 @@ impl<'a> Cell<'a> {
         // Writing to a String cannot fail.
         let _ = match self {
             // As SOS prints addresses in its tables.
-            Cell::Addr(x) => write!(out, "{x:012x}"),
+            Cell::Addr(x) => write!(out, "{x:0w$x}", w = narrow_digits()),
             Cell::Hex(x) => write!(out, "{x:x}"),
-            Cell::AddrPad(x, w) => write!(out, "{x:0w$x}", w = *w as usize),
-            Cell::AddrUpper(x, w) => write!(out, "{x:0w$X}", w = *w as usize),
+            Cell::AddrPad(x, w) => write!(out, "{x:0w$x}", w = digits().min(*w as usize)),
+            Cell::AddrUpper(x, w) => write!(out, "{x:0w$X}", w = digits().min(*w as usize)),
             Cell::AddrTick(x, 4) => write!(out, "{x:08x}"),
             Cell::AddrTick(x, _) => write!(out, "{:08x}`{:08x}", x >> 32, x & 0xFFFF_FFFF),
             Cell::Num(x) => write!(out, "{x}"),

@@ -106,6 +106,7 @@ impl Shell {
         let dump = Dump::open(path, &options, &self.watch)?;
         self.save_index();
         self.settings.thread = first_thread(&dump);
+        super::out::set_pointer_size(dump.arch.pointer_size());
         let off = self.settings.providers_off.clone();
         // What is kept for the next time was found with all providers.
         let index = if off.is_empty() { self.settings.index.clone() } else { IndexMode::None };

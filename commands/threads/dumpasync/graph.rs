@@ -13,7 +13,7 @@ use crate::commands::objects::dumpdelegate::method_of;
 use crate::heap::TypeInfo;
 use crate::session::Session;
 use crate::session::value::Value;
-use crate::shell::Out;
+use crate::shell::{Out, digits};
 
 /// `Task.m_stateFlags`: ran to completion, faulted or cancelled.
 const COMPLETED: i64 = 0x0160_0000;
@@ -297,7 +297,7 @@ pub fn fields(session: &Session, out: &mut Out, node: &Node, indent: &str) -> Re
         let ty = f.type_name.as_ref().map_or_else(|| f.element.name().to_owned(), |t| t.display());
         let ty = crate::commands::objects::fieldtable::cut_front(&ty, 20);
         let value = crate::commands::objects::value::text(clr, f.element, at).unwrap_or_else(|| "?".into());
-        out.line(format!("{indent}  {at:016x} {mt:016x} {ty:<20} {value:>16} {}", f.name))?;
+        out.line(format!("{indent}  {at:0w$x} {mt:0w$x} {ty:<20} {value:>16} {}", f.name, w = digits()))?;
     }
     Ok(())
 }
