@@ -172,5 +172,9 @@ fn the_process_is_shown_with_its_own_width() {
     let peb = say("!peb");
     assert!(peb.contains("ImageFile:                'C:\\dotnet31\\dotnet.exe'"), "{peb}");
     assert!(say("!teb").contains("PEB Address:              3fff1000"));
+    // Addresses have eight digits everywhere.
+    let object = say(&format!("!dumpobj {}", address("listHead")));
+    assert!(object.lines().nth(1).unwrap().len() == "MethodTable: 04a2c264".len(), "{object}");
+    assert!(say("!dumpheap -type Small.Base").contains(&format!("0{}", address("dependentKey"))));
     assert!(say("lm").lines().any(|l| l.starts_with("00f40000          0136f000            coreclr")));
 }
