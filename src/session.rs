@@ -17,6 +17,7 @@ use crate::clr::fields::Field;
 use crate::clr::finalizer::{self, FinalizerQueue};
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::discover::{DiscoverOptions, discover};
+use crate::clr::layout::version;
 use crate::clr::loaderheaps::{self, LoaderHeaps};
 use crate::clr::statics;
 use crate::clr::{Clr, NoRuntime};
@@ -350,7 +351,11 @@ impl Session {
         let flavour = if m.single_file { "single-file" } else { "CoreCLR" };
         let gc = if clr.found.gc.is_server() { "server GC" } else { "workstation GC" };
         let shape = if clr.found.gc.has_regions() { "regions" } else { "segments" };
-        let version = m.version.clone().unwrap_or_else(|| format!("{}.{}", clr.found.era.0, clr.found.era.1));
+        let era = clr.found.era;
+        let version = match &m.version {
+            Some(version) => version::product(version, &m.path, era),
+            None => format!("{}.{}", era.0, era.1),
+        };
         format!(".NET runtime {version} ({flavour}), {gc}, {shape}")
     }
 }

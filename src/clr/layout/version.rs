@@ -64,3 +64,37 @@ pub fn number(text: &str) -> Option<(u16, u16)> {
     let mut parts = text.split('.').map(|p| p.parse().ok());
     Some((parts.next()??, parts.next()??))
 }
+
+/// The version as people know it (`8.0.15`): the folder of the runtime, else what its file version says. File versions
+/// hold the number of the service release in hundreds since 5.0; those of 2.x and 3.x (`4.6.*`, `4.700.*`) do not tell it,
+/// so there the layout's version stands in front.
+pub fn product(version: &str, path: &str, era: (u16, u16)) -> String {
+    let folder = from_path(path).filter(|f| f.split('.').count() >= 3);
+    if let Some(folder) = folder {
+        return folder;
+    }
+    let number = version.split_whitespace().next().unwrap_or("");
+    let mut parts = number.split('.').map_while(|p| p.parse::<u32>().ok());
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(4), ..) => format!("{}.{} ({number})", era.0, era.1),
+        (Some(major), Some(minor), Some(build), Some(_)) if major >= 5 => format!("{major}.{minor}.{}", build / 100),
+        _ => version.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::product;
+
+    #[test]
+    fn the_banner_names_the_service_release() {
+        let of = |version, path| product(version, path, (3, 1));
+        assert_eq!(of("8.0.1525.16413 @Commit: 50c4", "/app/libcoreclr.so"), "8.0.15");
+        assert_eq!(of("9.0.124.61010", "/app/libcoreclr.so"), "9.0.1");
+        assert_eq!(of("8.0.23.53103", "/app/program"), "8.0.0");
+        assert_eq!(of("4.700.22.55902 @Commit: c17d", "/app/libcoreclr.so"), "3.1 (4.700.22.55902)");
+        assert_eq!(of("4.6.30411.01", "/usr/share/Microsoft.NETCore.App/2.1.30/libcoreclr.so"), "2.1.30");
+        assert_eq!(of("10.0.14", "C:\\dotnet\\10.0.14\\coreclr.dll"), "10.0.14");
+        assert_eq!(of("odd", "coreclr.dll"), "odd");
+    }
+}
