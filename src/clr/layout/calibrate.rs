@@ -147,8 +147,10 @@ pub fn missing(search: &Search<'_>, layout: &mut Layout) -> Vec<String> {
         }
     }
     domain_of_thread(search.dump, layout);
+    let core = search.has_core(layout);
     for s in FIELDS {
-        if layout.field(s.ty, s.field).is_some() || !wanted(layout, s.ty, s.field) {
+        let hopeless = s.part == Part::Types && !core;
+        if hopeless || layout.field(s.ty, s.field).is_some() || !wanted(layout, s.ty, s.field) {
             continue;
         }
         let mut hits = Vec::new();

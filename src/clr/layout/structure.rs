@@ -63,6 +63,10 @@ impl Search<'_> {
     /// Fills `layout` with what can be found; returns the names of the fields found.
     pub fn run(&self, layout: &mut Layout) -> Vec<String> {
         self.well_known(layout);
+        // What a runtime without strings is, nobody knows: every further search would be in vain.
+        if layout.global("StringMethodTable").is_err() {
+            return Vec::new();
+        }
         self.threads(layout);
         self.sync_table(layout);
         let found = calibrate::missing(self, layout);
@@ -150,8 +154,11 @@ impl Search<'_> {
         let known = layout.global("AppDomain").ok();
         let cells: Vec<u64> = known.map_or_else(|| self.cells.to_vec(), |c| vec![c]);
         let mut hits = Vec::new();
+        if !self.has_core(layout) {
+            return;
+        }
+        let mut trial = layout.clone();
         for cell in cells {
-            let mut trial = layout.clone();
             trial.set_global("AppDomain", cell, Source::Calibrated);
             let Some(domain) = self.dump.space.ptr(cell) else { continue };
             for offset in (0..DOMAIN_REACH).step_by(self.ptr() as usize) {
@@ -174,6 +181,11 @@ impl Search<'_> {
             }
             layout.place("AppDomain", "DomainAssemblyList", offset, &Source::Calibrated);
         }
+    }
+
+    /// Whether the core library's module is known: what is proved by it cannot be found without.
+    pub fn has_core(&self, layout: &Layout) -> bool {
+        Probe::new(self.dump, layout, self.gc, self.module, Source::Calibrated).core_module() != 0
     }
 
     fn sync_table(&self, layout: &mut Layout) {

@@ -164,6 +164,11 @@ fn context(p: &Probe<'_>, thread: u64) -> Option<(u64, u64)> {
 }
 
 impl Probe<'_> {
+    /// The core library's module, 0 when it is not known.
+    pub fn core_module(&self) -> u64 {
+        core_module(self)
+    }
+
     /// Allocation contexts of all threads.
     pub fn contexts(mut self) -> Vec<(u64, u64)> {
         let threads = list(&mut self).unwrap_or_default();
