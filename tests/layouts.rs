@@ -411,3 +411,27 @@ fn moved_tails(dump: &str, name: &str) -> (usize, Vec<String>) {
     }
     (tried, wrong)
 }
+
+/// No dump of Windows on arm64 was at hand. By the contract descriptor in the program file of 10.0.9 its structures are
+/// those of x64: an x64 dump whose header says arm64 stands in for one, as far as structures go.
+#[test]
+fn a_dump_of_windows_on_arm64_gets_its_own_table() {
+    const SYSTEM_INFO: u32 = 7;
+    const ARM64: u16 = 12;
+    let unpacked = open("win-x64-10.0-wks-full.dmp.zst").unpacked.unwrap();
+    let mut bytes = std::fs::read(unpacked).unwrap();
+    let word = |b: &[u8], at: usize| u32::from_le_bytes(b[at..at + 4].try_into().unwrap());
+    let (streams, directory) = (word(&bytes, 8) as usize, word(&bytes, 12) as usize);
+    let entry = (0..streams).map(|i| directory + 12 * i).find(|&e| word(&bytes, e) == SYSTEM_INFO).unwrap();
+    let info = word(&bytes, entry + 8) as usize;
+    bytes[info..info + 2].copy_from_slice(&ARM64.to_le_bytes());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let options = OpenOptions { no_images: true, ..OpenOptions::default() };
+    let dump = Dump::open(file.path(), &options, &Watch::default()).unwrap();
+    let found = discover(&dump, &DiscoverOptions::default()).unwrap();
+    assert_eq!(found.table.as_deref(), Some("coreclr-10.0-windows-arm64"));
+    let failed: Vec<_> = found.checks.iter().filter(|c| c.verdict == Verdict::Failed).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    assert!(found.lost().is_empty());
+}

@@ -42,6 +42,7 @@ pub const TABLES: &[Table] = &[
     table!("coreclr-10.0-linux-x64", Linux, X64),
     table!("coreclr-10.0-windows-x64", Windows, X64),
     table!("coreclr-10.0-linux-arm64", Linux, Arm64),
+    table!("coreclr-10.0-windows-arm64", Windows, Arm64),
     table!("coreclr-9.0-linux-x64", Linux, X64),
     table!("coreclr-9.0-windows-x64", Windows, X64),
     table!("coreclr-8.0-linux-x64", Linux, X64),
