@@ -86,6 +86,9 @@ pub fn read(clr: &Clr) -> Result<Gathered<SyncBlock>, Missing> {
             continue;
         }
         gap = 0;
+        if !space.readable(address) {
+            out.because(format!("sync block {address:x} is not in the dump: who holds its monitor is not known"));
+        }
         let monitor = monitor(clr, address).unwrap_or_else(|why| {
             out.because(format!("who holds the monitor of sync block {i} is not known: {why}"));
             Monitor::default()

@@ -228,7 +228,9 @@ fn statics_root(p: &mut Probe<'_>, threads: &[u64]) {
         };
         let all: Vec<(u64, u64)> = threads.iter().filter_map(|&t| Some((t, root(t)?))).collect();
         let roots: Vec<u64> = all.iter().map(|a| a.1).collect();
-        let bad = roots.iter().find(|&&r| r != 0 && !(r.is_multiple_of(p.ptr()) && p.space().readable(r)));
+        // A mini dump has the threads and not what they lead to.
+        let there = |r: u64| p.space().readable(r) || p.mini && p.plausible(r);
+        let bad = roots.iter().find(|&&r| r != 0 && !(r.is_multiple_of(p.ptr()) && there(r)));
         let used: Vec<u64> = roots.iter().copied().filter(|&r| r != 0).collect();
         let held: Vec<Option<usize>> = all
             .iter()
@@ -317,7 +319,7 @@ fn thread_blocks(p: &mut Probe<'_>, threads: &[u64]) {
         .collect();
     let sound = |&(table, size): &(u64, u64)| match table {
         0 => size == 0,
-        _ => (1..1 << 16).contains(&size) && p.space().readable(table),
+        _ => (1..1 << 16).contains(&size) && (p.space().readable(table) || p.mini && p.plausible(table)),
     };
     let found = match tables.iter().find(|t| !sound(t)) {
         Some((table, size)) => Found::Bad(format!("{size} blocks at {table:x}")),
