@@ -113,6 +113,11 @@ fn run(case: &Case, providers: &str) -> Result<(), Failed> {
         .env("CLRSCOPE_CACHE", cache())
         .stdin(std::process::Stdio::null())
         .output()?;
+    // A mini dump lacks the types that would prove a layout: without the tables it is refused, aloud.
+    let mini = ["-mini", "-triage"].iter().any(|k| case.name.contains(k));
+    if mini && !providers.is_empty() && String::from_utf8_lossy(&result.stderr).contains("cannot be read: ") {
+        return Ok(());
+    }
     if !result.status.success() {
         return Err(format!("exit {:?}: {}", result.status.code(), String::from_utf8_lossy(&result.stderr)).into());
     }
