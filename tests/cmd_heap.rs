@@ -1,9 +1,10 @@
 //! Heap commands held against each other and against what the program said of itself, on real dumps.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::io::Write;
+#[path = "support/ask.rs"]
+mod ask;
+
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// Dumps of the zoo: 3.1, 8, 9 and 10, segments and regions, both kinds of GC, Linux and Windows.
 const ZOOS: &[&str] = &[
@@ -21,28 +22,8 @@ fn data(name: &str) -> std::path::PathBuf {
 
 /// What each command prints, asked in one run; errors are among the lines.
 fn run(dump: &str, commands: &[&str]) -> Vec<Vec<String>> {
-    const MARK: &str = "@@@@@@@@";
-    let mut script: String = commands.iter().map(|c| format!("{c}\n.echo {MARK}\n")).collect();
-    script.insert_str(0, &format!(".echo {MARK}\n"));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_clrscope"))
-        .arg(data(dump))
-        .env("CLRSCOPE_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || stdin.write_all(script.as_bytes()));
-    let out = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    let lines: Vec<&str> = text.lines().skip_while(|l| *l != MARK).skip(1).collect();
-    let mut blocks: Vec<Vec<String>> =
-        lines.split(|l| *l == MARK).map(|b| b.iter().map(|l| (*l).to_owned()).collect()).collect();
-    blocks.truncate(commands.len());
-    assert_eq!(blocks.len(), commands.len(), "{dump}: a block for each command");
-    blocks
+    let commands: Vec<String> = commands.iter().map(|c| (*c).to_owned()).collect();
+    ask::ask(&data(dump), &commands)
 }
 
 /// The number behind `label` in the lines, e.g. `Total 1,234 objects`.

@@ -1,28 +1,14 @@
 //! Every example of every command's help, run on a Linux and a Windows dump.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+#[path = "support/captured.rs"]
+mod captured;
 
+use std::path::Path;
+
+use captured::{Captured, open};
 use clrscope::commands;
-use clrscope::dump::OpenOptions;
-use clrscope::shell::Format;
 use clrscope::shell::run::{Ended, Shell};
-use clrscope::watch::Watch;
-
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 struct Runner {
     shell: Shell,
@@ -31,24 +17,7 @@ struct Runner {
 
 impl Runner {
     fn on(dump: &str) -> Self {
-        let out = Captured::default();
-        let sink = out.clone();
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps");
-        let mut shell = Shell {
-            commands: commands::ALL,
-            settings: Default::default(),
-            session: None,
-            format: Format::Text,
-            watch: Watch::default(),
-            open: OpenOptions { cache_dir: Some(cache), ..OpenOptions::default() },
-            recent: Arc::default(),
-            sink: Box::new(move || Box::new(sink.clone())),
-            depth: 0,
-            last: String::new(),
-            state: Default::default(),
-        };
-        let path: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(dump);
-        shell.open(&path).unwrap();
+        let (shell, out) = open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(dump));
         Self { shell, out }
     }
 

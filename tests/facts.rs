@@ -5,6 +5,9 @@
 //! `CLRSCOPE_OPTIONS_FOR` name folders with files of assemblies as for `tests/truth` (`-i FOLDER`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/pattern.rs"]
+mod pattern;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +16,7 @@ use clrscope::dump::{Dump, OpenOptions};
 use clrscope::heap::roots::RootKind;
 use clrscope::session::Session;
 use clrscope::watch::Watch;
+use pattern::matches;
 
 struct Case {
     name: String,
@@ -45,16 +49,6 @@ fn all() -> Vec<Case> {
         all.extend(more);
     }
     all
-}
-
-/// Whether `name` fits `pattern`, in which `*` stands for anything.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, rest)) => {
-            name.strip_prefix(head).is_some_and(|tail| (0..=tail.len()).any(|i| matches(rest, &tail[i..])))
-        }
-    }
 }
 
 /// Folders given for the dump `name`.

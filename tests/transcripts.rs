@@ -4,10 +4,12 @@
 //! or is known to be wrong, [`KNOWN`] says which rows are left out, on which side, and why; `docs/accuracy.md` explains.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/ask.rs"]
+mod ask;
+
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// Dumps with a transcript. Those of 3.1 hold no names: there SOS had the runtime's files, ours has nothing.
 const DUMPS: &[&str] =
@@ -147,27 +149,8 @@ fn transcript(dump: &str) -> Vec<Block> {
 
 /// What ours prints for each of the commands, asked in one run.
 fn ours(dump: &str, commands: &[&str]) -> Vec<Vec<String>> {
-    const MARK: &str = "@@@@@@@@";
-    let mut script: String = commands.iter().map(|c| format!(".echo {MARK}\n!{c}\n")).collect();
-    script.push_str(&format!(".echo {MARK}\n"));
-    let mut child = Command::new(env!("CARGO_BIN_EXE_clrscope"))
-        .arg(data(&format!("{dump}.core.zst")))
-        .env("CLRSCOPE_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let writer = std::thread::spawn(move || stdin.write_all(script.as_bytes()));
-    let out = child.wait_with_output().unwrap();
-    writer.join().unwrap().unwrap();
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    let lines: Vec<&str> = text.lines().skip_while(|l| *l != MARK).skip(1).collect();
-    let blocks: Vec<Vec<String>> =
-        lines.split(|l| *l == MARK).map(|b| b.iter().map(|l| (*l).to_owned()).collect()).collect();
-    assert_eq!(blocks.len(), commands.len() + 1, "{dump}: one block for each command, and nothing behind the last");
-    blocks
+    let commands: Vec<String> = commands.iter().map(|c| format!("!{c}")).collect();
+    ask::ask(&data(&format!("{dump}.core.zst")), &commands)
 }
 
 /// A row with its blanks collapsed, without what SOS has no value for.

@@ -16,6 +16,8 @@ mod compare;
 mod eleven;
 #[path = "../support/patch.rs"]
 mod patch;
+#[path = "../support/pattern.rs"]
+mod pattern;
 mod tables;
 mod variants;
 
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use pattern::matches;
 
 /// One dump and its truth.
 #[derive(Clone)]
@@ -87,16 +90,6 @@ fn options(name: &str) -> Vec<String> {
         }
     }
     all
-}
-
-/// Whether `name` fits `pattern`, in which `*` stands for anything.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, rest)) => name
-            .strip_prefix(head)
-            .is_some_and(|tail| (0..=tail.len()).any(|i| tail.is_char_boundary(i) && matches(rest, &tail[i..]))),
-    }
 }
 
 fn run(case: &Case, providers: &str) -> Result<(), Failed> {
