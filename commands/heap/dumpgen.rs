@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 
 use super::dumpheap::count;
 use super::filter::Filter;
-use super::table::{Sort, sorted};
-use crate::heap::stat::TypeTallies;
+use super::table::wide_statistics;
+use crate::clr::Clr;
 use crate::heap::{Generation, WalkReport};
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
@@ -69,26 +69,9 @@ fn dumpgen(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         return list(ctx, session, &filter);
     }
     let (tallies, report) = count(session, &filter)?;
-    statistics(session, ctx.out, &tallies)?;
+    wide_statistics(session, ctx.out, &tallies, Clr::type_name)?;
+    ctx.out.line(format!("Total {} objects", tallies.total().count))?;
     Ok(outcome(session, &report, tallies.total().count == 0))
-}
-
-fn statistics(session: &Session, out: &mut Out, tallies: &TypeTallies) -> Result<()> {
-    const COLUMNS: &[Col] = &[
-        Col::right("MT", "method_table", 16),
-        Col::right("Count", "count", 8),
-        Col::right("TotalSize", "total_size", 12),
-        Col::left("Class Name", "class_name", 0),
-    ];
-    let clr = session.clr()?;
-    out.line("Statistics:")?;
-    out.table("statistics", COLUMNS, true)?;
-    for (ty, t) in sorted(session.types(), clr, tallies, Sort::Size) {
-        let name = clr.type_name(ty.mt.address).to_string();
-        out.row(&[Cell::AddrPad(ty.mt.address, 16), Cell::Num(t.count), Cell::Num(t.bytes), Cell::text(name)])?;
-    }
-    out.line(format!("Total {} objects", tallies.total().count))?;
-    Ok(())
 }
 
 fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {

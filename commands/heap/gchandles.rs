@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 
+use super::table::wide_statistics;
+use crate::clr::Clr;
 use crate::clr::handles::{Handle, HandleKind};
 use crate::heap::stat::TypeTallies;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
@@ -96,7 +98,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             tallies.add(o.ty.id, o.size);
         }
     }
-    statistics(ctx, session, &tallies)?;
+    wide_statistics(session, ctx.out, &tallies, Clr::type_name_long)?;
     ctx.out.line(format!("Total {} objects", handles.len()))?;
     if !args.has("type") {
         by_kind(ctx, kinds)?;
@@ -119,23 +121,6 @@ fn by_kind(ctx: &mut Ctx<'_>, mut kinds: BTreeMap<u8, u64>) -> Result<()> {
     let other: u64 = kinds.values().sum();
     if other > 0 {
         ctx.out.line(format!("    {:<22}{other}", "Other Handles:"))?;
-    }
-    Ok(())
-}
-
-fn statistics(ctx: &mut Ctx<'_>, session: &crate::session::Session, tallies: &TypeTallies) -> Result<()> {
-    const COLUMNS: &[Col] = &[
-        Col::right("MT", "method_table", 16),
-        Col::right("Count", "count", 8),
-        Col::right("TotalSize", "total_size", 12),
-        Col::left("Class Name", "class_name", 0),
-    ];
-    let clr = session.clr()?;
-    ctx.out.line("Statistics:")?;
-    ctx.out.table("statistics", COLUMNS, true)?;
-    for (ty, t) in super::table::sorted(session.types(), clr, tallies, super::table::Sort::Size) {
-        let name = clr.type_name_long(ty.mt.address).to_string();
-        ctx.out.row(&[Cell::AddrPad(ty.mt.address, 16), Cell::Num(t.count), Cell::Num(t.bytes), Cell::text(name)])?;
     }
     Ok(())
 }

@@ -50,6 +50,29 @@ pub fn sorted(types: &TypeRegistry, clr: &Clr, tallies: &TypeTallies, sort: Sort
     rows
 }
 
+/// Prints `Statistics:` and the table in the widths of the commands that have no total of bytes; `name` spells a type.
+pub fn wide_statistics(
+    session: &Session,
+    out: &mut Out,
+    tallies: &TypeTallies,
+    name: impl Fn(&Clr, u64) -> Arc<str>,
+) -> Result<()> {
+    const COLUMNS: &[Col] = &[
+        Col::right("MT", "method_table", 16),
+        Col::right("Count", "count", 8),
+        Col::right("TotalSize", "total_size", 12),
+        Col::left("Class Name", "class_name", 0),
+    ];
+    let clr = session.clr()?;
+    out.line("Statistics:")?;
+    out.table("statistics", COLUMNS, true)?;
+    for (ty, t) in sorted(session.types(), clr, tallies, Sort::Size) {
+        let name = Cell::text(name(clr, ty.mt.address).to_string());
+        out.row(&[Cell::AddrPad(ty.mt.address, 16), Cell::Num(t.count), Cell::Num(t.bytes), name])?;
+    }
+    Ok(())
+}
+
 /// Prints `Statistics:`, the table and the total; `top` keeps the last rows (the biggest) only.
 pub fn statistics(session: &Session, out: &mut Out, tallies: &TypeTallies, sort: Sort, top: Option<u64>) -> Result<()> {
     const RETAINED: Col = Col::right("Retained", "retained", 0);

@@ -7,7 +7,6 @@ use rustc_hash::FxHashSet;
 
 use super::Clr;
 use super::gathered::Gathered;
-use super::layout::relative_pointer;
 use super::metadata::sig;
 use super::methodtable::MethodTable;
 use super::typename::{Instantiated, TypeName};
@@ -133,9 +132,7 @@ impl Clr {
 
     /// The pointer at `offset` of a `MethodDescChunk`, a distance through 2.2.
     fn chunk_pointer(&self, chunk: u64, field: &str, offset: u64) -> Option<u64> {
-        let at = chunk.checked_add(offset)?;
-        let relative = self.layout().is_relative("MethodDescChunk", field);
-        if relative { relative_pointer(self.space(), at) } else { self.space().ptr(at) }
+        self.layout().pointer_at(self.space(), chunk.checked_add(offset)?, "MethodDescChunk", field)
     }
 
     /// Size of a MethodDesc with what follows it, in units.

@@ -181,8 +181,7 @@ impl Clr {
         let canonical = self.mts.canonical(mt);
         let of = if mt.is_array() { *mt } else { self.method_table(canonical)? };
         let slot = self.mts.multipurpose_slot(&of, MODULE_OVERRIDE, self.header());
-        let relative = self.layout().is_relative("MethodTable", "ModuleOverride");
-        let read = |s| if relative { layout::relative_pointer(self.space(), s) } else { self.space().ptr(s) };
+        let read = |s| self.layout().pointer_at(self.space(), s, "MethodTable", "ModuleOverride");
         slot.and_then(read).or(Some(of.module)).filter(|&m| m != 0)
     }
 

@@ -110,7 +110,11 @@ impl Layout {
 
     /// The pointer in `field` of the structure of type `ty` at `base`, 0 for null.
     pub fn pointer(&self, space: &AddressSpace, base: u64, ty: &str, field: &str) -> Option<u64> {
-        let at = base.checked_add(self.try_offset(ty, field)?)?;
+        self.pointer_at(space, base.checked_add(self.try_offset(ty, field)?)?, ty, field)
+    }
+
+    /// The pointer at `at`, stored as `field` of `ty` is.
+    pub fn pointer_at(&self, space: &AddressSpace, at: u64, ty: &str, field: &str) -> Option<u64> {
         if self.is_relative(ty, field) { relative_pointer(space, at) } else { space.ptr(at) }
     }
 
