@@ -13,13 +13,13 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Result, anyhow};
 
-use crate::clr::fields::Field;
-use crate::clr::finalizer::{self, FinalizerQueue};
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::discover::{DiscoverOptions, discover};
 use crate::clr::layout::version;
-use crate::clr::loaderheaps::{self, LoaderHeaps};
-use crate::clr::statics;
+use crate::clr::runtime::finalizer::{self, FinalizerQueue};
+use crate::clr::runtime::loaderheaps::{self, LoaderHeaps};
+use crate::clr::types::fields::Field;
+use crate::clr::types::statics;
 use crate::clr::{Clr, NoRuntime};
 use crate::dump::Dump;
 use crate::graph::paths::{self, Holders};
@@ -273,7 +273,7 @@ impl Session {
                 self.watch.cancel.check()?;
                 let Some(table) = clr.valid_type(mt) else { continue };
                 for f in clr.fields(mt).statics.iter().filter(|f| !f.desc.is_thread_static) {
-                    let boxed = f.element.0 == crate::clr::fields::et::STRUCT;
+                    let boxed = f.element.0 == crate::clr::types::fields::et::STRUCT;
                     if !(f.element.is_reference() || boxed) {
                         continue;
                     }
@@ -297,7 +297,7 @@ impl Session {
     /// Address of the static field `field` of the type `mt`; `None` without storage.
     pub fn static_address(&self, mt: u64, field: &Field) -> Option<u64> {
         let clr = self.clr().ok()?;
-        let reference = field.element.is_reference() || field.element.0 == crate::clr::fields::et::STRUCT;
+        let reference = field.element.is_reference() || field.element.0 == crate::clr::types::fields::et::STRUCT;
         statics::place(clr, &clr.method_table(mt)?, &field.desc, reference).address()
     }
 
@@ -309,7 +309,7 @@ impl Session {
     /// Managed thread id and recursion of the thin lock in the object's header, when a living thread holds one.
     pub fn thin_lock(&self, object: u64) -> Option<(u32, u32)> {
         let clr = self.clr().ok()?;
-        let lock = crate::clr::syncblocks::thin_lock(clr.object_header(object)?)?;
+        let lock = crate::clr::runtime::syncblocks::thin_lock(clr.object_header(object)?)?;
         clr.threads().items.iter().any(|t| t.managed_id == lock.0 && !t.is_dead()).then_some(lock)
     }
 

@@ -11,7 +11,7 @@ mod pattern;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clrscope::clr::syncblocks;
+use clrscope::clr::runtime::syncblocks;
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::heap::roots::RootKind;
 use clrscope::session::Session;

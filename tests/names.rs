@@ -8,7 +8,7 @@ mod tables;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clrscope::clr::samebuild::contradiction;
+use clrscope::clr::image::samebuild::contradiction;
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
 use clrscope::watch::Watch;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::writer::{Field, Table};
-use crate::clr::handles::HandleKind;
+use crate::clr::runtime::handles::HandleKind;
 use crate::heap::roots::RootKind;
 use crate::session::Session;
 
@@ -35,7 +35,7 @@ pub fn runtime(session: &Session, table: &mut Table) -> Result<Option<String>> {
 /// `handles`.
 pub fn handles(session: &Session, table: &mut Table) -> Result<Option<String>> {
     let clr = session.clr()?;
-    let domain = crate::clr::domains::app_domain(clr).unwrap_or(0);
+    let domain = crate::clr::runtime::domains::app_domain(clr).unwrap_or(0);
     let handles = clr.handles();
     for h in &handles.items {
         table.row(&[
@@ -58,7 +58,7 @@ pub fn finalizable(session: &Session, table: &mut Table) -> Result<Option<String
     let mut rows = |ready: bool, table: &mut Table| -> Result<()> {
         for (_, queue) in &queues.items {
             let slots = if ready { queue.all_ready() } else { queue.all() };
-            let objects = crate::clr::finalizer::objects(clr, slots);
+            let objects = crate::clr::runtime::finalizer::objects(clr, slots);
             partial = partial.take().or(objects.partial);
             for object in objects.items {
                 table.row(&[Field::Hex(object), Field::Bool(ready)])?;
@@ -150,7 +150,7 @@ pub fn threads(session: &Session, table: &mut Table) -> Result<Option<String>> {
 /// `modules`.
 pub fn modules(session: &Session, table: &mut Table) -> Result<Option<String>> {
     let clr = session.clr()?;
-    let domain = crate::clr::domains::app_domain(clr).unwrap_or(0);
+    let domain = crate::clr::runtime::domains::app_domain(clr).unwrap_or(0);
     let assemblies = clr.assemblies();
     for a in &assemblies.items {
         let m = clr.module(a.module);

@@ -7,12 +7,12 @@ use anyhow::Result;
 
 use super::writer::{Field, Table};
 use crate::clr::Clr;
-use crate::clr::fielddesc::FieldDesc;
-use crate::clr::fields::{self, Element, et};
-use crate::clr::metadata::sig::TypeSig;
-use crate::clr::metadata::table;
-use crate::clr::methodtable::MethodTable;
-use crate::clr::statics::{self, in_reference_storage};
+use crate::clr::image::metadata::sig::TypeSig;
+use crate::clr::image::metadata::table;
+use crate::clr::types::fielddesc::FieldDesc;
+use crate::clr::types::fields::{self, Element, et};
+use crate::clr::types::methodtable::MethodTable;
+use crate::clr::types::statics::{self, in_reference_storage};
 use crate::heap::TypeInfo;
 use crate::heap::stat::Tally;
 use crate::session::Session;

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::clr::Clr;
-use crate::clr::typename::canonical;
+use crate::clr::types::typename::canonical;
 use crate::heap::TypeInfo;
 use crate::session::Session;
 use crate::session::held::HeldPath;

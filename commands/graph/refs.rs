@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use rustc_hash::FxHashMap;
 
-use crate::clr::syncblocks;
+use crate::clr::runtime::syncblocks;
 use crate::commands::heap::gcroot::{source, title};
 use crate::heap::walk::Found;
 use crate::session::Session;

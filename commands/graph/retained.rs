@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use super::dominators::{UNREACHED, empty, table};
-use crate::clr::typename::TypeName;
+use crate::clr::types::typename::TypeName;
 use crate::heap::TypeInfo;
 use crate::heap::retained::GroupSize;
 use crate::heap::stat::Tally;

@@ -131,9 +131,9 @@ fn positional(session: &Session, args: &Args, filter: &mut Filter) -> Result<Opt
     let name = words.join(" ");
     session.stat()?;
     let clr = session.clr()?;
-    let wanted = crate::clr::typename::canonical(&name);
+    let wanted = crate::clr::types::typename::canonical(&name);
     let all = session.types().all();
-    if all.iter().any(|t| crate::clr::typename::canonical(&clr.type_name(t.mt.address)) == wanted) {
+    if all.iter().any(|t| crate::clr::types::typename::canonical(&clr.type_name(t.mt.address)) == wanted) {
         filter.name = Some(NameMatch::Exact(name));
         return Ok(None);
     }

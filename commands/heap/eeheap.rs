@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::filter::Filter;
 use crate::clr::Clr;
-use crate::clr::loaderheaps::{LoaderHeap, Owner};
+use crate::clr::runtime::loaderheaps::{LoaderHeap, Owner};
 use crate::heap::{Heap, Segment, SegmentKind, SubHeap};
 use crate::session::Session;
 use crate::shell::{
@@ -214,14 +214,14 @@ fn loader(session: &Session, out: &mut Out) -> Result<Option<String>> {
     let found = session.loader_heaps()?;
     let address = |a: Option<u64>| a.map_or("not in the dump".into(), |a| format!("{a:0v$x}", v = narrow_digits()));
     let of = |owner: Owner| found.heaps.items.iter().filter(move |h| h.owner == owner);
-    let system = crate::clr::domains::system_domain(clr);
+    let system = crate::clr::runtime::domains::system_domain(clr);
     out.line("Loader Heap:")?;
     out.line("-".repeat(40))?;
     // SOS gives the allocator of a domain by the domain's address.
     out.line(format!("{:<21} {}", "System Domain:", address(system)))?;
     out.line(format!("{:<21} {}", "LoaderAllocator:", address(system)))?;
     let mut total = group(out, of(Owner::Global))?;
-    let app = crate::clr::domains::app_domain(clr);
+    let app = crate::clr::runtime::domains::app_domain(clr);
     out.line(format!("{:<21} {}", "Domain 1:", address(app)))?;
     out.line(format!("{:<21} {}", "LoaderAllocator:", address(app)))?;
     if of(Owner::Domain).next().is_some() {

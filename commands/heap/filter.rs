@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow, bail};
 
-use crate::clr::typename::canonical;
+use crate::clr::types::typename::canonical;
 use crate::heap::{Generation, Object, Segment, TypeInfo};
 use crate::session::Session;
 use crate::shell::Args;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::table::{self, LISTING, Sort};
-use crate::clr::finalizer;
+use crate::clr::runtime::finalizer;
 use crate::heap::stat::TypeTallies;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};

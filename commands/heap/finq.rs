@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::filter::holds;
 use super::table::{self, LISTING, Sort};
-use crate::clr::finalizer;
+use crate::clr::runtime::finalizer;
 use crate::heap::stat::TypeTallies;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};

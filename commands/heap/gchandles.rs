@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::table::wide_statistics;
 use crate::clr::Clr;
-use crate::clr::handles::{Handle, HandleKind};
+use crate::clr::runtime::handles::{Handle, HandleKind};
 use crate::heap::stat::TypeTallies;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
 

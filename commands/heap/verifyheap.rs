@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::filter::Filter;
-use crate::clr::{finalizer, syncblocks};
+use crate::clr::{runtime::finalizer, runtime::syncblocks};
 use crate::heap::Segment;
 use crate::heap::segments::TORN;
 use crate::heap::walk::pointer_in;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::clr::syncblocks;
+use crate::clr::runtime::syncblocks;
 use crate::heap::Found;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use self::read::{Entry, Shape};
 use super::dumpobj::look_up;
-use crate::clr::fields::{Element, et};
+use crate::clr::types::fields::{Element, et};
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;

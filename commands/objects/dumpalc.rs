@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::clr::Clr;
-use crate::clr::loadcontexts::LoadContext;
+use crate::clr::runtime::loadcontexts::LoadContext;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::dumpmt;
 use super::fieldtable::{self, Of};
-use crate::clr::fielddesc;
+use crate::clr::types::fielddesc;
 use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, digits};
 
 /// `!dumpclass EECLASS-or-MT`.

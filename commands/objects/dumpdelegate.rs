@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::dumpobj::look_up;
 use crate::clr::Clr;
-use crate::clr::methods::MethodDesc;
+use crate::clr::code::methods::MethodDesc;
 use crate::heap::Found;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::clr::Clr;
-use crate::clr::methods::MethodDesc;
+use crate::clr::code::methods::MethodDesc;
 use crate::dump::Arch;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};

@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 
 use crate::clr::Clr;
-use crate::clr::methods::MethodDesc;
-use crate::clr::methodtable::MethodTable;
+use crate::clr::code::methods::MethodDesc;
+use crate::clr::types::methodtable::MethodTable;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 

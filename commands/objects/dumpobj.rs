@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::fieldtable::{self, Of};
 use crate::clr::Clr;
-use crate::clr::fields::{Element, et};
+use crate::clr::types::fields::{Element, et};
 use crate::heap::Found;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::value;
-use crate::clr::fields::{Field, Fields, et};
-use crate::clr::{Clr, statics};
+use crate::clr::types::fields::{Field, Fields, et};
+use crate::clr::{Clr, types::statics};
 use crate::session::Session;
 use crate::shell::{Cell, Col, Format, Out, digits};
 

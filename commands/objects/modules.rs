@@ -5,10 +5,10 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use crate::clr::Clr;
-use crate::clr::domains::{self, LoadedAssembly};
-use crate::clr::loaderheaps::Owner;
-use crate::clr::metadata::table;
-use crate::clr::modules::{MetadataSource, Module};
+use crate::clr::image::metadata::table;
+use crate::clr::image::modules::{MetadataSource, Module};
+use crate::clr::runtime::domains::{self, LoadedAssembly};
+use crate::clr::runtime::loaderheaps::Owner;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use crate::clr::Clr;
-use crate::clr::metadata::Metadata;
-use crate::clr::methods::MethodDesc;
-use crate::clr::methodtable::MethodTable;
-use crate::clr::modules::Module;
-use crate::clr::typename::canonical;
+use crate::clr::code::methods::MethodDesc;
+use crate::clr::image::metadata::Metadata;
+use crate::clr::image::modules::Module;
+use crate::clr::types::methodtable::MethodTable;
+use crate::clr::types::typename::canonical;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::dumpobj::look_up;
-use crate::clr::domains;
+use crate::clr::runtime::domains;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, digits};
 
 /// `!dumpruntimetypes`.

@@ -1,7 +1,7 @@
 //! Field values as dumpobj prints them.
 
 use crate::clr::Clr;
-use crate::clr::fields::{Element, et};
+use crate::clr::types::fields::{Element, et};
 use crate::shell::digits;
 
 /// The value of a field of type `element` at `address`; `None` when it is not in the dump. Structs print their address.

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use crate::clr::threads::{self, ClrThread, state};
-use crate::clr::{Clr, domains};
+use crate::clr::runtime::threads::{self, ClrThread, state};
+use crate::clr::{Clr, runtime::domains};
 use crate::session::Session;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Out, Outcome, Prefix, digits,

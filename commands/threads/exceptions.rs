@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 
 use crate::clr::Clr;
-use crate::clr::exceptions::ExceptionObject;
-use crate::clr::stacktrace::TraceFrame;
+use crate::clr::code::stacktrace::TraceFrame;
+use crate::clr::runtime::exceptions::ExceptionObject;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 

@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::clrthreads::dump_index;
 use crate::clr::Clr;
-use crate::clr::syncblocks::SyncBlock;
-use crate::clr::threads::ClrThread;
+use crate::clr::runtime::syncblocks::SyncBlock;
+use crate::clr::runtime::threads::ClrThread;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, digits};
 

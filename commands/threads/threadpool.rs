@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::clr::Clr;
-use crate::clr::threads::state;
+use crate::clr::runtime::threads::state;
 use crate::session::Session;
 use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix};
 

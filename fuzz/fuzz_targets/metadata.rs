@@ -1,9 +1,9 @@
 //! Metadata, signatures, PE headers and type names from arbitrary bytes.
 #![no_main]
 
-use clrscope::clr::metadata::{Metadata, sig, table, token};
-use clrscope::clr::pe::PeInfo;
-use clrscope::clr::typename::{ModuleNames, TypeName, canonical};
+use clrscope::clr::image::metadata::{Metadata, sig, table, token};
+use clrscope::clr::image::pe::PeInfo;
+use clrscope::clr::types::typename::{ModuleNames, TypeName, canonical};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

@@ -1,47 +1,24 @@
 //! The runtime in the dump: layout providers, MethodTables, modules and metadata, names, fields, threads, handles.
 
-pub mod codeheaps;
-pub mod domains;
-mod dynamicstatics;
-pub mod exceptions;
-pub mod fielddesc;
-pub mod fields;
-pub mod finalizer;
+pub mod code;
 pub mod gathered;
-pub mod handles;
-pub mod knowntypes;
+pub mod image;
 pub mod layout;
-pub mod loadcontexts;
-pub mod loaded;
-pub mod loaderallocators;
-pub mod loaderheaps;
-pub mod lookupmap;
-pub mod metadata;
-pub mod methods;
-pub mod methodtable;
-pub mod modules;
-pub mod names;
-pub mod objects;
-pub mod pe;
-pub mod samebuild;
-pub mod stacktrace;
-pub mod statics;
-pub mod syncblocks;
-pub mod threads;
-pub mod typename;
+pub mod runtime;
+pub mod types;
 
 use std::sync::{Arc, OnceLock};
 
-use self::domains::LoadedAssembly;
 use self::gathered::Gathered;
-use self::handles::Handle;
-use self::knowntypes::KnownTypes;
 use self::layout::report::Discovered;
 use self::layout::{Layout, Missing};
-use self::loaderallocators::LoaderAllocator;
-use self::methodtable::{MethodTable, MtReader};
-use self::syncblocks::SyncBlock;
-use self::threads::ClrThread;
+use self::runtime::domains::LoadedAssembly;
+use self::runtime::handles::Handle;
+use self::runtime::loaderallocators::LoaderAllocator;
+use self::runtime::syncblocks::SyncBlock;
+use self::runtime::threads::ClrThread;
+use self::types::knowntypes::KnownTypes;
+use self::types::methodtable::{MethodTable, MtReader};
 use crate::dump::{AddressSpace, Dump};
 
 pub use self::layout::report::NoRuntime;
@@ -69,9 +46,9 @@ pub struct Clr {
     /// Well-known types.
     pub known: WellKnown,
     mts: MtReader,
-    names: names::Names,
-    modules: modules::Modules,
-    field_cache: fields::FieldCache,
+    names: types::names::Names,
+    modules: image::modules::Modules,
+    field_cache: types::fields::FieldCache,
     handles: OnceLock<Gathered<Handle>>,
     sync_blocks: OnceLock<Gathered<SyncBlock>>,
     threads: OnceLock<Gathered<ClrThread>>,
@@ -94,9 +71,9 @@ impl Clr {
         Ok(Self {
             known,
             mts,
-            names: names::Names::default(),
-            modules: modules::Modules::default(),
-            field_cache: fields::FieldCache::default(),
+            names: types::names::Names::default(),
+            modules: image::modules::Modules::default(),
+            field_cache: types::fields::FieldCache::default(),
             handles: OnceLock::new(),
             sync_blocks: OnceLock::new(),
             threads: OnceLock::new(),
@@ -155,7 +132,7 @@ impl Clr {
     }
 
     /// The module at `address`, read at first sight.
-    pub fn module(&self, address: u64) -> Arc<modules::Module> {
+    pub fn module(&self, address: u64) -> Arc<image::modules::Module> {
         self.modules.get(self, address)
     }
 
@@ -188,28 +165,32 @@ impl Clr {
     /// Managed threads, read at first need.
     pub fn threads(&self) -> &Gathered<ClrThread> {
         self.threads.get_or_init(|| {
-            threads::read(self).unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
+            runtime::threads::read(self)
+                .unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
         })
     }
 
     /// Handles in use, read at first need.
     pub fn handles(&self) -> &Gathered<Handle> {
         self.handles.get_or_init(|| {
-            handles::read(self).unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
+            runtime::handles::read(self)
+                .unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
         })
     }
 
     /// Sync blocks in use, read at first need.
     pub fn sync_blocks(&self) -> &Gathered<SyncBlock> {
         self.sync_blocks.get_or_init(|| {
-            syncblocks::read(self).unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
+            runtime::syncblocks::read(self)
+                .unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
         })
     }
 
     /// Assemblies of the app domain, read at first need.
     pub fn assemblies(&self) -> &Gathered<LoadedAssembly> {
         self.assemblies.get_or_init(|| {
-            domains::assemblies(self).unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
+            runtime::domains::assemblies(self)
+                .unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
         })
     }
 

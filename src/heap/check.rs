@@ -3,10 +3,10 @@
 
 use super::segments::{Segment, SegmentKind, TORN};
 use super::walk::{NOT_IN_DUMP, Object, Walker, pointer_in};
-use crate::clr::finalizer::{self, FinalizerQueue};
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::report::Verdict;
-use crate::clr::threads;
+use crate::clr::runtime::finalizer::{self, FinalizerQueue};
+use crate::clr::runtime::threads;
 use crate::watch::Interrupted;
 
 /// Objects looked at per segment; a segment with fewer is walked to its end.

@@ -4,7 +4,7 @@
 //! a negative number marks the repeating form of arrays of structs with references.
 
 use crate::clr::Clr;
-use crate::clr::methodtable::MethodTable;
+use crate::clr::types::methodtable::MethodTable;
 
 /// More series than any class has; a larger number is damage.
 const MAX_SERIES: i64 = 1 << 16;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use super::index::ObjectIndex;
 use super::walk::Walker;
-use crate::clr::finalizer::{self, FinalizerQueue};
 use crate::clr::gathered::Gathered;
-use crate::clr::handles::HandleKind;
-use crate::clr::statics;
+use crate::clr::runtime::finalizer::{self, FinalizerQueue};
+use crate::clr::runtime::handles::HandleKind;
+use crate::clr::types::statics;
 use crate::watch::Interrupted;
 
 /// Longest stack scanned, in bytes.

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::refs::RefMap;
 use crate::clr::Clr;
-use crate::clr::methodtable::MethodTable;
+use crate::clr::types::methodtable::MethodTable;
 
 /// Dense number of a type, in the order types were first seen.
 pub type TypeId = u32;

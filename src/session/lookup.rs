@@ -5,10 +5,10 @@ use rustc_hash::FxHashMap;
 
 use super::Session;
 use crate::clr::Clr;
-use crate::clr::fields::{Field, et};
-use crate::clr::metadata::sig::TypeSig;
-use crate::clr::metadata::table;
-use crate::clr::typename::{TypeName, canonical};
+use crate::clr::image::metadata::sig::TypeSig;
+use crate::clr::image::metadata::table;
+use crate::clr::types::fields::{Field, et};
+use crate::clr::types::typename::{TypeName, canonical};
 
 /// Types the modules define, by definition and by name.
 #[derive(Debug, Default)]
@@ -135,7 +135,7 @@ impl Session {
             Some(TypeSig::Primitive(et::STRING)) => return Ok(Some(clr.known.string)),
             Some(TypeSig::Primitive(et::OBJECT)) => return Ok(Some(clr.known.object)),
             Some(TypeSig::Primitive(e)) => {
-                let name = crate::clr::metadata::sig::primitive_name(*e);
+                let name = crate::clr::image::metadata::sig::primitive_name(*e);
                 return Ok(name.and_then(by_name));
             }
             Some(TypeSig::Class(t) | TypeSig::ValueType(t)) => Some(*t),

@@ -7,8 +7,8 @@ use rustc_hash::FxHashMap;
 
 use super::Session;
 use crate::clr::Clr;
-use crate::clr::fields::et;
-use crate::clr::statics;
+use crate::clr::types::fields::et;
+use crate::clr::types::statics;
 use crate::heap::TypeInfo;
 
 /// Structs in structs followed.

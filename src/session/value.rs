@@ -3,7 +3,7 @@
 //! Names change between releases: every question takes several, the first that exists counts.
 
 use crate::clr::Clr;
-use crate::clr::fields::{Element, Field, et};
+use crate::clr::types::fields::{Element, Field, et};
 
 use super::Session;
 

@@ -139,9 +139,9 @@ pub fn roots(view: &View<'_>, out: &mut Vec<Suspect>, told: &mut FxHashSet<u32>)
     for ((kind, ty), (count, found)) in handles.into_iter().filter(|h| h.1.0 >= view.limits.min_count) {
         let mut s = root_group(view, "handles", found);
         s.count = count;
-        s.owner = crate::clr::handles::HandleKind(kind).words().into();
+        s.owner = crate::clr::runtime::handles::HandleKind(kind).words().into();
         s.facts.push(format!("{} {}s to {}", thousands(count), s.owner, view.type_name(ty)));
-        s.next.insert(0, format!("!gchandles -type {}", crate::clr::handles::HandleKind(kind).name()));
+        s.next.insert(0, format!("!gchandles -type {}", crate::clr::runtime::handles::HandleKind(kind).name()));
         out.push(s);
     }
     let mut statics: FxHashMap<&str, Vec<u32>> = FxHashMap::default();

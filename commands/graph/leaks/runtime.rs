@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::Suspect;
 use super::view::View;
-use crate::clr::finalizer;
+use crate::clr::runtime::finalizer;
 use crate::heap::roots::RootKind;
 use crate::shell::out::thousands;
 
@@ -80,7 +80,7 @@ fn blocked(view: &View<'_>) -> Result<Option<(Vec<String>, Vec<String>)>> {
     }
     let os_id = |owner: u64| threads.items.iter().find(|t| t.address == owner).map_or(0, |t| t.os_id);
     let blocks = &view.clr.sync_blocks().items;
-    let waits = |b: &&crate::clr::syncblocks::SyncBlock| {
+    let waits = |b: &&crate::clr::runtime::syncblocks::SyncBlock| {
         let owner = b.owner_thread(view.clr);
         b.waiters > 0 && owner != 0 && owner != thread.address && seen.contains(&b.object)
     };

@@ -7,7 +7,7 @@ use anyhow::Result;
 use rustc_hash::FxHashSet;
 
 use super::Place;
-use crate::clr::fields::{Element, et};
+use crate::clr::types::fields::{Element, et};
 use crate::session::Session;
 use crate::session::value::{Elements, Value};
 

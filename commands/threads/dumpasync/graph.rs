@@ -8,7 +8,7 @@ use anyhow::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::clr::Clr;
-use crate::clr::fields::et;
+use crate::clr::types::fields::et;
 use crate::commands::objects::dumpdelegate::method_of;
 use crate::heap::TypeInfo;
 use crate::session::Session;

@@ -5,7 +5,7 @@
 
 use super::gcdac::{GcDacVars, context_size};
 use super::scan::{Span, runs, words_equal};
-use crate::clr::methodtable::MtReader;
+use crate::clr::types::methodtable::MtReader;
 use crate::dump::{AddressSpace, Dump};
 
 /// Sizes of a `generation` record in pointers, at least and at most.

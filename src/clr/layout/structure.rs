@@ -11,7 +11,7 @@ use super::gcdac::GcDacVars;
 use super::report::RuntimeModule;
 use super::scan::{Anchor, Span, runs};
 use super::{Layout, Source, calibrate, checks};
-use crate::clr::methodtable::{MethodTable, MtReader};
+use crate::clr::types::methodtable::{MethodTable, MtReader};
 use crate::dump::Dump;
 
 /// Slots of the DAC table looked at, before and behind the one of `g_gcDacGlobals`.

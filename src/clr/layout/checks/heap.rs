@@ -1,8 +1,8 @@
 //! Invariants of the GC heap, handles, finalizer queue, sync table.
 
 use super::{Found, Probe};
-use crate::clr::handles::blocks;
 use crate::clr::layout::scan::{Span, words_equal};
+use crate::clr::runtime::handles::blocks;
 use crate::dump::MapState;
 
 pub fn run(p: &mut Probe<'_>) {

@@ -10,7 +10,7 @@ mod types;
 use super::gcdac::GcDacVars;
 use super::report::{Check, RuntimeModule, Verdict};
 use super::{Layout, Source};
-use crate::clr::methodtable::{MethodTable, MtReader};
+use crate::clr::types::methodtable::{MethodTable, MtReader};
 use crate::dump::{AddressSpace, Dump};
 
 /// What a check looks at.

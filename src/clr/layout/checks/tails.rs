@@ -3,8 +3,8 @@
 use rustc_hash::FxHashSet;
 
 use super::{Found, Probe};
-use crate::clr::lookupmap::LookupMap;
-use crate::clr::methodtable::MethodTable;
+use crate::clr::types::lookupmap::LookupMap;
+use crate::clr::types::methodtable::MethodTable;
 
 /// Bytes around a thread in which a pointer may be meant for its start.
 const NEAR: u64 = 0x800;

@@ -3,8 +3,8 @@
 use rustc_hash::FxHashSet;
 
 use super::{Found, Probe};
-use crate::clr::statics::local_block;
-use crate::clr::threads::state;
+use crate::clr::runtime::threads::state;
+use crate::clr::types::statics::local_block;
 
 pub fn run(p: &mut Probe<'_>) {
     let list = list(p);

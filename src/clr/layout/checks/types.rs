@@ -1,11 +1,11 @@
 //! Invariants of MethodTables, classes, fields, modules, statics.
 
 use super::{Found, Probe};
-use crate::clr::fielddesc;
-use crate::clr::lookupmap::LookupMap;
-use crate::clr::metadata::Metadata;
-use crate::clr::methodtable::MethodTable;
-use crate::clr::pe::PeInfo;
+use crate::clr::image::metadata::Metadata;
+use crate::clr::image::pe::PeInfo;
+use crate::clr::types::fielddesc;
+use crate::clr::types::lookupmap::LookupMap;
+use crate::clr::types::methodtable::MethodTable;
 
 pub fn run(p: &mut Probe<'_>) {
     well_known(p);

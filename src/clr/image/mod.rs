@@ -1,0 +1,6 @@
+//! Images of modules: PE headers, ECMA-335 metadata, the modules themselves.
+
+pub mod metadata;
+pub mod modules;
+pub mod pe;
+pub mod samebuild;

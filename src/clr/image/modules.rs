@@ -1,0 +1,216 @@
+//! Managed modules: where their image is, which metadata names their types, and why it is missing when it is.
+//!
+//! Layout facts: dotnet/runtime `src/coreclr/vm/ceeload.h` (`Module`), `peassembly.h`, `peimage.h`; offsets from the
+//! layout.
+
+use std::sync::{Arc, OnceLock, RwLock};
+
+use rustc_hash::FxHashMap;
+
+use super::metadata::Metadata;
+use super::pe::PeInfo;
+use super::samebuild;
+use crate::clr::Clr;
+use crate::dump::images::{FoundBy, ImageRequest, Refusal};
+
+/// How a module's metadata was obtained.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataSource {
+    /// From the image in the dump.
+    Dump,
+    /// Built at run time (Reflection.Emit), from the runtime's own copy.
+    Dynamic,
+    /// From a file proved to be the same build.
+    File(String),
+    /// From a file of the recorded name; the dump holds nothing to prove its identity by.
+    FileByNameOnly(String),
+    /// Not available; why, and what to do.
+    Missing(String),
+}
+
+/// A managed module.
+#[derive(Debug)]
+pub struct Module {
+    /// Address of the runtime's `Module`.
+    pub address: u64,
+    /// Where its image is mapped; 0 for a dynamic module.
+    pub image_base: u64,
+    /// Recorded path; empty when unknown.
+    pub path: String,
+    /// Whether it was made at run time.
+    pub dynamic: bool,
+    /// Size of the image in memory in bytes, when its header is readable.
+    pub size: u64,
+    metadata: OnceLock<(Option<Arc<Metadata>>, MetadataSource)>,
+}
+
+impl Module {
+    /// Last component of the path.
+    pub fn file_name(&self) -> &str {
+        self.path.rsplit(['/', '\\']).next().unwrap_or(&self.path)
+    }
+
+    /// File name without `.dll` or `.exe`: the simple assembly name as far as the path tells.
+    pub fn stem(&self) -> &str {
+        let name = self.file_name();
+        let lower = name.to_ascii_lowercase();
+        if lower.ends_with(".dll") || lower.ends_with(".exe") { &name[..name.len() - 4] } else { name }
+    }
+
+    /// Metadata, read at first need.
+    pub fn metadata(&self, clr: &Clr) -> Option<&Arc<Metadata>> {
+        self.load(clr).0.as_ref()
+    }
+
+    /// Where the metadata came from or why it is missing.
+    pub fn metadata_source(&self, clr: &Clr) -> &MetadataSource {
+        &self.load(clr).1
+    }
+
+    fn load(&self, clr: &Clr) -> &(Option<Arc<Metadata>>, MetadataSource) {
+        self.metadata.get_or_init(|| find_metadata(clr, self))
+    }
+
+    /// What stands for the module in names whose metadata is missing.
+    pub fn fallback_name(&self, clr: &Clr) -> String {
+        let stem = self.stem();
+        if stem.is_empty() { self.display_name(clr) } else { stem.to_owned() }
+    }
+
+    /// Simple assembly name: from metadata, else from the path.
+    pub fn assembly_name(&self, clr: &Clr) -> String {
+        let named = self.metadata(clr).and_then(|m| m.assembly().map(|a| a.name.to_owned()));
+        named.unwrap_or_else(|| self.stem().to_owned())
+    }
+
+    /// Address and length of the metadata in the image in the dump.
+    pub fn metadata_range(&self, clr: &Clr) -> Option<(u64, u64)> {
+        let range = PeInfo::in_memory(clr.space(), self.image_base).ok()?.metadata().ok()?;
+        Some((range.start, range.end - range.start))
+    }
+
+    /// CodeView identity of its symbols as `guid age path`; empty when unknown.
+    pub fn pdb(&self, clr: &Clr) -> String {
+        let pdb = PeInfo::in_memory(clr.space(), self.image_base).ok().and_then(|p| p.pdb);
+        pdb.map(|p| format!("{} {} {}", p.guid_text(), p.age, p.path)).unwrap_or_default()
+    }
+
+    /// The name to show: the path; without a file the module's name of an image loaded from bytes (`lib.dll`), the
+    /// assembly's of a dynamic one.
+    pub fn display_name(&self, clr: &Clr) -> String {
+        if !self.path.is_empty() {
+            return self.path.clone();
+        }
+        let named = self.metadata(clr).and_then(|m| {
+            let assembly = m.assembly().map(|a| a.name.to_owned());
+            let module = m.module_name().map(str::to_owned);
+            if self.dynamic { assembly.or(module) } else { module.or(assembly) }
+        });
+        named.unwrap_or_else(|| format!("Module_{:x}", self.address))
+    }
+}
+
+/// Modules met so far, by address.
+#[derive(Debug, Default)]
+pub struct Modules {
+    by_address: RwLock<FxHashMap<u64, Arc<Module>>>,
+}
+
+impl Modules {
+    /// The module at `address`, read at first sight. An unreadable one has no path and no image.
+    pub fn get(&self, clr: &Clr, address: u64) -> Arc<Module> {
+        let lock = |p: std::sync::PoisonError<_>| p.into_inner();
+        if let Some(m) = self.by_address.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(&address) {
+            return m.clone();
+        }
+        let module = Arc::new(read(clr, address));
+        self.by_address.write().unwrap_or_else(lock).entry(address).or_insert(module).clone()
+    }
+}
+
+fn read(clr: &Clr, address: u64) -> Module {
+    let (space, l) = (clr.space(), clr.layout());
+    let field = |base: u64, ty: &str, f: &str| space.ptr_at(base, l.try_offset(ty, f)?).filter(|&v| v != 0);
+    let image = field(address, "Module", "PEAssembly").and_then(|a| field(a, "PEAssembly", "PEImage"));
+    let layouts = ["LoadedImageLayout", "FlatImageLayout"];
+    let by_layout = |i: u64| layouts.iter().find_map(|f| field(field(i, "PEImage", f)?, "PEImageLayout", "Base"));
+    let base = field(address, "Module", "Base").or_else(|| image.and_then(by_layout)).unwrap_or(0);
+    let text = |a: u64| Some(space.utf16z(a, 1024)).filter(|t| !t.is_empty());
+    let path = image
+        .and_then(|i| text(field(i, "PEImage", "Path")?))
+        .or_else(|| text(field(address, "Module", "Path")?))
+        .unwrap_or_default();
+    let size = PeInfo::in_memory(space, base).map(|p| p.size()).unwrap_or(0);
+    let dynamic = base == 0 && dynamic_metadata(clr, address).is_some();
+    Module { address, image_base: base, path, dynamic, size, metadata: OnceLock::new() }
+}
+
+/// Address and size of the metadata of a Reflection.Emit module.
+fn dynamic_metadata(clr: &Clr, module: u64) -> Option<(u64, u32)> {
+    let (space, l) = (clr.space(), clr.layout());
+    let record = space.ptr_at(module, l.try_offset("Module", "DynamicMetadata")?).filter(|&r| r != 0)?;
+    let size = space.u32(record.checked_add(l.try_offset("DynamicMetadata", "Size")?)?)?;
+    let data = match l.try_offset("DynamicMetadata", "DataPointer") {
+        Some(o) => space.ptr_at(record, o)?,
+        None => record.checked_add(l.try_offset("DynamicMetadata", "Data")?)?,
+    };
+    (size > 16 && space.u32(data)? == u32::from_le_bytes(*b"BSJB")).then_some((data, size))
+}
+
+fn find_metadata(clr: &Clr, module: &Module) -> (Option<Arc<Metadata>>, MetadataSource) {
+    let space = clr.space();
+    if let Some((data, size)) = dynamic_metadata(clr, module.address)
+        && let Some(bytes) = space.bytes(data, size as usize)
+        && let Ok(m) = Metadata::parse(bytes)
+    {
+        return (Some(Arc::new(m)), MetadataSource::Dynamic);
+    }
+    let image = PeInfo::in_memory(space, module.image_base).ok();
+    if let Some(bytes) = image.as_ref().and_then(|i| i.metadata_bytes(space).ok())
+        && let Ok(m) = Metadata::parse(bytes)
+    {
+        return (Some(Arc::new(m)), MetadataSource::Dump);
+    }
+    from_file(clr, module, image.as_ref())
+}
+
+/// Metadata from a file on disk of the same identity: PE timestamp and image size where the dump holds the header.
+fn from_file(clr: &Clr, module: &Module, image: Option<&PeInfo>) -> (Option<Arc<Metadata>>, MetadataSource) {
+    if module.path.is_empty() {
+        let why = "the module has no path and its metadata is not in the dump";
+        return (None, MetadataSource::Missing(why.into()));
+    }
+    let request = ImageRequest {
+        recorded_path: &module.path,
+        timestamp: image.map(|i| i.timestamp),
+        size_of_image: image.map(|i| i.size_of_image),
+        mvid: None,
+        build_id: None,
+    };
+    let found = match clr.dump.images.find(&request) {
+        Ok(f) => f,
+        Err(refused) => return (None, MetadataSource::Missing(refusal_text(module, &refused))),
+    };
+    let path = found.path.display().to_string();
+    let parsed = PeInfo::in_file(&found.file)
+        .ok()
+        .and_then(|p| p.metadata().ok())
+        .and_then(|r| Metadata::in_map(found.file.clone(), r.start as usize..r.end as usize).ok());
+    match parsed {
+        Some(m) if found.how == FoundBy::NameOnly => match samebuild::contradiction(clr, module.address, &m) {
+            None => (Some(Arc::new(m)), MetadataSource::FileByNameOnly(path)),
+            Some(why) => (None, MetadataSource::Missing(format!("{path} is another build: {why}"))),
+        },
+        Some(m) => (Some(Arc::new(m)), MetadataSource::File(path)),
+        None => (None, MetadataSource::Missing(format!("{path} holds no readable metadata"))),
+    }
+}
+
+fn refusal_text(module: &Module, refused: &[Refusal]) -> String {
+    let name = module.file_name();
+    if refused.is_empty() {
+        return format!("not in the dump, and no {name} was found; give its folder with .exepath FOLDER or -i FOLDER");
+    }
+    let each: Vec<String> = refused.iter().map(|r| format!("{}: {}", r.path.display(), r.why)).collect();
+    format!("not in the dump, and the files found are others: {}", each.join("; "))
+}

@@ -1,0 +1,64 @@
+//! Exception objects, by the names of their managed fields.
+
+use crate::clr::Clr;
+use crate::clr::types::methodtable::MethodTable;
+
+/// Longest message read, in UTF-16 units.
+const MAX_MESSAGE: usize = 1 << 16;
+/// Deepest class hierarchy followed.
+const MAX_PARENTS: usize = 64;
+
+/// What an exception object says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExceptionObject {
+    /// `_HResult`.
+    pub hresult: u32,
+    /// `_message`; `None` when null or unreadable.
+    pub message: Option<String>,
+    /// `_innerException`, 0 for none.
+    pub inner: u64,
+    /// `_stackTrace`: a byte array, or an array that holds it; 0 for none.
+    pub stack_trace: u64,
+    /// `_stackTraceString`; `None` when null or unreadable.
+    pub stack_text: Option<String>,
+}
+
+impl Clr {
+    /// Whether the type is `System.Exception` or derives from it.
+    pub fn is_exception(&self, mt: &MethodTable) -> bool {
+        let mut at = *mt;
+        for _ in 0..MAX_PARENTS {
+            if at.parent == self.known.object {
+                return &*self.type_name(at.address) == "System.Exception";
+            }
+            match self.method_table(at.parent) {
+                Some(parent) => at = parent,
+                None => break,
+            }
+        }
+        false
+    }
+
+    /// Reads the exception object at `address` of type `mt`.
+    pub fn exception_at(&self, address: u64, mt: u64) -> ExceptionObject {
+        let fields = self.fields(mt);
+        let place = |name: &str| {
+            let f = fields.instance.iter().find(|f| &*f.name == name)?;
+            address.checked_add(self.header())?.checked_add(f.offset())
+        };
+        let pointer = |name| place(name).and_then(|a| self.space().ptr(a)).unwrap_or(0);
+        let text = |name| match pointer(name) {
+            0 => None,
+            s => self.string_at(s, MAX_MESSAGE).map(|t| t.1),
+        };
+        // Without metadata fields have no names: where the code is was proved with the types.
+        let hresult = place("_HResult").or_else(|| address.checked_add(self.known_types().hresult?));
+        ExceptionObject {
+            hresult: hresult.and_then(|a| self.space().u32(a)).unwrap_or(0),
+            message: text("_message"),
+            inner: pointer("_innerException"),
+            stack_trace: pointer("_stackTrace"),
+            stack_text: text("_stackTraceString"),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The handle table.
+//!
+//! Layout: dotnet/runtime `src/coreclr/gc/handletablepriv.h` (`TableSegment`: 64 KiB, blocks of 64 handles behind a header
+//! of 4 KiB), `objecthandle.h` (`HandleTableMap`); offsets from the layout.
+
+use rustc_hash::FxHashSet;
+
+use crate::clr::Clr;
+use crate::clr::gathered::Gathered;
+use crate::clr::layout::Missing;
+
+/// Bytes of a segment and of its header.
+const SEGMENT: u64 = 0x1_0000;
+const HEADER: u64 = 0x1000;
+/// Handles of a block.
+const HANDLES: u64 = 64;
+
+/// Blocks of a segment: 120, or 240 with pointers of four bytes.
+pub fn blocks(ptr: u64) -> u64 {
+    (SEGMENT - HEADER) / (HANDLES * ptr)
+}
+
+/// Bounds: maps in the chain, tables of one bucket (processors), segments of one table.
+const MAX_MAPS: usize = 64;
+const MAX_TABLES: u64 = 1024;
+const MAX_SEGMENTS: usize = 1 << 16;
+/// `INITIAL_HANDLE_TABLE_ARRAY_SIZE` is 10; the map's own count is believed up to this.
+const MAX_BUCKETS: u32 = 1 << 12;
+
+/// Kind of a handle, by the number the table stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HandleKind(pub u8);
+
+impl HandleKind {
+    /// Strong: keeps its object alive.
+    pub const STRONG: Self = Self(2);
+    /// Pinned.
+    pub const PINNED: Self = Self(3);
+    /// Reference-counted (COM).
+    pub const REF_COUNTED: Self = Self(5);
+    /// Dependent: keeps the secondary alive while the primary lives.
+    pub const DEPENDENT: Self = Self(6);
+    /// Pinned for asynchronous I/O.
+    pub const ASYNC_PINNED: Self = Self(7);
+    /// Strong, with a size computed by the collector.
+    pub const SIZED_REF: Self = Self(8);
+
+    /// The name as tables print it; kinds the field's tools have no name for are printed as their number.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            0 => "WeakShort",
+            1 => "WeakLong",
+            2 => "Strong",
+            3 => "Pinned",
+            4 => "Variable",
+            5 => "RefCounted",
+            6 => "Dependent",
+            7 => "AsyncPinned",
+            8 => "SizedRef",
+            9 => "WeakWinRT",
+            10 => "10",
+            11 => "11",
+            _ => "Unknown",
+        }
+    }
+
+    /// The words gcroot prints: `strong handle`.
+    pub fn words(self) -> &'static str {
+        match self.0 {
+            0 => "weak short handle",
+            1 => "weak long handle",
+            2 => "strong handle",
+            3 => "pinned handle",
+            5 => "ref counted handle",
+            6 => "dependent handle",
+            7 => "async pinned handle",
+            8 => "sized ref handle",
+            9 => "weak WinRT handle",
+            _ => "handle",
+        }
+    }
+
+    /// Whether the handle keeps its object alive. A reference-counted handle does while its count is above zero, which
+    /// only the COM wrapper knows; it is taken as holding.
+    pub fn is_strong(self) -> bool {
+        matches!(self.0, 2 | 3 | 5 | 7 | 8)
+    }
+}
+
+/// One handle in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handle {
+    /// Address of its slot.
+    pub address: u64,
+    /// Its kind.
+    pub kind: HandleKind,
+    /// The object it refers to.
+    pub object: u64,
+    /// Secondary object of a dependent handle, else 0.
+    pub dependent: u64,
+    /// The extra word of a handle that has one and is not dependent (weak interior: the address inside), else 0.
+    pub extra: u64,
+}
+
+struct Reader<'a> {
+    clr: &'a Clr,
+    block_type: u64,
+    user_data: u64,
+    next: u64,
+    owner: u64,
+    handles: u64,
+    types: u8,
+}
+
+/// All handles in use, of every table.
+pub fn read(clr: &Clr) -> Result<Gathered<Handle>, Missing> {
+    let mut out = Gathered::default();
+    let l = clr.layout();
+    let f = |name| l.offset("HandleSegment", name);
+    let reader = Reader {
+        clr,
+        block_type: f("BlockType")?,
+        user_data: f("UserData")?,
+        next: f("Next")?,
+        owner: f("Owner")?,
+        handles: f("Handles")?,
+        types: l.constant("HandleTypeCount")?.min(32) as u8,
+    };
+    for table in tables(clr, &mut out)? {
+        reader.table(table, &mut out)?;
+    }
+    Ok(out)
+}
+
+/// Handle tables: in each bucket of the map, one a heap (server GC: one a processor).
+fn tables(clr: &Clr, out: &mut Gathered<Handle>) -> Result<Vec<u64>, Missing> {
+    let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
+    let (buckets_at, next_at) = (l.offset("HandleTableMap", "Buckets")?, l.offset("HandleTableMap", "Next")?);
+    let (max_at, table_at) = (l.offset("HandleTableMap", "MaxIndex")?, l.offset("HandleTableBucket", "Table")?);
+    let mut tables = Vec::new();
+    let mut map = clr.found.gc.handle_table_map.unwrap_or(0);
+    let (mut seen, mut before) = (FxHashSet::default(), 0);
+    while map != 0 && seen.insert(map) && seen.len() <= MAX_MAPS {
+        let buckets = space.ptr_at(map, buckets_at).unwrap_or(0);
+        let max = space.u32(map.saturating_add(max_at)).unwrap_or(0);
+        let count = max.saturating_sub(before).min(MAX_BUCKETS);
+        before = max;
+        for i in 0..u64::from(count) {
+            let Some(bucket) = space.ptr_at(buckets, i * ptr).filter(|&b| b != 0) else { continue };
+            let Some(array) = space.ptr_at(bucket, table_at).filter(|&a| a != 0) else { continue };
+            let limit = if clr.found.gc.is_server() { MAX_TABLES } else { 1 };
+            for k in 0..limit {
+                // The array is as long as the machine has processors, which it does not say: it ends at the first
+                // thing that is not a table.
+                let table = space.ptr_at(array, k * ptr).filter(|&t| t != 0 && is_table(clr, t));
+                let Some(table) = table else { break };
+                if !tables.contains(&table) {
+                    tables.push(table);
+                }
+            }
+        }
+        map = space.ptr_at(map, next_at).unwrap_or(0);
+    }
+    if tables.is_empty() {
+        out.because("the handle tables are not in the dump");
+    }
+    Ok(tables)
+}
+
+fn is_table(clr: &Clr, table: u64) -> bool {
+    let (space, l) = (clr.space(), clr.layout());
+    let segment = l.try_offset("HandleTable", "SegmentList").and_then(|o| space.ptr_at(table, o));
+    segment.is_some_and(|s| s == 0 || s.is_multiple_of(0x1_0000))
+}
+
+impl Reader<'_> {
+    fn table(&self, table: u64, out: &mut Gathered<Handle>) -> Result<(), Missing> {
+        let space = self.clr.space();
+        let first = self.clr.layout().offset("HandleTable", "SegmentList")?;
+        let mut segment = space.ptr_at(table, first).unwrap_or(0);
+        let mut seen = FxHashSet::default();
+        while segment != 0 {
+            if !seen.insert(segment) || seen.len() > MAX_SEGMENTS {
+                out.because("a chain of handle segments runs in a circle");
+                break;
+            }
+            if space.ptr_at(segment, self.owner) != Some(table) {
+                out.because(format!("handle segment {segment:x} is not in the dump or not one"));
+                break;
+            }
+            self.segment(segment, out);
+            segment = space.ptr_at(segment, self.next).unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    fn segment(&self, segment: u64, out: &mut Gathered<Handle>) {
+        let (space, ptr) = (self.clr.space(), u64::from(self.clr.ptr_size()));
+        let blocks = blocks(ptr);
+        for block in 0..blocks {
+            let Some(kind) = space.u8(segment.saturating_add(self.block_type + block)) else {
+                out.because(format!("handle segment {segment:x} is not whole in the dump"));
+                return;
+            };
+            // The last internal type marks blocks of user data; 0xFF marks a free block.
+            if kind >= self.types.saturating_sub(1) {
+                continue;
+            }
+            let data = space.u8(segment.saturating_add(self.user_data + block)).filter(|&d| u64::from(d) < blocks);
+            for i in 0..HANDLES {
+                let slot = |b: u64| segment.saturating_add(self.handles + (b * HANDLES + i) * ptr);
+                let address = slot(block);
+                let Some(object) = space.ptr(address).filter(|&o| o != 0) else { continue };
+                let extra = data.and_then(|d| space.ptr(slot(u64::from(d)))).unwrap_or(0);
+                let (dependent, extra) = if kind == HandleKind::DEPENDENT.0 { (extra, 0) } else { (0, extra) };
+                out.items.push(Handle { address, kind: HandleKind(kind), object, dependent, extra });
+            }
+        }
+    }
+}

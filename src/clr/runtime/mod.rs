@@ -1,0 +1,11 @@
+//! What the runtime keeps of itself: threads, handles, locks, domains, exceptions, loader heaps.
+
+pub mod domains;
+pub mod exceptions;
+pub mod finalizer;
+pub mod handles;
+pub mod loadcontexts;
+pub mod loaderallocators;
+pub mod loaderheaps;
+pub mod syncblocks;
+pub mod threads;

@@ -1,0 +1,54 @@
+//! Reading objects by address: strings, arrays, boxed values.
+
+use crate::clr::Clr;
+
+impl Clr {
+    /// Offset of the first field (behind the MethodTable pointer).
+    pub fn header(&self) -> u64 {
+        u64::from(self.ptr_size())
+    }
+
+    /// MethodTable address of the object at `address`, mark bits removed.
+    pub fn object_type(&self, address: u64) -> Option<u64> {
+        Some(self.space().ptr(address)? & !(self.header() - 1))
+    }
+
+    /// Length in UTF-16 units and text of the string at `address`, the text cut at `max` units. Lone surrogates become
+    /// U+FFFD. The MethodTable is not checked.
+    pub fn string_at(&self, address: u64, max: usize) -> Option<(u32, String)> {
+        let start = address.checked_add(self.header())?;
+        let length = self.space().u32(start)?;
+        if length > i32::MAX as u32 {
+            return None;
+        }
+        let units = (length as usize).min(max);
+        let bytes = self.space().bytes(start.checked_add(4)?, units * 2)?;
+        let text = bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+        Some((length, char::decode_utf16(text).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()))
+    }
+
+    /// Number of components of the array or string at `address`.
+    pub fn component_count(&self, address: u64) -> Option<u32> {
+        self.space().u32(address.checked_add(self.header())?)
+    }
+
+    /// Shape of the array at `address` with `rank` dimensions: (length, lower bound) of each, and the address of the
+    /// first element. Vectors have one dimension with lower bound 0.
+    pub fn array_shape(&self, address: u64, sz: bool, rank: u32) -> Option<(Vec<(u32, i32)>, u64)> {
+        let data = address.checked_add(2 * self.header())?;
+        if sz {
+            return Some((vec![(self.component_count(address)?, 0)], data));
+        }
+        if rank > 32 {
+            return None;
+        }
+        let word = |i: u32| self.space().u32(data.checked_add(4 * u64::from(i))?);
+        let dims = (0..rank).map(|i| Some((word(i)?, word(rank + i)? as i32))).collect::<Option<Vec<_>>>()?;
+        Some((dims, data.checked_add(8 * u64::from(rank))?))
+    }
+
+    /// The header word in front of the object: sync block index, hash code or thin lock.
+    pub fn object_header(&self, address: u64) -> Option<u32> {
+        self.space().u32(address.checked_sub(4)?)
+    }
+}
