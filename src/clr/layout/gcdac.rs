@@ -11,7 +11,7 @@ use crate::dump::AddressSpace;
 /// Major versions whose layout is known: 1 through 6.0, 2 since. A new one is a new layout.
 pub const MAJORS: RangeInclusive<u8> = 1..=2;
 /// Newest minor version whose additions are known. Newer ones only add to the end.
-const NEWEST_MINOR: u8 = 6;
+const NEWEST_MINOR: u8 = 9;
 
 /// Who named the collector's variables.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -20,6 +20,7 @@ pub mod report;
 pub mod scan;
 pub mod structure;
 pub mod tables;
+pub mod threadlist;
 pub mod version;
 
 use std::fmt;
@@ -315,9 +316,11 @@ impl Layout {
         }
         for (name, v) in json.get("follows").and_then(Value::as_object).into_iter().flatten() {
             let rule = || Some((v.get(0)?.as_str()?.to_owned(), v.get(1)?.as_i64()?));
-            if let (Some((ty, field)), Some(rule)) = (name.split_once('.'), rule()) {
-                self.follows.insert((ty.to_owned(), field.to_owned()), rule);
-            }
+            let Some((ty, field)) = name.split_once('.') else { continue };
+            match rule() {
+                Some(rule) => self.follows.insert((ty.to_owned(), field.to_owned()), rule),
+                None => self.follows.remove(&(ty.to_owned(), field.to_owned())),
+            };
         }
         for name in json.get("relative").and_then(Value::as_array).into_iter().flatten() {
             if let Some((ty, field)) = name.as_str().and_then(|n| n.split_once('.')) {

@@ -59,6 +59,14 @@ pub struct Search<'a> {
     pub slots: bool,
 }
 
+/// A list of threads that was found.
+struct ThreadsFound {
+    threads: Vec<u64>,
+    /// Offset of the link and of the operating system id in a `Thread`.
+    link: u64,
+    os_id: u64,
+}
+
 impl Search<'_> {
     /// Fills `layout` with what can be found; returns the names of the fields found.
     pub fn run(&self, layout: &mut Layout) -> Vec<String> {
@@ -205,27 +213,64 @@ impl Search<'_> {
         let known: FxHashSet<u64> = self.dump.threads.iter().map(|t| t.os_id).collect();
         for (cell, store) in self.values() {
             for head in (self.ptr()..STORE_REACH).step_by(self.ptr() as usize) {
-                let Some(nodes) = self.list(store, head) else { continue };
-                let Some(ids) = self.ids(layout, &nodes, &known) else { continue };
-                let Some(link) = self.link(layout, &reader, &nodes, ids) else { continue };
-                let Some(id) = link.checked_add_signed(ids) else { continue };
+                let linked = self.linked(layout, &reader, store, head, &known);
+                let Some(found) = linked.or_else(|| self.direct(layout, store, head, &known)) else { continue };
                 layout.set_global("ThreadStore", cell, Source::Calibrated);
                 layout.place("ThreadStore", "FirstThreadLink", head, &Source::Calibrated);
-                layout.place("Thread", "LinkNext", link, &Source::Calibrated);
-                layout.place("Thread", "OSId", id, &Source::Calibrated);
-                self.finalizer(layout, &nodes, link);
+                layout.place("Thread", "LinkNext", found.link, &Source::Calibrated);
+                layout.place("Thread", "OSId", found.os_id, &Source::Calibrated);
+                self.finalizer(layout, &found.threads);
                 return;
             }
         }
     }
 
+    /// Through 10.0: links that lead to links.
+    fn linked(
+        &self,
+        layout: &Layout,
+        reader: &MtReader,
+        store: u64,
+        head: u64,
+        known: &FxHashSet<u64>,
+    ) -> Option<ThreadsFound> {
+        let nodes = self.list(store, head)?;
+        let ids = self.ids(layout, &nodes, known, -THREAD_REACH)?;
+        let link = self.link(layout, reader, &nodes, ids)?;
+        let threads = nodes.iter().map(|n| n.wrapping_sub(link)).collect();
+        Some(ThreadsFound { threads, link, os_id: link.checked_add_signed(ids)? })
+    }
+
+    /// Since 11.0: links that lead to the next thread itself, and the count behind the head.
+    fn direct(&self, layout: &Layout, store: u64, head: u64, known: &FxHashSet<u64>) -> Option<ThreadsFound> {
+        let (space, ptr) = (&self.dump.space, self.ptr());
+        let at = store.checked_add(head)?;
+        let first = space.ptr(at).filter(|&t| t != 0 && t.is_multiple_of(ptr) && !self.module.holds(t))?;
+        let counts: Vec<u32> = (0..5).map_while(|i| space.u32(at.checked_add(ptr + 4 * i)?)).collect();
+        // All threads, then those not started, in the background, starting, ended.
+        let (count, parts) = counts.split_first().filter(|(_, parts)| parts.len() == 4)?;
+        let count = *count as usize;
+        if !(2..=MAX_THREADS).contains(&count) || parts.iter().any(|&p| p as usize > count) || !space.readable(first) {
+            return None;
+        }
+        (ptr..THREAD_REACH as u64).step_by(ptr as usize).find_map(|link| {
+            let (mut threads, mut next) = (Vec::new(), first);
+            while next != 0 && next.is_multiple_of(ptr) && threads.len() <= count {
+                threads.push(next);
+                next = space.ptr_at(next, link)?;
+            }
+            let whole = next == 0 && threads.len() == count;
+            let os_id = whole.then(|| self.ids(layout, &threads, known, 0)).flatten()?;
+            Some(ThreadsFound { threads, link, os_id: u64::try_from(os_id).ok()? })
+        })
+    }
+
     /// The finalizer thread, where no slot names it: the one thread that variables of the runtime hold.
-    fn finalizer(&self, layout: &mut Layout, nodes: &[u64], link: u64) {
+    fn finalizer(&self, layout: &mut Layout, threads: &[u64]) {
         if layout.global("FinalizerThread").is_ok() {
             return;
         }
-        let held: Vec<(u64, u64)> =
-            self.values().filter(|&(_, v)| nodes.iter().any(|n| n.wrapping_sub(link) == v)).collect();
+        let held: Vec<(u64, u64)> = self.values().filter(|(_, v)| threads.contains(v)).collect();
         if let Some(&(cell, thread)) = held.first()
             && held.iter().all(|h| h.1 == thread)
         {
@@ -254,14 +299,14 @@ impl Search<'_> {
         (nodes.len() == count && nodes.last() == Some(&last)).then_some(nodes)
     }
 
-    /// Distance from a thread's link to its operating system id: the one place where all hold an id of the dump's, each
-    /// another, or zero.
-    fn ids(&self, layout: &Layout, nodes: &[u64], known: &FxHashSet<u64>) -> Option<i64> {
+    /// Distance from a thread's link to its operating system id, from `least` on: the one place where all hold an id of
+    /// the dump's, each another, or zero.
+    fn ids(&self, layout: &Layout, nodes: &[u64], known: &FxHashSet<u64>, least: i64) -> Option<i64> {
         let space = &self.dump.space;
         // `m_OSThreadId` was a `DWORD` through 2.2, then a `SIZE_T`.
         let narrow = layout.constant("OSIdSize").is_ok_and(|n| n == 4);
         let mut found = None;
-        for distance in (-THREAD_REACH..THREAD_REACH).step_by(if narrow { 4 } else { self.ptr() as usize }) {
+        for distance in (least..THREAD_REACH).step_by(if narrow { 4 } else { self.ptr() as usize }) {
             let mut ids = FxHashSet::default();
             let fits = nodes.iter().all(|n| {
                 let at = n.checked_add_signed(distance);

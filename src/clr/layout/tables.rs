@@ -39,6 +39,8 @@ macro_rules! table {
 
 /// All built-in tables, newest first.
 pub const TABLES: &[Table] = &[
+    table!("coreclr-11.0-linux-x64", Linux, X64),
+    table!("coreclr-11.0-windows-x64", Windows, X64),
     table!("coreclr-10.0-linux-x64", Linux, X64),
     table!("coreclr-10.0-windows-x64", Windows, X64),
     table!("coreclr-10.0-linux-arm64", Linux, Arm64),
@@ -59,6 +61,7 @@ pub const TABLES: &[Table] = &[
 
 /// What each generation of the runtime has in common on every system: where structural discovery starts, newest first.
 pub const SHAPES: &[Table] = &[
+    table!("shape-11.0", 8),
     table!("shape-10.0", 8),
     table!("shape-9.0", 8),
     table!("shape-8.0", 8),

@@ -2,14 +2,10 @@
 //!
 //! Layout: dotnet/runtime `src/coreclr/vm/threads.h` (`Thread`, `ThreadStore`); offsets from the layout.
 
-use rustc_hash::FxHashSet;
-
 use crate::clr::Clr;
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::Missing;
-
-/// Bound on the list: no process has more threads.
-const MAX_THREADS: usize = 1 << 17;
+use crate::clr::layout::threadlist::{self, End};
 
 /// `Thread::ThreadState` bits.
 pub mod state {
@@ -44,6 +40,10 @@ pub struct ClrThread {
     pub exposed_object: u64,
     /// Exception last thrown on it, 0 for none.
     pub exception: u64,
+    /// Exceptions in flight on it, the one thrown last first.
+    pub in_flight: Vec<u64>,
+    /// Where its stack begins (the highest address) and ends, as the runtime keeps it; zeros where it is not known.
+    pub stack: (u64, u64),
     /// Whether it is the finalizer thread.
     pub finalizer: bool,
     /// Address of its explicit frame chain.
@@ -98,30 +98,26 @@ pub fn read(clr: &Clr) -> Result<Gathered<ClrThread>, Missing> {
         out.because("the thread store is not in the dump");
         return Ok(out);
     };
-    let link = l.offset("Thread", "LinkNext")?;
+    for field in ["LinkNext", "OSId", "Id", "State"] {
+        l.offset("Thread", field)?;
+    }
+    l.offset("ThreadStore", "FirstThreadLink")?;
     let finalizer = l.global("FinalizerThread").ok().and_then(|a| space.ptr(a)).unwrap_or(0);
-    let Some(mut node) = space.ptr_at(store, l.offset("ThreadStore", "FirstThreadLink")?) else {
+    let Some(list) = threadlist::follow(&clr.dump, l, store) else {
         out.because("the thread list is not in the dump");
         return Ok(out);
     };
     if finalizer == 0 {
         out.because("which thread is the finalizer is not known");
     }
-    let mut seen = FxHashSet::default();
-    while node != 0 {
-        if !seen.insert(node) || seen.len() > MAX_THREADS {
-            out.because("the thread list runs in a circle");
-            break;
-        }
-        let address = node.wrapping_sub(link);
+    if list.end == End::Circle {
+        out.because("the thread list runs in a circle");
+    }
+    for address in list.threads {
         match one(clr, address, finalizer)? {
             Some(t) => out.items.push(t),
-            None => {
-                out.because(format!("thread {address:x} is not in the dump"));
-                break;
-            }
+            None => out.because(format!("thread {address:x} is not in the dump")),
         }
-        node = space.ptr(node).unwrap_or(0);
     }
     if let Some(c) = counts(clr)?
         && c.threads as usize != out.items.len()
@@ -151,6 +147,8 @@ fn one(clr: &Clr, address: u64, finalizer: u64) -> Result<Option<ClrThread>, Mis
         alloc_context: context(clr, address).unwrap_or((0, 0)),
         exposed_object: through_handle("GCHandle"),
         exception: through_handle("LastThrownObject"),
+        in_flight: in_flight(clr, address),
+        stack: (pointer("CachedStackBase").unwrap_or(0), pointer("CachedStackLimit").unwrap_or(0)),
         finalizer: address == finalizer,
         frame: pointer("Frame").unwrap_or(0),
     }))
@@ -170,4 +168,28 @@ fn context(clr: &Clr, thread: u64) -> Option<(u64, u64)> {
     };
     let pointer = space.ptr_at(at, l.try_offset("GCAllocContext", "Pointer")?)?;
     Some((pointer, space.ptr_at(at, l.try_offset("GCAllocContext", "Limit")?)?))
+}
+
+/// Most exceptions thrown while others are handled on one thread.
+const MAX_NESTED: usize = 1 << 10;
+
+/// The objects of the thread's chain of `ExInfo`: the exception itself since 11.0, a handle of it before.
+fn in_flight(clr: &Clr, thread: u64) -> Vec<u64> {
+    let (space, l) = (clr.space(), clr.layout());
+    let mut found = Vec::new();
+    let field = |of: u64, ty, name| space.ptr_at(of, l.try_offset(ty, name)?);
+    let mut info = field(thread, "Thread", "ExceptionTracker").unwrap_or(0);
+    let is_exception = |o: &u64| clr.object_type(*o).is_some_and(|mt| clr.valid_method_table(mt).is_some());
+    for _ in 0..MAX_NESTED {
+        let Some(thrown) = field(info, "ExceptionInfo", "ThrownObject").filter(|_| info != 0) else { break };
+        let object = [Some(thrown), space.ptr(thrown)].into_iter().flatten().find(|o| *o != 0 && is_exception(o));
+        found.extend(object);
+        let before = info;
+        info = field(info, "ExceptionInfo", "PreviousNestedInfo").unwrap_or(0);
+        // Older ones lie nearer to the stack's beginning.
+        if info <= before {
+            break;
+        }
+    }
+    found
 }

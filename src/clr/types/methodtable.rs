@@ -226,13 +226,43 @@ impl MtReader {
         }
     }
 
-    /// Whether the EEClass points back: the proof that the address is a MethodTable.
+    /// Whether the EEClass points back, or to the type it is shared with: the proof that the address is a MethodTable.
     pub fn round_trips(&self, space: &AddressSpace, mt: &MethodTable) -> bool {
-        let back = |class: u64| match self.relative.1 {
+        self.eeclass(space, mt).and_then(|class| self.owner(space, class)) == Some(self.canonical(mt))
+            || self.shares_class(space, mt)
+    }
+
+    /// The MethodTable an EEClass points back to.
+    fn owner(&self, space: &AddressSpace, class: u64) -> Option<u64> {
+        match self.relative.1 {
             true => relative_pointer(space, class.checked_add(self.class_mt)?),
             false => space.ptr_at(class, self.class_mt),
+        }
+    }
+
+    /// Whether it is a type made at run time for what a suspended method keeps (since 11.0): one for each layout of the
+    /// data, all below `Continuation`, with one EEClass that points back to the first of them (dotnet/runtime
+    /// `src/coreclr/vm/asynccontinuations.cpp`). None has a row in metadata.
+    pub fn shares_class(&self, space: &AddressSpace, mt: &MethodTable) -> bool {
+        let class = mt.class_or_canonical;
+        let made = |m: &MethodTable| {
+            m.rid == 0
+                && m.class_or_canonical == class
+                && m.parent != 0
+                && m.flags & (HAS_COMPONENT_SIZE | CATEGORY) == 0
         };
-        self.eeclass(space, mt).and_then(back) == Some(self.canonical(mt))
+        if !made(mt) || class & 3 != 0 {
+            return false;
+        }
+        let first = self.owner(space, class).filter(|&a| a != mt.address).and_then(|a| self.read(space, a));
+        first.is_some_and(|first| {
+            made(&first)
+                && first.parent == mt.parent
+                && self.read(space, mt.parent).is_some_and(|p| {
+                    let back = self.eeclass(space, &p).and_then(|c| self.owner(space, c));
+                    p.rid != 0 && p.base_size <= mt.base_size && back == Some(self.canonical(&p))
+                })
+        })
     }
 
     /// Whether the type can be unloaded.

@@ -202,7 +202,14 @@ fn sync_blocks(p: &mut Probe<'_>, table: u64) {
         n => Found::when(wrong == 0, format!("{right} of {n} blocks")),
     };
     // The index stands behind the lock: where it is not, neither is the lock.
-    const FIELDS: &[&str] = &["SyncBlock.Index", "SyncBlock.LockState", "SyncBlock.Recursion", "SyncBlock.Owner"];
+    const FIELDS: &[&str] = &[
+        "SyncBlock.Index",
+        "SyncBlock.LockState",
+        "SyncBlock.Recursion",
+        "SyncBlock.Owner",
+        "SyncBlock.Lock",
+        "SyncBlock.ThinLock",
+    ];
     p.record("sync blocks", FIELDS, "the block of entry i has i in it", found);
 }
 

@@ -3,6 +3,7 @@
 use rustc_hash::FxHashSet;
 
 use super::{Found, Probe};
+use crate::clr::layout::threadlist::{self, End};
 use crate::clr::runtime::threads::state;
 use crate::clr::types::statics::local_block;
 
@@ -13,6 +14,7 @@ pub fn run(p: &mut Probe<'_>) {
         states(p, threads);
         contexts(p, threads);
         objects(p, threads);
+        in_flight(p, threads);
         statics_root(p, threads);
         thread_blocks(p, threads);
         collectible_entries(p, threads);
@@ -40,17 +42,8 @@ fn list(p: &mut Probe<'_>) -> Option<Vec<u64>> {
     let walk = || {
         let store = p.variable("ThreadStore")?;
         let count = p.word(store, "ThreadStore", "ThreadCount")?;
-        let link = p.layout.try_offset("Thread", "LinkNext")?;
-        let mut node = p.field(store, "ThreadStore", "FirstThreadLink")?;
-        let mut threads = Vec::new();
-        while node != 0 && threads.len() <= 1 << 17 {
-            threads.push(node.wrapping_sub(link));
-            node = p.space().ptr(node)?;
-            if node != 0 && threads.contains(&node.wrapping_sub(link)) && threads.len() > 1 << 12 {
-                break;
-            }
-        }
-        Some((count, threads))
+        let list = threadlist::follow(p.dump, p.layout, store)?;
+        (!matches!(list.end, End::Absent(_))).then_some((count, list.threads))
     };
     let (found, exact, threads) = match walk() {
         Some((count, threads)) => {
@@ -205,6 +198,28 @@ fn objects(p: &mut Probe<'_>, threads: &[u64]) {
         };
         p.record(name, path, if one_type { "objects of one type" } else { "objects or null" }, found);
     }
+}
+
+/// Exceptions a thread is handling: a chain of `ExInfo` on its stack, each with the object or, through 10.0, a handle of
+/// it. Source: dotnet/runtime `src/coreclr/vm/exinfo.h`.
+fn in_flight(p: &mut Probe<'_>, threads: &[u64]) {
+    const FIELDS: &[&str] =
+        &["Thread.ExceptionTracker", "ExceptionInfo.PreviousNestedInfo", "ExceptionInfo.ThrownObject"];
+    if FIELDS.iter().any(|f| f.split_once('.').is_none_or(|(ty, name)| p.layout.try_offset(ty, name).is_none())) {
+        return;
+    }
+    let infos: Vec<u64> =
+        threads.iter().filter_map(|&t| p.field(t, "Thread", "ExceptionTracker")).filter(|&i| i != 0).collect();
+    let thrown = |info: u64| p.field(info, "ExceptionInfo", "ThrownObject");
+    let object = |v: u64| v == 0 || p.is_object(v) || p.space().ptr(v).is_some_and(|o| o == 0 || p.is_object(o));
+    let right = infos.iter().filter(|&&i| thrown(i).is_some_and(object)).count();
+    let unread = infos.iter().filter(|&&i| thrown(i).is_none()).count();
+    let found = match infos.len() {
+        0 => Found::Absent("no exception is in flight".into()),
+        n if unread == n && p.mini => Found::Absent("what is thrown is not in the dump".into()),
+        n => Found::when(right == n || p.mini && right + unread == n, format!("{right} of {n} lead to an object")),
+    };
+    p.record("exceptions in flight", FIELDS, "objects or null", found);
 }
 
 /// Whether there are any, no two alike.

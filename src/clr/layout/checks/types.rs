@@ -186,11 +186,11 @@ fn code_data(p: &mut Probe<'_>, module: u64) {
     let Some(string) = p.variable("StringMethodTable").and_then(|s| p.mt(s)).filter(|m| m.module == module) else {
         return;
     };
-    /// Bytes of a chunk before its first method.
-    const HEADER: u64 = 0x18;
+    // Bytes of a chunk before its first method: two pointers, then size, count and flags.
+    let header = p.layout.try_offset("MethodDescChunk", "!").unwrap_or(3 * p.ptr());
     let class = p.mts.as_ref().and_then(|r| r.eeclass(p.space(), &string));
     let chunk = class.and_then(|c| p.field(c, "EEClass", "MethodDescChunk")).filter(|&c| c != 0);
-    let found = match chunk.and_then(|c| Some((p.space().ptr(c)?, p.space().ptr_at(c, HEADER + offset)?))) {
+    let found = match chunk.and_then(|c| Some((p.space().ptr(c)?, p.space().ptr_at(c, header.checked_add(offset)?)?))) {
         Some((owner, data)) => {
             let ok = owner == string.address && (data == 0 || p.plausible(data));
             Found::when(ok, format!("{data:x}"))

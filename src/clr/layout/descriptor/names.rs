@@ -93,7 +93,9 @@ fn assemblies(layout: &mut Layout, gone: &mut Vec<Field>) {
 fn locks(layout: &mut Layout, gone: &mut Vec<Field>) {
     let Some(fact) = layout.field("SyncBlock", "Lock").cloned() else { return };
     layout.set_text("SyncBlockOwner", "lock", fact.source);
-    for field in ["LockState", "Recursion", "Owner", "Index"] {
+    // The block's own index in the table stands behind the thin lock (`syncblk.h`).
+    beside(layout, ("SyncBlock", "ThinLock"), 4, "Index");
+    for field in ["LockState", "Recursion", "Owner"] {
         layout.drop_field("SyncBlock", field);
         gone.push(("SyncBlock", field));
     }
