@@ -3,7 +3,6 @@
 pub mod check;
 pub mod graph;
 pub mod index;
-pub mod refs;
 pub mod regions;
 pub mod retained;
 pub mod roots;

@@ -4,8 +4,8 @@ use std::sync::{Arc, RwLock};
 
 use rustc_hash::FxHashMap;
 
-use super::refs::RefMap;
 use crate::clr::Clr;
+use crate::clr::types::gcdesc::RefMap;
 use crate::clr::types::methodtable::MethodTable;
 
 /// Dense number of a type, in the order types were first seen.

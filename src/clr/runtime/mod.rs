@@ -1,5 +1,6 @@
 //! What the runtime keeps of itself: threads, handles, locks, domains, exceptions, loader heaps.
 
+pub mod continuations;
 pub mod domains;
 pub mod exceptions;
 pub mod finalizer;

@@ -3,6 +3,7 @@
 pub(in crate::clr) mod dynamicstatics;
 pub mod fielddesc;
 pub mod fields;
+pub mod gcdesc;
 pub mod knowntypes;
 pub mod loaded;
 pub mod lookupmap;

@@ -187,6 +187,11 @@ impl Clr {
         if let Some(name) = self.known_by_shape(mt) {
             return TypeName::plain(name, "System.Private.CoreLib");
         }
+        if mt.rid == 0
+            && let Some(name) = self.continuation_type_name(mt)
+        {
+            return TypeName::Named(Named { name, args: Vec::new(), assembly: "System.Private.CoreLib".into() });
+        }
         let Some(module) = self.defining_module(mt) else { return TypeName::Unknown };
         let module = self.module(module);
         let rid = self.type_rid(mt);

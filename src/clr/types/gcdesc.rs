@@ -3,8 +3,8 @@
 //! Layout: dotnet/runtime `src/coreclr/gc/gcdesc.h`. A signed word before the MethodTable gives the number of series;
 //! a negative number marks the repeating form of arrays of structs with references.
 
+use super::methodtable::MethodTable;
 use crate::clr::Clr;
-use crate::clr::types::methodtable::MethodTable;
 
 /// More series than any class has; a larger number is damage.
 const MAX_SERIES: i64 = 1 << 16;
