@@ -55,6 +55,7 @@ pub struct Clr {
     assemblies: OnceLock<Gathered<LoadedAssembly>>,
     loader_allocators: OnceLock<Vec<LoaderAllocator>>,
     known_types: OnceLock<KnownTypes>,
+    code: OnceLock<code::lookup::CodeTables>,
 }
 
 impl Clr {
@@ -80,6 +81,7 @@ impl Clr {
             assemblies: OnceLock::new(),
             loader_allocators: OnceLock::new(),
             known_types: OnceLock::new(),
+            code: OnceLock::new(),
             found,
             dump,
         })

@@ -56,6 +56,11 @@ impl MethodDesc {
         self.class() == 1
     }
 
+    /// Whether it was made at run time and has no metadata (`mcDynamic`): dynamic methods, IL stubs.
+    pub fn is_dynamic(&self) -> bool {
+        self.class() == 7
+    }
+
     /// Whether it is an instantiated generic method or its definition (`mcInstantiated`).
     pub fn is_generic(&self) -> bool {
         self.class() == 5
@@ -203,6 +208,9 @@ impl Clr {
 
     /// Full name as SOS prints it: ``Zoo.Box`1[[System.__Canon, System.Private.CoreLib]].Put(System.__Canon)``.
     pub fn method_name(&self, md: &MethodDesc) -> String {
+        if let Some(name) = self.dynamic_name(md) {
+            return name;
+        }
         let Some(mt) = self.method_table(md.owner) else { return format!("MethodDesc {:x}", md.address) };
         let owner = self.type_name_long(md.owner);
         let arguments: Vec<TypeName> = self.type_arguments(&mt).iter().map(|&h| self.handle_tree(h)).collect();
@@ -220,6 +228,42 @@ impl Clr {
             of_method = format!("[[{}]]", each.join("],["));
         }
         format!("{owner}.{}{of_method}{params}", row.name)
+    }
+
+    /// Name of a method without metadata: the class that stands in for its owner, its own name, and the parameters by its
+    /// signature. `StoredSigMethodDesc` (signature, its length, flags) and `DynamicMethodDesc` (name, resolver).
+    fn dynamic_name(&self, md: &MethodDesc) -> Option<String> {
+        const MAX_SIGNATURE: u32 = 4096;
+        const IL_STUB: &str = "IL_STUB_";
+        if !md.is_dynamic() {
+            return None;
+        }
+        let (space, base) = (self.space(), md.address.checked_add(self.method_base())?);
+        let name = space.ptr_at(base, 2 * self.header()).filter(|&n| n != 0).map(|n| space.utf8z(n, 512));
+        let name = name.filter(|n| !n.is_empty() && !n.contains('\u{FFFD}') && !n.contains(char::is_control));
+        let name = name.unwrap_or_else(|| format!("MethodDesc_{:x}", md.address));
+        let signature = || {
+            let size = space.u32(base.checked_add(self.header())?).filter(|&n| n <= MAX_SIGNATURE)?;
+            space.bytes(space.ptr(base)?, size as usize)
+        };
+        let module = self.method_table(md.owner).and_then(|mt| self.defining_module(&mt)).map(|m| self.module(m));
+        let metadata = module.as_ref().and_then(|m| m.metadata(self));
+        let params = signature().zip(metadata).and_then(|(bytes, metadata)| {
+            let names = Instantiated { metadata, vars: &[], mvars: &[] };
+            Some(sig::method(&bytes)?.print_params(&names))
+        });
+        let class = if name.starts_with(IL_STUB) { "ILStubClass" } else { "DynamicClass" };
+        Some(format!("{class}.{name}{}", params.as_deref().unwrap_or("(?)")))
+    }
+
+    /// Name of MethodDef row `rid` of the module at `module`, as far as metadata alone tells.
+    pub fn method_name_of_row(&self, module: u64, rid: u32) -> Option<String> {
+        let module = self.module(module);
+        let metadata = module.metadata(self)?;
+        let (row, owner) = (metadata.method(rid)?, metadata.method_owner(rid)?);
+        let names = Instantiated { metadata, vars: &[], mvars: &[] };
+        let params = sig::method(row.signature).map_or_else(|| "(?)".into(), |s| s.print_params(&names));
+        Some(format!("{}.{}{params}", metadata.full_name(owner), row.name))
     }
 
     /// Type handles of the arguments of an instantiated generic method; empty for all others.

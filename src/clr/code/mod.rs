@@ -1,5 +1,15 @@
-//! Managed code: methods, code heaps, stack traces.
+//! Managed code: methods, code ranges and heaps, lookup by address, debug information, stack traces.
 
 pub mod codeheaps;
+pub mod debuginfo;
+mod forms;
+mod gcheader;
+mod jitcode;
+pub mod lookup;
 pub mod methods;
+pub mod nativeformat;
+mod ranges;
+mod readytorun;
 pub mod stacktrace;
+mod starts;
+mod unwind;

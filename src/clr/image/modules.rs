@@ -12,6 +12,7 @@ use super::pe::PeInfo;
 use super::samebuild;
 use crate::clr::Clr;
 use crate::dump::images::{FoundBy, ImageRequest, Refusal};
+use crate::dump::map::FileMap;
 
 /// How a module's metadata was obtained.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,27 @@ pub struct Module {
     /// Size of the image in memory in bytes, when its header is readable.
     pub size: u64,
     metadata: OnceLock<(Option<Arc<Metadata>>, MetadataSource)>,
+    file: OnceLock<Result<ImageFile, String>>,
+}
+
+/// The file of a module, proved to be the same build as far as the dump has something to prove it by.
+#[derive(Debug, Clone)]
+pub struct ImageFile {
+    /// The whole file.
+    pub file: FileMap,
+    /// Its headers.
+    pub pe: PeInfo,
+    /// Its place.
+    pub path: String,
+    /// Why it was taken.
+    pub how: FoundBy,
+}
+
+impl ImageFile {
+    /// The bytes from `rva` on to the end of their section or of the file.
+    pub fn at(&self, rva: u32) -> Option<&[u8]> {
+        self.file.get(usize::try_from(self.pe.offset_of(rva)?).ok()?..)
+    }
 }
 
 impl Module {
@@ -65,6 +87,11 @@ impl Module {
     /// Where the metadata came from or why it is missing.
     pub fn metadata_source(&self, clr: &Clr) -> &MetadataSource {
         &self.load(clr).1
+    }
+
+    /// The file of the module, or why there is none.
+    pub fn image_file(&self, clr: &Clr) -> Result<&ImageFile, &str> {
+        self.file.get_or_init(|| find_file(clr, self)).as_ref().map_err(String::as_str)
     }
 
     fn load(&self, clr: &Clr) -> &(Option<Arc<Metadata>>, MetadataSource) {
@@ -142,7 +169,7 @@ fn read(clr: &Clr, address: u64) -> Module {
         .unwrap_or_default();
     let size = PeInfo::in_memory(space, base).map(|p| p.size()).unwrap_or(0);
     let dynamic = base == 0 && dynamic_metadata(clr, address).is_some();
-    Module { address, image_base: base, path, dynamic, size, metadata: OnceLock::new() }
+    Module { address, image_base: base, path, dynamic, size, metadata: OnceLock::new(), file: OnceLock::new() }
 }
 
 /// Address and size of the metadata of a Reflection.Emit module.
@@ -171,39 +198,52 @@ fn find_metadata(clr: &Clr, module: &Module) -> (Option<Arc<Metadata>>, Metadata
     {
         return (Some(Arc::new(m)), MetadataSource::Dump);
     }
-    from_file(clr, module, image.as_ref())
+    from_file(clr, module)
 }
 
-/// Metadata from a file on disk of the same identity: PE timestamp and image size where the dump holds the header.
-fn from_file(clr: &Clr, module: &Module, image: Option<&PeInfo>) -> (Option<Arc<Metadata>>, MetadataSource) {
-    if module.path.is_empty() {
-        let why = "the module has no path and its metadata is not in the dump";
-        return (None, MetadataSource::Missing(why.into()));
-    }
-    let request = ImageRequest {
-        recorded_path: &module.path,
-        timestamp: image.map(|i| i.timestamp),
-        size_of_image: image.map(|i| i.size_of_image),
-        mvid: None,
-        build_id: None,
-    };
-    let found = match clr.dump.images.find(&request) {
+/// Metadata of the module's file.
+fn from_file(clr: &Clr, module: &Module) -> (Option<Arc<Metadata>>, MetadataSource) {
+    let found = match module.image_file(clr) {
         Ok(f) => f,
-        Err(refused) => return (None, MetadataSource::Missing(refusal_text(module, &refused))),
+        Err(why) => return (None, MetadataSource::Missing(why.to_owned())),
     };
-    let path = found.path.display().to_string();
-    let parsed = PeInfo::in_file(&found.file)
-        .ok()
-        .and_then(|p| p.metadata().ok())
-        .and_then(|r| Metadata::in_map(found.file.clone(), r.start as usize..r.end as usize).ok());
-    match parsed {
-        Some(m) if found.how == FoundBy::NameOnly => match samebuild::contradiction(clr, module.address, &m) {
-            None => (Some(Arc::new(m)), MetadataSource::FileByNameOnly(path)),
-            Some(why) => (None, MetadataSource::Missing(format!("{path} is another build: {why}"))),
-        },
+    let path = found.path.clone();
+    match metadata_of(found) {
+        Some(m) if found.how == FoundBy::NameOnly => (Some(Arc::new(m)), MetadataSource::FileByNameOnly(path)),
         Some(m) => (Some(Arc::new(m)), MetadataSource::File(path)),
         None => (None, MetadataSource::Missing(format!("{path} holds no readable metadata"))),
     }
+}
+
+fn metadata_of(found: &ImageFile) -> Option<Metadata> {
+    let range = found.pe.metadata().ok()?;
+    Metadata::in_map(found.file.clone(), range.start as usize..range.end as usize).ok()
+}
+
+/// The file on disk of the same identity: PE timestamp and image size where the dump holds the header. Where it does not,
+/// one of the same name whose types are those in memory.
+fn find_file(clr: &Clr, module: &Module) -> Result<ImageFile, String> {
+    if module.path.is_empty() {
+        return Err("the module has no path and its metadata is not in the dump".into());
+    }
+    let image = PeInfo::in_memory(clr.space(), module.image_base).ok();
+    let request = ImageRequest {
+        recorded_path: &module.path,
+        timestamp: image.as_ref().map(|i| i.timestamp),
+        size_of_image: image.as_ref().map(|i| i.size_of_image),
+        mvid: None,
+        build_id: None,
+    };
+    let found = clr.dump.images.find(&request).map_err(|refused| refusal_text(module, &refused))?;
+    let path = found.path.display().to_string();
+    let pe = PeInfo::in_file(&found.file).map_err(|_| format!("{path} holds no readable metadata"))?;
+    let found = ImageFile { file: found.file, pe, path, how: found.how };
+    if found.how == FoundBy::NameOnly
+        && let Some(why) = metadata_of(&found).and_then(|m| samebuild::contradiction(clr, module.address, &m))
+    {
+        return Err(format!("{} is another build: {why}", found.path));
+    }
+    Ok(found)
 }
 
 fn refusal_text(module: &Module, refused: &[Refusal]) -> String {

@@ -1,0 +1,348 @@
+//! From an instruction pointer to the managed method it is in, its native and IL offset: what a walk of stacks, suspended
+//! async methods and commands ask.
+
+use std::sync::OnceLock;
+
+use super::debuginfo::{self, AsyncPoint, DebugInfo, Form};
+use super::forms;
+use super::jitcode::{self, CodeHeader, JitHeap};
+use super::ranges::{self, CodeRange, RangeKind};
+use super::readytorun::{Image, View};
+use super::unwind::Function;
+use crate::clr::Clr;
+use crate::clr::image::modules::Module;
+
+/// What kind of code an address is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeKind {
+    /// Made by the JIT.
+    Jit,
+    /// Precompiled.
+    ReadyToRun,
+    /// A stub of the runtime, with its kind (`StubCodeBlockKind`; 0 when it is not told).
+    Stub(u8),
+}
+
+/// The code an address is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodeAt {
+    /// The address asked for.
+    pub ip: u64,
+    /// Kind of code.
+    pub kind: CodeKind,
+    /// The MethodDesc; `None` for stubs and for methods the dump has none of.
+    pub method: Option<u64>,
+    /// Address of the method's `Module`; 0 when it is not known.
+    pub module: u64,
+    /// MethodDef token; `None` when it is not known, as for dynamic methods.
+    pub token: Option<u32>,
+    /// First address of the method's code (of its main body).
+    pub start: u64,
+    /// Bytes from there to the address.
+    pub native: u32,
+    /// Bytes of code, funclets included, where they are recorded.
+    pub length: Option<u32>,
+    /// The function the address is in: the main body or a funclet. `None` where functions are not recorded (x86).
+    pub function: Option<Function>,
+    /// The main body.
+    pub main: Option<Function>,
+    /// Base of what the functions count from.
+    pub base: u64,
+    /// Address of the debug information.
+    pub debug_info: Option<u64>,
+    /// Address of the GC information.
+    pub gc_info: Option<u64>,
+    /// Which range it is in.
+    range: usize,
+}
+
+impl CodeAt {
+    /// Whether the address is in a funclet (a handler, a filter, a finally block) rather than in the main body.
+    pub fn in_funclet(&self) -> bool {
+        self.function.is_some_and(|f| f.start != self.start)
+    }
+}
+
+/// What is known of the code of a runtime, read at first need.
+#[derive(Debug)]
+pub struct CodeTables {
+    ranges: Vec<CodeRange>,
+    partial: Option<String>,
+    heaps: Vec<OnceLock<Option<JitHeap>>>,
+    images: Vec<OnceLock<Image>>,
+    /// Whether nibble maps have pointers.
+    pointers: OnceLock<bool>,
+    form: OnceLock<Form>,
+}
+
+impl CodeTables {
+    /// Reads the ranges.
+    pub fn read(clr: &Clr) -> Self {
+        let (ranges, partial) = ranges::read(clr);
+        let heaps = ranges.iter().map(|_| OnceLock::new()).collect();
+        let images = ranges.iter().map(|_| OnceLock::new()).collect();
+        Self { ranges, partial, heaps, images, pointers: OnceLock::new(), form: OnceLock::new() }
+    }
+}
+
+/// Answers about code.
+#[derive(Clone, Copy)]
+pub struct Code<'a> {
+    clr: &'a Clr,
+    tables: &'a CodeTables,
+}
+
+/// Most methods whose debug information tells its form.
+const SAMPLES: usize = 96;
+/// Most starts looked at in search of them.
+const SAMPLE_STARTS: usize = 1 << 14;
+/// Longest debug information read, in bytes.
+const MAX_DEBUG: usize = 1 << 22;
+
+impl Clr {
+    /// Lookup of code; its tables are read at first need.
+    pub fn code(&self) -> Code<'_> {
+        Code { clr: self, tables: self.code.get_or_init(|| CodeTables::read(self)) }
+    }
+}
+
+impl<'a> Code<'a> {
+    /// The stretches of managed code, by address.
+    pub fn ranges(&self) -> &'a [CodeRange] {
+        &self.tables.ranges
+    }
+
+    /// Why some may be missing.
+    pub fn partial(&self) -> Option<&'a str> {
+        self.tables.partial.as_deref()
+    }
+
+    /// Whether `ip` is in managed code, stubs included.
+    pub fn is_managed(&self, ip: u64) -> bool {
+        self.range(ip).is_some()
+    }
+
+    fn range(&self, ip: u64) -> Option<(usize, &'a CodeRange)> {
+        let i = self.tables.ranges.partition_point(|r| r.start <= ip).checked_sub(1)?;
+        self.tables.ranges.get(i).filter(|r| ip < r.end).map(|r| (i, r))
+    }
+
+    /// The code at `ip`; `None` where there is none, or none that can be told.
+    pub fn at(&self, ip: u64) -> Option<CodeAt> {
+        let (index, range) = self.range(ip)?;
+        match range.kind {
+            RangeKind::Jit(node) => self.jit(ip, index, range, node),
+            RangeKind::Image(module) => self.precompiled(ip, index, range, module),
+            RangeKind::Stubs => Some(stub(ip, ip, 0, index, range)),
+        }
+    }
+
+    fn heap(&self, index: usize, node: u64) -> Option<&'a JitHeap> {
+        let cell = self.tables.heaps.get(index)?;
+        cell.get_or_init(|| JitHeap::read(self.clr, node)).as_ref()
+    }
+
+    fn jit_heaps(&self) -> impl Iterator<Item = &'a JitHeap> {
+        let (this, ranges) = (*self, &self.tables.ranges);
+        ranges.iter().enumerate().filter_map(move |(i, r)| match r.kind {
+            RangeKind::Jit(node) => this.heap(i, node),
+            _ => None,
+        })
+    }
+
+    fn pointers(&self) -> bool {
+        *self.tables.pointers.get_or_init(|| self.jit_heaps().any(|h| h.has_pointers(self.clr)))
+    }
+
+    fn jit(&self, ip: u64, index: usize, range: &CodeRange, node: u64) -> Option<CodeAt> {
+        let heap = self.heap(index, node)?;
+        let start = heap.block_start(self.clr, ip, self.pointers())?;
+        let header = match jitcode::header(self.clr, start)? {
+            CodeHeader::Stub(kind) => return Some(stub(ip, start, kind, index, range)),
+            CodeHeader::Method(h) => h,
+        };
+        let functions = jitcode::functions(self.clr, &header, range.start);
+        let last = functions.last().and_then(|f| f.end);
+        if last.is_some_and(|end| ip >= end) {
+            return None;
+        }
+        let function = functions.iter().rev().find(|f| f.start <= ip).copied();
+        let mut at = CodeAt {
+            ip,
+            kind: CodeKind::Jit,
+            method: Some(header.method),
+            module: 0,
+            token: None,
+            start,
+            native: u32::try_from(ip - start).ok()?,
+            length: last.and_then(|end| u32::try_from(end.checked_sub(start)?).ok()),
+            function,
+            main: functions.first().copied(),
+            base: range.start,
+            debug_info: Some(header.debug_info).filter(|&d| d != 0),
+            gc_info: Some(header.gc_info).filter(|&g| g != 0),
+            range: index,
+        };
+        self.name_method(&mut at);
+        Some(at)
+    }
+
+    /// Token and module of the MethodDesc.
+    fn name_method(&self, at: &mut CodeAt) {
+        let Some(md) = at.method.and_then(|m| self.clr.method_desc(m)) else { return };
+        if !md.is_dynamic() && md.rid != 0 {
+            at.token = Some(md.token());
+        }
+        let owner = self.clr.method_table(md.owner);
+        if let Some(module) = owner.and_then(|mt| self.clr.defining_module(&mt)) {
+            at.module = module;
+        }
+    }
+
+    fn image(&self, index: usize, range: &CodeRange, module: u64) -> Option<&'a Image> {
+        let cell = self.tables.images.get(index)?;
+        Some(cell.get_or_init(|| Image::read(self.clr, range.start, range.end, module)))
+    }
+
+    fn precompiled(&self, ip: u64, index: usize, range: &CodeRange, module: u64) -> Option<CodeAt> {
+        let image = self.image(index, range, module)?;
+        let of = self.clr.module(module);
+        let view = image.view(self.clr, &of);
+        let Some(found) = image.find(self.clr, &view, ip) else {
+            let start = image.entry(self.clr, &view, ip)?;
+            let mut at = bare(ip, ip, CodeKind::ReadyToRun, index, range);
+            (at.method, at.module) = (Some(start.method).filter(|&m| m != 0), module);
+            at.token = Some(start.rid).filter(|&r| r != 0).map(|r| 0x0600_0000 | r);
+            self.name_method(&mut at);
+            return Some(at);
+        };
+        let absolute = |rva: u32| image.base.checked_add(u64::from(rva));
+        let main = found.main;
+        let start = main.map_or(found.function.start, |m| m.function.start);
+        let mut at = CodeAt {
+            ip,
+            kind: CodeKind::ReadyToRun,
+            method: main.map(|m| m.method).filter(|&m| m != 0),
+            module,
+            token: main.filter(|m| m.rid != 0).map(|m| 0x0600_0000 | m.rid),
+            start,
+            native: u32::try_from(ip - start).ok()?,
+            length: main.and_then(|m| image.code_length(self.clr, &view, &m.function)),
+            function: Some(found.function),
+            main: main.map(|m| m.function),
+            base: image.base,
+            debug_info: main.and_then(|m| image.debug_info(&view, m.index)).and_then(absolute),
+            gc_info: main.and_then(|m| image.gc_info(self.clr, &view, &m.function)).and_then(absolute),
+            range: index,
+        };
+        self.name_method(&mut at);
+        Some(at)
+    }
+
+    /// Runs `run` with the image that `address` lies in and its bytes.
+    fn with_image<T>(&self, index: usize, run: impl FnOnce(&Image, &View<'_>) -> Option<T>) -> Option<T> {
+        let range = self.tables.ranges.get(index)?;
+        let RangeKind::Image(module) = range.kind else { return None };
+        let of: std::sync::Arc<Module> = self.clr.module(module);
+        let image = self.image(index, range, module)?;
+        run(image, &image.view(self.clr, &of))
+    }
+
+    /// Up to `most` bytes at `address`, from the dump or from the file of the precompiled image it lies in: for unwind and
+    /// GC information.
+    pub fn bytes(&self, address: u64, most: usize) -> Vec<u8> {
+        let of_image = self.range(address).and_then(|(index, _)| {
+            self.with_image(index, |image, view| Some(view.run(u32::try_from(address - image.base).ok()?, most)))
+        });
+        of_image.unwrap_or_else(|| {
+            let mut bytes = vec![0; most];
+            let n = self.clr.space().read(address, &mut bytes);
+            bytes.truncate(n);
+            bytes
+        })
+    }
+
+    /// How debug information of jitted code is written in this runtime.
+    fn jit_form(&self) -> Form {
+        *self.tables.form.get_or_init(|| {
+            let starts = self.jit_heaps().flat_map(|h| h.starts(self.clr, SAMPLE_STARTS)).take(SAMPLE_STARTS);
+            let info = |start: u64| match jitcode::header(self.clr, start)? {
+                CodeHeader::Method(h) if h.debug_info != 0 => Some(self.bytes(h.debug_info, 4096)),
+                _ => None,
+            };
+            let samples: Vec<Vec<u8>> = starts.filter_map(info).filter(|b| !b.is_empty()).take(SAMPLES).collect();
+            forms::choose(debuginfo::OF_JIT, &samples, self.clr.dump.arch)
+        })
+    }
+
+    /// The debug information of a method; `None` where it has none or none is at hand.
+    pub fn debug_info(&self, at: &CodeAt) -> Option<DebugInfo> {
+        let address = at.debug_info?;
+        let form = match at.kind {
+            CodeKind::ReadyToRun => self.with_image(at.range, |i, view| Some(i.debug_form(self.clr, view)))?,
+            _ => self.jit_form(),
+        };
+        let first = self.bytes(address, 4096);
+        let length = DebugInfo::length(&first, form)?;
+        let bytes = if length > first.len() { self.bytes(address, length.min(MAX_DEBUG)) } else { first };
+        DebugInfo::decode(&bytes, form, self.clr.dump.arch)
+    }
+
+    /// IL offset of a return address: of the call before it. `None` where nothing is recorded or the code is no IL's.
+    pub fn il_of_return(&self, at: &CodeAt) -> Option<u32> {
+        real(self.debug_info(at)?.il_of_return(at.native)?)
+    }
+
+    /// IL offset of the instruction itself: where a thread was interrupted.
+    pub fn il_of_instruction(&self, at: &CodeAt) -> Option<u32> {
+        real(self.debug_info(at)?.il_of_instruction(at.native)?)
+    }
+
+    /// IL offset of the await that a suspended method's continuation names by its address.
+    pub fn il_of_suspension(&self, at: &CodeAt) -> Option<u32> {
+        real(self.debug_info(at)?.il_of_suspension(at.native)?)
+    }
+
+    /// What a suspended async method keeps at the point whose continuation names this address: where its variables lie in
+    /// the `Continuation`. `None` where it is not recorded, as in precompiled code.
+    pub fn async_point(&self, at: &CodeAt) -> Option<AsyncPoint> {
+        self.debug_info(at)?.points.into_iter().find(|p| p.native == at.native)
+    }
+
+    /// Name of the method, as [`Clr::method_name`] gives it; of one without a MethodDesc by its row.
+    pub fn name(&self, at: &CodeAt) -> Option<String> {
+        if let Some(md) = at.method.and_then(|m| self.clr.method_desc(m)) {
+            return Some(self.clr.method_name(&md));
+        }
+        self.clr.method_name_of_row(at.module, at.token? & 0x00FF_FFFF)
+    }
+}
+
+fn stub(ip: u64, start: u64, kind: u8, index: usize, range: &CodeRange) -> CodeAt {
+    bare(ip, start, CodeKind::Stub(kind), index, range)
+}
+
+/// Code of which nothing but its start is known.
+fn bare(ip: u64, start: u64, kind: CodeKind, index: usize, range: &CodeRange) -> CodeAt {
+    CodeAt {
+        ip,
+        kind,
+        method: None,
+        module: 0,
+        token: None,
+        start,
+        native: u32::try_from(ip - start).unwrap_or(u32::MAX),
+        length: None,
+        function: None,
+        main: None,
+        base: range.start,
+        debug_info: None,
+        gc_info: None,
+        range: index,
+    }
+}
+
+/// An offset that is one of IL, not a mark.
+fn real(il: i32) -> Option<u32> {
+    u32::try_from(il).ok()
+}
