@@ -7,6 +7,7 @@ mod lookup;
 pub mod ranges;
 pub mod saved;
 mod slots;
+pub mod tasks;
 pub mod value;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -84,6 +85,7 @@ pub struct Session {
     thread_statics: Lazy<Vec<(u64, Arc<str>)>>,
     slot_names: slots::SlotNames,
     holders: Lazy<Holders>,
+    async_methods: tasks::method::Kept,
 }
 
 impl Session {
@@ -113,6 +115,7 @@ impl Session {
             thread_statics: Lazy::default(),
             slot_names: Default::default(),
             holders: Lazy::default(),
+            async_methods: Default::default(),
         }
     }
 

@@ -97,56 +97,77 @@ fn gcroot(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if ty.is_some() || mt.is_some() {
         bail!("either an address, or -type or -mt");
     }
-    let id = id_of(session, address)?;
-    let graph = session.graph()?;
-    let ways = WaysTo::new(&graph.reverse, id, &session.watch)?;
-    let roots = session.roots()?;
     let all = args.has("all");
     let limit = match args.number("limit") {
         None if all => CHAINS,
         None | Some(0) => u64::MAX,
         Some(n) => n,
     };
-    let nostacks = args.has("nostacks");
+    let (count, chains) = roots_of(session, ctx.out, address, &Wanted { all, limit, nostacks: args.has("nostacks") })?;
+    match all {
+        true => ctx.out.line(format!("Found {count} unique roots, {chains} chains."))?,
+        false => ctx.out.line(format!("Found {count} unique roots."))?,
+    }
+    Ok(match &session.roots()?.partial {
+        Some(why) => Outcome::Partial(why.clone()),
+        None if count == 0 => Outcome::Empty,
+        None => Outcome::Complete,
+    })
+}
+
+/// Which chains are shown.
+struct Wanted {
+    /// Every chain of each root, not a shortest one.
+    all: bool,
+    /// As many chains at most.
+    limit: u64,
+    /// None of the stacks'.
+    nostacks: bool,
+}
+
+/// Prints what keeps the object at `address` alive: a shortest chain from each root.
+pub fn print_roots(session: &Session, out: &mut Out, address: u64) -> Result<()> {
+    let wanted = Wanted { all: false, limit: u64::MAX, nostacks: false };
+    let (count, _) = roots_of(session, out, address, &wanted)?;
+    Ok(out.line(format!("Found {count} unique roots."))?)
+}
+
+/// Prints the chains; gives the number of roots and of chains.
+fn roots_of(session: &Session, out: &mut Out, address: u64, wanted: &Wanted) -> Result<(u64, u64)> {
+    let id = id_of(session, address)?;
+    let graph = session.graph()?;
+    let ways = WaysTo::new(&graph.reverse, id, &session.watch)?;
     let mut section = String::new();
     let (mut count, mut chains) = (0u64, 0u64);
-    for root in roots.items.iter().filter(|r| !(nostacks && r.is_stack())) {
+    for root in session.roots()?.items.iter().filter(|r| !(wanted.nostacks && r.is_stack())) {
         session.watch.cancel.check()?;
         let Some(start) = session.index()?.ids.id_of(root.object).filter(|&s| ways.reaches(s)) else { continue };
-        if chains >= limit {
-            ctx.out.line(format!("Stopped after {chains} chains; -limit 0 shows all."))?;
+        if chains >= wanted.limit {
+            out.line(format!("Stopped after {chains} chains; -limit 0 shows all."))?;
             break;
         }
         count += 1;
         let title = title(root);
         if title != section {
-            ctx.out.line(&title)?;
+            out.line(&title)?;
             section = title;
         }
-        ctx.out.line(source(root))?;
-        if !all {
+        out.line(source(root))?;
+        if !wanted.all {
             chains += 1;
-            chain(session, ctx.out, &ways.path(start))?;
-            ctx.out.line("")?;
+            chain(session, out, &ways.path(start))?;
+            out.line("")?;
             continue;
         }
         let mut failed = Ok(());
         ways.all_from(&graph.forward, &graph.reverse, start, &session.watch, |path| {
             chains += 1;
-            failed = chain(session, ctx.out, path).and_then(|()| Ok(ctx.out.line("")?));
-            failed.is_ok() && chains < limit
+            failed = chain(session, out, path).and_then(|()| Ok(out.line("")?));
+            failed.is_ok() && chains < wanted.limit
         })?;
         failed?;
     }
-    match all {
-        true => ctx.out.line(format!("Found {count} unique roots, {chains} chains."))?,
-        false => ctx.out.line(format!("Found {count} unique roots."))?,
-    }
-    Ok(match &roots.partial {
-        Some(why) => Outcome::Partial(why.clone()),
-        None if count == 0 => Outcome::Empty,
-        None => Outcome::Complete,
-    })
+    Ok((count, chains))
 }
 
 /// The heading of the section a root belongs to.
@@ -181,8 +202,7 @@ fn chain(session: &Session, out: &mut Out, path: &[u32]) -> Result<()> {
     let mut before: Option<(u32, u64)> = None;
     for &id in path {
         let Some(address) = ids.address_of(id) else { continue };
-        let mt = clr.object_type(address).unwrap_or(0);
-        let mut name = clr.type_name(mt).to_string();
+        let mut name = session.object_name(address).to_string();
         if let Some((from_id, from)) = before {
             if let Some(field) = static_between(session, clr, from, address) {
                 name.push_str(&format!(" (static variable: {field})"));

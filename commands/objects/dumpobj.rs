@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use super::continuation;
 use super::fieldtable::{self, Of};
 use crate::clr::Clr;
 use crate::clr::types::fields::{Element, et};
@@ -86,6 +87,9 @@ pub fn show(session: &Session, out: &mut Out, o: &Found<'_>, fields: bool) -> Re
         && let Some((_, text)) = clr.string_at(o.address, 1 << 20)
     {
         out.line(format!("String:      {}", printable(&text)))?;
+    }
+    if clr.may_be_continuation(mt.address) {
+        continuation::head(session, out, o.address)?;
     }
     if fields {
         fieldtable::print(session, out, mt.address, &Of::Object(o.address.saturating_add(clr.header())))?;

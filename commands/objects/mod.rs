@@ -1,6 +1,7 @@
 //! Objects, types, modules.
 
 pub mod collections;
+pub mod continuation;
 pub mod dumpalc;
 pub mod dumparray;
 pub mod dumpclass;

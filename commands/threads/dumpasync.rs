@@ -1,14 +1,18 @@
 //! `!dumpasync`: what waits for what: state machines of async methods and the tasks they wait for.
 
-mod graph;
+mod fields;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use self::graph::{Graph, Node};
+use crate::clr::Clr;
+use crate::commands::heap::gcroot;
+use crate::commands::objects::dumpdelegate::method_of;
 use crate::session::Session;
+use crate::session::tasks::{Awaited, Kind as What, Node, Tasks};
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
 
 /// `!dumpasync`.
@@ -21,9 +25,12 @@ pub const DUMPASYNC: Command = Command {
     help: "Each stack begins with what is waited for, the method that continues when it completes comes below it, and so \
            on. A line has the object's address, its MethodTable, in parentheses the number of the await a state machine \
            stands at (empty for a task, -1 before the first, -2 at its end), and the method or the task's type.\n\n\
-           Completed objects are left out without -completed, stacks of tasks alone without -tasks. -stats counts the \
-           state machines by method; -coalesce merges stacks that look the same, with counts; -fields lists what each state \
-           machine holds. -address, -mt and -type keep the stacks that hold such an object.",
+           Methods of runtime-async (.NET 11) have no state machine: their lines have the continuation that keeps their \
+           variables, and the method by the code it continues at. What is awaited is said above a stack where it is no \
+           task; a method that runs again says on which thread (managed id).\n\n\
+           Completed objects are left out without -completed, stacks of tasks alone without -tasks. -stats counts by \
+           method; -coalesce merges stacks that look the same, with counts; -fields lists what each method keeps; -roots \
+           shows what keeps each stack alive. -address, -mt and -type keep the stacks that hold such an object.",
     args: &[
         Arg::opt("address", Kind::Object, "only stacks that hold this object").or(&["addr"]),
         Arg::opt("methodtable", Kind::MethodTable, "only stacks that hold an object of this MethodTable").or(&["mt"]),
@@ -33,6 +40,7 @@ pub const DUMPASYNC: Command = Command {
         Arg::flag("fields", "list the fields of each state machine").or(&["f"]),
         Arg::flag("stats", "count by method instead").or(&["stat", "summary"]),
         Arg::flag("coalesce", "merge stacks that look the same"),
+        Arg::flag("roots", "show the roots of the last object of each stack").or(&["r"]),
     ],
     examples: &[
         Example { line: "!dumpasync -stats", what: "which async methods wait, how often" },
@@ -47,7 +55,7 @@ const MAX_DEPTH: usize = 4096;
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
-    let graph = Graph::read(session, args.has("completed"))?;
+    let graph = Tasks::read(session, args.has("completed"))?;
     let chosen = Chosen {
         address: args.number("address"),
         mt: args.number("methodtable"),
@@ -61,7 +69,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         if args.has("coalesce") {
             coalesced(session, ctx.out, &graph, &roots)?;
         } else {
-            stacks(session, ctx.out, &graph, &roots, args.has("fields"))?;
+            let show = Show { fields: args.has("fields"), roots: args.has("roots") };
+            stacks(session, ctx.out, &graph, &roots, &show)?;
         }
         roots.is_empty()
     };
@@ -87,13 +96,13 @@ impl Chosen<'_> {
     }
 
     /// Whether the stack from `root` on is shown.
-    fn keeps(&self, graph: &Graph, root: u32) -> bool {
+    fn keeps(&self, graph: &Tasks, root: u32) -> bool {
         let (mut seen, mut work) = (FxHashSet::default(), vec![root]);
         let (mut matched, mut machine) = (false, self.tasks);
         while let Some(i) = work.pop() {
             let Some(n) = graph.nodes.get(i as usize).filter(|_| seen.insert(i)) else { continue };
             matched |= self.matches(n);
-            machine |= n.state.is_some();
+            machine |= n.is_method();
             if matched && machine {
                 return true;
             }
@@ -103,65 +112,110 @@ impl Chosen<'_> {
     }
 }
 
-/// Counts by MethodTable; true when there was nothing.
-fn stats(out: &mut Out, graph: &Graph, chosen: &Chosen<'_>) -> Result<bool> {
+/// What tells nodes that look the same: the type, of a method of runtime-async its name, and the await it stands at.
+type Look = (u64, Option<Arc<str>>, Option<i64>);
+
+fn look(n: &Node) -> Look {
+    match n.kind {
+        // A method has a MethodTable for each layout of what it keeps, and methods share them.
+        What::Suspended(_) | What::Running { .. } => (0, Some(n.name.clone()), n.state()),
+        What::Task | What::Machine(_) => (n.mt, None, n.state()),
+    }
+}
+
+/// The method or type a line shows, with the method a task runs.
+fn label(session: &Session, n: &Node) -> String {
+    /// The method its action leads to is that of the loop that runs it.
+    const RUNTIME_ASYNC: &str = "System.Runtime.CompilerServices.AsyncHelpers+RuntimeAsyncTask<";
+    let task = n.kind == What::Task && !n.name.starts_with(RUNTIME_ASYNC);
+    let action =
+        task.then(|| session.value(n.address).and_then(|t| t.pointer(&["m_action"])).filter(|&a| a != 0)).flatten();
+    match (action.and_then(|a| method_of(session, a)), session.clr()) {
+        (Some(method), Ok(clr)) => format!("{} {{{}}}", n.name, clr.method_name(&method)),
+        _ => format!("{}{}", n.name, place(session, n)),
+    }
+}
+
+/// Where a suspended method stands, when its source line is known.
+fn place(session: &Session, n: &Node) -> String {
+    let What::Suspended(c) = n.kind else { return String::new() };
+    let line = session.suspended_method(&c).and_then(|m| m.line.clone());
+    line.map_or_else(String::new, |(file, line)| format!(" [{file} @ {line}]"))
+}
+
+/// Counts by method; true when there was nothing.
+fn stats(out: &mut Out, graph: &Tasks, chosen: &Chosen<'_>) -> Result<bool> {
     const COLUMNS: &[Col] =
         &[Col::left("MT", "method_table", 16), Col::left("Count", "count", 8), Col::left("Type", "type", 0)];
-    let mut counts: FxHashMap<u64, (u64, &Node)> = FxHashMap::default();
-    for n in graph.nodes.iter().filter(|n| (chosen.tasks || n.state.is_some()) && chosen.matches(n)) {
-        counts.entry(n.mt).or_insert((0, n)).0 += 1;
+    let mut counts: FxHashMap<Look, (u64, &Node)> = FxHashMap::default();
+    for n in graph.nodes.iter().filter(|n| (chosen.tasks || n.is_method()) && chosen.matches(n)) {
+        let (mt, name, _) = look(n);
+        counts.entry((mt, name, None)).or_insert((0, n)).0 += 1;
     }
-    let mut rows: Vec<_> = counts.into_iter().collect();
-    rows.sort_by_key(|(mt, (n, _))| (std::cmp::Reverse(*n), *mt));
+    let mut rows: Vec<_> = counts.into_values().collect();
+    rows.sort_by_key(|(count, n)| (std::cmp::Reverse(*count), n.mt, n.name.clone()));
     out.table("state_machines", COLUMNS, true)?;
-    for (mt, (count, n)) in &rows {
-        out.row(&[Cell::AddrPad(*mt, 16), Cell::Sep(*count), Cell::text(n.name.to_string())])?;
+    for (count, n) in &rows {
+        out.row(&[Cell::AddrPad(n.mt, 16), Cell::Sep(*count), Cell::text(n.name.to_string())])?;
     }
     Ok(rows.is_empty())
 }
 
-fn stacks(session: &Session, out: &mut Out, graph: &Graph, roots: &[u32], fields: bool) -> Result<()> {
+/// What is shown of each stack.
+struct Show {
+    fields: bool,
+    roots: bool,
+}
+
+fn stacks(session: &Session, out: &mut Out, graph: &Tasks, roots: &[u32], show: &Show) -> Result<()> {
     let clr = session.clr()?;
     for (number, &root) in roots.iter().enumerate() {
         session.watch.cancel.check()?;
         out.line(format!("STACK {}", number + 1))?;
-        let Some(first) = graph.nodes.get(root as usize) else { continue };
-        if let Some((address, mt)) = first.state.and_then(|_| graph::awaited(session, first)) {
-            out.line(format!("<< Awaiting: {address:0w$x} {mt:0w$x} {} >>", clr.type_name(mt), w = digits()))?;
+        if let Some(text) = graph.awaited_by(session, root).map(|a| awaiting(clr, &a)) {
+            out.line(format!("<< Awaiting: {text} >>"))?;
         }
         let (mut work, mut on_path) = (vec![(root, 0usize)], FxHashSet::default());
+        let mut last = None;
         while let Some((i, depth)) = work.pop() {
             let Some(n) = graph.nodes.get(i as usize).filter(|_| on_path.insert(i) && depth < MAX_DEPTH) else {
                 continue;
             };
             let indent = " ".repeat(2 * depth);
-            out.line(format!(
-                "{indent}{:0w$x} {:0w$x} ({}) {}",
-                n.address,
-                n.mt,
-                n.state_text(),
-                n.label(session),
-                w = digits()
-            ))?;
-            if fields && n.state.is_some() {
-                graph::fields(session, out, n, &indent)?;
+            let (state, label, w) = (n.state_text(), label(session, n), digits());
+            out.line(format!("{indent}{:0w$x} {:0w$x} ({state}) {label}", n.address, n.mt))?;
+            if show.fields && n.is_method() {
+                fields::list(session, out, n, &indent)?;
             }
+            last = Some(n);
             work.extend(n.next.iter().rev().map(|&c| (c, depth + 1)));
+        }
+        if let Some(n) = last.filter(|_| show.roots) {
+            gcroot::print_roots(session, out, n.address)?;
         }
         out.line("")?;
     }
     Ok(())
 }
 
+fn awaiting(clr: &Clr, awaited: &Awaited) -> String {
+    match awaited {
+        Awaited::Object(address, mt) => format!("{address:0w$x} {mt:0w$x} {}", clr.type_name(*mt), w = digits()),
+        Awaited::Words(words) => (*words).to_owned(),
+    }
+}
+
 /// Nodes that look the same, merged level by level.
 #[derive(Default)]
 struct Merged {
     count: u64,
-    below: BTreeMap<(u64, Option<i64>), Merged>,
+    below: BTreeMap<Look, Merged>,
+    /// MethodTable of the first of them.
+    mt: u64,
     label: String,
 }
 
-fn coalesced(session: &Session, out: &mut Out, graph: &Graph, roots: &[u32]) -> Result<()> {
+fn coalesced(session: &Session, out: &mut Out, graph: &Tasks, roots: &[u32]) -> Result<()> {
     let mut top = Merged::default();
     for &root in roots {
         session.watch.cancel.check()?;
@@ -172,28 +226,29 @@ fn coalesced(session: &Session, out: &mut Out, graph: &Graph, roots: &[u32]) -> 
             let Some(n) = graph.nodes.get(i as usize).filter(|_| seen.insert(i) && path.len() < MAX_MERGED) else {
                 continue;
             };
-            path.push((n.mt, n.state));
+            path.push(look(n));
             let mut at = &mut top;
             for key in &path {
-                at = at.below.entry(*key).or_default();
+                at = at.below.entry(key.clone()).or_default();
             }
             at.count += 1;
             if at.label.is_empty() {
-                at.label = n.label(session);
+                at.label = label(session, n);
+                at.mt = n.mt;
             }
             work.extend(n.next.iter().map(|&c| (c, path.clone())));
         }
     }
     let mut stacks: Vec<_> = top.below.iter().collect();
-    stacks.sort_by_key(|(key, m)| (std::cmp::Reverse(m.count), **key));
+    stacks.sort_by(|(a, m), (b, n)| n.count.cmp(&m.count).then_with(|| a.cmp(b)));
     for (number, (key, merged)) in stacks.into_iter().enumerate() {
         out.line(format!("STACKS {}", number + 1))?;
         let mut work = vec![(key, merged, 0usize)];
-        while let Some(((mt, state), m, depth)) = work.pop() {
+        while let Some(((_, _, state), m, depth)) = work.pop() {
             let state = state.map_or_else(String::new, |s| format!(" ({s})"));
-            out.line(format!("{}[{}] {mt:0w$x}{state} {}", " ".repeat(2 * depth), m.count, m.label, w = digits()))?;
+            out.line(format!("{}[{}] {:0w$x}{state} {}", " ".repeat(2 * depth), m.count, m.mt, m.label, w = digits()))?;
             let mut below: Vec<_> = m.below.iter().collect();
-            below.sort_by_key(|(key, m)| (m.count, std::cmp::Reverse(**key)));
+            below.sort_by(|(a, m), (b, n)| m.count.cmp(&n.count).then_with(|| b.cmp(a)));
             work.extend(below.into_iter().map(|(k, m)| (k, m, depth + 1)));
         }
         out.line("")?;

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::Session;
 use crate::clr::Clr;
+use crate::clr::runtime::threads::ClrThread;
 use crate::clr::types::fields::et;
 use crate::clr::types::statics;
 use crate::heap::TypeInfo;
@@ -90,6 +91,20 @@ impl Session {
             slots.dedup_by_key(|s: &mut (u64, Arc<str>)| s.0);
             Ok(slots)
         })
+    }
+
+    /// Where each thread keeps the thread static `field` of the class `class` of the core library, as far as it has used
+    /// it.
+    pub fn thread_static_cells(&self, class: &str, field: &str) -> Vec<(&ClrThread, u64)> {
+        let Ok(clr) = self.clr() else { return Vec::new() };
+        let Some(&mt) = self.find_types(class).ok().as_ref().and_then(|t| t.first()) else { return Vec::new() };
+        let (Some(table), fields) = (clr.valid_type(mt), clr.fields(mt)) else { return Vec::new() };
+        let Some(f) = fields.statics.iter().find(|f| f.desc.is_thread_static && &*f.name == field) else {
+            return Vec::new();
+        };
+        let reference = statics::in_reference_storage(f.element);
+        let place = |t: &ClrThread| statics::thread_place(clr, t.address, &table, &f.desc, reference);
+        clr.threads().items.iter().filter_map(|t| Some((t, place(t)?))).collect()
     }
 
     fn read_name(&self, clr: &Clr, ty: &TypeInfo, offset: u64) -> Option<String> {

@@ -256,6 +256,12 @@ impl Clr {
         Some(format!("{class}.{name}{}", params.as_deref().unwrap_or("(?)")))
     }
 
+    /// Name of the method alone, without its class and parameters.
+    pub fn method_simple_name(&self, md: &MethodDesc) -> Option<String> {
+        let module = self.module(self.defining_module(&self.method_table(md.owner)?)?);
+        Some(module.metadata(self)?.method(md.rid)?.name.to_owned())
+    }
+
     /// Name of MethodDef row `rid` of the module at `module`, as far as metadata alone tells.
     pub fn method_name_of_row(&self, module: u64, rid: u32) -> Option<String> {
         let module = self.module(module);

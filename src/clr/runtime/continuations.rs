@@ -115,6 +115,16 @@ impl Clr {
         self.layout().global("ContinuationMethodTable").ok().and_then(|cell| self.space().ptr(cell)).unwrap_or(0)
     }
 
+    /// Whether instances of `mt` may be continuations: a cheap question, asked of every object that is named.
+    pub fn may_be_continuation(&self, mt: u64) -> bool {
+        let Some(table) = self.method_table(mt).filter(|t| !t.has_component_size()) else { return false };
+        let base = self.continuation_base();
+        match self.layout().global("ContinuationMethodTable") {
+            Ok(_) => base != 0 && (table.parent == base || mt == base),
+            Err(_) => self.mts().shares_class(self.space(), &table),
+        }
+    }
+
     /// The continuation at `address`; `None` when the object there is none.
     pub fn continuation(&self, address: u64) -> Option<Continuation> {
         let (space, ptr) = (self.space(), self.header());

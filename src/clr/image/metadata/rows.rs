@@ -278,6 +278,11 @@ impl Metadata {
         self.blob_cell(table::TYPE_SPEC, rid, 0)
     }
 
+    /// Signature blob of StandAloneSig row `rid`, for [`super::sig::locals`].
+    pub fn standalone_sig(&self, rid: u32) -> Option<&[u8]> {
+        self.blob_cell(table::STAND_ALONE_SIG, rid, 0)
+    }
+
     /// ExportedType row `rid`.
     pub fn exported_type(&self, rid: u32) -> Option<ExportedType<'_>> {
         let t = table::EXPORTED_TYPE;

@@ -158,6 +158,14 @@ pub fn method(blob: &[u8]) -> Option<MethodSig> {
     Parser::new(blob).method(0)
 }
 
+/// Types of a method's local variables, from a signature of them (ECMA-335 II.23.2.6).
+pub fn locals(blob: &[u8]) -> Option<Vec<TypeSig>> {
+    const LOCAL_SIG: u8 = 7;
+    let mut p = Parser::new(blob);
+    (p.byte()? == LOCAL_SIG).then_some(())?;
+    p.types(0)
+}
+
 /// The type of a TypeSpec blob.
 pub fn type_spec(blob: &[u8]) -> Option<TypeSig> {
     Parser::new(blob).ty(0)

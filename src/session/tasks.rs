@@ -1,56 +1,83 @@
-//! Tasks and state machines of the heap and who continues whom.
+//! Tasks, state machines and suspended methods of the heap, and who continues whom.
 //!
 //! Field names: dotnet/runtime v8.0 `System/Threading/Tasks/Task.cs`, `TaskContinuation.cs`,
 //! `System/Runtime/CompilerServices/AsyncTaskMethodBuilderT.cs`, `PoolingAsyncValueTaskMethodBuilderT.cs`; 3.1 differs where
-//! several names are asked for.
+//! several names are asked for. Since 11.0 methods may be suspended without a state machine: [`suspended`].
+
+mod links;
+pub mod method;
+mod running;
+pub mod suspended;
+pub mod variables;
+
+use std::sync::Arc;
 
 use anyhow::Result;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
+use self::running::Running;
+use self::suspended::Chains;
+use super::Session;
+use super::value::Value;
 use crate::clr::Clr;
+use crate::clr::runtime::continuations::Continuation;
 use crate::clr::types::fields::et;
-use crate::commands::objects::dumpdelegate::method_of;
 use crate::heap::TypeInfo;
-use crate::session::Session;
-use crate::session::value::Value;
-use crate::shell::{Out, digits};
 
 /// `Task.m_stateFlags`: ran to completion, faulted or cancelled.
 const COMPLETED: i64 = 0x0160_0000;
 /// `<>1__state` of a state machine that ran to its end.
 const ENDED: i64 = -2;
-/// Hops from a continuation to the task or box behind it: wrappers, delegates, lists.
-const MAX_HOPS: usize = 16;
-/// Most continuations of one task.
-const MAX_CONTINUATIONS: u64 = 1 << 20;
 
-/// A task or a state machine's box.
+/// What a node stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A task without a method of its own.
+    Task,
+    /// The box of a state machine, with the number of the await it stands at.
+    Machine(i64),
+    /// A method of runtime-async that is suspended.
+    Suspended(Continuation),
+    /// A method of runtime-async that runs, resumed, on a thread.
+    Running {
+        /// Managed id of the thread.
+        thread: u32,
+        /// Where on its stack the method's return address stands; 0 when the method itself was not found there.
+        slot: u64,
+        /// That return address.
+        ip: u64,
+    },
+}
+
+/// A task, a state machine's box, a suspended or running method.
 #[derive(Debug)]
 pub struct Node {
-    /// Address of the object.
+    /// Address of the object; of a running method its place on the stack.
     pub address: u64,
-    /// Its MethodTable.
+    /// Its MethodTable; 0 for a running method.
     pub mt: u64,
-    /// Number of the await a state machine stands at; `None` for a task without one.
-    pub state: Option<i64>,
+    /// What it is.
+    pub kind: Kind,
     /// `m_stateFlags`; 0 where there is none.
     pub flags: i64,
-    /// Type name: of the state machine, else of the object.
-    pub name: std::sync::Arc<str>,
+    /// Type name: of the state machine, else of the object; of a suspended method its name.
+    pub name: Arc<str>,
     /// What continues when it completes, by number.
     pub next: Vec<u32>,
 }
 
 impl Node {
-    /// The method or type a line shows, with the method a task runs.
-    pub fn label(&self, session: &Session) -> String {
-        let action = match self.state {
-            None => session.value(self.address).and_then(|t| t.pointer(&["m_action"])).filter(|&a| a != 0),
-            Some(_) => None,
-        };
-        match (action.and_then(|a| method_of(session, a)), session.clr()) {
-            (Some(method), Ok(clr)) => format!("{} {{{}}}", self.name, clr.method_name(&method)),
-            _ => self.name.to_string(),
+    /// Whether it is a method, not a task alone.
+    pub fn is_method(&self) -> bool {
+        self.kind != Kind::Task
+    }
+
+    /// Number of the await it stands at.
+    pub fn state(&self) -> Option<i64> {
+        match self.kind {
+            Kind::Machine(state) => Some(state),
+            Kind::Suspended(c) => Some(c.state.into()),
+            Kind::Task | Kind::Running { .. } => None,
         }
     }
 
@@ -69,7 +96,10 @@ impl Node {
             (0x100_0000, "RanToCompletion"),
             (0x400_0000, "CompletionReserved"),
         ];
-        if let Some(s) = self.state {
+        if let Kind::Running { thread, .. } = self.kind {
+            return format!("running on thread {thread}");
+        }
+        if let Some(s) = self.state() {
             return s.to_string();
         }
         let words: Vec<&str> = FLAGS.iter().filter(|f| self.flags & f.0 != 0).map(|f| f.1).collect();
@@ -77,13 +107,24 @@ impl Node {
     }
 }
 
-/// All of them, in the order of the heap.
+/// All of them, in the order of the heap, suspended methods behind.
 #[derive(Debug, Default)]
-pub struct Graph {
+pub struct Tasks {
     /// The nodes.
     pub nodes: Vec<Node>,
     /// Why some may be missing.
     pub partial: Option<String>,
+    /// What the first method of a chain awaits where that is no node, by the method's number.
+    pub awaited: FxHashMap<u32, Awaited>,
+}
+
+/// What is awaited: an object, or words for what has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Awaited {
+    /// The object and its MethodTable.
+    Object(u64, u64),
+    /// No object is known.
+    Words(&'static str),
 }
 
 /// What a type is to this graph.
@@ -118,7 +159,7 @@ fn role(clr: &Clr, ty: &TypeInfo) -> Role {
     found
 }
 
-impl Graph {
+impl Tasks {
     /// Reads the heap; completed objects only when asked for.
     pub fn read(session: &Session, completed: bool) -> Result<Self> {
         let (clr, walker) = (session.clr()?, session.walker()?);
@@ -132,23 +173,62 @@ impl Graph {
                 }
             },
         )?;
-        let mut graph = Self { nodes: Vec::new(), partial: report.sentence() };
+        let mut tasks = Self { partial: report.sentence(), ..Self::default() };
         let mut places: FxHashMap<u64, u32> = FxHashMap::default();
         for (address, role) in parts.into_iter().flat_map(|p| p.0) {
             session.watch.cancel.check()?;
             if let Some(node) = node(session, address, role, completed) {
-                places.insert(address, graph.nodes.len() as u32);
-                graph.nodes.push(node);
+                places.insert(address, tasks.nodes.len() as u32);
+                tasks.nodes.push(node);
             }
         }
-        for i in 0..graph.nodes.len() {
+        let chains = tasks.suspended(session, &places)?;
+        let own = places.len();
+        for i in 0..own {
             session.watch.cancel.check()?;
-            let address = graph.nodes[i].address;
-            let next: Vec<u32> =
-                continuations(session, address).into_iter().filter_map(|a| places.get(&a).copied()).collect();
-            graph.nodes[i].next = next;
+            let Some(address) = tasks.nodes.get(i).map(|n| n.address) else { break };
+            let ends = links::continuations(session, address);
+            let next = ends.into_iter().filter_map(|a| chains.wakes(a).or_else(|| places.get(&a).copied()));
+            let next: Vec<u32> = next.collect();
+            if let Some(node) = tasks.nodes.get_mut(i) {
+                node.next = next;
+            }
         }
-        Ok(graph)
+        tasks.nodes.iter_mut().for_each(|n| dedup(&mut n.next));
+        tasks.leave_out_what_has_a_node();
+        Ok(tasks)
+    }
+
+    /// Adds the methods of runtime-async that are suspended or running, each chain from what is awaited to its task.
+    fn suspended(&mut self, session: &Session, places: &FxHashMap<u64, u32>) -> Result<Chains> {
+        let mut chains = Chains::default();
+        let running = Running::of(session);
+        for i in 0..self.nodes.len() as u32 {
+            session.watch.cancel.check()?;
+            let Some(node) = self.nodes.get(i as usize).filter(|n| n.kind == Kind::Task) else { continue };
+            let task = node.address;
+            let completed = node.flags & COMPLETED != 0;
+            match running.on(task).filter(|_| !completed) {
+                Some(run) => chains.run(self, session, i, run),
+                None => chains.suspend(self, session, i, places),
+            }
+        }
+        if let Some(why) = chains.partial.take() {
+            let before = self.partial.take();
+            self.partial = Some(before.map_or(why.clone(), |b| format!("{b}; {why}")));
+        }
+        Ok(chains)
+    }
+
+    /// What is awaited is said beside a chain only where it is not its top.
+    fn leave_out_what_has_a_node(&mut self) {
+        let mut continued = vec![false; self.nodes.len()];
+        for &n in self.nodes.iter().flat_map(|n| &n.next) {
+            if let Some(flag) = continued.get_mut(n as usize) {
+                *flag = true;
+            }
+        }
+        self.awaited.retain(|&i, _| !continued.get(i as usize).copied().unwrap_or(false));
     }
 
     /// Nodes that continue nothing: the tops of the stacks. Of a circle, its first node.
@@ -184,6 +264,14 @@ impl Graph {
     }
 }
 
+/// Keeps the first of equals.
+fn dedup(list: &mut Vec<u32>) {
+    if list.len() > 1 {
+        let mut seen = rustc_hash::FxHashSet::default();
+        list.retain(|i| seen.insert(*i));
+    }
+}
+
 fn node(session: &Session, address: u64, role: Role, completed: bool) -> Option<Node> {
     let value = session.value(address)?;
     let flags = value.int(&["m_stateFlags"]);
@@ -193,77 +281,33 @@ fn node(session: &Session, address: u64, role: Role, completed: bool) -> Option<
     if done && !completed {
         return None;
     }
-    let state = if role == Role::Box { Some(state.unwrap_or(0)) } else { None };
+    let kind = if role == Role::Box { Kind::Machine(state.unwrap_or(0)) } else { Kind::Task };
     let name = machine.map_or_else(|| value.type_name(), |m| m.type_name());
-    Some(Node { address, mt: value.mt, state, flags: flags.unwrap_or(0), name, next: Vec::new() })
+    Some(Node { address, mt: value.mt, kind, flags: flags.unwrap_or(0), name, next: Vec::new() })
 }
 
 /// The state machine in a box: a struct in it, or an object of its own in code compiled for debugging.
-fn state_machine<'s>(session: &'s Session, boxed: &Value<'s>) -> Option<Value<'s>> {
+pub fn state_machine<'s>(session: &'s Session, boxed: &Value<'s>) -> Option<Value<'s>> {
     let (element, mt, at) = boxed.typed(&["StateMachine"])?;
     if element.0 == et::STRUCT { session.value_at(mt?, at) } else { boxed.object(&["StateMachine"]) }
 }
 
-/// Tasks and boxes that continue when the one at `address` completes.
-fn continuations(session: &Session, address: u64) -> Vec<u64> {
-    let Some(value) = session.value(address) else { return Vec::new() };
-    let mut out = Vec::new();
-    if let Some(next) = value.object(&["m_continuationObject"]) {
-        resolve(next, address, &mut out);
-    } else if let Some(source) = value.inner(&["_valueTaskSource"]) {
-        // A pooled box: its source calls the continuation with a state, and one of them leads to the waiting box.
-        for name in ["_continuationState", "_continuation"] {
-            if let Some(next) = source.object(&[name]) {
-                resolve(next, address, &mut out);
-            }
+impl Tasks {
+    /// What the method at the top of a stack waits for, where that is not the stack's first line.
+    pub fn awaited_by(&self, session: &Session, i: u32) -> Option<Awaited> {
+        let node = self.nodes.get(i as usize)?;
+        match node.kind {
+            Kind::Machine(state) if state >= 0 => awaited_by_machine(session, node),
+            _ => self.awaited.get(&i).cloned(),
         }
-    }
-    out
-}
-
-/// Follows a continuation to the tasks or boxes behind it.
-fn resolve(first: Value<'_>, from: u64, out: &mut Vec<u64>) {
-    let mut seen: FxHashSet<u64> = FxHashSet::default();
-    let mut work = vec![(first, 0)];
-    while let Some((value, hops)) = work.pop() {
-        let address = value.address();
-        if hops > MAX_HOPS || !seen.insert(address) || address == from {
-            continue;
-        }
-        // A task or a box of its own.
-        if value.has(&["m_stateFlags"]) || value.has(&["StateMachine"]) {
-            if !out.contains(&address) {
-                out.push(address);
-            }
-            continue;
-        }
-        // A list of continuations.
-        if let Some(items) = value.object(&["_items"]).and_then(|a| a.elements()) {
-            let count = value.int(&["_size"]).unwrap_or(0).clamp(0, MAX_CONTINUATIONS as i64) as u64;
-            let each = (0..count.min(items.count)).rev().filter_map(|i| items.object(i));
-            work.extend(each.map(|v| (v, hops + 1)));
-            continue;
-        }
-        // Delegates lead to their target; the wrappers around a continuation to what they wrap.
-        const WRAPPED: &[&[&str]] = &[
-            &["m_task"],
-            &["m_action"],
-            &["_target"],
-            &["m_continuation", "_continuation"],
-            &["m_stateMachine", "_stateMachine"],
-        ];
-        let next = WRAPPED.iter().find_map(|names| value.object(names)).filter(|n| n.address() != address);
-        work.extend(next.map(|n| (n, hops + 1)));
     }
 }
 
-/// What the state machine at the top of a stack waits for, when it is no task: address and MethodTable of the object in
-/// its awaiter.
-pub fn awaited(session: &Session, node: &Node) -> Option<(u64, u64)> {
+/// What a state machine waits for, when it is no task: the object in its awaiter.
+fn awaited_by_machine(session: &Session, node: &Node) -> Option<Awaited> {
     let clr = session.clr().ok()?;
     let boxed = session.value(node.address)?;
     let machine = state_machine(session, &boxed)?;
-    node.state.filter(|&s| s >= 0)?;
     let fields = clr.fields(machine.mt);
     let awaiters = fields.instance.iter().filter(|f| f.name.starts_with("<>u__"));
     for f in awaiters {
@@ -279,25 +323,8 @@ pub fn awaited(session: &Session, node: &Node) -> Option<(u64, u64)> {
             _ => clr.space().ptr(at),
         };
         if let Some(o) = object.filter(|&o| o != 0).and_then(|o| session.value(o)) {
-            return Some((o.address(), o.mt));
+            return Some(Awaited::Object(o.address(), o.mt));
         }
     }
     None
-}
-
-/// The fields of the state machine, one a line.
-pub fn fields(session: &Session, out: &mut Out, node: &Node, indent: &str) -> Result<()> {
-    let clr = session.clr()?;
-    let Some(boxed) = session.value(node.address) else { return Ok(()) };
-    let Some(machine) = state_machine(session, &boxed) else { return Ok(()) };
-    out.line(format!("{indent}  {:>16} {:>16} {:<20} {:>16} Name", "Address", "MT", "Type", "Value"))?;
-    for f in &clr.fields(machine.mt).instance {
-        let at = machine.data.saturating_add(f.offset());
-        let mt = session.field_type(f).unwrap_or(0);
-        let ty = f.type_name.as_ref().map_or_else(|| f.element.name().to_owned(), |t| t.display());
-        let ty = crate::commands::objects::fieldtable::cut_front(&ty, 20);
-        let value = crate::commands::objects::value::text(clr, f.element, at).unwrap_or_else(|| "?".into());
-        out.line(format!("{indent}  {at:0w$x} {mt:0w$x} {ty:<20} {value:>16} {}", f.name, w = digits()))?;
-    }
-    Ok(())
 }

@@ -1,0 +1,161 @@
+//! The variables a suspended method of runtime-async keeps in its continuation, by the JIT's own record of them.
+//!
+//! Names of parameters come from metadata, types from the method's signatures (ECMA-335 II.23.2, II.25.4 for the head of
+//! its body). Precompiled code has no such record: the references of its data are all that is known.
+
+use std::sync::Arc;
+
+use crate::clr::Clr;
+use crate::clr::code::lookup::CodeAt;
+use crate::clr::code::methods::MethodDesc;
+use crate::clr::image::metadata::Metadata;
+use crate::clr::image::metadata::sig::{self, TypeSig};
+use crate::clr::image::modules::Module;
+use crate::clr::runtime::continuations::Continuation;
+use crate::clr::types::fields::{Element, et};
+use crate::clr::types::typename::{ModuleNames, TypeName};
+use crate::session::Session;
+
+/// One variable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variable {
+    /// `this`, a parameter's name, `local N`; `+0x8` for a reference no record names.
+    pub name: String,
+    /// Name of its type as far as it is known.
+    pub type_name: String,
+    /// How its value is read.
+    pub element: Element,
+    /// Where it stands.
+    pub at: u64,
+}
+
+impl Session {
+    /// The variables the continuation keeps, in the order of their places.
+    pub fn kept_variables(&self, c: &Continuation) -> Vec<Variable> {
+        let Ok(clr) = self.clr() else { return Vec::new() };
+        let ip = self.suspended_method(c).map_or(0, |m| m.ip);
+        let at = clr.code().at(ip).filter(|_| ip != 0);
+        let recorded = at.as_ref().and_then(|at| recorded(clr, c, at));
+        recorded.unwrap_or_else(|| self.references(c))
+    }
+
+    /// The references in the data, where nothing tells what they are.
+    fn references(&self, c: &Continuation) -> Vec<Variable> {
+        let (Ok(clr), Ok(walker)) = (self.clr(), self.walker()) else { return Vec::new() };
+        let Some(o) = walker.object_at(c.address) else { return Vec::new() };
+        let mut found = Vec::new();
+        o.ty.refs.slots(o.size, clr.header(), |slot| {
+            let at = c.address.saturating_add(slot);
+            if at >= c.data && clr.space().ptr(at).is_some_and(|v| v != 0) {
+                let name = format!("+{:#x}", at - c.data);
+                found.push(Variable { name, type_name: String::new(), element: Element(et::CLASS), at });
+            }
+        });
+        found
+    }
+}
+
+fn recorded(clr: &Clr, c: &Continuation, at: &CodeAt) -> Option<Vec<Variable>> {
+    let point = clr.code().async_point(at)?;
+    let signature = Signature::of(clr, at);
+    let mut found: Vec<Variable> = point
+        .vars
+        .iter()
+        .filter_map(|v| {
+            let place = c.address.checked_add(u64::from(v.offset))?;
+            let (name, type_name, element) = signature.variable(v.number);
+            Some(Variable { name, type_name, element, at: place })
+        })
+        .collect();
+    found.sort_by_key(|v| v.at);
+    Some(found)
+}
+
+/// What the metadata says of a method's arguments and locals: name, type, how it is read.
+#[derive(Default)]
+struct Signature {
+    arguments: Vec<(String, String, Element)>,
+    locals: Vec<(String, Element)>,
+}
+
+impl Signature {
+    fn of(clr: &Clr, at: &CodeAt) -> Self {
+        Self::read(clr, at).unwrap_or_default()
+    }
+
+    fn read(clr: &Clr, at: &CodeAt) -> Option<Self> {
+        let module = clr.module(at.module);
+        let metadata = module.metadata(clr)?;
+        let rid = at.token? & 0x00FF_FFFF;
+        let row = metadata.method(rid)?;
+        let own = sig::method(row.signature)?;
+        let md = at.method.and_then(|m| clr.method_desc(m));
+        let owner = md.and_then(|m: MethodDesc| clr.method_table(m.owner));
+        let arguments = owner.map(|mt| clr.type_arguments(&mt)).unwrap_or_default();
+        let arguments: Vec<TypeName> = arguments.iter().map(|&h| clr.handle_tree(h)).collect();
+        let names = ModuleNames::new(metadata, Arc::from(module.assembly_name(clr)), &arguments);
+        let typed = |s: &TypeSig| (TypeName::from_sig(s, &names).display(), element(s));
+        let mut out = Self::default();
+        if own.convention & 0x20 != 0 {
+            let owner_name = owner.map_or_else(String::new, |mt| clr.type_name(mt.address).to_string());
+            let value = owner.is_some_and(|mt| mt.is_value_type());
+            out.arguments.push(("this".into(), owner_name, Element(if value { et::PTR } else { et::CLASS })));
+        }
+        let params = metadata.params(rid);
+        for (i, param) in own.params.iter().enumerate() {
+            let name = params.iter().find(|p| usize::from(p.0) == i + 1).map(|p| p.1.to_owned());
+            let (ty, element) = typed(param);
+            out.arguments.push((name.unwrap_or_else(|| format!("argument {i}")), ty, element));
+        }
+        let locals = local_types(clr, &module, metadata, row.rva).unwrap_or_default();
+        out.locals = locals.iter().map(typed).collect();
+        Some(out)
+    }
+
+    /// Variables are numbered through: arguments, then locals.
+    fn variable(&self, number: i32) -> (String, String, Element) {
+        let unknown = || (format!("variable {number}"), String::new(), Element(et::I));
+        let Ok(n) = usize::try_from(number) else { return unknown() };
+        if let Some(a) = self.arguments.get(n) {
+            return a.clone();
+        }
+        if self.arguments.is_empty() && self.locals.is_empty() {
+            return unknown();
+        }
+        let local = n - self.arguments.len();
+        let (ty, element) = self.locals.get(local).cloned().unwrap_or_else(|| (String::new(), Element(et::I)));
+        (format!("local {local}"), ty, element)
+    }
+}
+
+/// How values of a type are read.
+fn element(sig: &TypeSig) -> Element {
+    Element(match sig {
+        TypeSig::Primitive(e) => *e,
+        TypeSig::ValueType(_) | TypeSig::Generic { value_type: true, .. } => et::STRUCT,
+        TypeSig::Ptr(_) | TypeSig::ByRef(_) | TypeSig::FnPtr(_) => et::PTR,
+        TypeSig::SzArray(_) => et::SZARRAY,
+        TypeSig::Array(..) => et::ARRAY,
+        _ => et::CLASS,
+    })
+}
+
+/// Types of the locals of the method whose body is at `rva`: in the image in the dump, else in its file.
+fn local_types(clr: &Clr, module: &Module, metadata: &Metadata, rva: u32) -> Option<Vec<TypeSig>> {
+    const HEADER: usize = 12;
+    let in_memory = module.image_base.checked_add(u64::from(rva)).and_then(|a| clr.space().bytes(a, HEADER));
+    let in_file = || Some(module.image_file(clr).ok()?.at(rva)?.get(..HEADER)?.to_vec());
+    let token = |bytes: Vec<u8>| locals_token(&bytes, metadata);
+    let row = in_memory.and_then(token).or_else(|| token(in_file()?))?;
+    sig::locals(metadata.standalone_sig(row)?)
+}
+
+/// Row of the locals' signature in the head of a method's body of the large form; `None` when it is none.
+fn locals_token(head: &[u8], metadata: &Metadata) -> Option<u32> {
+    const LARGE: u16 = 3;
+    let flags = u16::from_le_bytes(*head.first_chunk()?);
+    let token = u32::from_le_bytes(*head.get(8..)?.first_chunk()?);
+    let row = token & 0x00FF_FFFF;
+    let right = flags & 3 == LARGE && flags >> 12 == 3 && token >> 24 == 0x11;
+    (right && row != 0 && metadata.standalone_sig(row).is_some()).then_some(row)
+}
