@@ -86,6 +86,7 @@ pub struct Session {
     slot_names: slots::SlotNames,
     holders: Lazy<Holders>,
     async_methods: tasks::method::Kept,
+    method_groups: tasks::method::Groups,
 }
 
 impl Session {
@@ -116,6 +117,7 @@ impl Session {
             slot_names: Default::default(),
             holders: Lazy::default(),
             async_methods: Default::default(),
+            method_groups: Default::default(),
         }
     }
 

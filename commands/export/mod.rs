@@ -1,5 +1,6 @@
 //! `.export`: the whole model as tables for spreadsheets, DuckDB, pandas.
 
+mod asyncframes;
 mod heap;
 mod runtime;
 mod types;
@@ -138,6 +139,11 @@ const TABLES: &[Spec] = &[
         columns: &["index", "object", "held", "recursion", "holder_thread", "waiting", "com"],
         fill: runtime::sync_blocks,
     },
+    Spec {
+        name: "asyncframes",
+        columns: &["task", "depth", "method", "il_offset", "line", "state", "awaited"],
+        fill: asyncframes::rows,
+    },
 ];
 
 /// `.export DIR [-tables a,b] [-format tsv|csv|jsonl]`.
@@ -148,7 +154,7 @@ pub const EXPORT: Command = Command {
     group: Group::Session,
     summary: "write the whole model as tables into a folder",
     help: "Writes one file a table: runtime, segments, objects, types, edges, fields, statics, threadstatics, handles, \
-           finalizable, roots, stackroots, threads, modules, strings, exceptions, syncblocks. Tables stream, so ten \
+           finalizable, roots, stackroots, threads, modules, strings, exceptions, syncblocks, asyncframes. Tables stream, so ten \
            million objects need no memory of that order.\n\n\
            Addresses are hexadecimal without 0x. Text in TSV has backslash escapes (\\t \\n \\r \\0 \\\\). Primitive \
            static values are raw: signed for 32 and 64 bits, unsigned for 8 and 16, floats as their bits. \

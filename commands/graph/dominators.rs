@@ -145,7 +145,7 @@ pub fn table(
     for &p in positions {
         let Some(address) = retained.tree.node(p).and_then(|id| ids.address_of(id)) else { continue };
         let mt = clr.object_type(address).unwrap_or(0);
-        let mut name = clr.type_name(mt).to_string();
+        let mut name = session.object_name(address).to_string();
         let above = retained.tree.parent(p).and_then(|q| ids.address_of(retained.tree.node(q)?));
         if let Some(field) = above.and_then(|a| static_between(session, clr, a, address)) {
             name.push_str(&format!(" (static variable: {field})"));

@@ -55,7 +55,7 @@ pub fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     for (i, p) in top.iter().enumerate() {
         ctx.out.line(format!("\nPath {}: {} objects, {} bytes", i + 1, thousands(p.count), thousands(p.bytes)))?;
         ctx.out.line(format!("    {}", p.root))?;
-        steps(session, clr, ctx.out, p)?;
+        steps(session, ctx.out, p)?;
     }
     let (count, bytes) = shown.iter().fold((0, 0u64), |sum, p| (sum.0 + p.count, sum.1.saturating_add(p.bytes)));
     let rest = shown.len() - top.len();
@@ -98,7 +98,7 @@ fn wanted(session: &Session, clr: &Clr, args: &Args) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-fn steps(session: &Session, clr: &Clr, out: &mut Out, path: &HeldPath) -> Result<()> {
+fn steps(session: &Session, out: &mut Out, path: &HeldPath) -> Result<()> {
     let columns = if out.format() == Format::Text { &STEPS_TABLE[..2] } else { STEPS_TABLE };
     out.table("steps", columns, false)?;
     let n = path.steps.len();
@@ -109,15 +109,14 @@ fn steps(session: &Session, clr: &Clr, out: &mut Out, path: &HeldPath) -> Result
             }
             continue;
         }
-        let ty = session.types().by_id(step.ty);
-        let name = ty.map_or_else(|| "?".into(), |t| clr.type_name(t.mt.address).to_string());
+        let name = session.group_name(step.ty);
         let arrow = if step.repeats { "         *->" } else { "          ->" };
         match out.format() {
             Format::Text if !step.slot.is_empty() => {
                 out.row(&[Cell::text(arrow), Cell::text(format!("{name}  {}", step.slot))])?;
             }
-            Format::Text => out.row(&[Cell::text(arrow), Cell::text(name)])?,
-            _ => out.row(&[Cell::text(arrow.trim()), Cell::text(name), Cell::text(&*step.slot)])?,
+            Format::Text => out.row(&[Cell::text(arrow), Cell::text(&*name)])?,
+            _ => out.row(&[Cell::text(arrow.trim()), Cell::text(&*name), Cell::text(&*step.slot)])?,
         }
     }
     Ok(())

@@ -109,7 +109,7 @@ impl Listing<'_> {
         if let Some(counts) = &mut self.counts {
             *counts.entry((mt, r.slot.clone())).or_default() += 1;
         } else if self.rows <= self.limit {
-            let name = clr.type_name(mt).to_string();
+            let name = self.session.object_name(address).to_string();
             out.row(&[Cell::Addr(address), Cell::Addr(mt), Cell::text(&*r.slot), Cell::text(name)])?;
         }
         Ok(())

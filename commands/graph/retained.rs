@@ -194,8 +194,7 @@ fn namespace_of(ty: &TypeName) -> &str {
 
 fn one(ctx: &mut Ctx<'_>, session: &Session, address: u64, top: usize) -> Result<Outcome> {
     let id = super::id_of(session, address)?;
-    let clr = session.clr()?;
-    let name = clr.type_name(clr.object_type(address).unwrap_or(0));
+    let name = session.object_name(address);
     let retained = session.dominators()?;
     ctx.out.line(format!("{address:x} ({name})"))?;
     let Some(position) = retained.tree.position(id) else {

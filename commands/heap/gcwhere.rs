@@ -89,7 +89,7 @@ fn near(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     ctx.out.table("near", COLUMNS, false)?;
     for (which, at) in [("Before:", before), ("Current:", current), ("Next:", next)] {
         let Some(o) = at.and_then(|a| walker.object_at(a)) else { continue };
-        let name = session.clr()?.type_name(o.ty.mt.address);
+        let name = session.object_name(o.address);
         let size = Cell::As(format!("{} (0x{:x})", thousands(o.size), o.size).into(), o.size);
         ctx.out.row(&[Cell::text(which), Cell::Addr(o.address), size, Cell::text(name.to_string())])?;
     }

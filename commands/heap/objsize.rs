@@ -36,17 +36,16 @@ pub const OBJSIZE: Command = Command {
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
-    let clr = session.clr()?;
     let walker = session.walker()?;
     let ids = &session.index()?.ids;
     let forward = &session.graph()?.forward;
     let reached: Vec<u32> = match (args.number("ADDR"), args.number("mt")) {
         (Some(address), None) => {
-            let found = crate::commands::objects::dumpobj::look_up(session, address)?;
+            crate::commands::objects::dumpobj::look_up(session, address)?;
             let Some(id) = ids.id_of(address) else {
                 bail!("no object starts at {address:x}; try !listnearobj {address:x}")
             };
-            let name = clr.type_name(found.ty.mt.address);
+            let name = session.object_name(address);
             ctx.out.line(format!("Objects which {address:x} ({name}) transitively keep alive:"))?;
             ctx.out.line("")?;
             closure(forward, id, &session.watch)?

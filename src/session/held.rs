@@ -20,7 +20,7 @@ const CHECK: usize = 1 << 12;
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Type of the object.
+    /// Type of the object, or its method: a number for [`Session::group_name`].
     pub ty: u32,
     /// Slot of the object before through which it is held; empty for the object a root holds.
     pub slot: Arc<str>,
@@ -68,7 +68,7 @@ pub struct HeldTree {
 pub struct HeldNode {
     /// Index of what holds them; `None` for those a root holds.
     pub parent: Option<u32>,
-    /// Type of the objects.
+    /// Type of the objects, or their method: a number for [`Session::group_name`].
     pub ty: u32,
     /// The root in words, or the slot of the parent through which they are held.
     pub slot: Arc<str>,
@@ -186,7 +186,7 @@ impl Session {
                 dead = (dead.0 + 1, dead.1 + i.size);
                 continue;
             }
-            let at = merger.place(i.id, i.ty)?;
+            let at = merger.place(i.id, merger.group(i))?;
             if let Some(node) = merger.tree.get_mut(at as usize) {
                 if node.count == 0 {
                     node.example = i.id;
@@ -254,6 +254,12 @@ impl<'a> Merger<'a> {
         Ok(())
     }
 
+    /// What an instance is listed as.
+    fn group(&self, i: &Instance) -> u32 {
+        let made = self.session.types().by_id(i.ty).filter(|t| self.clr.may_be_continuation(t.mt.address));
+        made.and_then(|_| self.object(i.id)).map_or(i.ty, |o| self.session.group_of(o.address, &o.ty))
+    }
+
     fn object(&self, id: u32) -> Option<Found<'a>> {
         self.walker.object_at(self.session.index().ok()?.ids.address_of(id)?)
     }
@@ -267,7 +273,7 @@ impl<'a> Merger<'a> {
                 self.session.watch.cancel.check()?;
             }
             let o = self.object(parent);
-            self.parent_types.push(o.as_ref().map_or(NONE, |o| o.ty.id));
+            self.parent_types.push(o.as_ref().map_or(NONE, |o| self.session.group_of(o.address, &o.ty)));
             if let Some(o) = o {
                 self.name_slots_of(parent, &o)?;
             }

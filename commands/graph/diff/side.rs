@@ -109,10 +109,12 @@ impl Side {
         self.dead = Tally { count: tree.dead.0, bytes: tree.dead.1 };
         let all = session.types().all();
         let names: Vec<Arc<str>> = all.iter().map(|t| clr.type_name(t.mt.address)).collect();
-        let unknown: Arc<str> = "?".into();
         let stacks: Arc<str> = STACKS.into();
         for n in tree.nodes {
-            let name = names.get(n.ty as usize).unwrap_or(&unknown).clone();
+            let name = match names.get(n.ty as usize) {
+                Some(name) => name.clone(),
+                None => session.group_name(n.ty),
+            };
             let own = Tally { count: n.count, bytes: n.bytes };
             self.types.entry(name.clone()).or_default().merge(own);
             self.live.merge(own);

@@ -150,7 +150,7 @@ impl<'a> View<'a> {
 
     /// Name of the type of the object at `address`.
     pub fn name_at(&self, address: u64) -> Arc<str> {
-        self.clr.object_type(address).map_or_else(|| "?".into(), |mt| self.clr.type_name(mt))
+        self.session.object_name(address)
     }
 
     /// Fills in who holds the object `id`: owner, holder (where none is known yet) and the path.

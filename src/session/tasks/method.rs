@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use crate::clr::Clr;
 use crate::clr::code::lookup::CodeAt;
 use crate::clr::runtime::continuations::{Continuation, diagnostic_ip_offset};
+use crate::heap::TypeInfo;
 use crate::session::Session;
 
 /// Methods remembered by their `ResumeInfo`: a program has a few thousand awaits, a hostile dump any number.
@@ -44,6 +45,11 @@ impl AsyncMethod {
 
 /// Methods found so far, by the address of their `ResumeInfo`; `None` for what stands for no method.
 pub type Kept = std::sync::RwLock<rustc_hash::FxHashMap<u64, Option<Arc<AsyncMethod>>>>;
+
+/// Names of methods that objects are listed under, and their numbers.
+pub type Groups = std::sync::RwLock<(Vec<Arc<str>>, rustc_hash::FxHashMap<Arc<str>, u32>)>;
+/// Numbers of methods begin here: there are never so many types.
+const METHODS: u32 = 1 << 31;
 
 impl Session {
     /// The method a continuation belongs to; `None` when it was made by hand and stands for none.
@@ -90,6 +96,37 @@ impl Session {
         let Ok(clr) = self.clr() else { return Arc::from("?") };
         let mt = clr.object_type(address).unwrap_or(0);
         self.method_name_of(clr, address, mt).unwrap_or_else(|| clr.type_name(mt))
+    }
+
+    /// Number under which the object at `address`, of type `ty`, is listed with others like it: that of its type, or of
+    /// its method, as continuations of one method have several types and share them with others.
+    pub fn group_of(&self, address: u64, ty: &TypeInfo) -> u32 {
+        let name = self.clr().ok().and_then(|clr| self.method_name_of(clr, address, ty.mt.address));
+        let Some(name) = name else { return ty.id };
+        let mut groups = self.method_groups.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&n) = groups.1.get(&name) {
+            return n;
+        }
+        if groups.0.len() >= MAX_KEPT {
+            return ty.id;
+        }
+        let n = METHODS + groups.0.len() as u32;
+        groups.0.push(name.clone());
+        groups.1.insert(name, n);
+        n
+    }
+
+    /// What the number of a group stands for.
+    pub fn group_name(&self, group: u32) -> Arc<str> {
+        let unknown = || Arc::from("?");
+        if let Some(n) = group.checked_sub(METHODS) {
+            let groups = self.method_groups.read().unwrap_or_else(PoisonError::into_inner);
+            return groups.0.get(n as usize).cloned().unwrap_or_else(unknown);
+        }
+        match (self.types().by_id(group), self.clr()) {
+            (Some(ty), Ok(clr)) => clr.type_name(ty.mt.address),
+            _ => unknown(),
+        }
     }
 
     /// As [`Session::object_name`], of a continuation alone.

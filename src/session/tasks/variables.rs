@@ -35,7 +35,7 @@ impl Session {
         let Ok(clr) = self.clr() else { return Vec::new() };
         let ip = self.suspended_method(c).map_or(0, |m| m.ip);
         let at = clr.code().at(ip).filter(|_| ip != 0);
-        let recorded = at.as_ref().and_then(|at| recorded(clr, c, at));
+        let recorded = at.as_ref().and_then(|at| recorded(self, clr, c, at));
         recorded.unwrap_or_else(|| self.references(c))
     }
 
@@ -55,20 +55,35 @@ impl Session {
     }
 }
 
-fn recorded(clr: &Clr, c: &Continuation, at: &CodeAt) -> Option<Vec<Variable>> {
+fn recorded(session: &Session, clr: &Clr, c: &Continuation, at: &CodeAt) -> Option<Vec<Variable>> {
     let point = clr.code().async_point(at)?;
     let signature = Signature::of(clr, at);
-    let mut found: Vec<Variable> = point
-        .vars
-        .iter()
-        .filter_map(|v| {
-            let place = c.address.checked_add(u64::from(v.offset))?;
-            let (name, type_name, element) = signature.variable(v.number);
-            Some(Variable { name, type_name, element, at: place })
-        })
-        .collect();
-    found.sort_by_key(|v| v.at);
+    let object = session.walker().ok()?.object_at(c.address)?;
+    let mut places: Vec<(u64, i32)> = point.vars.iter().map(|v| (u64::from(v.offset), v.number)).collect();
+    places.sort_unstable();
+    let mut references = rustc_hash::FxHashSet::default();
+    object.ty.refs.slots(object.size, clr.header(), |slot| {
+        references.insert(slot);
+    });
+    let mut found = Vec::with_capacity(places.len());
+    for (i, &(offset, number)) in places.iter().enumerate() {
+        let (name, type_name, known) = signature.variable(number);
+        let end = places.get(i + 1).map_or(object.size, |n| n.0);
+        // What no signature tells: a reference by the type's map, else a number as wide as there is room.
+        let element = known.unwrap_or_else(|| match references.contains(&offset) {
+            true => Element(et::CLASS),
+            false => number_of(offset, end.saturating_sub(offset)),
+        });
+        found.push(Variable { name, type_name, element, at: c.address.checked_add(offset)? });
+    }
     Some(found)
+}
+
+/// The widest unsigned number that is aligned at `offset` and fits `room` bytes.
+fn number_of(offset: u64, room: u64) -> Element {
+    let fits = |(size, _): &&(u64, u8)| offset.is_multiple_of(*size) && *size <= room;
+    let all = [(8, et::U8), (4, et::U4), (2, et::U2)];
+    Element(all.iter().find(fits).map_or(et::U1, |n| n.1))
 }
 
 /// What the metadata says of a method's arguments and locals: name, type, how it is read.
@@ -76,6 +91,8 @@ fn recorded(clr: &Clr, c: &Continuation, at: &CodeAt) -> Option<Vec<Variable>> {
 struct Signature {
     arguments: Vec<(String, String, Element)>,
     locals: Vec<(String, Element)>,
+    /// Whether the method's signature was found.
+    known: bool,
 }
 
 impl Signature {
@@ -95,7 +112,7 @@ impl Signature {
         let arguments: Vec<TypeName> = arguments.iter().map(|&h| clr.handle_tree(h)).collect();
         let names = ModuleNames::new(metadata, Arc::from(module.assembly_name(clr)), &arguments);
         let typed = |s: &TypeSig| (TypeName::from_sig(s, &names).display(), element(s));
-        let mut out = Self::default();
+        let mut out = Self { known: true, ..Self::default() };
         if own.convention & 0x20 != 0 {
             let owner_name = owner.map_or_else(String::new, |mt| clr.type_name(mt.address).to_string());
             let value = owner.is_some_and(|mt| mt.is_value_type());
@@ -113,17 +130,15 @@ impl Signature {
     }
 
     /// Variables are numbered through: arguments, then locals.
-    fn variable(&self, number: i32) -> (String, String, Element) {
-        let unknown = || (format!("variable {number}"), String::new(), Element(et::I));
-        let Ok(n) = usize::try_from(number) else { return unknown() };
-        if let Some(a) = self.arguments.get(n) {
-            return a.clone();
-        }
-        if self.arguments.is_empty() && self.locals.is_empty() {
-            return unknown();
+    fn variable(&self, number: i32) -> (String, String, Option<Element>) {
+        let index = usize::try_from(number).ok().filter(|_| self.known);
+        let Some(n) = index else { return (format!("variable {number}"), String::new(), None) };
+        if let Some((name, ty, element)) = self.arguments.get(n) {
+            return (name.clone(), ty.clone(), Some(*element));
         }
         let local = n - self.arguments.len();
-        let (ty, element) = self.locals.get(local).cloned().unwrap_or_else(|| (String::new(), Element(et::I)));
+        let typed = self.locals.get(local).cloned();
+        let (ty, element) = typed.map_or_else(|| (String::new(), None), |(ty, element)| (ty, Some(element)));
         (format!("local {local}"), ty, element)
     }
 }
