@@ -154,10 +154,40 @@ impl ImageStore {
         Err(refusals)
     }
 
+    /// The file of symbols called `name` for which `is` holds: beside the dump, in the folder of the module at `module`, in
+    /// the image folders and the local folders of the symbol path, plainly by name or below `key` as symbol stores have it.
+    /// `is` gives the reason why a file is another. The error lists the refused candidates.
+    pub fn find_symbols(
+        &self,
+        name: &str,
+        module: &str,
+        key: &str,
+        is: impl Fn(&FileMap) -> Result<(), String>,
+    ) -> Result<(FileMap, PathBuf), Vec<Refusal>> {
+        let request = ImageRequest { recorded_path: name, ..ImageRequest::default() };
+        let mut candidates = self.candidates_with(&request, &[key.to_owned()]);
+        let folder = Path::new(module).parent().filter(|p| p.is_absolute());
+        let beside = folder.map(|f| f.join(request.name())).filter(|p| p.is_file() && !self.lock().disabled);
+        candidates.extend(beside.filter(|p| !candidates.contains(p)));
+        let mut refusals = Vec::new();
+        for path in candidates {
+            let Some(file) = self.file(&path) else { continue };
+            match is(&file) {
+                Ok(()) => return Ok((file, path)),
+                Err(why) => refusals.push(Refusal { path, why }),
+            }
+        }
+        Err(refusals)
+    }
+
     /// Existing files that may be the image, best first, identity not looked at: beside the dump, at the recorded path, in
     /// the image folders, in the local folders of the symbol path; plainly by name or as a symbol store files them. A
     /// file given as an "image folder" is a candidate for everything that has an identity to prove.
     pub fn candidates(&self, request: &ImageRequest<'_>) -> Vec<PathBuf> {
+        self.candidates_with(request, &store_keys(request))
+    }
+
+    fn candidates_with(&self, request: &ImageRequest<'_>, keys: &[String]) -> Vec<PathBuf> {
         let inner = self.lock();
         let name = request.name();
         if inner.disabled || name.is_empty() || name == ".." || name == "." {
@@ -169,11 +199,10 @@ impl ImageStore {
                 out.push(p);
             }
         };
-        let keys = store_keys(request);
         let folder = |dir: &Path, add: &mut dyn FnMut(PathBuf)| {
             for name in spellings(name) {
                 add(dir.join(&name));
-                for key in &keys {
+                for key in keys {
                     add(dir.join(&name).join(key).join(&name));
                 }
             }

@@ -149,14 +149,13 @@ struct Patchpoint {
     size: usize,
 }
 
-/// Shapes the record had (dotnet/runtime `src/coreclr/inc/patchpointinfo.h`, 5.0 to 10.0): the one behind which debug
-/// information follows that decodes without remainder is the right one.
+/// Shapes the record had (dotnet/runtime `src/coreclr/inc/patchpointinfo.h`, 5.0 to 10.0; in 10.0.15 a pointer stands in
+/// front of the count): the one behind which debug information follows that decodes without remainder is the right one.
 const PATCHPOINTS: &[Patchpoint] = &[
+    Patchpoint { count: 16, size: 40 },
     Patchpoint { count: 8, size: 32 },
+    Patchpoint { count: 16, size: 48 },
     Patchpoint { count: 8, size: 40 },
-    Patchpoint { count: 8, size: 48 },
-    Patchpoint { count: 8, size: 56 },
-    Patchpoint { count: 12, size: 40 },
     Patchpoint { count: 8, size: 28 },
 ];
 

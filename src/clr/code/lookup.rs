@@ -10,6 +10,7 @@ use super::ranges::{self, CodeRange, RangeKind};
 use super::readytorun::{Image, View};
 use super::unwind::Function;
 use crate::clr::Clr;
+use crate::clr::image::metadata::debug::SourceLine;
 use crate::clr::image::modules::Module;
 
 /// What kind of code an address is in.
@@ -262,6 +263,14 @@ impl<'a> Code<'a> {
         })
     }
 
+    /// The pointer at `address`, from the dump or from the file of the precompiled image it lies in, relocated.
+    pub fn pointer(&self, address: u64) -> Option<u64> {
+        self.clr.space().ptr(address).or_else(|| {
+            let (index, _) = self.range(address)?;
+            self.with_image(index, |image, view| view.pointer(u32::try_from(address - image.base).ok()?))
+        })
+    }
+
     /// How debug information of jitted code is written in this runtime.
     fn jit_form(&self) -> Form {
         *self.tables.form.get_or_init(|| {
@@ -301,6 +310,11 @@ impl<'a> Code<'a> {
     /// IL offset of the await that a suspended method's continuation names by its address.
     pub fn il_of_suspension(&self, at: &CodeAt) -> Option<u32> {
         real(self.debug_info(at)?.il_of_suspension(at.native)?)
+    }
+
+    /// The source line of the IL at `offset` of the method, where its symbols are at hand.
+    pub fn line(&self, at: &CodeAt, offset: u32) -> Option<SourceLine> {
+        self.clr.source_line(at.module, at.token? & 0x00FF_FFFF, offset)
     }
 
     /// What a suspended async method keeps at the point whose continuation names this address: where its variables lie in

@@ -41,6 +41,8 @@ const VARIABLE: &str = "ExecutionManagerCodeRangeMapAddress";
 const MAX_RANGES: usize = 1 << 18;
 const MAX_TABLES: usize = 1 << 14;
 const MAX_FRAGMENTS: usize = 1 << 20;
+/// Largest range: code is reached by distances of 32 bits.
+const MAX_RANGE: u64 = 1 << 32;
 /// Entries of a table of the map.
 const ENTRIES: u64 = 256;
 
@@ -143,7 +145,8 @@ fn section(clr: &Clr, at: u64, shape: &Shape) -> Option<CodeRange> {
     let word = |field: &str, own: u64| space.ptr_at(at, place(field, own));
     let (start, end) = (word("RangeBegin", 0)?, word("RangeEndOpen", 1)?);
     let manager = word("JitManager", shape.manager)?;
-    let plausible = start < end && start > 0xFFFF && manager != 0 && manager.is_multiple_of(ptr);
+    let sized = end.checked_sub(start).is_some_and(|s| s > 0 && s <= MAX_RANGE);
+    let plausible = sized && start > 0xFFFF && manager != 0 && manager.is_multiple_of(ptr);
     // An object of the runtime begins with its vtable.
     let object = space.ptr(manager).is_none_or(|vtable| clr.found.module.holds(vtable));
     (plausible && object).then_some(())?;
@@ -151,6 +154,7 @@ fn section(clr: &Clr, at: u64, shape: &Shape) -> Option<CodeRange> {
     (flags < 0x100).then_some(())?;
     let (heap, module) = (word("HeapList", shape.heap)?, word("R2RModule", shape.module)?);
     let kind = match listed {
+        true if module == 0 => return None,
         true if flags & CODE_HEAP != 0 => RangeKind::Jit(heap),
         true => RangeKind::Image(module),
         false if module != 0 => RangeKind::Image(module),
@@ -242,9 +246,10 @@ impl Map<'_> {
                         self.sections.insert(s);
                         self.ranges.push(range);
                     }
+                    _ if !space.readable(s) => self.absent = true,
                     _ => self.bad += 1,
                 },
-                None => self.bad += 1,
+                None => self.absent = true,
             }
             match space.ptr_at(at, next) {
                 Some(link) => at = link & !1,

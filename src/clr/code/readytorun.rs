@@ -38,6 +38,23 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
+    /// The pointer at `rva`; one that only the file has is moved to where the image is mapped.
+    pub fn pointer(&self, rva: u32) -> Option<u64> {
+        if let Some(pointer) = self.base.checked_add(u64::from(rva)).and_then(|at| self.clr.space().ptr(at)) {
+            return Some(pointer);
+        }
+        let file = self.file?;
+        let stored = match self.clr.ptr_size() {
+            8 => u64::from_le_bytes(*file.at(rva)?.first_chunk()?),
+            _ => u64::from(u32::from_le_bytes(*file.at(rva)?.first_chunk()?)),
+        };
+        let distance = stored.checked_sub(file.pe.preferred_base);
+        match distance.filter(|&d| d < u64::from(file.pe.size_of_image)) {
+            Some(d) => self.base.checked_add(d),
+            None => (stored == 0).then_some(0),
+        }
+    }
+
     /// As many bytes from `rva` on as lie together, at most `most`.
     pub fn run(&self, rva: u32, most: usize) -> Vec<u8> {
         let of_dump = self.base.checked_add(u64::from(rva)).map(|at| {

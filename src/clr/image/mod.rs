@@ -4,3 +4,4 @@ pub mod metadata;
 pub mod modules;
 pub mod pe;
 pub mod samebuild;
+pub mod symbols;

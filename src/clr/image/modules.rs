@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use super::metadata::Metadata;
 use super::pe::PeInfo;
 use super::samebuild;
+use super::symbols::{self, Symbols};
 use crate::clr::Clr;
 use crate::dump::images::{FoundBy, ImageRequest, Refusal};
 use crate::dump::map::FileMap;
@@ -44,6 +45,7 @@ pub struct Module {
     pub size: u64,
     metadata: OnceLock<(Option<Arc<Metadata>>, MetadataSource)>,
     file: OnceLock<Result<ImageFile, String>>,
+    symbols: OnceLock<Result<Symbols, String>>,
 }
 
 /// The file of a module, proved to be the same build as far as the dump has something to prove it by.
@@ -92,6 +94,11 @@ impl Module {
     /// The file of the module, or why there is none.
     pub fn image_file(&self, clr: &Clr) -> Result<&ImageFile, &str> {
         self.file.get_or_init(|| find_file(clr, self)).as_ref().map_err(String::as_str)
+    }
+
+    /// Its portable PDB, or why there is none.
+    pub fn symbols(&self, clr: &Clr) -> Result<&Symbols, &str> {
+        self.symbols.get_or_init(|| symbols::find(clr, self)).as_ref().map_err(String::as_str)
     }
 
     fn load(&self, clr: &Clr) -> &(Option<Arc<Metadata>>, MetadataSource) {
@@ -169,7 +176,16 @@ fn read(clr: &Clr, address: u64) -> Module {
         .unwrap_or_default();
     let size = PeInfo::in_memory(space, base).map(|p| p.size()).unwrap_or(0);
     let dynamic = base == 0 && dynamic_metadata(clr, address).is_some();
-    Module { address, image_base: base, path, dynamic, size, metadata: OnceLock::new(), file: OnceLock::new() }
+    Module {
+        address,
+        image_base: base,
+        path,
+        dynamic,
+        size,
+        metadata: OnceLock::new(),
+        file: OnceLock::new(),
+        symbols: OnceLock::new(),
+    }
 }
 
 /// Address and size of the metadata of a Reflection.Emit module.

@@ -40,6 +40,8 @@ pub struct PdbId {
     pub age: u32,
     /// Path as the compiler wrote it.
     pub path: String,
+    /// Time stamp of the record's entry: with the GUID the identity of a portable PDB.
+    pub stamp: u32,
 }
 
 impl PdbId {
@@ -81,6 +83,8 @@ pub struct PeInfo {
     pub timestamp: u32,
     /// `SizeOfImage` in bytes.
     pub size_of_image: u32,
+    /// `ImageBase`: where pointers in the file assume it to be.
+    pub preferred_base: u64,
     /// The layout found, or assumed when neither shows a CLI header.
     pub layout: Layout,
     /// The CLI header; `None` when the image is native or the header is not readable.
@@ -89,6 +93,8 @@ pub struct PeInfo {
     pub managed: bool,
     /// PDB identity, when readable. Of several, the one that is not of a native image.
     pub pdb: Option<PdbId>,
+    /// Where a portable PDB lies inside the image, from its start in the layout it has, and its bytes.
+    pub embedded_pdb: Option<(u64, u32)>,
     sections: Vec<Section>,
     headers: u32,
     certificates: (u32, u32),
@@ -221,7 +227,7 @@ impl PeInfo {
                 }
             }
         }
-        info.pdb = info.find_pdb(source, directories.debug, layouts);
+        (info.pdb, info.embedded_pdb) = info.find_pdb(source, directories.debug, layouts);
         Ok(info)
     }
 
@@ -243,35 +249,53 @@ impl PeInfo {
         })
     }
 
-    fn find_pdb(&self, source: Source<'_>, (rva, size): (u32, u32), layouts: &[Layout]) -> Option<PdbId> {
+    fn find_pdb(
+        &self,
+        source: Source<'_>,
+        (rva, size): (u32, u32),
+        layouts: &[Layout],
+    ) -> (Option<PdbId>, Option<(u64, u32)>) {
         // The layout found first; the others only count when no CLI header decided.
         let only = [self.layout];
         let layouts = if self.cli.is_some() { &only[..] } else { layouts };
-        let mut found: Option<PdbId> = None;
+        let (mut found, mut embedded) = (None::<PdbId>, None);
         for &layout in layouts {
             let Some(at) = self.offset(rva, layout).filter(|_| rva != 0) else { continue };
-            for entry in 0..u64::from(size / 28).min(32) {
-                let Some(id) = code_view(source, at + entry * 28, layout) else { continue };
+            for entry in (0..u64::from(size / 28).min(32)).map(|i| at + i * 28) {
+                embedded = embedded.or_else(|| embedded_pdb(source, entry, layout));
+                let Some(id) = code_view(source, entry, layout) else { continue };
                 let native = |p: &PdbId| p.path.to_ascii_lowercase().ends_with(".ni.pdb");
                 if found.as_ref().is_none_or(|f| native(f) && !native(&id)) {
                     found = Some(id);
                 }
             }
-            if found.is_some() {
+            if found.is_some() || embedded.is_some() {
                 break;
             }
         }
-        found
+        (found, embedded)
     }
+}
+
+/// Place and size of what the debug directory entry at `entry` describes, if it is of type `kind`.
+fn debug_data(source: Source<'_>, entry: u64, layout: Layout, kind: u32) -> Option<(u64, u32)> {
+    (source.u32(entry + 12)? == kind).then_some(())?;
+    let at = source.u32(entry + if layout == Layout::Mapped { 20 } else { 24 })?;
+    Some((u64::from(at), source.u32(entry + 16)?))
+}
+
+/// The embedded portable PDB of the entry at `entry`, if it is one (`IMAGE_DEBUG_TYPE_EMBEDDED_PORTABLE_PDB`).
+fn embedded_pdb(source: Source<'_>, entry: u64, layout: Layout) -> Option<(u64, u32)> {
+    debug_data(source, entry, layout, 17).filter(|d| d.0 != 0)
 }
 
 /// The `RSDS` record of the debug directory entry at `entry`, if it is one.
 fn code_view(source: Source<'_>, entry: u64, layout: Layout) -> Option<PdbId> {
-    (source.u32(entry + 12)? == 2).then_some(())?;
-    let size = u64::from(source.u32(entry + 16)?).min(1024);
-    let at = u64::from(source.u32(entry + if layout == Layout::Mapped { 20 } else { 24 })?);
+    let (at, size) = debug_data(source, entry, layout, 2)?;
+    let size = u64::from(size).min(1024);
     (source.bytes(at)? == *b"RSDS" && size > 24).then_some(())?;
-    Some(PdbId { guid: source.bytes(at + 4)?, age: source.u32(at + 20)?, path: source.text(at + 24, size - 24) })
+    let (guid, age) = (source.bytes(at + 4)?, source.u32(at + 20)?);
+    Some(PdbId { guid, age, path: source.text(at + 24, size - 24), stamp: source.u32(entry + 4)? })
 }
 
 /// DOS, file and optional header and the section table.
@@ -301,10 +325,16 @@ fn headers(source: Source<'_>) -> Option<(PeInfo, Directories)> {
         machine: source.u16(pe + 4)?,
         timestamp: source.u32(pe + 8)?,
         size_of_image: source.u32(optional + 56)?,
+        preferred_base: if source.u16(optional)? == 0x20B {
+            source.bytes(optional + 24).map(u64::from_le_bytes)?
+        } else {
+            u64::from(source.u32(optional + 28)?)
+        },
         layout: Layout::Mapped,
         cli: None,
         managed: false,
         pdb: None,
+        embedded_pdb: None,
         sections: (0..sections).map_while(section).collect(),
         headers: source.u32(optional + 60)?,
         certificates: directory(4)?,

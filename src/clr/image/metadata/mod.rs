@@ -8,6 +8,7 @@
 //! to [`MAX_NAME`] bytes and chains (nesting, scopes, signatures) to a fixed depth. Names are returned as they are
 //! stored; whoever prints them must expect control characters.
 
+pub mod debug;
 mod names;
 pub mod rows;
 pub mod sig;
@@ -63,6 +64,8 @@ pub struct Metadata {
     strings: Range<usize>,
     guids: Range<usize>,
     blobs: Range<usize>,
+    /// The stream only a portable PDB has.
+    pdb: Option<Range<usize>>,
     /// Enclosing type of every TypeDef by rid, 0 for none.
     enclosing: Vec<u32>,
     index: OnceLock<NameIndex>,
@@ -88,6 +91,7 @@ struct Streams {
     guids: Range<usize>,
     blobs: Range<usize>,
     minimal_delta: bool,
+    pdb: Option<Range<usize>>,
 }
 
 impl Metadata {
@@ -102,13 +106,16 @@ impl Metadata {
         let bytes = file.get(range.clone()).ok_or(MetadataError::Truncated("the file"))?;
         let streams = streams(bytes)?;
         let at = streams.tables.ok_or(MetadataError::Damaged("no tables stream"))?;
-        let tables = Tables::parse(bytes, at.start, at.end, streams.minimal_delta)?;
+        let pdb = streams.pdb.clone();
+        let elsewhere = pdb.as_ref().map(|p| debug::rows_elsewhere(bytes.get(p.clone()).unwrap_or(&[])));
+        let tables = Tables::parse(bytes, at.start, at.end, streams.minimal_delta, elsewhere.as_ref())?;
         let enclosing = enclosing(&tables, bytes);
         Ok(Self {
             tables,
             strings: streams.strings,
             guids: streams.guids,
             blobs: streams.blobs,
+            pdb,
             enclosing,
             index: OnceLock::new(),
             field_positions: OnceLock::new(),
@@ -198,6 +205,7 @@ fn streams(bytes: &[u8]) -> Result<Streams, MetadataError> {
             Some(b"#Strings") => found.strings = range,
             Some(b"#GUID") => found.guids = range,
             Some(b"#Blob") => found.blobs = range,
+            Some(b"#Pdb") => found.pdb = Some(range),
             Some(b"#JTD") => found.minimal_delta = true,
             _ => {}
         }

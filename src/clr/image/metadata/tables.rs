@@ -1,6 +1,7 @@
 //! The tables stream: which columns each table has, how wide they are here, and cell access in constant time.
 //!
-//! Table and column order: ECMA-335 6th edition, II.22 (tables) and II.24.2.6 (stream header, coded indexes).
+//! Table and column order: ECMA-335 6th edition, II.22 (tables) and II.24.2.6 (stream header, coded indexes); the tables of
+//! portable PDBs: dotnet/runtime `docs/design/specs/PortablePdb-Metadata.md`.
 
 use super::MetadataError;
 
@@ -37,11 +38,20 @@ pub mod table {
     pub const GENERIC_PARAM: u8 = 0x2A;
     pub const METHOD_SPEC: u8 = 0x2B;
     pub const GENERIC_PARAM_CONSTRAINT: u8 = 0x2C;
+    pub const DOCUMENT: u8 = 0x30;
+    pub const METHOD_DEBUG_INFORMATION: u8 = 0x31;
+    pub const LOCAL_SCOPE: u8 = 0x32;
+    pub const LOCAL_VARIABLE: u8 = 0x33;
+    pub const LOCAL_CONSTANT: u8 = 0x34;
+    pub const IMPORT_SCOPE: u8 = 0x35;
+    pub const STATE_MACHINE_METHOD: u8 = 0x36;
 }
 use table::*;
 
-/// Tables whose layout is known: 0x00 to 0x2C. Higher ones lie behind them and are never needed.
-const TABLES: usize = 0x2D;
+/// Tables whose layout is known: 0x00 to 0x36. Higher ones lie behind them and are never needed.
+const TABLES: usize = 0x37;
+/// The first of those of portable PDBs.
+const FIRST_OF_PDB: usize = 0x30;
 /// Most columns any table has.
 const MAX_COLUMNS: usize = 9;
 /// Placeholder in a coded index for a tag no table answers to.
@@ -172,6 +182,16 @@ static SCHEMA: [&[Col]; TABLES] = {
         &[U16, U16, Coded(&TYPE_OR_METHOD_DEF), Str], // 2A
         &[Coded(&METHOD_DEF_OR_REF), Blob], // 2B
         &[Rid(GENERIC_PARAM), Coded(&TYPE_DEF_OR_REF)], // 2C
+        &[], // 2D
+        &[], // 2E
+        &[], // 2F
+        &[Blob, Guid, Blob, Guid], // 30
+        &[Rid(DOCUMENT), Blob], // 31
+        &[Rid(METHOD_DEF), Rid(IMPORT_SCOPE), Rid(LOCAL_VARIABLE), Rid(LOCAL_CONSTANT), U32, U32], // 32
+        &[U16, U16, Str], // 33
+        &[Str, Blob], // 34
+        &[Rid(IMPORT_SCOPE), Blob], // 35
+        &[Rid(METHOD_DEF), Rid(METHOD_DEF)], // 36
     ]
 };
 
@@ -218,8 +238,15 @@ impl Widths {
 }
 
 impl Tables {
-    /// Reads the header of the tables stream that lies at `start..end` of `bytes` (ECMA-335 II.24.2.6).
-    pub(super) fn parse(bytes: &[u8], start: usize, end: usize, all_wide: bool) -> Result<Self, MetadataError> {
+    /// Reads the header of the tables stream that lies at `start..end` of `bytes` (ECMA-335 II.24.2.6). `elsewhere`: rows of
+    /// tables that a portable PDB refers to and does not hold.
+    pub(super) fn parse(
+        bytes: &[u8],
+        start: usize,
+        end: usize,
+        all_wide: bool,
+        elsewhere: Option<&[u32; 64]>,
+    ) -> Result<Self, MetadataError> {
         let stream = bytes.get(..end).unwrap_or(bytes);
         let heap_bits = *stream.get(start.saturating_add(6)).ok_or(MetadataError::Truncated("the tables stream"))?;
         let (valid, sorted) = (u64_at(stream, start + 8)?, u64_at(stream, start + 16)?);
@@ -237,6 +264,12 @@ impl Tables {
         if heap_bits & 0x40 != 0 {
             at += 4; // extra data word of uncompressed streams
         }
+        let own = widths.rows;
+        if let Some(elsewhere) = elsewhere {
+            for (rows, &there) in widths.rows.iter_mut().zip(elsewhere) {
+                *rows = (*rows).max(there);
+            }
+        }
         let mut tables = [Table::default(); TABLES];
         for (i, (t, columns)) in tables.iter_mut().zip(SCHEMA).enumerate() {
             let mut width = 0u8;
@@ -245,7 +278,9 @@ impl Tables {
                 *slot = (width, wide);
                 width += if wide { 4 } else { 2 };
             }
-            let rows = widths.rows.get(i).copied().unwrap_or(0);
+            // What a module's own metadata has behind its tables is none of ours.
+            let foreign = elsewhere.is_none() && i >= FIRST_OF_PDB;
+            let rows = own.get(i).copied().filter(|_| !foreign).unwrap_or(0);
             (t.rows, t.row_width, t.start) = (rows, width, at);
             at = at
                 .checked_add(rows as usize * width as usize)
