@@ -124,7 +124,7 @@ pub enum Awaited {
     /// The object and its MethodTable.
     Object(u64, u64),
     /// No object is known.
-    Words(&'static str),
+    Words(String),
 }
 
 /// What a type is to this graph.
@@ -175,15 +175,22 @@ impl Tasks {
         )?;
         let mut tasks = Self { partial: report.sentence(), ..Self::default() };
         let mut places: FxHashMap<u64, u32> = FxHashMap::default();
+        let mut machines: Vec<(u64, u32)> = Vec::new();
         for (address, role) in parts.into_iter().flat_map(|p| p.0) {
             session.watch.cancel.check()?;
             if let Some(node) = node(session, address, role, completed) {
-                places.insert(address, tasks.nodes.len() as u32);
+                let number = tasks.nodes.len() as u32;
+                places.insert(address, number);
+                machines.extend(machine_object(session, &node).map(|m| (m, number)));
                 tasks.nodes.push(node);
             }
         }
-        let chains = tasks.suspended(session, &places)?;
         let own = places.len();
+        // A source of values (an async iterator) is the object of its state machine.
+        for (machine, number) in machines {
+            places.entry(machine).or_insert(number);
+        }
+        let chains = tasks.suspended(session, &places)?;
         for i in 0..own {
             session.watch.cancel.check()?;
             let Some(address) = tasks.nodes.get(i).map(|n| n.address) else { break };
@@ -284,6 +291,13 @@ fn node(session: &Session, address: u64, role: Role, completed: bool) -> Option<
     let kind = if role == Role::Box { Kind::Machine(state.unwrap_or(0)) } else { Kind::Task };
     let name = machine.map_or_else(|| value.type_name(), |m| m.type_name());
     Some(Node { address, mt: value.mt, kind, flags: flags.unwrap_or(0), name, next: Vec::new() })
+}
+
+/// The object of the state machine in a box, where it is one of its own.
+fn machine_object(session: &Session, node: &Node) -> Option<u64> {
+    let boxed = session.value(node.address).filter(|_| matches!(node.kind, Kind::Machine(_)))?;
+    let (element, _, at) = boxed.typed(&["StateMachine"])?;
+    session.clr().ok()?.space().ptr(at).filter(|&m| element.0 != et::STRUCT && m != 0)
 }
 
 /// The state machine in a box: a struct in it, or an object of its own in code compiled for debugging.

@@ -91,4 +91,11 @@ impl Clr {
     pub fn source_line(&self, module: u64, row: u32, offset: u32) -> Option<SourceLine> {
         self.module(module).symbols(self).ok()?.tables.source_line(row, offset)
     }
+
+    /// Slot and name of the local variables in scope at IL `offset` of method `row` of the module at `module`.
+    pub fn local_names(&self, module: u64, row: u32, offset: u32) -> Vec<(u16, String)> {
+        let module = self.module(module);
+        let Ok(symbols) = module.symbols(self) else { return Vec::new() };
+        symbols.tables.local_names(row, offset).into_iter().map(|(slot, name)| (slot, name.to_owned())).collect()
+    }
 }

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::Session;
+use super::{Session, state_machine};
 use crate::session::value::Value;
 
 /// Hops from a continuation to the task or box behind it: wrappers, delegates, lists.
@@ -14,9 +14,11 @@ const MAX_CONTINUATIONS: u64 = 1 << 20;
 pub fn continuations(session: &Session, address: u64) -> Vec<u64> {
     let Some(value) = session.value(address) else { return Vec::new() };
     let mut found = Found::default();
+    // An async iterator promises its next value through a source in its state machine.
+    let promised = || state_machine(session, &value)?.inner(&["<>v__promiseOfValueOrEnd"]);
     if let Some(next) = value.object(&["m_continuationObject"]) {
         found.resolve(session, next, address);
-    } else if let Some(source) = value.inner(&["_valueTaskSource"]) {
+    } else if let Some(source) = value.inner(&["_valueTaskSource"]).or_else(promised) {
         // A pooled box: its source calls the continuation with a state, and one of them leads to the waiting box.
         for name in ["_continuationState", "_continuation"] {
             if let Some(next) = source.object(&[name]) {

@@ -164,6 +164,8 @@ fn fill(clr: &Clr, at: &CodeAt, out: &mut AsyncMethod) {
     out.method = at.method.unwrap_or(0);
     out.long_name = clr.code().name(at).unwrap_or_default();
     out.il_offset = clr.code().il_of_suspension(at);
+    let line = out.il_offset.and_then(|il| clr.code().line(at, il));
+    out.line = line.map(|l| (Arc::from(&*l.document), l.line));
     let plain = out.long_name.split('(').next().unwrap_or_default();
     let md = at.method.and_then(|m| clr.method_desc(m)).filter(|m| !m.is_dynamic());
     out.name = match md.and_then(|m| Some(format!("{}.{}", clr.type_name(m.owner), clr.method_simple_name(&m)?))) {

@@ -39,7 +39,7 @@ impl Chains {
         self.chain(tasks, session, head, i);
         let Some(&first) = self.first.get(&head).filter(|&&first| first != i) else { return };
         self.first.insert(task, first);
-        let awaits = head_awaits(session, head).unwrap_or_else(|| awaits_without_head(session, task));
+        let awaits = head_awaits(session, head).unwrap_or_else(|| awaits_without_head(session, task, head));
         // The awaited object may be a node that does not know who waits: a list of its own, a source of values.
         if let Awaited::Object(object, _) = awaits
             && let Some(&place) = places.get(&object)
@@ -120,8 +120,24 @@ fn head_awaits(session: &Session, head: u64) -> Option<Awaited> {
     Some(Awaited::Object(object.address(), object.mt))
 }
 
-/// A chain whose head is a method was given to an awaiter of its own as a delegate.
-fn awaits_without_head(session: &Session, task: u64) -> Awaited {
+/// A chain whose head is a method was given to an awaiter of its own as a delegate. The awaiter is a variable of the
+/// method: it is known by what the compiler calls on it.
+fn awaits_without_head(session: &Session, task: u64, head: u64) -> Awaited {
     let action = session.value(task).and_then(|t| t.pointer(&["m_action"])).unwrap_or(0);
-    Awaited::Words(if action == 0 { "unknown" } else { "custom awaiter" })
+    if action == 0 {
+        return Awaited::Words("unknown".into());
+    }
+    let kept = || Some(session.kept_variables(&session.clr().ok()?.continuation(head)?));
+    let awaiter = kept().unwrap_or_default().into_iter().map(|v| v.type_name).find(|ty| is_awaiter(session, ty));
+    Awaited::Words(awaiter.map_or_else(|| "custom awaiter".into(), |ty| format!("custom awaiter {ty}")))
+}
+
+/// Whether the type has the members of an awaiter.
+fn is_awaiter(session: &Session, name: &str) -> bool {
+    let (Ok(clr), Ok(types)) = (session.clr(), session.find_types(name)) else { return false };
+    let Some(mt) = types.first().and_then(|&mt| clr.method_table(mt)) else { return false };
+    let methods = clr.methods(&mt).items;
+    ["GetResult", "get_IsCompleted"]
+        .iter()
+        .all(|&wanted| methods.iter().any(|m| clr.method_simple_name(m).as_deref() == Some(wanted)))
 }

@@ -19,7 +19,7 @@ use crate::session::Session;
 /// One variable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Variable {
-    /// `this`, a parameter's name, `local N`; `+0x8` for a reference no record names.
+    /// `this`, a parameter's name, a local's where symbols are at hand, else `local N`; `+0x8` for a reference no record names.
     pub name: String,
     /// Name of its type as far as it is known.
     pub type_name: String,
@@ -91,6 +91,8 @@ fn number_of(offset: u64, room: u64) -> Element {
 struct Signature {
     arguments: Vec<(String, String, Element)>,
     locals: Vec<(String, Element)>,
+    /// Names of locals by slot, from the symbols.
+    names: Vec<(u16, String)>,
     /// Whether the method's signature was found.
     known: bool,
 }
@@ -126,6 +128,9 @@ impl Signature {
         }
         let locals = local_types(clr, &module, metadata, row.rva).unwrap_or_default();
         out.locals = locals.iter().map(typed).collect();
+        if let Some(offset) = clr.code().il_of_suspension(at) {
+            out.names = clr.local_names(at.module, rid, offset);
+        }
         Some(out)
     }
 
@@ -139,7 +144,8 @@ impl Signature {
         let local = n - self.arguments.len();
         let typed = self.locals.get(local).cloned();
         let (ty, element) = typed.map_or_else(|| (String::new(), None), |(ty, element)| (ty, Some(element)));
-        (format!("local {local}"), ty, element)
+        let name = self.names.iter().find(|(slot, _)| usize::from(*slot) == local).map(|(_, name)| name.clone());
+        (name.unwrap_or_else(|| format!("local {local}")), ty, element)
     }
 }
 

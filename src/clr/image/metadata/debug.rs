@@ -99,11 +99,12 @@ impl Metadata {
         out
     }
 
-    /// The source line of the IL at `offset` of method `row`.
+    /// The source line of the IL at `offset` of method `row`: that of the last point before it that is of the source. What
+    /// the compiler adds, such as the wait of an `await`, belongs to the statement it was added to.
     pub fn source_line(&self, row: u32, offset: u32) -> Option<SourceLine> {
         let points = self.sequence_points(row);
         let last = points.partition_point(|p| p.offset <= offset).checked_sub(1)?;
-        let point = points.get(last).filter(|p| p.line != 0)?;
+        let point = points.get(..=last)?.iter().rev().find(|p| p.line != 0)?;
         Some(SourceLine { document: self.document(point.document)?, line: point.line, column: point.column })
     }
 
