@@ -9,7 +9,7 @@ mod ask;
 
 use std::collections::HashMap;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Dumps with a transcript. Those of 3.1 hold no names: there SOS had the runtime's files, ours has nothing.
 const DUMPS: &[&str] =
@@ -61,7 +61,7 @@ enum Side {
 }
 use Side::{Both, Ours, Sos};
 
-/// Start of the command, side, a text the row holds (`^`: begins with), and why it is not compared.
+/// Start of the command (behind a part of the dump's name), side, a text the row holds (`^`: begins with), and why it is not compared.
 const KNOWN: &[(&str, Side, &str, &str)] = &[
     ("", Sos, "Calculating live objects", "progress"),
     ("", Both, "System.String<*>", "SOS's name of String[*]"),
@@ -79,6 +79,28 @@ const KNOWN: &[(&str, Side, &str, &str)] = &[
     ("", Both, "EEClass:", "SOS prints none for 10.0, and an array's MethodTable instead of its class"),
     ("dumpmt", Sos, "AssemblyLoadContext:", "not printed"),
     ("dumpmt", Both, "JIT", "SOS prints the entry of a stub that was patched since"),
+    ("", Sos, "Warning: .NET 11+ uses runtime-async", "ours reads it"),
+    ("", Sos, "doesn't fully support .NET 11+", "the same"),
+    ("-11.0-: dumpasync", Ours, "RuntimeAsyncTask<", "stacks of runtime-async: SOS shows none"),
+    ("-11.0-: dumpasync", Sos, "DispatchContinuations", "the method of the loop that runs them"),
+    ("-11.0-: dumpdelegate", Ours, "7f", "SOS prints an empty table on 11"),
+    ("-11.0-: dumpdomain", Both, "System Domain:", "null in SOS, which lists the assemblies twice"),
+    ("-11.0-: dumpdomain", Both, "^Name:", "the same"),
+    ("-11.0-: dumpdomain", Both, "Heap:", "the same; 11 has no stub heap"),
+    ("-11.0-: eeheap", Both, "^System Domain:", "SOS names the app domain alone"),
+    ("-11.0-: eeheap", Both, "^LoaderAllocator:", "the same"),
+    ("-11.0-: eeheap", Ours, "No unique loader heaps found", "the same"),
+    ("-11.0-: eeheap", Both, "^HostCodeHeap:", "SOS takes what is used for what is reserved"),
+    ("-11.0-: dumpobj", Both, "...Private.CoreLib]]", "SOS shows fields of generic types by the shared instantiation"),
+    ("-11.0-: dumpobj", Both, "_items", "the same"),
+    ("-11.0-: dumpobj", Both, "s_emptyArray", "the same"),
+    ("-11.0-: dumpobj", Both, "_tables", "the same"),
+    ("-11.0-: syncblk", Both, "System.Object", "SOS loses who waits: MonitorHeld counts them"),
+    ("-11.0-: threadpool", Both, "", "SOS finds no pool that has not started"),
+    ("-11.0-: dumpclass", Both, "", "fields of generic types: the same as dumpobj"),
+    ("-11.0-: dumparray", Both, "String No static", "SOS leaves the value of a static without storage empty"),
+    ("dumpobj", Both, "String: ", "the transcript has no characters beyond ASCII"),
+    ("dumpobj", Both, "tabbed", "the same string"),
     ("eeheap", Ours, "^LoaderHeap", "heaps SOS does not list"),
     ("eeheap", Ours, "^PrecodeHeap:", "heaps SOS does not list"),
     ("eeheap", Ours, "^Other loader heaps:", "heaps SOS does not list"),
@@ -132,10 +154,42 @@ fn data(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
 }
 
-fn transcript(dump: &str) -> Vec<Block> {
-    let file = std::fs::File::open(data(&format!("{dump}.sos.txt.zst"))).unwrap();
-    let mut bytes = Vec::new();
-    zstd::Decoder::new(file).unwrap().read_to_end(&mut bytes).unwrap();
+/// A dump with its transcript.
+struct Case {
+    name: String,
+    dump: PathBuf,
+    transcript: PathBuf,
+}
+
+/// Those of testdata/, and of the folder that `CLRSCOPE_DUMPS` names.
+fn cases() -> Vec<Case> {
+    let own = |name: &&str| Case {
+        name: (*name).to_owned(),
+        dump: data(&format!("{name}.core.zst")),
+        transcript: data(&format!("{name}.sos.txt.zst")),
+    };
+    let mut all: Vec<Case> = DUMPS.iter().map(|n| own(&n)).collect();
+    let folder = std::env::var_os("CLRSCOPE_DUMPS").map(PathBuf::from);
+    let files = folder.and_then(|f| std::fs::read_dir(f).ok()).into_iter().flatten().flatten();
+    for transcript in files.map(|e| e.path()) {
+        let file = transcript.file_name().unwrap().to_string_lossy().into_owned();
+        let Some(name) = file.strip_suffix(".zst").unwrap_or(&file).strip_suffix(".sos.txt") else { continue };
+        let dump = ["core", "core.zst"].map(|e| transcript.with_file_name(format!("{name}.{e}")));
+        // Of 3.1 the names are in files that are not there.
+        let wanted = !name.contains("-3.1-") && all.iter().all(|c| c.name != name);
+        if let Some(dump) = dump.into_iter().find(|d| wanted && d.exists()) {
+            all.push(Case { name: name.to_owned(), dump, transcript });
+        }
+    }
+    all
+}
+
+fn transcript(case: &Case) -> Vec<Block> {
+    let mut bytes = std::fs::read(&case.transcript).unwrap();
+    if case.transcript.extension().is_some_and(|e| e == "zst") {
+        let packed = std::mem::take(&mut bytes);
+        zstd::Decoder::new(&packed[..]).unwrap().read_to_end(&mut bytes).unwrap();
+    }
     let mut blocks: Vec<Block> = Vec::new();
     for line in String::from_utf8_lossy(&bytes).lines() {
         match (line.strip_prefix("> "), blocks.last_mut()) {
@@ -148,9 +202,9 @@ fn transcript(dump: &str) -> Vec<Block> {
 }
 
 /// What ours prints for each of the commands, asked in one run.
-fn ours(dump: &str, commands: &[&str]) -> Vec<Vec<String>> {
+fn ours(case: &Case, commands: &[&str]) -> Vec<Vec<String>> {
     let commands: Vec<String> = commands.iter().map(|c| format!("!{c}")).collect();
-    ask::ask(&data(&format!("{dump}.core.zst")), &commands)
+    ask::ask(&case.dump, &commands)
 }
 
 /// A row with its blanks collapsed, without what SOS has no value for.
@@ -178,7 +232,7 @@ fn plain(command: &str, row: &str) -> String {
 }
 
 /// Rows with how often they occur, without those known to differ.
-fn counted(command: &str, side: Side, rows: &[String]) -> HashMap<String, i64> {
+fn counted(dump: &str, command: &str, side: Side, rows: &[String]) -> HashMap<String, i64> {
     let mut all = HashMap::new();
     let mut of_collectible = false;
     for row in rows {
@@ -198,7 +252,8 @@ fn counted(command: &str, side: Side, rows: &[String]) -> HashMap<String, i64> {
                 Some(start) => row.starts_with(start),
                 None => row.contains(k.2),
             };
-            command.starts_with(k.0) && (k.1 == side || k.1 == Both) && holds
+            let (of, start) = k.0.split_once(": ").unwrap_or(("", k.0));
+            dump.contains(of) && command.starts_with(start) && (k.1 == side || k.1 == Both) && holds
         };
         if !row.is_empty() && !noise.iter().any(|n| row.starts_with(n)) && !KNOWN.iter().any(|k| known(&k)) {
             *all.entry(row).or_insert(0) += 1;
@@ -210,10 +265,10 @@ fn counted(command: &str, side: Side, rows: &[String]) -> HashMap<String, i64> {
 #[test]
 fn rows_are_those_of_sos() {
     let (mut wrong, mut compared, mut rows) = (Vec::new(), 0, 0);
-    for dump in DUMPS {
-        let blocks = transcript(dump);
+    for case in cases() {
+        let (dump, blocks) = (&case.name, transcript(&case));
         let asked: Vec<&str> = blocks.iter().map(|b| b.command.as_str()).collect();
-        for (block, rows_of_ours) in blocks.iter().zip(ours(dump, &asked)) {
+        for (block, rows_of_ours) in blocks.iter().zip(ours(&case, &asked)) {
             let name = block.command.split(' ').next().unwrap_or("");
             // Where Microsoft's reader failed there is nothing to compare with.
             let failed = block.rows.iter().any(|r| r.contains("dotnet-dump crashed") || r.contains("COMMAND FAILED"));
@@ -224,8 +279,8 @@ fn rows_are_those_of_sos() {
             if failed || skipped || !COMMANDS.contains(&name) {
                 continue;
             }
-            let sos = counted(&block.command, Sos, &block.rows);
-            let mine = counted(&block.command, Ours, &rows_of_ours);
+            let sos = counted(dump, &block.command, Sos, &block.rows);
+            let mine = counted(dump, &block.command, Ours, &rows_of_ours);
             compared += 1;
             rows += sos.len();
             let missing = sos.iter().filter(|(r, n)| mine.get(*r).unwrap_or(&0) < n).map(|(r, _)| format!("  - {r}"));
@@ -255,9 +310,10 @@ fn counts(rows: &[String]) -> HashMap<String, i64> {
 #[test]
 fn whatever_sos_finds_alive_is_alive() {
     let mut types = 0;
-    for dump in DUMPS {
-        for block in transcript(dump).iter().filter(|b| b.command == "dumpheap -stat -live") {
-            let mine = ours(dump, &[&block.command]);
+    for case in cases() {
+        let dump = &case.name;
+        for block in transcript(&case).iter().filter(|b| b.command == "dumpheap -stat -live") {
+            let mine = ours(&case, &[&block.command]);
             let (sos, mine) = (counts(&block.rows), counts(&mine[0]));
             // On one dump Microsoft's reader crashes here: ours answers.
             if sos.is_empty() {

@@ -179,8 +179,9 @@ impl View {
         let share = |part: u64, whole: u64| (part * 100).checked_div(whole).unwrap_or(0);
         let note = of.map(|o| {
             let small = share(v[1..LARGE].iter().sum(), o[1..LARGE].iter().sum());
-            let mut note =
-                format!("{:<8} {:<8}", format!("SOH:{small}%"), format!("LOH:{}%", share(v[LARGE], o[LARGE])));
+            // Without large objects there is no share of them.
+            let large = (o[LARGE] > 0).then(|| format!("LOH:{}%", share(v[LARGE], o[LARGE]))).unwrap_or_default();
+            let mut note = format!("{:<8} {large:<8}", format!("SOH:{small}%"));
             // Runtimes without a pinned object heap have a share of it neither.
             if !self.ephemeral || o[PINNED] > 0 {
                 note.push_str(&format!(" POH:{}%", share(v[PINNED], o[PINNED])));

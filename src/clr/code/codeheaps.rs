@@ -2,7 +2,7 @@
 //!
 //! Layout: dotnet/runtime `src/coreclr/vm/codeman.h` (`HeapList`: next, code heap, start and end of the code, base of its
 //! map, map; `EEJitManager`), `dynamicmethod.h` (`HostCodeHeap`: its `HeapList`, the manager, base, end of what is
-//! committed, reserved bytes), the same from 2.1 to 10. The manager is a variable of the runtime; it is known by its list,
+//! committed, reserved bytes), the same from 2.1 to 10; 11.0 puts the kind of a code heap in front. The manager is a variable of the runtime; it is known by its list,
 //! and the list by its heaps: that of dynamic methods (`HostCodeHeap`) points back, any other is a loader heap whose memory
 //! holds the code.
 
@@ -111,19 +111,27 @@ fn one(clr: &Clr, manager: u64, list: u64) -> Option<CodeHeap> {
     if !ordered || !heap.is_multiple_of(ptr) || !clr.found.module.holds(space.ptr(heap)?) {
         return None;
     }
-    if word(heap, 1)? == list {
-        let (base, committed, size) = (word(heap, 3)?, word(heap, 4)?, word(heap, 5)?);
+    // Since 11.0 the kind of the heap comes first, and a word more in the loader heap inside.
+    if let Some(at) = [1, 2].into_iter().find(|&i| word(heap, i) == Some(list)) {
+        let (base, committed, size) = (word(heap, at + 2)?, word(heap, at + 3)?, word(heap, at + 4)?);
         let reserved = base.checked_add(size)?;
         let fits =
-            word(heap, 2)? == manager && base <= map && end <= reserved && (base..=reserved).contains(&committed);
+            word(heap, at + 1)? == manager && base <= map && end <= reserved && (base..=reserved).contains(&committed);
         let block = Block { start: base, size, committed: committed.wrapping_sub(base), current: true };
         return fits.then_some(CodeHeap { heap, host: Some(block) });
     }
-    let mut block = word(heap, 1)?;
+    let holds = |i: u64| holds_code(clr, word(heap, i)?, map, end);
+    [1, 3].into_iter().find_map(holds).map(|()| CodeHeap { heap, host: None })
+}
+
+/// Whether one of the blocks of a loader heap, a list that begins at `block`, holds the code from `map` to `end`.
+fn holds_code(clr: &Clr, mut block: u64, map: u64, end: u64) -> Option<()> {
+    let (space, ptr) = (clr.space(), clr.header());
+    let word = |of: u64, i: u64| space.ptr_at(of, i * ptr);
     for _ in 0..MAX_BLOCKS {
         let (first, size) = (word(block, 1)?, word(block, 2)?);
         if first <= map && end <= first.checked_add(size)? {
-            return Some(CodeHeap { heap, host: None });
+            return Some(());
         }
         block = space.ptr(block).filter(|&b| b != 0)?;
     }

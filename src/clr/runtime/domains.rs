@@ -14,7 +14,7 @@ const MAX_ASSEMBLIES: usize = 1 << 16;
 /// An assembly of an app domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadedAssembly {
-    /// The list's item: a `DomainAssembly`.
+    /// The list's item: a `DomainAssembly`, since 11.0 the `Assembly` itself.
     pub item: u64,
     /// The `Assembly`, where the item points at one.
     pub assembly: u64,
@@ -87,7 +87,10 @@ fn assembly(clr: &Clr, item: u64) -> Result<Option<LoadedAssembly>, Missing> {
     let (assembly, module) = match l.try_offset("DomainAssembly", "Module") {
         Some(o) => {
             let module = space.ptr_at(item, o);
-            (own_assembly(clr, item, module.unwrap_or(0)).unwrap_or(0), module)
+            // Since 11.0 the list holds the assemblies themselves: the module leads back.
+            let of_module = module.and_then(|m| space.ptr_at(m, l.try_offset("Module", "Assembly")?));
+            let own = of_module.filter(|&a| a == item).or_else(|| own_assembly(clr, item, module.unwrap_or(0)));
+            (own.unwrap_or(0), module)
         }
         None => {
             let assembly = space.ptr_at(item, l.offset("DomainAssembly", "Assembly")?);

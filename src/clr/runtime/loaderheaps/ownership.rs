@@ -17,6 +17,17 @@ const INSIDE: [&str; 7] = [
     "FixupPrecodeHeap",
     "NewStubPrecodeHeap",
 ];
+/// Heaps that the runtime's own description names (11.0): those of a loader allocator and of its stub dispatch.
+const DESCRIBED: &[(&str, &str, &str)] = &[
+    ("LoaderAllocator", "LowFrequencyHeap", "LowFrequencyHeap"),
+    ("LoaderAllocator", "HighFrequencyHeap", "HighFrequencyHeap"),
+    ("LoaderAllocator", "StaticsHeap", "StaticsHeap"),
+    ("LoaderAllocator", "ExecutableHeap", "ExecutableHeap"),
+    ("LoaderAllocator", "FixupPrecodeHeap", "FixupPrecodeHeap"),
+    ("LoaderAllocator", "NewStubPrecodeHeap", "NewStubPrecodeHeap"),
+    ("VirtualCallStubManager", "IndcellHeap", "IndirectionCellHeap"),
+    ("VirtualCallStubManager", "CacheEntryHeap", "CacheEntryHeap"),
+];
 /// Heaps of the virtual stub dispatch, in the order their memory is cut off the first reservation
 /// (`VirtualCallStubManager::InitStatic` and `Init`, `virtualcallstub.cpp`).
 const DISPATCH: [&str; 6] =
@@ -78,7 +89,23 @@ pub fn name(clr: &Clr, heaps: &mut Vec<LoaderHeap>, code: Option<&CodeHeaps>) {
 
 /// Heaps inside the allocator at `start`, by its pointers to them (`m_pLowFrequencyHeap` and those that follow).
 fn within(clr: &Clr, start: u64, owner: Owner, heaps: &mut [LoaderHeap]) {
-    let kinds = pointers(clr, start);
+    // The global allocator is part of the system domain.
+    let inside = match owner {
+        Owner::Global => clr.layout().try_offset("SystemDomain", "GlobalLoaderAllocator").unwrap_or(0),
+        _ => 0,
+    };
+    let mut described = described(clr, start.saturating_add(inside));
+    // What the layout names must be heaps: one that lies elsewhere is not believed.
+    let found = described.iter().filter(|d| heaps.iter().any(|h| h.address == d.0)).count();
+    if 2 * found < described.len() {
+        described.clear();
+    }
+    for h in heaps.iter_mut().filter(|h| h.owner == Owner::Unknown) {
+        if let Some((_, kind)) = described.iter().find(|d| d.0 == h.address) {
+            (h.kind, h.owner) = (kind, owner);
+        }
+    }
+    let kinds = if described.is_empty() { pointers(clr, start) } else { Vec::new() };
     let range = start..start.saturating_add(ALLOCATOR);
     for h in heaps.iter_mut().filter(|h| h.owner == Owner::Unknown && range.contains(&h.address)) {
         // The list of blocks comes behind the heap's own first word.
@@ -89,6 +116,19 @@ fn within(clr: &Clr, start: u64, owner: Owner, heaps: &mut [LoaderHeap]) {
             (_, kind) => (h.kind, h.owner) = (kind.unwrap_or(h.kind), owner),
         }
     }
+}
+
+/// Places of the lists of blocks of the heaps that the layout names in the allocator at `start`, with their kinds.
+fn described(clr: &Clr, start: u64) -> Vec<(u64, &'static str)> {
+    let l = clr.layout();
+    let field = |of: u64, ty: &str, name: &str| clr.space().ptr_at(of, l.try_offset(ty, name)?).filter(|&p| p != 0);
+    let manager = field(start, "LoaderAllocator", "VirtualCallStubManager").unwrap_or(0);
+    let first = l.try_offset("LoaderHeap", "FirstBlock").unwrap_or(clr.header());
+    let heap = |&(ty, name, kind): &(&str, &str, &'static str)| {
+        let of = if ty == "LoaderAllocator" { start } else { manager };
+        Some((field(of, ty, name).filter(|_| of != 0)?.checked_add(first)?, kind))
+    };
+    DESCRIBED.iter().filter_map(heap).collect()
 }
 
 /// Heap and kind of the allocator's pointers. Low and high frequency come first: two neighbours in the global allocator, one
