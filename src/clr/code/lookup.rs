@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use super::debuginfo::{self, AsyncPoint, DebugInfo, Form};
 use super::forms;
+use super::fragile::Fragile;
 use super::jitcode::{self, CodeHeader, JitHeap};
 use super::ranges::{self, CodeRange, RangeKind};
 use super::readytorun::{Image, View};
@@ -20,6 +21,8 @@ pub enum CodeKind {
     Jit,
     /// Precompiled.
     ReadyToRun,
+    /// Precompiled for one build of its dependencies (2.1 and 2.2: the core library).
+    Fragile,
     /// A stub of the runtime, with its kind (`StubCodeBlockKind`; 0 when it is not told).
     Stub(u8),
 }
@@ -71,6 +74,7 @@ pub struct CodeTables {
     partial: Option<String>,
     heaps: Vec<OnceLock<Option<JitHeap>>>,
     images: Vec<OnceLock<Image>>,
+    fragile: Vec<OnceLock<Option<Fragile>>>,
     /// Whether nibble maps have pointers.
     pointers: OnceLock<bool>,
     form: OnceLock<Form>,
@@ -82,7 +86,8 @@ impl CodeTables {
         let (ranges, partial) = ranges::read(clr);
         let heaps = ranges.iter().map(|_| OnceLock::new()).collect();
         let images = ranges.iter().map(|_| OnceLock::new()).collect();
-        Self { ranges, partial, heaps, images, pointers: OnceLock::new(), form: OnceLock::new() }
+        let fragile = ranges.iter().map(|_| OnceLock::new()).collect();
+        Self { ranges, partial, heaps, images, fragile, pointers: OnceLock::new(), form: OnceLock::new() }
     }
 }
 
@@ -207,6 +212,9 @@ impl<'a> Code<'a> {
 
     fn precompiled(&self, ip: u64, index: usize, range: &CodeRange, module: u64) -> Option<CodeAt> {
         let image = self.image(index, range, module)?;
+        if image.version == (0, 0) {
+            return self.fragile(ip, index, range, module);
+        }
         let of = self.clr.module(module);
         let view = image.view(self.clr, &of);
         let Some(found) = image.find(self.clr, &view, ip) else {
@@ -236,6 +244,18 @@ impl<'a> Code<'a> {
             gc_info: main.and_then(|m| image.gc_info(self.clr, &view, &m.function)).and_then(absolute),
             range: index,
         };
+        self.name_method(&mut at);
+        Some(at)
+    }
+
+    fn fragile(&self, ip: u64, index: usize, range: &CodeRange, module: u64) -> Option<CodeAt> {
+        let tables = self.tables.fragile.get(index)?;
+        let tables = tables.get_or_init(|| Fragile::find(self.clr, range.start, range.end, module));
+        let (function, main, method) = tables.as_ref()?.at(self.clr, ip)?;
+        jitcode::is_method(self.clr, method).then_some(())?;
+        let mut at = bare(ip, main.start, CodeKind::Fragile, index, range);
+        (at.method, at.module) = (Some(method), module);
+        (at.function, at.main) = (Some(function), Some(main));
         self.name_method(&mut at);
         Some(at)
     }

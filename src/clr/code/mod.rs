@@ -3,6 +3,7 @@
 pub mod codeheaps;
 pub mod debuginfo;
 mod forms;
+mod fragile;
 mod gcheader;
 mod jitcode;
 pub mod lookup;
