@@ -3,6 +3,7 @@
 mod complete;
 mod describe;
 pub mod held;
+pub mod locks;
 mod lookup;
 pub mod ranges;
 pub mod saved;
@@ -85,6 +86,7 @@ pub struct Session {
     thread_statics: Lazy<Vec<(u64, Arc<str>)>>,
     slot_names: slots::SlotNames,
     holders: Lazy<Holders>,
+    locks: locks::Kept,
     async_methods: tasks::method::Kept,
     method_groups: tasks::method::Groups,
 }
@@ -116,6 +118,7 @@ impl Session {
             thread_statics: Lazy::default(),
             slot_names: Default::default(),
             holders: Lazy::default(),
+            locks: Default::default(),
             async_methods: Default::default(),
             method_groups: Default::default(),
         }
@@ -309,13 +312,6 @@ impl Session {
     /// MethodTable of a field's declared type, when it is loaded.
     pub fn field_type(&self, field: &Field) -> Option<u64> {
         self.resolve_field_type(field).ok().flatten()
-    }
-
-    /// Managed thread id and recursion of the thin lock in the object's header, when a living thread holds one.
-    pub fn thin_lock(&self, object: u64) -> Option<(u32, u32)> {
-        let clr = self.clr().ok()?;
-        let lock = crate::clr::runtime::syncblocks::thin_lock(clr.object_header(object)?)?;
-        clr.threads().items.iter().any(|t| t.managed_id == lock.0 && !t.is_dead()).then_some(lock)
     }
 
     /// Ranges of memory the runtime owns, sorted by start: for telling them apart from the rest of the process.

@@ -2,6 +2,7 @@
 
 mod asyncframes;
 mod heap;
+mod locks;
 mod runtime;
 mod types;
 mod writer;
@@ -137,7 +138,13 @@ const TABLES: &[Spec] = &[
     Spec {
         name: "syncblocks",
         columns: &["index", "object", "held", "recursion", "holder_thread", "waiting", "com"],
-        fill: runtime::sync_blocks,
+        fill: locks::sync_blocks,
+    },
+    Spec { name: "thinlocks", columns: &["object", "recursion", "thread"], fill: locks::thin_locks },
+    Spec {
+        name: "waits",
+        columns: &["relation", "managed_id", "os_id", "kind", "object", "count", "holder_managed_id"],
+        fill: locks::waits,
     },
     Spec {
         name: "asyncframes",
@@ -154,15 +161,17 @@ pub const EXPORT: Command = Command {
     group: Group::Session,
     summary: "write the whole model as tables into a folder",
     help: "Writes one file a table: runtime, segments, objects, types, edges, fields, statics, threadstatics, handles, \
-           finalizable, roots, stackroots, threads, modules, strings, exceptions, syncblocks, asyncframes. Tables stream, so ten \
-           million objects need no memory of that order.\n\n\
+           finalizable, roots, stackroots, threads, modules, strings, exceptions, syncblocks, thinlocks, waits, \
+           asyncframes. Tables stream, so ten million objects need no memory of that order.\n\n\
            Addresses are hexadecimal without 0x. Text in TSV has backslash escapes (\\t \\n \\r \\0 \\\\). Primitive \
            static values are raw: signed for 32 and 64 bits, unsigned for 8 and 16, floats as their bits. \
            `statics.address` is 0 for RVA fields, for types not yet initialised and for open generics; through .NET 8 \
            it is of no use for types of collectible and of dynamic assemblies, there `storage` tells the place. `types` and \
            `fields` list the types of heap objects; arrays and Free have no fields. `edges` leaves out dependent \
            handles and the loader allocators of collectible types. Strings are cut at 200 UTF-16 units. Stack roots \
-           come from a conservative scan: `frame` stays empty, and some may be stale.",
+           come from a conservative scan: `frame` stays empty, and some may be stale. `thinlocks.recursion` is 0 for a \
+           lock entered once. `waits` has a row for each thread that waits for a monitor, a pulse or a \
+           System.Threading.Lock, and one for each of those that is held, with how often it was entered.",
     args: &[
         Arg::pos("DIR", Kind::File, "folder to write to; made when missing").required(),
         Arg::opt("tables", Kind::Text, "only these tables, separated by commas"),

@@ -172,21 +172,3 @@ pub fn modules(session: &Session, table: &mut Table) -> Result<Option<String>> {
     }
     Ok(assemblies.partial.clone())
 }
-
-/// `syncblocks`. `held` is true, as in the tables of ClrMD, while anyone owns the monitor or waits for it.
-pub fn sync_blocks(session: &Session, table: &mut Table) -> Result<Option<String>> {
-    let clr = session.clr()?;
-    let blocks = clr.sync_blocks();
-    for b in &blocks.items {
-        table.row(&[
-            Field::Num(u64::from(b.index)),
-            Field::Hex(b.object),
-            Field::Bool(b.monitor_held() != 0),
-            Field::Num(u64::from(b.recursion)),
-            Field::Hex(b.owner_thread(clr)),
-            Field::Num(u64::from(b.waiters)),
-            Field::Text("None"),
-        ])?;
-    }
-    Ok(blocks.partial.clone())
-}

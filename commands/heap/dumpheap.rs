@@ -7,6 +7,8 @@ use anyhow::{Result, bail};
 
 use super::filter::{Filter, NameMatch};
 use super::table::{self, LISTING, Sort};
+use crate::clr::runtime::locks::{Owners, ThinBits};
+use crate::clr::runtime::syncblocks::thin_bits;
 use crate::heap::stat::{Tally, TypeTallies};
 use crate::heap::{Segment, WalkReport};
 use crate::session::Session;
@@ -284,13 +286,13 @@ fn thin_locks(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<O
     ];
     let clr = session.clr()?;
     ctx.out.table("locks", COLUMNS, true)?;
+    let (owners, bits) = (Owners::of(clr), ThinBits::of(clr));
     let mut count = 0;
     let report = each(session, filter, |o| {
-        if o.ty.is_free {
-            return Ok(());
-        }
-        let Some((id, recursion)) = session.thin_lock(o.address) else { return Ok(()) };
-        let Some(t) = clr.threads().items.iter().find(|t| t.managed_id == id) else { return Ok(()) };
+        // Free blocks keep what stood in front of the objects they were.
+        let header = if o.ty.is_free { None } else { clr.object_header(o.address) };
+        let Some((id, recursion)) = header.and_then(thin_bits).and_then(|h| bits.owner(h)) else { return Ok(()) };
+        let Some(t) = owners.living(id) else { return Ok(()) };
         count += 1;
         ctx.out.row(&[
             Cell::Addr(o.address),

@@ -67,7 +67,7 @@ fn head(clr: &Clr, out: &mut Out, mt: &MethodTable) -> Result<()> {
     out.line(format!("Parent:              {:0w$x}", mt.parent, w = digits()))?;
     let canonical = clr.mts().canonical(mt);
     if canonical != mt.address {
-        out.line(format!("Canonical:           {canonical:0w$X}", w = digits()))?;
+        out.line(format!("Canonical:           {canonical:0w$x}", w = digits()))?;
     }
     if let Some(class) = clr.mts().eeclass(clr.space(), mt) {
         out.line(format!("EEClass:             {class:0w$X}", w = digits()))?;

@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use super::continuation;
 use super::fieldtable::{self, Of};
 use crate::clr::Clr;
+use crate::clr::runtime::locks::{LOCK, LockKind};
 use crate::clr::types::fields::{Element, et};
 use crate::heap::Found;
 use crate::session::Session;
@@ -94,7 +95,8 @@ pub fn show(session: &Session, out: &mut Out, o: &Found<'_>, fields: bool) -> Re
     if fields {
         fieldtable::print(session, out, mt.address, &Of::Object(o.address.saturating_add(clr.header())))?;
     }
-    thin_lock(session, out, o)
+    thin_lock(session, out, o)?;
+    lock(session, out, o)
 }
 
 /// The object's size as its class gives it: that of a short string is less than the smallest object.
@@ -198,6 +200,23 @@ fn thin_lock(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
     if let Some((owner, recursion)) = session.thin_lock(o.address) {
         out.line(format!("ThinLock owner {owner:x}, Recursive {recursion:x}"))?;
     }
+    Ok(())
+}
+
+/// Who holds a `System.Threading.Lock`, and the monitor it is; nothing of one nobody holds or waits for.
+fn lock(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
+    let clr = session.clr()?;
+    if &*clr.type_name(o.ty.mt.address) != LOCK {
+        return Ok(());
+    }
+    let Some(lock) = session.lock_at(o.address).filter(|l| l.monitor_held() != 0) else { return Ok(()) };
+    let owner = clr.threads().items.iter().find(|t| t.address == lock.owner && lock.held);
+    let owner = owner.map_or_else(|| "none".into(), |t| format!("{:x} (OSID {:x})", t.managed_id, t.os_id));
+    let of = match lock.kind {
+        LockKind::Lock => String::new(),
+        _ => format!("monitor of {:0w$x}, ", lock.object, w = digits()),
+    };
+    out.line(format!("Lock: {of}owner {owner}, Count {}, Waiters {}", lock.count, lock.waiters))?;
     Ok(())
 }
 

@@ -18,11 +18,13 @@ pub const CLRTHREADS: Command = Command {
     summary: "list the managed threads",
     help: "DBG is the number of the thread in the dump (~N s makes it current), XXXX when it has ended; ID the managed \
            id, OSID the operating system's. State is a bit mask for !threadstate. Lock Count is -00001 where it is not \
-           known (the runtime keeps none since 9.0). The last column tells special threads and the exception last \
-           thrown.",
+           known (the runtime keeps none since 9.0); -locks counts them: monitors and System.Threading.Locks the thread \
+           holds, each once, which takes a walk over the heap. The last column tells special threads and the exception \
+           last thrown.",
     args: &[
         Arg::flag("live", "leave out threads that have ended"),
         Arg::flag("special", "accepted; special threads are marked in the last column"),
+        Arg::flag("locks", "count the locks each thread holds"),
     ],
     examples: &[Example { line: "!clrthreads", what: "all managed threads" }],
     needs: Needs::Clr,
@@ -79,10 +81,16 @@ fn clrthreads(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         ctx.out.line(HEADER)?;
     }
     ctx.out.table("threads", COLUMNS, false)?;
+    let (held, unknown) =
+        if args.has("locks") { session.locks_held().map(|h| (Some(h.0), h.1))? } else { (None, None) };
     for t in list.items.iter().filter(|t| !(args.has("live") && t.is_dead())) {
-        row(session, clr, ctx.out, t)?;
+        let locks = match &held {
+            Some(counts) => format!("{:x}", counts.get(&t.address).copied().unwrap_or(0)),
+            None => lock_count(clr, t),
+        };
+        row(session, clr, ctx.out, t, locks)?;
     }
-    Ok(list.partial.clone().map_or(Outcome::Complete, Outcome::Partial))
+    Ok(list.partial.clone().or(unknown).map_or(Outcome::Complete, Outcome::Partial))
 }
 
 /// Number of a thread in the dump by its operating system id.
@@ -90,7 +98,7 @@ pub fn dump_index(session: &Session, os_id: u64) -> Option<usize> {
     session.dump().threads.iter().position(|t| t.os_id == os_id).filter(|_| os_id != 0)
 }
 
-fn row(session: &Session, clr: &Clr, out: &mut Out, t: &ClrThread) -> Result<()> {
+fn row(session: &Session, clr: &Clr, out: &mut Out, t: &ClrThread, locks: String) -> Result<()> {
     let domain = if t.domain != 0 { t.domain } else { domains::app_domain(clr).unwrap_or(0) };
     out.row(&[
         Cell::text(dump_index(session, t.os_id).map_or_else(|| "XXXX".into(), |i| i.to_string())),
@@ -101,7 +109,7 @@ fn row(session: &Session, clr: &Clr, out: &mut Out, t: &ClrThread) -> Result<()>
         Cell::text(if t.preemptive { "Preemptive" } else { "Cooperative" }),
         Cell::text(format!("{:0w$X}:{:0w$X}", t.alloc_context.0, t.alloc_context.1, w = digits())),
         Cell::text(format!("{domain:0w$X}", w = digits())),
-        Cell::text(lock_count(clr, t)),
+        Cell::text(locks),
         Cell::text(apartment(t.state)),
         Cell::text(remarks(clr, t)),
     ])?;

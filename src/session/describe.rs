@@ -1,13 +1,28 @@
 //! What is said of a dump on opening: the exception of interest, and what is not there.
 
 use super::Session;
+use crate::clr::runtime::threads::ClrThread;
 use crate::dump::images::FoundBy;
 use crate::dump::{MapEntry, MapState, Presence};
 
 /// Longest part of a message shown.
 const MOST_MESSAGE: usize = 200;
 
+/// Longest name of a thread shown, in UTF-16 units.
+const MOST_NAME: usize = 200;
+
 impl Session {
+    /// The name a program gave the thread; empty for none.
+    pub fn thread_name(&self, thread: &ClrThread) -> String {
+        let name = || {
+            let object = self.value(thread.exposed_object).filter(|_| thread.exposed_object != 0)?;
+            let text = object.object(&["_name", "m_Name"])?;
+            let clr = self.clr().ok()?;
+            clr.string_at(text.address(), MOST_NAME).filter(|_| text.mt == clr.known.string)
+        };
+        name().map_or_else(String::new, |n| n.1)
+    }
+
     /// The managed exception of the thread the dump was taken at: its type and message; `None` when there was no event or
     /// its thread has no exception.
     pub fn describe_exception(&self) -> Option<String> {

@@ -8,7 +8,9 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 use super::Suspect;
 use super::view::View;
 use crate::clr::runtime::finalizer;
+use crate::clr::runtime::locks::{Lock, LockKind};
 use crate::heap::roots::RootKind;
+use crate::session::locks::waits::Wait;
 use crate::shell::out::thousands;
 
 /// Objects ready for finalization that the finalizer thread did not get to.
@@ -80,16 +82,16 @@ fn blocked(view: &View<'_>) -> Result<Option<(Vec<String>, Vec<String>)>> {
     }
     let os_id = |owner: u64| threads.items.iter().find(|t| t.address == owner).map_or(0, |t| t.os_id);
     let blocks = &view.clr.sync_blocks().items;
-    let waits = |b: &&crate::clr::runtime::syncblocks::SyncBlock| {
-        let owner = b.owner_thread(view.clr);
-        b.waiters > 0 && owner != 0 && owner != thread.address && seen.contains(&b.object)
-    };
-    let Some(block) = blocks.iter().find(waits) else {
+    // Where a thread's own record does not say what it waits for: a contended monitor whose object is on its stack.
+    let may_wait = |l: &&Lock| l.waiters > 0 && l.owner != 0 && l.owner != thread.address && seen.contains(&l.object);
+    let own = |w: &&Wait| w.thread == thread.address && w.holder() != 0;
+    let known = view.session.waits()?.items.iter().find(own).map(|w| &w.lock);
+    let Some(lock) = known.or_else(|| blocks.iter().map(|b| &b.monitor).find(may_wait)) else {
         return Ok((!facts.is_empty()).then_some((facts, Vec::new())));
     };
-    let owner = os_id(block.owner_thread(view.clr));
-    facts.push(format!("it waits for the monitor of {}, held by thread {owner:x}", named(&block.object)));
-    Ok(Some((facts, vec!["!syncblk".into(), format!("!dumpobj {:x}", block.object)])))
+    let (what, owner) = (if lock.kind == LockKind::Lock { "" } else { "the monitor of " }, os_id(lock.owner));
+    facts.push(format!("it waits for {what}{}, held by thread {owner:x}", named(&lock.object)));
+    Ok(Some((facts, vec!["!syncblk".into(), format!("!dumpobj {:x}", lock.object)])))
 }
 
 /// Live strings with the same text.

@@ -8,5 +8,6 @@ pub mod handles;
 pub mod loadcontexts;
 pub mod loaderallocators;
 pub mod loaderheaps;
+pub mod locks;
 pub mod syncblocks;
 pub mod threads;

@@ -1,11 +1,12 @@
-//! Sync blocks and thin locks.
+//! Sync blocks, and what an object's header word says.
 //!
-//! Layout: dotnet/runtime `src/coreclr/vm/syncblk.h` (object header bits, `SyncTableEntry`, `AwareLock`); since 11.0
-//! `docs/design/datacontracts/SyncBlock.md` and `System.Private.CoreLib/src/System/Threading/Lock.cs`.
+//! Layout: dotnet/runtime `src/coreclr/vm/syncblk.h` (object header bits, `SyncTableEntry`); since 11.0
+//! `docs/design/datacontracts/SyncBlock.md`. Their monitors: [`locks`].
 
 use crate::clr::Clr;
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::Missing;
+use crate::clr::runtime::locks::{self, Lock, LockKind, LockReader, Owners, ThinBits};
 
 /// Bound on entries: the index has 26 bits.
 const MAX_ENTRIES: u64 = 1 << 26;
@@ -28,14 +29,10 @@ pub struct SyncBlock {
     pub address: u64,
     /// The object it belongs to.
     pub object: u64,
-    /// Whether its monitor is held.
-    pub held: bool,
-    /// How often the owner entered it: 1 for a monitor entered once.
-    pub recursion: u32,
-    /// Owner: a `Thread` address, or a managed id where the runtime stores ids (10.0 and later).
-    pub owner: u64,
-    /// Threads waiting to enter.
-    pub waiters: u32,
+    /// Its monitor.
+    pub monitor: Lock,
+    /// The `System.Threading.Lock` its monitor is, since 11.0; 0 for none.
+    pub lock_object: u64,
 }
 
 /// Sync block index in an object's header word, if it has one.
@@ -43,13 +40,9 @@ pub fn index_of(header: u32) -> Option<u32> {
     (header & (HASH_OR_INDEX | IS_HASH) == HASH_OR_INDEX).then_some(header & INDEX).filter(|&i| i != 0)
 }
 
-/// Managed thread id and recursion of a thin lock in an object's header word.
-pub fn thin_lock(header: u32) -> Option<(u32, u32)> {
-    if header & (HASH_OR_INDEX | SPIN_LOCK) != 0 {
-        return None;
-    }
-    let id = header & 0xFFFF;
-    (id != 0).then_some((id, header >> 16 & 0x3F))
+/// The bits of an object's header word that say who holds its thin lock, if they may: an index or a hash code is none.
+pub fn thin_bits(header: u32) -> Option<u32> {
+    (header & (HASH_OR_INDEX | SPIN_LOCK) == 0).then_some(header)
 }
 
 /// All sync blocks in use. The table does not say how long it is: entries are read as long as they are used (the
@@ -63,6 +56,7 @@ pub fn read(clr: &Clr) -> Result<Gathered<SyncBlock>, Missing> {
     };
     let size = l.offset("SyncTableEntry", "!")?;
     let (block_at, object_at) = (l.offset("SyncTableEntry", "SyncBlock")?, l.offset("SyncTableEntry", "Object")?);
+    let (owners, thin, mut locks) = (Owners::of(clr), ThinBits::of(clr), LockReader::default());
     let mut gap = 0;
     for i in 1..MAX_ENTRIES {
         let Some(entry) = table.checked_add(i * size) else { break };
@@ -89,94 +83,36 @@ pub fn read(clr: &Clr) -> Result<Gathered<SyncBlock>, Missing> {
         if !space.readable(address) {
             out.because(format!("sync block {address:x} is not in the dump: who holds its monitor is not known"));
         }
-        let monitor = monitor(clr, address).unwrap_or_else(|why| {
+        let read = monitor(clr, (address, object), &owners, thin, &mut locks);
+        let (monitor, lock_object) = read.unwrap_or_else(|why| {
             out.because(format!("who holds the monitor of sync block {i} is not known: {why}"));
-            Monitor::default()
+            (Lock::free(LockKind::Monitor, address, object), 0)
         });
-        let Monitor { held, recursion, owner, waiters } = monitor;
-        out.items.push(SyncBlock { index: i as u32, address, object, held, recursion, owner, waiters });
+        out.items.push(SyncBlock { index: i as u32, address, object, monitor, lock_object });
     }
     Ok(out)
 }
 
-/// The state of a monitor.
-#[derive(Default)]
-struct Monitor {
-    held: bool,
-    recursion: u32,
-    owner: u64,
-    waiters: u32,
-}
-
-impl Monitor {
-    /// By the state word that `AwareLock` and `Lock` share: bit 0 held, waiters from bit 6 on.
-    fn of(state: u32, recursion: u32, owner: u64) -> Self {
-        Self { held: state & 1 != 0, recursion, owner, waiters: state >> 6 }
-    }
-}
-
-fn monitor(clr: &Clr, block: u64) -> Result<Monitor, Missing> {
+/// The monitor of a block and its object, and the `Lock` it is.
+fn monitor(
+    clr: &Clr,
+    (block, object): (u64, u64),
+    owners: &Owners<'_>,
+    thin: ThinBits,
+    locks: &mut LockReader,
+) -> Result<(Lock, u64), Missing> {
     let (space, l) = (clr.space(), clr.layout());
+    if l.text("SyncBlockOwner") != Some("lock") {
+        return Ok((locks::aware_lock(clr, block, object, owners)?, 0));
+    }
     let at = |f| -> Result<u64, Missing> { Ok(block.saturating_add(l.offset("SyncBlock", f)?)) };
-    if l.text("SyncBlockOwner") == Some("lock") {
-        let handle = space.ptr(at("Lock")?).unwrap_or(0);
-        return if handle == 0 { Ok(thin(clr, space.u32(at("ThinLock")?).unwrap_or(0))) } else { lock(clr, handle) };
+    let handle = space.ptr(at("Lock")?).unwrap_or(0);
+    if handle == 0 {
+        let bits = space.u32(at("ThinLock")?).unwrap_or(0);
+        return Ok((thin.lock(bits, LockKind::Monitor, block, object, owners), 0));
     }
-    let owner = match l.text("SyncBlockOwner") {
-        Some("id") => space.u32(at("Owner")?).map(u64::from),
-        _ => space.ptr(at("Owner")?),
-    };
-    let (state, recursion) = (space.u32(at("LockState")?).unwrap_or(0), space.u32(at("Recursion")?).unwrap_or(0));
-    Ok(Monitor::of(state, recursion, owner.unwrap_or(0)))
-}
-
-/// A thin lock moved into the sync block, since 11.0: the bits it had in the object's header.
-fn thin(clr: &Clr, bits: u32) -> Monitor {
-    let constant = |name, else_| clr.layout().constant(name).map_or(else_, |v| v as u32);
-    let owner = bits & constant("SyncBlockMaskLockThreadId", 0xFFFF);
-    let levels = bits & constant("SyncBlockMaskLockRecursionLevel", 0x3F_0000);
-    let levels = levels.checked_shr(constant("SyncBlockRecursionLevelShift", 16)).unwrap_or(0);
-    match owner {
-        0 => Monitor::default(),
-        _ => Monitor { held: true, recursion: levels + 1, owner: owner.into(), waiters: 0 },
-    }
-}
-
-/// A monitor of 11.0 with waiters or a condition: the `System.Threading.Lock` behind the handle.
-fn lock(clr: &Clr, handle: u64) -> Result<Monitor, Missing> {
-    let space = clr.space();
-    let object = [space.ptr(handle), Some(handle)].into_iter().flatten().find_map(|object| {
-        let mt = clr.object_type(object)?;
-        clr.valid_method_table(mt).map(|_| (object, mt))
-    });
-    let (object, mt) = object.ok_or_else(|| Missing(format!("object behind the handle {handle:x} of a lock")))?;
-    let fields = clr.fields(mt);
-    let word = |name: &str| {
-        let field = fields.instance.iter().find(|f| &*f.name == name);
-        let at = field.and_then(|f| object.checked_add(clr.header())?.checked_add(f.offset()));
-        at.and_then(|a| space.u32(a)).ok_or_else(|| Missing(format!("field {name} of the lock {object:x}")))
-    };
-    let (state, owner, again) = (word("_state")?, word("_owningThreadId")?, word("_recursionCount")?);
-    let recursion = if state & 1 != 0 { again.saturating_add(1) } else { 0 };
-    Ok(Monitor::of(state, recursion, owner.into()))
-}
-
-impl SyncBlock {
-    /// What SOS calls MonitorHeld: 1 for the owner and 2 for each thread that waits to enter. Not 0 either for a
-    /// monitor just left whose next owner has not woken up.
-    pub fn monitor_held(&self) -> u32 {
-        u32::from(self.held) + 2 * self.waiters
-    }
-
-    /// Address of the owning `Thread`, 0 when the monitor is free.
-    pub fn owner_thread(&self, clr: &Clr) -> u64 {
-        if !self.held {
-            return 0;
-        }
-        if !matches!(clr.layout().text("SyncBlockOwner"), Some("id" | "lock")) {
-            return self.owner;
-        }
-        let threads = clr.threads();
-        threads.items.iter().find(|t| u64::from(t.managed_id) == self.owner).map_or(0, |t| t.address)
-    }
+    let (address, class) = locks.behind(clr, handle)?;
+    let unread = || Missing(format!("fields of the lock {address:x}"));
+    let lock = class.of_monitors().read(clr, address, owners).ok_or_else(unread)?;
+    Ok((Lock { kind: LockKind::Monitor, address: block, object, ..lock }, address))
 }
