@@ -148,7 +148,7 @@ impl Clr {
     }
 
     /// Bytes of the part all kinds of MethodDesc share: with a pointer to code data since 9.0.
-    fn method_base(&self) -> u64 {
+    pub(super) fn method_base(&self) -> u64 {
         self.layout().try_offset("MethodDesc", "CodeData").map_or(8, |at| at + self.header())
     }
 
@@ -196,7 +196,13 @@ impl Clr {
         if address == 0 || !address.is_multiple_of(self.unit()) {
             return None;
         }
-        let md = self.method_desc(address).filter(|md| md.rid != 0)?;
+        let md = self.method_desc(address)?;
+        if md.is_dynamic() {
+            return self.is_proved_dynamic(&md).then_some(md);
+        }
+        if md.rid == 0 {
+            return None;
+        }
         let mt = self.valid_type(md.owner)?;
         let module = self.module(self.defining_module(&mt)?);
         // An object begins with a MethodTable as a chunk does: its metadata tells whether the type has such a method. Rows
@@ -208,7 +214,7 @@ impl Clr {
 
     /// Full name as SOS prints it: ``Zoo.Box`1[[System.__Canon, System.Private.CoreLib]].Put(System.__Canon)``.
     pub fn method_name(&self, md: &MethodDesc) -> String {
-        if let Some(name) = self.dynamic_name(md) {
+        if let Some(name) = self.dynamic_method_name(md) {
             return name;
         }
         let Some(mt) = self.method_table(md.owner) else { return format!("MethodDesc {:x}", md.address) };
@@ -228,32 +234,6 @@ impl Clr {
             of_method = format!("[[{}]]", each.join("],["));
         }
         format!("{owner}.{}{of_method}{params}", row.name)
-    }
-
-    /// Name of a method without metadata: the class that stands in for its owner, its own name, and the parameters by its
-    /// signature. `StoredSigMethodDesc` (signature, its length, flags) and `DynamicMethodDesc` (name, resolver).
-    fn dynamic_name(&self, md: &MethodDesc) -> Option<String> {
-        const MAX_SIGNATURE: u32 = 4096;
-        const IL_STUB: &str = "IL_STUB_";
-        if !md.is_dynamic() {
-            return None;
-        }
-        let (space, base) = (self.space(), md.address.checked_add(self.method_base())?);
-        let name = space.ptr_at(base, 2 * self.header()).filter(|&n| n != 0).map(|n| space.utf8z(n, 512));
-        let name = name.filter(|n| !n.is_empty() && !n.contains('\u{FFFD}') && !n.contains(char::is_control));
-        let name = name.unwrap_or_else(|| format!("MethodDesc_{:x}", md.address));
-        let signature = || {
-            let size = space.u32(base.checked_add(self.header())?).filter(|&n| n <= MAX_SIGNATURE)?;
-            space.bytes(space.ptr(base)?, size as usize)
-        };
-        let module = self.method_table(md.owner).and_then(|mt| self.defining_module(&mt)).map(|m| self.module(m));
-        let metadata = module.as_ref().and_then(|m| m.metadata(self));
-        let params = signature().zip(metadata).and_then(|(bytes, metadata)| {
-            let names = Instantiated { metadata, vars: &[], mvars: &[] };
-            Some(sig::method(&bytes)?.print_params(&names))
-        });
-        let class = if name.starts_with(IL_STUB) { "ILStubClass" } else { "DynamicClass" };
-        Some(format!("{class}.{name}{}", params.as_deref().unwrap_or("(?)")))
     }
 
     /// Name of the method alone, without its class and parameters.

@@ -2,6 +2,7 @@
 
 pub mod codeheaps;
 pub mod debuginfo;
+pub mod dynamicmethods;
 mod forms;
 mod gcheader;
 mod jitcode;
