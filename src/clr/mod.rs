@@ -57,6 +57,7 @@ pub struct Clr {
     loader_allocators: OnceLock<Vec<LoaderAllocator>>,
     known_types: OnceLock<KnownTypes>,
     code: OnceLock<code::lookup::CodeTables>,
+    entries: OnceLock<code::entries::Entries>,
     delegate_shape: OnceLock<Result<DelegateShape, String>>,
 }
 
@@ -84,6 +85,7 @@ impl Clr {
             loader_allocators: OnceLock::new(),
             known_types: OnceLock::new(),
             code: OnceLock::new(),
+            entries: OnceLock::new(),
             delegate_shape: OnceLock::new(),
             found,
             dump,

@@ -8,6 +8,7 @@ use rustc_hash::FxHashSet;
 use crate::clr::Clr;
 use crate::clr::gathered::Gathered;
 use crate::clr::image::metadata::sig;
+use crate::clr::layout::relative_value;
 use crate::clr::types::methodtable::MethodTable;
 use crate::clr::types::typename::{Instantiated, TypeName};
 use crate::dump::Arch;
@@ -222,7 +223,9 @@ impl Clr {
         let arguments: Vec<TypeName> = self.type_arguments(&mt).iter().map(|&h| self.handle_tree(h)).collect();
         let module = self.defining_module(&mt).map(|m| self.module(m));
         let metadata = module.as_ref().and_then(|m| m.metadata(self));
-        let Some((metadata, row)) = metadata.and_then(|m| Some((m, m.method(md.rid)?))) else {
+        // A name that is empty lies in a page the dump lacks.
+        let row = metadata.and_then(|m| Some((m, m.method(md.rid).filter(|r| !r.name.is_empty())?)));
+        let Some((metadata, row)) = row else {
             return format!("{owner}.0x{:08x}", md.token());
         };
         let mvars: Vec<TypeName> = self.method_arguments(md).iter().map(|&h| self.handle_tree(h)).collect();
@@ -340,7 +343,18 @@ impl Clr {
             return None;
         }
         let at = md.address.checked_add(self.method_base() + self.class_units(md.class()) * self.unit())?;
-        self.space().ptr(at).filter(|&c| c != 0)
+        let value = self.space().ptr(at).filter(|&c| c != 0)?;
+        // Through 2.2 native images keep a distance there (`NonVtableSlot`).
+        if self.layout().is_relative("MethodDescChunk", "MethodTable") && self.is_precompiled(md) {
+            return relative_value(self.space(), at);
+        }
+        Some(value)
+    }
+
+    /// Whether the MethodDesc itself lies in its module's image: in a native image of 2.2 or older.
+    fn is_precompiled(&self, md: &MethodDesc) -> bool {
+        let module = self.method_table(md.owner).and_then(|mt| self.defining_module(&mt)).map(|m| self.module(m));
+        module.is_some_and(|m| m.image_base != 0 && md.address.wrapping_sub(m.image_base) < m.size)
     }
 
     /// What vtable slot `slot` of `mt` holds. The vtable is cut into chunks of eight slots, pointed to from behind the

@@ -2,7 +2,8 @@
 
 pub mod codeheaps;
 pub mod debuginfo;
-pub mod dynamicmethods;
+mod dynamicmethods;
+pub mod entries;
 mod forms;
 mod gcheader;
 mod jitcode;

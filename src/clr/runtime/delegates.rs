@@ -209,12 +209,15 @@ impl Clr {
         if matches!(d.kind, DelegateKind::Multicast | DelegateKind::Wrapper | DelegateKind::Unmanaged) {
             return None;
         }
+        let compiled = || {
+            let at = self.code().at(d.code).filter(|at| at.native == 0)?;
+            self.valid_method_desc(at.method?)
+        };
         self.valid_method_desc(d.named)
             .or_else(|| self.method_of_stub(d.code))
             .or_else(|| self.method_of_handle(d.helper))
-            .or_else(|| {
-                self.code().at(d.code).filter(|at| at.native == 0)?.method.and_then(|m| self.valid_method_desc(m))
-            })
+            .or_else(compiled)
+            .or_else(|| self.method_of_entry(d.code))
             .or_else(|| self.method_of_class(self.object_type(d.receiver()?)?, d.code))
     }
 

@@ -41,22 +41,8 @@ pub(super) fn find(clr: &Clr) -> Result<DelegateShape, String> {
         if let Some(shape) = found.filter(|s| s.is_sound(clr)) {
             return Ok(shape);
         }
-        if by_name.is_some() {
-            return Err("the fields of System.MulticastDelegate are none that are known".into());
-        }
     }
-    let types: Vec<MethodTable> = loaded.items.iter().filter_map(|t| clr.valid_method_table(t.1)).collect();
-    let mut candidates = types.iter().filter_map(|t| Some((t, by_shape(clr, t, &types)?)));
-    match (candidates.next(), candidates.next()) {
-        (Some((_, shape)), None) if shape.is_sound(clr) => Ok(shape),
-        (Some((a, _)), Some((b, _))) => {
-            Err(format!("the types {:x} and {:x} both look like System.MulticastDelegate", a.address, b.address))
-        }
-        _ => Err(match &loaded.partial {
-            Some(why) => format!("System.MulticastDelegate is not found: {why}"),
-            None => "no loaded type is System.MulticastDelegate, by name or by shape".into(),
-        }),
-    }
+    DelegateShape::by_structure(clr)
 }
 
 /// Offsets of fields by the names they have through 10, and since 11.
@@ -155,6 +141,24 @@ fn pattern(clr: &Clr, mt: &MethodTable) -> Option<String> {
 }
 
 impl DelegateShape {
+    /// The fields by structure alone: the one class of the core library that has the shape.
+    pub fn by_structure(clr: &Clr) -> Result<Self, String> {
+        let core = clr.method_table(clr.known.object).map_or(0, |m| m.module);
+        let loaded = clr.loaded_types(core);
+        let types: Vec<MethodTable> = loaded.items.iter().filter_map(|t| clr.valid_method_table(t.1)).collect();
+        let mut candidates = types.iter().filter_map(|t| Some((t, by_shape(clr, t, &types)?)));
+        match (candidates.next(), candidates.next()) {
+            (Some((_, shape)), None) if shape.is_sound(clr) => Ok(shape),
+            (Some((a, _)), Some((b, _))) => {
+                Err(format!("the types {:x} and {:x} both look like System.MulticastDelegate", a.address, b.address))
+            }
+            _ => Err(match &loaded.partial {
+                Some(why) => format!("System.MulticastDelegate is not found: {why}"),
+                None => "no loaded type is System.MulticastDelegate, by name or by shape".into(),
+            }),
+        }
+    }
+
     /// Whether the fields are words of the object, each at a place of its own but for the one that serves twice.
     fn is_sound(&self, clr: &Clr) -> bool {
         let ptr = clr.header();
