@@ -136,6 +136,11 @@ const TABLES: &[Spec] = &[
         fill: types::exceptions,
     },
     Spec {
+        name: "delegates",
+        columns: &["object", "index", "kind", "target", "method_desc", "method"],
+        fill: types::delegates,
+    },
+    Spec {
         name: "syncblocks",
         columns: &["index", "object", "held", "recursion", "holder_thread", "waiting", "com"],
         fill: locks::sync_blocks,
@@ -161,13 +166,14 @@ pub const EXPORT: Command = Command {
     group: Group::Session,
     summary: "write the whole model as tables into a folder",
     help: "Writes one file a table: runtime, segments, objects, types, edges, fields, statics, threadstatics, handles, \
-           finalizable, roots, stackroots, threads, modules, strings, exceptions, syncblocks, thinlocks, waits, \
-           asyncframes. Tables stream, so ten million objects need no memory of that order.\n\n\
+           finalizable, roots, stackroots, threads, modules, strings, exceptions, delegates, syncblocks, \
+           thinlocks, waits, asyncframes. Tables stream, so ten million objects need no memory of that order.\n\n\
            Addresses are hexadecimal without 0x. Text in TSV has backslash escapes (\\t \\n \\r \\0 \\\\). Primitive \
            static values are raw: signed for 32 and 64 bits, unsigned for 8 and 16, floats as their bits. \
            `statics.address` is 0 for RVA fields, for types not yet initialised and for open generics; through .NET 8 \
            it is of no use for types of collectible and of dynamic assemblies, there `storage` tells the place. `types` and \
-           `fields` list the types of heap objects; arrays and Free have no fields. `edges` leaves out dependent \
+           `fields` list the types of heap objects; arrays and Free have no fields. `delegates` has a row for each \
+           delegate that one calls, of a list in its order. `edges` leaves out dependent \
            handles and the loader allocators of collectible types. Strings are cut at 200 UTF-16 units. Stack roots \
            come from a conservative scan: `frame` stays empty, and some may be stale. `thinlocks.recursion` is 0 for a \
            lock entered once. `waits` has a row for each thread that waits for a monitor, a pulse or a \

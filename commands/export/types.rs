@@ -1,18 +1,21 @@
-//! Tables of types: types, fields, statics, thread statics, exceptions.
+//! Tables of types: types, fields, statics, thread statics, exceptions, delegates.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::Result;
+use rustc_hash::FxHashMap;
 
 use super::writer::{Field, Table};
 use crate::clr::Clr;
 use crate::clr::image::metadata::sig::TypeSig;
 use crate::clr::image::metadata::table;
+use crate::clr::runtime::delegates::DelegateKind;
 use crate::clr::types::fielddesc::FieldDesc;
 use crate::clr::types::fields::{self, Element, et};
 use crate::clr::types::methodtable::MethodTable;
 use crate::clr::types::statics::{self, in_reference_storage};
+use crate::commands::objects::dumpdelegate::called;
 use crate::heap::TypeInfo;
 use crate::heap::stat::Tally;
 use crate::session::Session;
@@ -314,4 +317,44 @@ pub fn exceptions(session: &Session, table: &mut Table) -> Result<Option<String>
         ])?;
     }
     Ok(report.sentence())
+}
+
+/// `delegates`: what each delegate on the heap calls.
+pub fn delegates(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    let clr = session.clr()?;
+    let walker = session.walker()?;
+    let class = match clr.delegate_shape() {
+        Ok(shape) => shape.class,
+        Err(why) => return Ok(Some(why.to_owned())),
+    };
+    let (found, report) = walker.parallel(
+        &walker.heap.segments,
+        |_| Vec::new(),
+        |acc: &mut Vec<u64>, _, o| {
+            if o.ty.mt.parent == class {
+                acc.push(o.address);
+            }
+        },
+    )?;
+    let (mut partial, mut names) = (report.sentence(), FxHashMap::default());
+    for delegate in found.into_iter().flatten().filter_map(|a| clr.delegate(a)) {
+        session.watch.cancel.check()?;
+        let invoked = clr.invoked(&delegate);
+        for (i, d) in invoked.items.iter().enumerate() {
+            // Handlers of an event mostly call one method. Code tells it, but for what goes through a shared stub.
+            let own = matches!(d.kind, DelegateKind::Dynamic | DelegateKind::OpenVirtual).then_some(d.address);
+            let key = (d.code, own, clr.object_type(d.receiver().unwrap_or(0)));
+            let (method, name) = names.entry(key).or_insert_with(|| called(clr, d));
+            table.row(&[
+                Field::Hex(delegate.address),
+                Field::Num(i as u64),
+                Field::Text(d.kind.name()),
+                Field::Hex(d.target),
+                Field::Hex(*method),
+                Field::Text(name.as_deref().unwrap_or("")),
+            ])?;
+        }
+        partial = partial.or(invoked.partial);
+    }
+    Ok(partial)
 }

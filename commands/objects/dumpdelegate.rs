@@ -4,9 +4,7 @@ use anyhow::{Result, bail};
 
 use super::dumpobj::look_up;
 use crate::clr::Clr;
-use crate::clr::code::methods::MethodDesc;
-use crate::heap::Found;
-use crate::session::Session;
+use crate::clr::runtime::delegates::{Delegate, DelegateKind};
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
 
 /// `!dumpdelegate ADDR`.
@@ -16,16 +14,16 @@ pub const DUMPDELEGATE: Command = Command {
     aliases: &[],
     group: Group::Objects,
     summary: "show the targets and methods of a delegate or event",
-    help: "One row for each method the delegate calls: the object it is called on (the delegate itself for a static \
-           method) and the method. A method that was never compiled and is only known by a stub shows as (unknown).",
+    help: "One row for each method the delegate calls: the object it is called on (the delegate itself where the method \
+           gets all its arguments from the call: a static method, an open instance method, a native function), the \
+           MethodDesc and the name. Of an open virtual delegate that is the virtual method: the first argument of \
+           each call decides which override runs. A native function shows with its address and library. A method of \
+           which nothing but an address is known shows as (unknown).",
     args: &[Arg::pos("ADDR", Kind::Object, "address of the delegate").required()],
     examples: &[Example { line: "!dumpdelegate $DELEGATE", what: "what a delegate calls" }],
     needs: Needs::Clr,
     run,
 };
-
-/// Most entries of an invocation list shown.
-const MAX_ENTRIES: u64 = 1 << 20;
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     const COLUMNS: &[Col] =
@@ -33,71 +31,56 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let clr = session.clr()?;
     let o = look_up(session, args.number("ADDR").unwrap_or(0))?;
-    if field(clr, &o, "_methodPtr").is_none() {
-        bail!("{:x} ({}) is not a delegate", o.address, clr.type_name(o.ty.mt.address));
+    if let Err(why) = clr.delegate_shape() {
+        bail!("what a delegate calls cannot be told: {why}");
     }
+    let Some(delegate) = clr.delegate(o.address) else {
+        bail!("{:x} ({}) is not a delegate", o.address, clr.type_name(o.ty.mt.address))
+    };
     ctx.out.table("targets", COLUMNS, true)?;
-    let mut unknown = 0;
-    for entry in entries(session, clr, &o) {
-        let Some(d) = session.walker()?.object_at(entry) else { continue };
-        let target = field(clr, &d, "_target").unwrap_or(0);
-        let method = method(session, clr, &d, target);
-        unknown += usize::from(method.is_none());
+    let mut unknown = 0u64;
+    let invoked = clr.invoked(&delegate);
+    for d in &invoked.items {
+        session.watch.cancel.check()?;
+        let (method, name) = called(clr, d);
+        unknown += u64::from(name.is_none());
         ctx.out.row(&[
-            Cell::AddrPad(target, 16),
-            Cell::AddrPad(method.map_or(0, |m| m.address), 16),
-            Cell::text(method.map_or_else(|| "(unknown)".into(), |m| clr.method_name(&m))),
+            Cell::AddrPad(d.target, 16),
+            Cell::AddrPad(method, 16),
+            Cell::text(name.unwrap_or_else(|| "(unknown)".into())),
         ])?;
     }
-    if unknown > 0 {
-        return Ok(Outcome::Partial(format!("{unknown} methods are known by a stub only")));
+    Ok(match invoked.partial {
+        Some(why) => Outcome::Partial(why),
+        None if unknown == 1 => Outcome::Partial("the code of one method is known by its address only".into()),
+        None if unknown > 0 => Outcome::Partial(format!("the code of {unknown} methods is known by its address only")),
+        None => Outcome::Complete,
+    })
+}
+
+/// MethodDesc (0 when there is none) and name of what a single delegate calls; no name when nothing is known but an address.
+pub fn called(clr: &Clr, d: &Delegate) -> (u64, Option<String>) {
+    if d.kind == DelegateKind::Unmanaged {
+        let image = clr.dump.module_at(d.code).map(|m| format!(" in {}", m.file_name()));
+        return (0, Some(format!("unmanaged function {:x}{}", d.code, image.unwrap_or_default())));
     }
-    Ok(Outcome::Complete)
-}
-
-/// A pointer-sized field of the object by name.
-fn field(clr: &Clr, o: &Found<'_>, name: &str) -> Option<u64> {
-    let fields = clr.fields(o.ty.mt.address);
-    let f = fields.instance.iter().find(|f| &*f.name == name)?;
-    clr.space().ptr(o.address.checked_add(clr.header())?.checked_add(f.offset())?)
-}
-
-/// The delegates in the invocation list, or the delegate itself when it has none.
-fn entries(session: &Session, clr: &Clr, o: &Found<'_>) -> Vec<u64> {
-    let list = field(clr, o, "_invocationList").filter(|&l| l != 0);
-    let count = field(clr, o, "_invocationCount").filter(|&c| c > 0 && c <= MAX_ENTRIES);
-    let array = list.and_then(|l| session.walker().ok()?.object_at(l)).filter(|a| a.ty.mt.is_array());
-    let (Some(array), Some(count)) = (array, count) else { return vec![o.address] };
-    let length = u64::from(clr.component_count(array.address).unwrap_or(0));
-    let data = array.address + 2 * clr.header();
-    (0..count.min(length)).filter_map(|i| clr.space().ptr_at(data, i * clr.header())).filter(|&d| d != 0).collect()
-}
-
-/// The method the delegate at `address` calls.
-pub fn method_of(session: &Session, address: u64) -> Option<MethodDesc> {
-    let clr = session.clr().ok()?;
-    let d = session.walker().ok()?.object_at(address)?;
-    let target = field(clr, &d, "_target").unwrap_or(0);
-    method(session, clr, &d, target)
-}
-
-/// The method behind the delegate's code pointers: by the code of the target's methods, or by the stub's data.
-fn method(session: &Session, clr: &Clr, d: &Found<'_>, target: u64) -> Option<MethodDesc> {
-    let pointers = [field(clr, d, "_methodPtrAux"), field(clr, d, "_methodPtr")];
-    // A static method's target is the delegate itself; its code is in the second pointer.
-    let code = pointers.into_iter().flatten().find(|&p| p != 0)?;
-    if let Some(md) = clr.method_of_stub(code) {
-        return Some(md);
+    let virtual_call = if d.kind == DelegateKind::OpenVirtual { " (virtual: the first argument decides)" } else { "" };
+    match clr.delegate_method(d) {
+        Some(md) => (md.address, Some(clr.method_name(&md) + virtual_call)),
+        None => (0, clr.delegate_name(d)),
     }
-    let ty = session.walker().ok()?.object_at(target)?.ty.mt;
-    let mut at = Some(ty);
-    for _ in 0..64 {
-        let class = at?;
-        let entry = |m: &MethodDesc| clr.native_code(m) == Some(code) || clr.own_slot(m) == Some(code);
-        if let Some(m) = clr.methods(&class).items.into_iter().find(entry) {
-            return Some(m);
-        }
-        at = clr.method_table(class.parent);
+}
+
+/// Type and name of the method a delegate calls, without its parameters: of a list, that of its first entry.
+pub fn called_method(clr: &Clr, delegate: u64) -> Option<String> {
+    let invoked = clr.invoked(&clr.delegate(delegate)?);
+    let first = invoked.items.first()?;
+    let Some(method) = clr.delegate_method(first) else {
+        return called(clr, first).1;
+    };
+    let name = clr.method_name(&method);
+    match name.strip_prefix(&*clr.type_name_long(method.owner)) {
+        Some(rest) => Some(format!("{}{}", clr.type_name(method.owner), rest.split('(').next().unwrap_or(rest))),
+        None => Some(name.split('(').next().unwrap_or(&name).to_owned()),
     }
-    None
 }

@@ -10,7 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::clr::Clr;
 use crate::commands::heap::gcroot;
-use crate::commands::objects::dumpdelegate::method_of;
+use crate::commands::objects::dumpdelegate::called;
 use crate::session::Session;
 use crate::session::tasks::{Awaited, Kind as What, Node, Tasks};
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
@@ -130,10 +130,11 @@ fn label(session: &Session, n: &Node) -> String {
     let task = n.kind == What::Task && !n.name.starts_with(RUNTIME_ASYNC);
     let action =
         task.then(|| session.value(n.address).and_then(|t| t.pointer(&["m_action"])).filter(|&a| a != 0)).flatten();
-    match (action.and_then(|a| method_of(session, a)), session.clr()) {
-        (Some(method), Ok(clr)) => format!("{} {{{}}}", n.name, clr.method_name(&method)),
-        _ => format!("{}{}", n.name, place(session, n)),
-    }
+    let method = action.and_then(|a| {
+        let clr = session.clr().ok()?;
+        called(clr, clr.invoked(&clr.delegate(a)?).items.first()?).1
+    });
+    method.map_or_else(|| format!("{}{}", n.name, place(session, n)), |m| format!("{} {{{m}}}", n.name))
 }
 
 /// Where a suspended method stands, when its source line is known.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use anyhow::Result;
 use rustc_hash::FxHashSet;
 
-use super::timerinfo::called;
 use crate::commands::objects::collections::read::{Entry, Shape};
+use crate::commands::objects::dumpdelegate::called_method;
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
@@ -63,7 +63,7 @@ fn describe(session: &Session, address: u64) -> (&'static str, String) {
             return (kind, machine.type_name().to_string());
         }
         let delegate = at.pointer(&["m_action", "_callback", "callback", "_action"]).filter(|&d| d != 0);
-        if let Some(method) = delegate.and_then(|d| called(session, d)) {
+        if let Some(method) = delegate.and_then(|d| called_method(session.clr().ok()?, d)) {
             return (kind, method);
         }
         match at.object(&["m_task", "_state", "state", "m_stateObject"]) {

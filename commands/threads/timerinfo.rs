@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use rustc_hash::FxHashSet;
 
-use crate::commands::objects::dumpdelegate::method_of;
+use crate::commands::objects::dumpdelegate::called_method;
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
@@ -59,7 +59,7 @@ impl Timer {
             period: number(&["_period", "m_period"]),
             state: state.map_or(0, |s| s.address()),
             type_name: state.map_or_else(String::new, |s| s.type_name().to_string()),
-            method: callback.and_then(|c| called(session, c)).unwrap_or_default(),
+            method: callback.and_then(|c| called_method(session.clr().ok()?, c)).unwrap_or_default(),
         }
     }
 
@@ -78,16 +78,6 @@ impl Timer {
     fn list(&self) -> &'static str {
         if self.short { "(S)" } else { "(L)" }
     }
-}
-
-/// Type and name of the method a delegate calls, without its parameters.
-pub fn called(session: &Session, delegate: u64) -> Option<String> {
-    let clr = session.clr().ok()?;
-    let method = method_of(session, delegate)?;
-    let name = clr.method_name(&method);
-    let long = clr.type_name_long(method.owner);
-    let rest = name.strip_prefix(&*long)?;
-    Some(format!("{}{}", clr.type_name(method.owner), rest.split('(').next().unwrap_or(rest)))
 }
 
 fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use self::gathered::Gathered;
 use self::layout::report::Discovered;
 use self::layout::{Layout, Missing};
+use self::runtime::delegates::DelegateShape;
 use self::runtime::domains::LoadedAssembly;
 use self::runtime::handles::Handle;
 use self::runtime::loaderallocators::LoaderAllocator;
@@ -56,6 +57,8 @@ pub struct Clr {
     loader_allocators: OnceLock<Vec<LoaderAllocator>>,
     known_types: OnceLock<KnownTypes>,
     code: OnceLock<code::lookup::CodeTables>,
+    entries: OnceLock<code::entries::Entries>,
+    delegate_shape: OnceLock<Result<DelegateShape, String>>,
 }
 
 impl Clr {
@@ -82,6 +85,8 @@ impl Clr {
             loader_allocators: OnceLock::new(),
             known_types: OnceLock::new(),
             code: OnceLock::new(),
+            entries: OnceLock::new(),
+            delegate_shape: OnceLock::new(),
             found,
             dump,
         })

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use crate::delegates;
 use crate::tables::{index, load};
 
 /// Table, key columns, compared columns.
@@ -91,6 +92,7 @@ pub fn folders(name: &str, truth: &Path, ours: &Path, unanswered: &[(&str, &str)
             let shared_core = SHARED_CORE.iter().any(|k| name.contains(k));
             one(truth, ours, table, &keys, &columns, lacking(table), &unnamed, shared_core)
         })
+        .chain((!mini).then(|| delegates::compare(truth, ours, named)).flatten())
         .collect()
 }
 

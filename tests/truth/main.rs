@@ -12,6 +12,7 @@
 
 mod accuracy;
 mod compare;
+mod delegates;
 #[path = "../support/eleven.rs"]
 mod eleven;
 #[path = "../support/patch.rs"]

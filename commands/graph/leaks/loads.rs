@@ -5,56 +5,53 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Suspect;
 use super::view::View;
+use crate::clr::runtime::delegates::{Delegate, DelegateKind};
 use crate::shell::out::thousands;
 
-/// Most handlers of one event read.
-const MAX_HANDLERS: u64 = 1 << 20;
 /// `Task.m_stateFlags`: ran to completion, faulted or cancelled (dotnet/runtime v8.0
 /// `src/libraries/System.Private.CoreLib/src/System/Threading/Tasks/Task.cs`, `TaskStateFlags.CompletedMask`).
 const COMPLETED: u32 = 0x0160_0000;
 
 /// Delegates with many handlers. Their lists go to `told`: they are no suspects of their own.
 pub fn events(view: &View<'_>, out: &mut Vec<Suspect>, told: &mut FxHashSet<u32>) -> Result<()> {
-    let is_delegate = |mt: u64| view.clr.type_name(mt).as_ref() == "System.MulticastDelegate";
-    let delegates: Vec<bool> = view.all.iter().map(|t| t.mt.parent != 0 && is_delegate(t.mt.parent)).collect();
-    for (i, p) in view.positions(&delegates).enumerate() {
+    for (i, p) in view.positions(&delegate_types(view)).enumerate() {
         view.check(i)?;
         let Some(address) = view.address(p) else { continue };
-        let Some(list) = view.pointer(address, &["_invocationList"]).filter(|&l| l != 0) else { continue };
-        let count = view.pointer(address, &["_invocationCount"]).unwrap_or(0);
-        // The fields have other meanings in other delegates: only with an array they are a list.
-        if count < view.limits.few || count > MAX_HANDLERS {
+        let Some(delegate) = view.clr.delegate(address).filter(|d| d.kind == DelegateKind::Multicast) else { continue };
+        if delegate.count < view.limits.few {
             continue;
         }
-        let Some(array) = view.walker.object_at(list).filter(|a| a.ty.mt.is_sz_array()) else { continue };
-        if u64::from(view.clr.component_count(array.address).unwrap_or(0)) < count {
-            continue;
-        }
+        let handlers = view.clr.invoked(&delegate).items;
         told.extend(view.index.ids.id_of(address));
-        told.extend(view.index.ids.id_of(list));
-        let data = list.saturating_add(2 * view.clr.header());
-        let entries = (0..count).map_while(|i| view.clr.space().ptr_at(data, i * view.clr.header()));
-        told.extend(entries.filter_map(|e| view.index.ids.id_of(e)));
-        if let Some(s) = event(view, p, address, list, count) {
+        told.extend(view.index.ids.id_of(delegate.helper));
+        told.extend(handlers.iter().filter_map(|h| view.index.ids.id_of(h.address)));
+        if handlers.len() as u64 >= view.limits.few
+            && let Some(s) = event(view, p, address, &handlers)
+        {
             out.push(s);
         }
     }
     Ok(())
 }
 
-fn event(view: &View<'_>, position: u32, address: u64, list: u64, count: u64) -> Option<Suspect> {
+/// Which types are delegates, as flags by number.
+fn delegate_types(view: &View<'_>) -> Vec<bool> {
+    let class = view.clr.delegate_shape().map_or(0, |s| s.class);
+    view.all.iter().map(|t| class != 0 && t.mt.parent == class).collect()
+}
+
+fn event(view: &View<'_>, position: u32, address: u64, handlers: &[Delegate]) -> Option<Suspect> {
     let mut targets: FxHashMap<u64, (u64, u64)> = FxHashMap::default();
-    let data = list.checked_add(2 * view.clr.header())?;
-    for i in 0..count {
-        let Some(entry) = view.clr.space().ptr_at(data, i * view.clr.header()) else { break };
-        let Some(target) = view.pointer(entry, &["_target"]).filter(|&t| t != 0) else { continue };
+    // A handler that is called on nothing stands for itself.
+    for target in handlers.iter().map(|h| h.target).filter(|&t| t != 0) {
         let t = targets.entry(view.clr.object_type(target).unwrap_or(0)).or_insert((0, target));
         t.0 += 1;
     }
     let mut targets: Vec<_> = targets.into_iter().collect();
     targets.sort_by_key(|(mt, t)| (std::cmp::Reverse(t.0), *mt));
     let &(mt, (_, example)) = targets.first()?;
-    let mut s = Suspect { kind: "event", bytes: view.retained.bytes(position), count, ..Suspect::default() };
+    let (bytes, count) = (view.retained.bytes(position), handlers.len() as u64);
+    let mut s = Suspect { kind: "event", bytes, count, ..Suspect::default() };
     s.holder = address;
     s.example = example;
     s.element = format!("handlers on {}", view.clr.type_name(mt));
@@ -79,8 +76,7 @@ pub fn timers(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
         let Some(address) = view.address(p) else { continue };
         let type_of = |a: Option<u64>| a.filter(|&a| a != 0).and_then(|a| view.clr.object_type(a)).unwrap_or(0);
         let callback = view.pointer(address, &["_timerCallback", "m_timerCallback"]).filter(|&c| c != 0);
-        // Without a closure the target is the delegate itself.
-        let target = callback.and_then(|c| view.pointer(c, &["_target"]).filter(|&t| t != c));
+        let target = callback.and_then(|c| view.clr.delegate(c)?.receiver());
         let state = view.pointer(address, &["_state", "m_state"]);
         kinds.entry((type_of(target), type_of(state))).or_default().push(p);
     }
@@ -99,8 +95,7 @@ pub fn timers(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
 /// Many delegates of one type whose targets are of one type: callbacks registered and never taken back. `told` are those
 /// of events.
 pub fn delegates(view: &View<'_>, told: &FxHashSet<u32>, out: &mut Vec<Suspect>) -> Result<()> {
-    let is_delegate = |mt: u64| view.clr.type_name(mt).as_ref() == "System.MulticastDelegate";
-    let wanted: Vec<bool> = view.all.iter().map(|t| t.mt.parent != 0 && is_delegate(t.mt.parent)).collect();
+    let wanted = delegate_types(view);
     let mut kinds: FxHashMap<(u32, u64), Vec<u32>> = FxHashMap::default();
     for (i, p) in view.positions(&wanted).enumerate() {
         view.check(i)?;
@@ -108,8 +103,7 @@ pub fn delegates(view: &View<'_>, told: &FxHashSet<u32>, out: &mut Vec<Suspect>)
         else {
             continue;
         };
-        // A static method's delegate is its own target.
-        let target = view.pointer(address, &["_target"]).filter(|&t| t != 0 && t != address);
+        let target = view.clr.delegate(address).and_then(|d| d.receiver());
         if let Some(mt) = target.and_then(|t| view.clr.object_type(t)) {
             kinds.entry((view.type_at(p), mt)).or_default().push(p);
         }

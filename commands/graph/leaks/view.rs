@@ -128,8 +128,8 @@ impl<'a> View<'a> {
 
     /// Whether types of the class library have their names: delegates, timers and state machines are told by them.
     pub fn has_names(&self) -> bool {
-        let is_delegate = |t: &Arc<TypeInfo>| &*self.clr.type_name(t.mt.parent) == "System.MulticastDelegate";
-        self.all.iter().filter(|t| t.mt.parent != 0).any(is_delegate)
+        let named = |class: u64| &*self.clr.type_name(class) == "System.MulticastDelegate";
+        self.clr.delegate_shape().is_ok_and(|s| named(s.class))
     }
 
     /// A pointer-sized field, the first of these names the type has.

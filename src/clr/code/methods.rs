@@ -8,6 +8,7 @@ use rustc_hash::FxHashSet;
 use crate::clr::Clr;
 use crate::clr::gathered::Gathered;
 use crate::clr::image::metadata::sig;
+use crate::clr::layout::relative_value;
 use crate::clr::types::methodtable::MethodTable;
 use crate::clr::types::typename::{Instantiated, TypeName};
 use crate::dump::Arch;
@@ -148,7 +149,7 @@ impl Clr {
     }
 
     /// Bytes of the part all kinds of MethodDesc share: with a pointer to code data since 9.0.
-    fn method_base(&self) -> u64 {
+    pub(super) fn method_base(&self) -> u64 {
         self.layout().try_offset("MethodDesc", "CodeData").map_or(8, |at| at + self.header())
     }
 
@@ -196,7 +197,13 @@ impl Clr {
         if address == 0 || !address.is_multiple_of(self.unit()) {
             return None;
         }
-        let md = self.method_desc(address).filter(|md| md.rid != 0)?;
+        let md = self.method_desc(address)?;
+        if md.is_dynamic() {
+            return self.is_proved_dynamic(&md).then_some(md);
+        }
+        if md.rid == 0 {
+            return None;
+        }
         let mt = self.valid_type(md.owner)?;
         let module = self.module(self.defining_module(&mt)?);
         // An object begins with a MethodTable as a chunk does: its metadata tells whether the type has such a method. Rows
@@ -208,7 +215,7 @@ impl Clr {
 
     /// Full name as SOS prints it: ``Zoo.Box`1[[System.__Canon, System.Private.CoreLib]].Put(System.__Canon)``.
     pub fn method_name(&self, md: &MethodDesc) -> String {
-        if let Some(name) = self.dynamic_name(md) {
+        if let Some(name) = self.dynamic_method_name(md) {
             return name;
         }
         let Some(mt) = self.method_table(md.owner) else { return format!("MethodDesc {:x}", md.address) };
@@ -216,7 +223,9 @@ impl Clr {
         let arguments: Vec<TypeName> = self.type_arguments(&mt).iter().map(|&h| self.handle_tree(h)).collect();
         let module = self.defining_module(&mt).map(|m| self.module(m));
         let metadata = module.as_ref().and_then(|m| m.metadata(self));
-        let Some((metadata, row)) = metadata.and_then(|m| Some((m, m.method(md.rid)?))) else {
+        // A name that is empty lies in a page the dump lacks.
+        let row = metadata.and_then(|m| Some((m, m.method(md.rid).filter(|r| !r.name.is_empty())?)));
+        let Some((metadata, row)) = row else {
             return format!("{owner}.0x{:08x}", md.token());
         };
         let mvars: Vec<TypeName> = self.method_arguments(md).iter().map(|&h| self.handle_tree(h)).collect();
@@ -228,32 +237,6 @@ impl Clr {
             of_method = format!("[[{}]]", each.join("],["));
         }
         format!("{owner}.{}{of_method}{params}", row.name)
-    }
-
-    /// Name of a method without metadata: the class that stands in for its owner, its own name, and the parameters by its
-    /// signature. `StoredSigMethodDesc` (signature, its length, flags) and `DynamicMethodDesc` (name, resolver).
-    fn dynamic_name(&self, md: &MethodDesc) -> Option<String> {
-        const MAX_SIGNATURE: u32 = 4096;
-        const IL_STUB: &str = "IL_STUB_";
-        if !md.is_dynamic() {
-            return None;
-        }
-        let (space, base) = (self.space(), md.address.checked_add(self.method_base())?);
-        let name = space.ptr_at(base, 2 * self.header()).filter(|&n| n != 0).map(|n| space.utf8z(n, 512));
-        let name = name.filter(|n| !n.is_empty() && !n.contains('\u{FFFD}') && !n.contains(char::is_control));
-        let name = name.unwrap_or_else(|| format!("MethodDesc_{:x}", md.address));
-        let signature = || {
-            let size = space.u32(base.checked_add(self.header())?).filter(|&n| n <= MAX_SIGNATURE)?;
-            space.bytes(space.ptr(base)?, size as usize)
-        };
-        let module = self.method_table(md.owner).and_then(|mt| self.defining_module(&mt)).map(|m| self.module(m));
-        let metadata = module.as_ref().and_then(|m| m.metadata(self));
-        let params = signature().zip(metadata).and_then(|(bytes, metadata)| {
-            let names = Instantiated { metadata, vars: &[], mvars: &[] };
-            Some(sig::method(&bytes)?.print_params(&names))
-        });
-        let class = if name.starts_with(IL_STUB) { "ILStubClass" } else { "DynamicClass" };
-        Some(format!("{class}.{name}{}", params.as_deref().unwrap_or("(?)")))
     }
 
     /// Name of the method alone, without its class and parameters.
@@ -360,7 +343,18 @@ impl Clr {
             return None;
         }
         let at = md.address.checked_add(self.method_base() + self.class_units(md.class()) * self.unit())?;
-        self.space().ptr(at).filter(|&c| c != 0)
+        let value = self.space().ptr(at).filter(|&c| c != 0)?;
+        // Through 2.2 native images keep a distance there (`NonVtableSlot`).
+        if self.layout().is_relative("MethodDescChunk", "MethodTable") && self.is_precompiled(md) {
+            return relative_value(self.space(), at);
+        }
+        Some(value)
+    }
+
+    /// Whether the MethodDesc itself lies in its module's image: in a native image of 2.2 or older.
+    fn is_precompiled(&self, md: &MethodDesc) -> bool {
+        let module = self.method_table(md.owner).and_then(|mt| self.defining_module(&mt)).map(|m| self.module(m));
+        module.is_some_and(|m| m.image_base != 0 && md.address.wrapping_sub(m.image_base) < m.size)
     }
 
     /// What vtable slot `slot` of `mt` holds. The vtable is cut into chunks of eight slots, pointed to from behind the

@@ -2,6 +2,8 @@
 
 pub mod codeheaps;
 pub mod debuginfo;
+mod dynamicmethods;
+pub mod entries;
 mod forms;
 mod fragile;
 mod gcheader;

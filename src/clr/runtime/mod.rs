@@ -1,6 +1,7 @@
-//! What the runtime keeps of itself: threads, handles, locks, domains, exceptions, loader heaps.
+//! What the runtime keeps of itself: threads, handles, locks, domains, exceptions, loader heaps, delegates.
 
 pub mod continuations;
+pub mod delegates;
 pub mod domains;
 pub mod exceptions;
 pub mod finalizer;

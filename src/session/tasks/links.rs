@@ -63,11 +63,15 @@ impl Found {
                 work.extend(each.map(|v| (v, hops + 1)));
                 continue;
             }
-            // Delegates lead to their target; the wrappers around a continuation to what they wrap.
+            // Delegates lead to what they are called on; the wrappers around a continuation to what they wrap.
+            if let Some((clr, d)) = session.clr().ok().and_then(|c| Some((c, c.delegate(address)?))) {
+                let receivers = clr.invoked(&d).items.into_iter().rev().filter_map(|d| session.value(d.receiver()?));
+                work.extend(receivers.map(|v| (v, hops + 1)));
+                continue;
+            }
             const WRAPPED: &[&[&str]] = &[
                 &["m_task"],
                 &["m_action"],
-                &["_target"],
                 &["m_continuation", "_continuation"],
                 &["m_stateMachine", "_stateMachine"],
             ];

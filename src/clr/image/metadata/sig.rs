@@ -41,6 +41,7 @@ pub mod element {
     pub const CMOD_REQD: u8 = 0x1F;
     pub const CMOD_OPT: u8 = 0x20;
     pub const INTERNAL: u8 = 0x21;
+    pub const CMOD_INTERNAL: u8 = 0x22;
     pub const SENTINEL: u8 = 0x41;
     pub const PINNED: u8 = 0x45;
 }
@@ -110,7 +111,7 @@ pub enum TypeSig {
     MVar(u32),
     /// Function pointer.
     FnPtr(Box<MethodSig>),
-    /// A runtime type handle (8 bytes) in signatures the runtime makes itself in memory.
+    /// A runtime type handle in signatures the runtime makes itself in memory.
     Internal(u64),
 }
 
@@ -166,6 +167,11 @@ pub fn locals(blob: &[u8]) -> Option<Vec<TypeSig>> {
     p.types(0)
 }
 
+/// As [`method`], of a signature the runtime made itself in memory: type handles in it have `handle` bytes.
+pub fn method_in_memory(blob: &[u8], handle: u8) -> Option<MethodSig> {
+    Parser { handle: usize::from(handle), ..Parser::new(blob) }.method(0)
+}
+
 /// The type of a TypeSpec blob.
 pub fn type_spec(blob: &[u8]) -> Option<TypeSig> {
     Parser::new(blob).ty(0)
@@ -190,11 +196,13 @@ pub fn integer(element: u8, bytes: &[u8]) -> Option<i64> {
 
 struct Parser<'a> {
     rest: &'a [u8],
+    /// Bytes of a runtime type handle.
+    handle: usize,
 }
 
 impl<'a> Parser<'a> {
     fn new(blob: &'a [u8]) -> Self {
-        Self { rest: blob.get(..MAX_BLOB).unwrap_or(blob) }
+        Self { rest: blob.get(..MAX_BLOB).unwrap_or(blob), handle: 8 }
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -224,6 +232,12 @@ impl<'a> Parser<'a> {
             return Some(match self.byte()? {
                 CMOD_REQD | CMOD_OPT => {
                     self.number()?;
+                    continue;
+                }
+                // A modifier by handle: whether it is required, then the type.
+                CMOD_INTERNAL => {
+                    self.byte()?;
+                    self.internal()?;
                     continue;
                 }
                 PINNED | SENTINEL => continue,
@@ -269,9 +283,9 @@ impl<'a> Parser<'a> {
     }
 
     fn internal(&mut self) -> Option<TypeSig> {
-        let (handle, rest) = self.rest.split_first_chunk()?;
+        let (handle, rest) = self.rest.split_at_checked(self.handle)?;
         self.rest = rest;
-        Some(TypeSig::Internal(u64::from_le_bytes(*handle)))
+        Some(TypeSig::Internal(handle.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b))))
     }
 
     fn method(&mut self, depth: usize) -> Option<MethodSig> {
