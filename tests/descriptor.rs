@@ -284,18 +284,19 @@ fn monitors_that_are_lock_objects_are_read() {
     let table = patch.ptr(l.global("SyncTableEntries").unwrap()).unwrap();
     let block = |p: &Patch, index: &str| p.ptr(table + 16 * index.parse::<u64>().unwrap()).unwrap();
     let lock = lock_object(&base);
+    // The last one held becomes an object.
+    let made = before.iter().rposition(|r| r == *held.last().unwrap()).unwrap();
     for (i, row) in before.iter().enumerate() {
         let at = block(&patch, &row[0]);
         let id = patch.ptr(at + owner).unwrap() as u32;
         let (is_held, recursion) = (row[2] == "True" && row[4] != "0", row[3].parse::<u32>().unwrap());
         let thin = if is_held { id | (recursion - 1) << 16 } else { 0 };
         let mut handle = 0;
-        // The last one held becomes an object.
-        if i == before.iter().rposition(|r| r == *held.last().unwrap()).unwrap() {
+        if i == made {
             let (object, fields) = &lock;
             let waiters = row[5].parse::<u32>().unwrap();
             for (name, value) in
-                [("_state", 1 | waiters << 6), ("_owningThreadId", id), ("_recursionCount", recursion - 1)]
+                [("_state", 1 | waiters << 7), ("_owningThreadId", id), ("_recursionCount", recursion - 1)]
             {
                 let offset = fields.iter().find(|f| f.0 == name).unwrap().1;
                 patch.write(object + 8 + offset, &value.to_le_bytes());
@@ -314,10 +315,12 @@ fn monitors_that_are_lock_objects_are_read() {
     let file = tempfile::Builder::new().suffix(".dmp").tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     patch.save(file.path());
     let after = sync_blocks(file.path());
-    for (a, b) in after.iter().zip(&before) {
+    for (i, (a, b)) in after.iter().zip(&before).enumerate() {
         // A thin lock has no waiters.
-        assert_eq!(a[..5], b[..5]);
+        let same = if i == made { a.len() } else { 5 };
+        assert_eq!(a[..same], b[..same]);
     }
+    assert_ne!(before[made][5], "0", "somebody waits for the lock");
     assert_eq!(after.len(), before.len());
     let found = base.discover(&patch, &[]);
     assert_eq!(found.layout.text("SyncBlockOwner"), Some("lock"));

@@ -22,6 +22,7 @@ const TABLES: &[(&str, &[&str], &[&str])] = &[
     ("strings", &["object"], &["length", "text"]),
     ("exceptions", &["object"], &["hresult", "message", "inner"]),
     ("syncblocks", &["index"], &["object", "held", "recursion", "holder_thread"]),
+    ("thinlocks", &["object"], &["recursion", "thread"]),
     ("stackroots", &["os_id", "object"], &[]),
 ];
 
