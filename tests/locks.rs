@@ -262,8 +262,10 @@ impl Crossed {
         });
         // The locks: held once by one thread, waited for by the other.
         let class = session.find_types(LOCK).unwrap()[0];
-        let objects = &session.lock_objects().unwrap().idle;
-        let locks = [objects[0], objects[1]];
+        let ids = &session.index().unwrap().ids;
+        let mut objects =
+            (0..ids.len()).filter_map(|id| ids.address_of(id)).filter(|&a| clr.object_type(a) == Some(class));
+        let locks = [objects.next().unwrap(), objects.next().unwrap()];
         let fields = clr.fields(class);
         let field = |name: &str| fields.instance.iter().find(|f| &*f.name == name).unwrap().offset() + 8;
         for (lock, owner) in locks.iter().zip(threads) {
@@ -312,9 +314,9 @@ fn a_circle_of_locks_is_a_deadlock() {
     assert_eq!(circles(&waits), [[0, 1]]);
     crossed.base.of(&crossed.patch, |s| {
         let objects = s.lock_objects().unwrap();
-        assert_eq!(objects.busy.iter().map(|l| l.object).collect::<Vec<_>>(), crossed.locks);
+        assert_eq!(objects.items.iter().map(|l| l.object).collect::<Vec<_>>(), crossed.locks);
         let owners = Owners::of(s.clr().unwrap());
-        assert!(objects.busy.iter().all(|l| owners.thread(l.owner).is_some() && l.kind == LockKind::Lock));
+        assert!(objects.items.iter().all(|l| owners.thread(l.owner).is_some() && l.kind == LockKind::Lock));
     });
     let file = tempfile::Builder::new().suffix(".core").tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     crossed.patch.save(file.path());
@@ -374,7 +376,7 @@ fn damaged_records_and_locks_are_said_and_left_out() {
         assert!(partial.is_some_and(|p| p.contains("is no lock")), "{case}");
         let monitors = waits.iter().filter(|w| w.kind == WaitKind::Monitor).count();
         assert_eq!(monitors, 2, "{case}: what stands elsewhere is left");
-        let listed = whole.base.of(&patch, |s| s.lock_objects().unwrap().busy.len());
+        let listed = whole.base.of(&patch, |s| s.lock_objects().unwrap().items.len());
         assert!((1..=2).contains(&listed), "{case}: {listed} locks");
     }
 }

@@ -54,7 +54,7 @@ pub fn waits(session: &Session, table: &mut Table) -> Result<Option<String>> {
     }
     let held = |l: &&Lock| l.held && l.owner != 0;
     let monitors = blocks.items.iter().map(|b| &b.monitor);
-    for lock in thin.items.iter().chain(monitors).chain(&objects.busy).filter(held) {
+    for lock in thin.items.iter().chain(monitors).chain(&objects.items).filter(held) {
         let (managed_id, os_id) = id(lock.owner);
         table.row(&[
             Field::Text("holds"),

@@ -86,7 +86,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let mut partial = blocks.partial.clone();
     if wanted.is_none() {
         let waits = session.waits()?;
-        let objects = view.lock_objects(ctx.out, args.has("all"))?;
+        let objects = view.lock_objects(ctx.out)?;
         view.waits(ctx.out, &waits.items)?;
         view.deadlocks(ctx.out, &waits.items)?;
         partial = partial.or(objects).or_else(|| waits.partial.clone());
@@ -133,17 +133,15 @@ impl View<'_> {
     }
 
     /// The locks that are objects; returns why some may be missing.
-    fn lock_objects(&self, out: &mut Out, all: bool) -> Result<Option<String>> {
+    fn lock_objects(&self, out: &mut Out) -> Result<Option<String>> {
         let objects = self.session.lock_objects()?;
-        let idle: &[u64] = if all { &objects.idle } else { &[] };
-        if objects.busy.is_empty() && idle.is_empty() {
+        if objects.items.is_empty() {
             return Ok(objects.partial.clone());
         }
         out.line("")?;
         out.line("System.Threading.Lock objects:")?;
         out.table("locks", LOCK_COLUMNS, true)?;
-        let idle = idle.iter().map(|&a| Lock::free(LockKind::Lock, a, a));
-        for lock in objects.busy.iter().copied().chain(idle) {
+        for lock in &objects.items {
             let [dbg, id, os_id] = self.ids(self.owners.thread(lock.owner));
             out.row(&[
                 Cell::AddrPad(lock.address, 16),

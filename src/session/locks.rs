@@ -15,25 +15,15 @@ use crate::clr::runtime::syncblocks;
 /// What was found so far.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    objects: Lazy<LockObjects>,
+    objects: Lazy<Gathered<Lock>>,
     thin: Lazy<Gathered<Lock>>,
     waits: Lazy<Gathered<Wait>>,
 }
 
-/// Objects of class `System.Threading.Lock` that are no monitors, in the order of the heap.
-#[derive(Debug, Default)]
-pub struct LockObjects {
-    /// Those that are held or waited for.
-    pub busy: Vec<Lock>,
-    /// Addresses of the others.
-    pub idle: Vec<u64>,
-    /// Why some may be missing.
-    pub partial: Option<String>,
-}
-
 impl Session {
-    /// Locks of class `System.Threading.Lock` that a program uses as such; none where the class is not loaded.
-    pub fn lock_objects(&self) -> Result<&LockObjects> {
+    /// Objects of class `System.Threading.Lock` that are held or waited for and are no monitors, in the order of the heap;
+    /// none where the class is not loaded.
+    pub fn lock_objects(&self) -> Result<&Gathered<Lock>> {
         self.locks.objects.get(|| self.find_lock_objects())
     }
 
@@ -52,7 +42,7 @@ impl Session {
         let (blocks, objects, thin) = (self.clr()?.sync_blocks(), self.lock_objects()?, self.thin_locks()?);
         let monitors = blocks.items.iter().map(|b| &b.monitor);
         let mut counts = FxHashMap::default();
-        for lock in monitors.chain(&objects.busy).chain(&thin.items).filter(|l| l.held && l.owner != 0) {
+        for lock in monitors.chain(&objects.items).chain(&thin.items).filter(|l| l.held && l.owner != 0) {
             *counts.entry(lock.owner).or_insert(0) += 1;
         }
         let partial = [&blocks.partial, &objects.partial, &thin.partial].into_iter().flatten().next();
@@ -90,8 +80,8 @@ impl Session {
         Ok(mt.map(|mt| LockClass::of(clr, mt).map_err(|m| m.to_string())))
     }
 
-    fn find_lock_objects(&self) -> Result<LockObjects> {
-        let mut found = LockObjects::default();
+    fn find_lock_objects(&self) -> Result<Gathered<Lock>> {
+        let mut found = Gathered::default();
         let class = match self.lock_class()? {
             None => return Ok(found),
             Some(Err(why)) => {
@@ -117,8 +107,8 @@ impl Session {
         let owners = Owners::of(clr);
         for address in parts.into_iter().flatten().filter(|a| !monitors.contains(a)) {
             match class.read(clr, address, &owners) {
-                Some(lock) if lock.held || lock.waiters != 0 => found.busy.push(lock),
-                _ => found.idle.push(address),
+                Some(lock) => found.items.extend((lock.held || lock.waiters != 0).then_some(lock)),
+                None => found.because(format!("the lock {address:x} is not whole in the dump")),
             }
         }
         Ok(found)
