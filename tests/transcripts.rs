@@ -76,9 +76,6 @@ const KNOWN: &[(&str, Side, &str, &str)] = &[
     ("clrthreads", Both, "(nested exceptions)", "nested exceptions are not marked in the table"),
     ("clrthreads", Both, "Exception", "the same row without the mark"),
     ("verifyheap", Ours, "SyncBlocks verified", "counted in addition"),
-    ("syncblk", Ours, "Threads that wait", "who waits: SOS has no such table"),
-    ("syncblk", Ours, "DBG ID OSID Waits For", "the same"),
-    ("syncblk", Ours, " Monitor 0", "the same"),
     ("", Both, "EEClass:", "SOS prints none for 10.0, and an array's MethodTable instead of its class"),
     ("dumpmt", Sos, "AssemblyLoadContext:", "not printed"),
     ("dumpmt", Both, "JIT", "SOS prints the entry of a stub that was patched since"),
@@ -99,6 +96,7 @@ const KNOWN: &[(&str, Side, &str, &str)] = &[
     ("-11.0-: dumpobj", Both, "s_emptyArray", "the same"),
     ("-11.0-: dumpobj", Both, "_tables", "the same"),
     ("-11.0-: syncblk", Both, "System.Object", "SOS loses who waits: MonitorHeld counts them"),
+    ("-11.0-: syncblk -all", Both, "0000 none ", "SOS counts one entry of a monitor nobody holds"),
     ("-11.0-: threadpool", Both, "", "SOS finds no pool that has not started"),
     ("-11.0-: dumpclass", Both, "", "fields of generic types: the same as dumpobj"),
     ("-11.0-: dumparray", Both, "String No static", "SOS leaves the value of a static without storage empty"),
@@ -236,6 +234,10 @@ fn plain(command: &str, row: &str) -> String {
 
 /// Rows with how often they occur, without those known to differ.
 fn counted(dump: &str, command: &str, side: Side, rows: &[String]) -> HashMap<String, i64> {
+    // Locks that are objects, who waits and deadlocks stand below SOS's own table and footer.
+    let own =
+        (side == Ours && command.starts_with("syncblk")).then(|| rows.iter().position(String::is_empty)).flatten();
+    let rows = own.map_or(rows, |end| &rows[..end]);
     let mut all = HashMap::new();
     let mut of_collectible = false;
     for row in rows {
