@@ -119,29 +119,36 @@ fn asked(dump: &Path, of: &[u64]) -> HashMap<u64, String> {
     of.iter().map(ask).collect()
 }
 
+/// A name, the words that are overwritten, what is said then.
+type Case = (&'static str, Vec<(u64, u64)>, &'static str);
+
 #[test]
 fn damaged_lists_are_said_to_be_damaged() {
     let (dump, _, lists) = whole();
-    let (first, second) = (lists[0], lists[1]);
+    let first = lists[0];
     let patch = Patch::open(&dump);
     let word = |address: u64| patch.ptr(address).unwrap();
-    let (array, other) = (word(first + LIST), word(second + LIST));
-    let (length, count) = (word(array + 8), word(first + COUNT));
+    let array = word(first + LIST);
+    let (length, count, second) = (word(array + 8), word(first + COUNT), word(array + 24));
     let sound = asked(&dump, &[first]);
     assert!(!sound[&first].contains("partial"), "{}", sound[&first]);
     let rows = |text: &str| text.lines().filter(|l| l.contains("Zoo.Subscriber.On")).count() as u64;
     assert_eq!(rows(&sound[&first]), count);
-    let cases: &[(&str, Vec<(u64, u64)>, &str)] = &[
+    let cases: &[Case] = &[
         ("more than there is room for", vec![(first + COUNT, length + 5)], "its list has room for"),
         ("a count beyond all bounds", vec![(first + COUNT, 1 << 62)], "its list has room for"),
         ("no entries", vec![(first + COUNT, 0)], "counts 0 entries"),
         ("itself among them", vec![(array + 16, first)], "leads back to itself"),
-        ("a circle of two", vec![(array + 16, second), (other + 16, first)], "leads back to itself"),
+        ("a circle of two", vec![(second + LIST, array), (second + COUNT, count)], "leads back to itself"),
         ("null among them", vec![(array + 16, 0)], "is no delegate"),
         ("no delegate among them", vec![(array + 16, array)], "is no delegate"),
         ("an address outside memory", vec![(array + 16, 0x10)], "is no delegate"),
         ("around itself", vec![(first + LIST, first)], ""),
-        ("around another that is around it", vec![(first + LIST, second), (second + LIST, first)], "leads back"),
+        (
+            "around another that is around it",
+            vec![(first + LIST, second), (second + LIST, first), (second + COUNT, 1)],
+            "leads back",
+        ),
         ("a list outside memory", vec![(first + LIST, 0x7000_0000_0000)], ""),
     ];
     for (name, words, said) in cases {
