@@ -211,18 +211,22 @@ impl Search<'_> {
     pub fn threads(&self, layout: &mut Layout) {
         let Ok(reader) = MtReader::new(layout) else { return };
         let known: FxHashSet<u64> = self.dump.threads.iter().map(|t| t.os_id).collect();
-        for (cell, store) in self.values() {
-            for head in (self.ptr()..STORE_REACH).step_by(self.ptr() as usize) {
-                let linked = self.linked(layout, &reader, store, head, &known);
-                let Some(found) = linked.or_else(|| self.direct(layout, store, head, &known)) else { continue };
-                layout.set_global("ThreadStore", cell, Source::Calibrated);
-                layout.place("ThreadStore", "FirstThreadLink", head, &Source::Calibrated);
-                layout.place("Thread", "LinkNext", found.link, &Source::Calibrated);
-                layout.place("Thread", "OSId", found.os_id, &Source::Calibrated);
-                self.finalizer(layout, &found.threads);
-                return;
-            }
+        // A list of links is proved by its last one: it is looked for everywhere before the other.
+        let linked = self.store(|store, head| self.linked(layout, &reader, store, head, &known));
+        let found = linked.or_else(|| self.store(|store, head| self.direct(layout, store, head, &known)));
+        if let Some((cell, head, found)) = found {
+            layout.set_global("ThreadStore", cell, Source::Calibrated);
+            layout.place("ThreadStore", "FirstThreadLink", head, &Source::Calibrated);
+            layout.place("Thread", "LinkNext", found.link, &Source::Calibrated);
+            layout.place("Thread", "OSId", found.os_id, &Source::Calibrated);
+            self.finalizer(layout, &found.threads);
         }
+    }
+
+    /// The variable that leads to the thread store, and where the list's head stands in it, by what `list` finds there.
+    fn store(&self, list: impl Fn(u64, u64) -> Option<ThreadsFound>) -> Option<(u64, u64, ThreadsFound)> {
+        let heads = || (self.ptr()..STORE_REACH).step_by(self.ptr() as usize);
+        self.values().find_map(|(cell, store)| heads().find_map(|head| Some((cell, head, list(store, head)?))))
     }
 
     /// Through 10.0: links that lead to links.
@@ -260,7 +264,12 @@ impl Search<'_> {
                 next = space.ptr_at(next, link)?;
             }
             let whole = next == 0 && threads.len() == count;
-            let os_id = whole.then(|| self.ids(layout, &threads, known, 0)).flatten()?;
+            let managed: FxHashSet<u32> = threads
+                .iter()
+                .filter_map(|&t| space.u32(t.checked_add(layout.try_offset("Thread", "Id")?)?))
+                .filter(|id| (1..1 << 20).contains(id))
+                .collect();
+            let os_id = (whole && managed.len() == count).then(|| self.ids(layout, &threads, known, 0)).flatten()?;
             Some(ThreadsFound { threads, link, os_id: u64::try_from(os_id).ok()? })
         })
     }
