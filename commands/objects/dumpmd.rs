@@ -157,8 +157,13 @@ fn source(clr: &Clr, out: &mut Out, at: &CodeAt) -> Result<()> {
     if let Some(il) = before {
         out.line(format!("IL offset of call:    IL_{il:04x}"))?;
     }
-    if let Some(line) = own.or(before).and_then(|il| code.line(at, il)) {
-        out.line(format!("Source file:  {} @ {}", line.document, line.line))?;
+    let line = own.or(before).and_then(|il| code.line(at, il));
+    let of_call = before.and_then(|il| code.line(at, il)).filter(|l| line.as_ref() != Some(l));
+    if let Some(l) = line {
+        out.line(format!("Source file:  {} @ {}", l.document, l.line))?;
+    }
+    if let Some(l) = of_call {
+        out.line(format!("Source of call:  {} @ {}", l.document, l.line))?;
     }
     Ok(())
 }

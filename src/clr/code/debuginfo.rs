@@ -229,10 +229,14 @@ impl DebugInfo {
         let points = part(sizes.points);
         let mut out = DebugInfo::default();
         let cut = bounds.len() != sizes.bounds || vars.len() != sizes.vars || points.len() != sizes.points;
+        // The compilers of 10.0 put zeros behind bounds whose native offsets are all 0.
+        let whole = |bytes: &[u8], used: Option<usize>| {
+            bytes.is_empty() || used.and_then(|u| bytes.get(u..)).is_some_and(|rest| rest.iter().all(|&b| b == 0))
+        };
         let whole = [
-            bounds.is_empty() || out.read_bounds(bounds, form.packing).is_some_and(|used| used == bounds.len()),
-            vars.is_empty() || out.read_vars(vars, form, arch).is_some_and(|used| used == vars.len()),
-            points.is_empty() || out.read_points(points).is_some_and(|used| used == points.len()),
+            whole(bounds, out.read_bounds(bounds, form.packing)),
+            whole(vars, out.read_vars(vars, form, arch)),
+            whole(points, out.read_points(points)),
         ];
         out.damaged = cut || whole.contains(&false);
         out

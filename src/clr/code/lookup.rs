@@ -102,6 +102,8 @@ pub struct Code<'a> {
 const SAMPLES: usize = 96;
 /// Most starts looked at in search of them.
 const SAMPLE_STARTS: usize = 1 << 14;
+/// Most code blocks of one heap.
+const MAX_STARTS: usize = 1 << 20;
 /// Longest debug information read, in bytes.
 const MAX_DEBUG: usize = 1 << 22;
 
@@ -291,6 +293,28 @@ impl<'a> Code<'a> {
         })
     }
 
+    /// First addresses of all code blocks known, by range: methods and stubs the JIT's heaps have, methods of precompiled
+    /// images that the runtime prepared or the image's tables name.
+    pub fn starts(&self) -> Vec<u64> {
+        let mut all = Vec::new();
+        for (index, range) in self.tables.ranges.iter().enumerate() {
+            match range.kind {
+                RangeKind::Jit(node) => {
+                    let heap = self.heap(index, node);
+                    all.extend(heap.map(|h| h.starts(self.clr, MAX_STARTS)).unwrap_or_default());
+                }
+                RangeKind::Image(_) => {
+                    let of_image = self.with_image(index, |image, view| {
+                        Some(image.starts(self.clr, view).all.iter().map(|s| image.base + u64::from(s.rva)).collect())
+                    });
+                    all.append(&mut of_image.unwrap_or_default());
+                }
+                RangeKind::Stubs => {}
+            }
+        }
+        all
+    }
+
     /// How debug information of jitted code is written in this runtime.
     fn jit_form(&self) -> Form {
         *self.tables.form.get_or_init(|| {
@@ -314,6 +338,8 @@ impl<'a> Code<'a> {
         let first = self.bytes(address, 4096);
         let length = DebugInfo::length(&first, form)?;
         let bytes = if length > first.len() { self.bytes(address, length.min(MAX_DEBUG)) } else { first };
+        // Half of it is worse than none: what is missing would look like code without IL.
+        (bytes.len() >= length).then_some(())?;
         DebugInfo::decode(&bytes, form, self.clr.dump.arch)
     }
 

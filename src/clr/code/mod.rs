@@ -11,7 +11,7 @@ mod jitcode;
 pub mod lookup;
 pub mod methods;
 pub mod nativeformat;
-mod ranges;
+pub mod ranges;
 mod readytorun;
 pub mod stacktrace;
 mod starts;

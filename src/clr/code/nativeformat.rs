@@ -116,6 +116,8 @@ pub struct NativeHashtable {
     index_size: u32,
 }
 
+/// Buckets that may be missing before the rest is given up.
+const MAX_MISSED: u32 = 1 << 14;
 /// Most entries of one table that are read.
 const MAX_ENTRIES: usize = 1 << 21;
 
@@ -130,17 +132,15 @@ impl NativeHashtable {
 
     /// Places of all entries, bucket by bucket, and whether every byte of the way there was at hand.
     pub fn entries(&self, bytes: &(impl Bytes + ?Sized)) -> (Vec<u32>, bool) {
-        let (mut out, mut whole) = (Vec::new(), true);
+        let (mut out, mut missed) = (Vec::new(), 0);
         for bucket in 0..self.buckets {
-            if out.len() >= MAX_ENTRIES || self.bucket(bytes, bucket, &mut out).is_none() {
-                whole = false;
-            }
-            // A damaged count of buckets leads out of the image at once.
-            if !whole && out.is_empty() && bucket > 64 {
-                break;
+            missed += u32::from(self.bucket(bytes, bucket, &mut out).is_none());
+            // A damaged count of buckets leads out of the image, damaged places run over each other.
+            if missed > MAX_MISSED || out.len() >= MAX_ENTRIES {
+                return (out, false);
             }
         }
-        (out, whole)
+        (out, missed == 0)
     }
 
     fn bucket(&self, bytes: &(impl Bytes + ?Sized), bucket: u32, out: &mut Vec<u32>) -> Option<()> {

@@ -2,6 +2,7 @@
 //!
 //! Format: dotnet/runtime `docs/design/coreclr/botr/readytorun-format.md`, `src/coreclr/inc/readytorun.h`.
 
+use std::cell::OnceCell;
 use std::sync::OnceLock;
 
 use super::codeheaps::PAGE;
@@ -10,7 +11,7 @@ use super::nativeformat::{Bytes, NativeArray, unsigned};
 use super::starts::{self, Start, Starts};
 use super::unwind::{self, Function};
 use crate::clr::Clr;
-use crate::clr::image::modules::ImageFile;
+use crate::clr::image::modules::{ImageFile, Module};
 use crate::clr::image::pe::PeInfo;
 use crate::dump::Arch;
 
@@ -34,16 +35,30 @@ const MAX_FUNCTIONS: u32 = 1 << 22;
 pub struct View<'a> {
     clr: &'a Clr,
     base: u64,
-    file: Option<&'a ImageFile>,
+    end: u64,
+    module: &'a Module,
+    /// Looked for when the dump lacks something.
+    file: OnceCell<Option<&'a ImageFile>>,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    fn file(&self) -> Option<&'a ImageFile> {
+        *self.file.get_or_init(|| {
+            // A composite image is another file than the module that stands for it.
+            let size = self.end.saturating_sub(self.base);
+            let same = |f: &&ImageFile| {
+                self.module.image_base == self.base || u64::from(f.pe.size_of_image).next_multiple_of(PAGE) == size
+            };
+            self.module.image_file(self.clr).ok().filter(same)
+        })
+    }
+
     /// The pointer at `rva`; one that only the file has is moved to where the image is mapped.
     pub fn pointer(&self, rva: u32) -> Option<u64> {
         if let Some(pointer) = self.base.checked_add(u64::from(rva)).and_then(|at| self.clr.space().ptr(at)) {
             return Some(pointer);
         }
-        let file = self.file?;
+        let file = self.file()?;
         let stored = match self.clr.ptr_size() {
             8 => u64::from_le_bytes(*file.at(rva)?.first_chunk()?),
             _ => u64::from(u32::from_le_bytes(*file.at(rva)?.first_chunk()?)),
@@ -64,7 +79,10 @@ impl View<'_> {
             bytes
         });
         let of_dump = of_dump.unwrap_or_default();
-        let of_file = self.file.and_then(|f| f.at(rva)).unwrap_or(&[]);
+        if of_dump.len() == most {
+            return of_dump;
+        }
+        let of_file = self.file().and_then(|f| f.at(rva)).unwrap_or(&[]);
         let of_file = of_file.get(..most).unwrap_or(of_file);
         if of_dump.len() >= of_file.len() { of_dump } else { of_file.to_vec() }
     }
@@ -73,17 +91,17 @@ impl View<'_> {
 impl Bytes for View<'_> {
     fn byte(&self, rva: u32) -> Option<u8> {
         let of_dump = self.base.checked_add(u64::from(rva)).and_then(|at| self.clr.space().u8(at));
-        of_dump.or_else(|| self.file?.at(rva)?.first().copied())
+        of_dump.or_else(|| self.file()?.at(rva)?.first().copied())
     }
 
     fn u16(&self, rva: u32) -> Option<u16> {
         let of_dump = self.base.checked_add(u64::from(rva)).and_then(|at| self.clr.space().u16(at));
-        of_dump.or_else(|| Some(u16::from_le_bytes(*self.file?.at(rva)?.first_chunk()?)))
+        of_dump.or_else(|| Some(u16::from_le_bytes(*self.file()?.at(rva)?.first_chunk()?)))
     }
 
     fn u32(&self, rva: u32) -> Option<u32> {
         let of_dump = self.base.checked_add(u64::from(rva)).and_then(|at| self.clr.space().u32(at));
-        of_dump.or_else(|| Some(u32::from_le_bytes(*self.file?.at(rva)?.first_chunk()?)))
+        of_dump.or_else(|| Some(u32::from_le_bytes(*self.file()?.at(rva)?.first_chunk()?)))
     }
 }
 
@@ -137,14 +155,8 @@ impl Image {
     }
 
     /// Its bytes.
-    pub fn view<'a>(&self, clr: &'a Clr, module: &'a crate::clr::image::modules::Module) -> View<'a> {
-        // A composite image is another file than the module that stands for it.
-        let size = self.end.saturating_sub(self.base);
-        let same = |f: &&ImageFile| {
-            module.image_base == self.base || u64::from(f.pe.size_of_image).next_multiple_of(PAGE) == size
-        };
-        let file = module.image_file(clr).ok().filter(same);
-        View { clr, base: self.base, file }
+    pub fn view<'a>(&self, clr: &'a Clr, module: &'a Module) -> View<'a> {
+        View { clr, base: self.base, end: self.end, module, file: OnceCell::new() }
     }
 
     fn read_header(&mut self, clr: &Clr) -> Option<()> {
@@ -152,7 +164,7 @@ impl Image {
         let view = self.view(clr, &module);
         let native = |pe: &PeInfo| pe.cli.as_ref().map(|c| c.native_header.0).filter(|&rva| rva != 0);
         let in_dump = PeInfo::in_memory(clr.space(), self.base).ok();
-        let at = in_dump.as_ref().and_then(native).or_else(|| native(&view.file?.pe));
+        let at = in_dump.as_ref().and_then(native).or_else(|| native(&view.file()?.pe));
         // A composite image has no CLI header; it exports the other.
         let at = at.or_else(|| composite_header(clr, self.base, self.end))?;
         (view.u32(at)? == SIGNATURE).then_some(())?;

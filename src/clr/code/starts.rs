@@ -140,7 +140,8 @@ fn index_at(view: &View<'_>, at: u32) -> Option<u32> {
 
 /// Adds the starts of the methods in table 103; whether it was read throughout.
 fn by_row(clr: &Clr, image: &Image, view: &View<'_>, all: &mut Vec<Start>) -> bool {
-    let Some((rva, _)) = image.section(METHOD_ENTRY_POINTS) else { return false };
+    // An image that only forwards types has none.
+    let Some((rva, _)) = image.section(METHOD_ENTRY_POINTS) else { return image.version != (0, 0) };
     let Some(array) = NativeArray::at(view, rva) else { return false };
     let mut whole = true;
     for row in 0..array.count().min(0x00FF_FFFF) {
@@ -158,7 +159,7 @@ fn by_row(clr: &Clr, image: &Image, view: &View<'_>, all: &mut Vec<Start>) -> bo
 
 /// Adds the starts in table 109; whether it was read throughout.
 fn by_signature(clr: &Clr, image: &Image, view: &View<'_>, all: &mut Vec<Start>) -> bool {
-    let Some((rva, _)) = image.section(INSTANCE_ENTRY_POINTS) else { return true };
+    let Some((rva, _)) = image.section(INSTANCE_ENTRY_POINTS) else { return image.version != (0, 0) };
     let Some(table) = NativeHashtable::at(view, rva) else { return false };
     let (entries, mut whole) = table.entries(view);
     for at in entries {
