@@ -205,7 +205,8 @@ fn code_blocks_agree_with_themselves() {
 }
 
 /// Return addresses on stacks, their distance from the start of the method, and their IL offset, by Microsoft's library.
-const IL_OFFSETS: &[(&str, &[(u64, u32, u32)])] = &[
+type Offsets = (&'static str, &'static [(u64, u32, u32)]);
+const IL_OFFSETS: &[Offsets] = &[
     (
         "linux-x64-10.0-wks-heap",
         &[

@@ -370,19 +370,25 @@ fn location(r: &mut Nibbles<'_>, arch: Arch) -> Option<Location> {
         3 => Location::Stack(r.unsigned()?, offset(r)?),
         4 => Location::AtStack(r.unsigned()?, offset(r)?),
         5 => {
-            (r.unsigned()?, r.unsigned()?);
+            r.unsigned()?;
+            r.unsigned()?;
             Location::Other(kind)
         }
         6 => {
-            (r.unsigned()?, r.unsigned()?, offset(r)?);
+            r.unsigned()?;
+            r.unsigned()?;
+            offset(r)?;
             Location::Other(kind)
         }
         7 => {
-            (offset(r)?, r.unsigned()?, r.unsigned()?);
+            offset(r)?;
+            r.unsigned()?;
+            r.unsigned()?;
             Location::Other(kind)
         }
         8 => {
-            (r.unsigned()?, offset(r)?);
+            r.unsigned()?;
+            offset(r)?;
             Location::Other(kind)
         }
         9 | 10 => {
