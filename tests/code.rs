@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use clrscope::clr::Clr;
 use clrscope::clr::code::lookup::CodeKind;
+use clrscope::clr::layout::discover::Provider;
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
 use clrscope::watch::Watch;
@@ -54,6 +55,11 @@ fn all() -> Vec<Case> {
 }
 
 fn open(path: &Path) -> Option<Session> {
+    open_without(path, Vec::new())
+}
+
+/// A session that does not ask some providers of layouts; `None` where there is no runtime.
+fn open_without(path: &Path, providers: Vec<Provider>) -> Option<Session> {
     let images = std::env::var("CLRSCOPE_IMAGES").unwrap_or_default();
     let options = OpenOptions {
         cache_dir: Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dumps")),
@@ -61,7 +67,8 @@ fn open(path: &Path) -> Option<Session> {
         image_paths: images.split(':').filter(|p| !p.is_empty()).map(PathBuf::from).collect(),
         ..OpenOptions::default()
     };
-    let session = Session::new(Dump::open(path, &options, &Watch::default()).unwrap(), Watch::default());
+    let dump = Dump::open(path, &options, &Watch::default()).unwrap();
+    let session = Session::new(dump, Watch::default()).without(providers);
     session.clr().is_ok().then_some(session)
 }
 
@@ -201,6 +208,30 @@ fn code_blocks_agree_with_themselves() {
         }
         assert!(wrong.is_empty(), "{}: {}", case.name, wrong[0]);
         assert!(methods > 20, "{}: only {methods} methods", case.name);
+    }
+}
+
+/// A dump of each form of the map: lists of 2.1 and 3.1, with pointers of four bytes too, and maps.
+const MAPS: &[&str] = &[
+    "linux-x64-2.1-wks-heap",
+    "linux-x64-3.1-wks-heap",
+    "linux-x64-8.0-wks-heap",
+    "linux-x64-10.0-wks-heap",
+    "linux-x64-10.0-plugins-heap",
+    "win-x64-10.0-wks-full",
+    "win-x86-3.1-small",
+];
+
+/// Without the table that names the variable, the map of code ranges is found by its structure.
+#[test]
+fn code_ranges_are_found_by_structure_alone() {
+    let all = cases(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata"));
+    for case in all.into_iter().filter(|c| MAPS.contains(&&*c.name)) {
+        let Some(named) = open(&case.dump) else { continue };
+        let structure = open_without(&case.dump, vec![Provider::Descriptor, Provider::DacTable]).unwrap();
+        let clr = structure.clr().unwrap();
+        assert!(clr.layout().global("ExecutionManagerCodeRangeMapAddress").is_err(), "{}", case.name);
+        assert_eq!(clr.code().ranges(), named.clr().unwrap().code().ranges(), "{}", case.name);
     }
 }
 

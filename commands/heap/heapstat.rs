@@ -180,7 +180,10 @@ impl View {
         let note = of.map(|o| {
             let small = share(v[1..LARGE].iter().sum(), o[1..LARGE].iter().sum());
             // Without large objects there is no share of them.
-            let large = if o[LARGE] > 0 { format!("LOH:{}%", share(v[LARGE], o[LARGE])) } else { String::new() };
+            let large = match o[LARGE] {
+                0 => String::new(),
+                of => format!("LOH:{}%", share(v[LARGE], of)),
+            };
             let mut note = format!("{:<8} {large:<8}", format!("SOH:{small}%"));
             // Runtimes without a pinned object heap have a share of it neither.
             if !self.ephemeral || o[PINNED] > 0 {

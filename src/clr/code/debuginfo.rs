@@ -358,6 +358,11 @@ impl DebugInfo {
     }
 }
 
+/// A place in parts, which are read over.
+fn two<A, B>(kind: u32, _: A, _: B) -> Location {
+    Location::Other(kind)
+}
+
 fn location(r: &mut Nibbles<'_>, arch: Arch) -> Option<Location> {
     let kind = r.unsigned()?;
     // Stack offsets of x86 are stored in words.
@@ -369,32 +374,11 @@ fn location(r: &mut Nibbles<'_>, arch: Arch) -> Option<Location> {
         2 => Location::Float(r.unsigned()?),
         3 => Location::Stack(r.unsigned()?, offset(r)?),
         4 => Location::AtStack(r.unsigned()?, offset(r)?),
-        5 => {
-            r.unsigned()?;
-            r.unsigned()?;
-            Location::Other(kind)
-        }
-        6 => {
-            r.unsigned()?;
-            r.unsigned()?;
-            offset(r)?;
-            Location::Other(kind)
-        }
-        7 => {
-            offset(r)?;
-            r.unsigned()?;
-            r.unsigned()?;
-            Location::Other(kind)
-        }
-        8 => {
-            r.unsigned()?;
-            offset(r)?;
-            Location::Other(kind)
-        }
-        9 | 10 => {
-            r.unsigned()?;
-            Location::Other(kind)
-        }
+        5 => two(kind, r.unsigned()?, r.unsigned()?),
+        6 => two(kind, r.unsigned()?, (r.unsigned()?, offset(r)?)),
+        7 => two(kind, (offset(r)?, r.unsigned()?), r.unsigned()?),
+        8 => two(kind, r.unsigned()?, offset(r)?),
+        9 | 10 => two(kind, r.unsigned()?, ()),
         _ => return None,
     })
 }

@@ -98,7 +98,9 @@ fn search(clr: &Clr) -> Option<Found> {
             if writable(page) {
                 for cell in (page.next_multiple_of(ptr)..next).step_by(ptr as usize) {
                     let pointer = space.ptr(cell).filter(|&p| p > 0xFFFF && !clr.found.module.holds(p));
-                    let found = pointer.and_then(|_| at_variable(clr, cell));
+                    // User addresses have 48 bits: of a top table of five levels only the first entry is set.
+                    let sparse = || ptr == 4 || (1..8).all(|i| space.ptr_at(cell, i * ptr) == Some(0));
+                    let found = pointer.and_then(|p| list(clr, p).or_else(|| sparse().then(|| map(clr, cell))?));
                     if let Some(f) = found.filter(|f| best.as_ref().is_none_or(|b| f.0.len() > b.0.len())) {
                         best = Some(f);
                     }

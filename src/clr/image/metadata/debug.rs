@@ -186,6 +186,59 @@ mod tests {
         }
     }
 
+    /// A PDB with two documents, three methods (the second without points), and a scope with two locals.
+    fn pdb() -> Vec<u8> {
+        let word = |v: u32| v.to_le_bytes().to_vec();
+        let half = |v: u16| v.to_le_bytes().to_vec();
+        let mut stream = (1u8..=20).collect::<Vec<u8>>();
+        stream.extend(word(0));
+        stream.extend((1u64 << table::METHOD_DEF).to_le_bytes());
+        stream.extend(word(3));
+        // Blobs: 1 `src`, 5 `a.cs`, 10 `b.cs`, 15 and 19 the names, 23 and 31 points.
+        let mut blobs = vec![0];
+        for blob in
+            [&b"src"[..], b"a.cs", b"b.cs", b"/\x01\x05", b"/\x01\x0A", &[0, 0, 1, 4, 10, 5, 4], &[0, 3, 0, 9, 7, 1]]
+        {
+            blobs.push(blob.len() as u8);
+            blobs.extend(blob);
+        }
+        let strings = b"\0sum\0n\0".to_vec();
+        let mut tables = vec![0, 0, 0, 0, 2, 0, 0, 1];
+        let present = [table::DOCUMENT, table::METHOD_DEBUG_INFORMATION, table::LOCAL_SCOPE, table::LOCAL_VARIABLE];
+        tables.extend(present.iter().fold(0u64, |bits, t| bits | 1 << t).to_le_bytes());
+        tables.extend(0u64.to_le_bytes());
+        [2, 3, 1, 2].iter().for_each(|&rows| tables.extend(word(rows)));
+        let halves = [15, 0, 0, 0, 19, 0, 0, 0, 1, 23, 0, 0, 2, 31, 3, 0, 1, 1];
+        halves.iter().for_each(|&v| tables.extend(half(v)));
+        [2, 6].iter().for_each(|&v| tables.extend(word(v)));
+        [0, 0, 1, 0, 1, 5].iter().for_each(|&v| tables.extend(half(v)));
+        let streams: [(&[u8], Vec<u8>); 4] =
+            [(b"#Pdb\0\0\0\0", stream), (b"#~\0\0", tables), (b"#Strings\0\0\0\0", strings), (b"#Blob\0\0\0", blobs)];
+        let mut out = b"BSJB\x01\0\x01\0\0\0\0\0\x0C\0\0\0PDB v1.0\0\0\0\0\0\0\x04\0".to_vec();
+        let mut at = out.len() + streams.iter().map(|s| 8 + s.0.len()).sum::<usize>();
+        for (name, bytes) in &streams {
+            out.extend(word(at as u32));
+            out.extend(word(bytes.len() as u32));
+            out.extend(*name);
+            at += bytes.len();
+        }
+        streams.iter().for_each(|s| out.extend(&s.1));
+        out
+    }
+
+    #[test]
+    fn lines_and_locals_of_a_whole_pdb() {
+        let m = Metadata::parse(pdb()).unwrap();
+        assert_eq!(m.pdb_identity().unwrap()[..4], [1, 2, 3, 4]);
+        let line = |row, offset| m.source_line(row, offset).map(|l| (l.document, l.line, l.column));
+        assert_eq!(line(1, 0), Some(("src/a.cs".into(), 10, 5)));
+        assert_eq!(line(1, 99), Some(("src/a.cs".into(), 10, 5)));
+        assert_eq!((line(2, 0), line(3, 2)), (None, None));
+        assert_eq!(line(3, 3), Some(("src/b.cs".into(), 7, 1)));
+        assert_eq!(m.local_names(3, 3), [(0, "sum"), (1, "n")]);
+        assert!(m.local_names(3, 8).is_empty() && m.local_names(1, 3).is_empty());
+    }
+
     #[test]
     fn points_with_hidden_code_and_a_second_document() {
         // Offset 0 line 10 column 5 (2 lines, 3 columns), offset 4 hidden, document 2, offset 9 line 8 column 6.
