@@ -169,7 +169,7 @@ fn cases() -> Vec<Case> {
         dump: data(&format!("{name}.core.zst")),
         transcript: data(&format!("{name}.sos.txt.zst")),
     };
-    let mut all: Vec<Case> = DUMPS.iter().map(|n| own(n)).collect();
+    let mut all: Vec<Case> = DUMPS.iter().map(own).collect();
     let folder = std::env::var_os("CLRSCOPE_DUMPS").map(PathBuf::from);
     let files = folder.and_then(|f| std::fs::read_dir(f).ok()).into_iter().flatten().flatten();
     for transcript in files.map(|e| e.path()) {
