@@ -153,6 +153,10 @@ const UNPROVABLE: &[&str] = &[
     "GCHeap.GenerationTable",
     // The last thrown exception is null where nothing was thrown: a null elsewhere looks the same.
     "Thread.LastThrownObject",
+    // So is what a thread handles at the moment.
+    "Thread.ExceptionTracker",
+    "ExceptionInfo.PreviousNestedInfo",
+    "ExceptionInfo.ThrownObject",
     // Neighbouring pointers of the same kind: mem and the ends next to it keep their order when shifted by one.
     "HeapSegment.Allocated",
     "HeapSegment.Committed",

@@ -44,7 +44,8 @@ pub fn follow(dump: &Dump, layout: &Layout, store: u64) -> Option<List> {
     let way = |bias: u64, most: usize| walk(dump, head, link, bias, most);
     let (to_link, direct) = (way(link, SAMPLE), way(0, SAMPLE));
     // Of two alike the older way, which most runtimes have.
-    let is_direct = rank(dump, layout, &direct.0) > rank(dump, layout, &to_link.0);
+    let broken = matches!(direct.1, End::Absent(_));
+    let is_direct = !broken && rank(dump, layout, &direct.0) > rank(dump, layout, &to_link.0);
     let (threads, end) = way(if is_direct { 0 } else { link }, MAX_THREADS);
     Some(List { threads, end, direct: is_direct })
 }

@@ -38,7 +38,7 @@ fn slack(count: u64) -> u64 {
 
 /// Threads by the list; records whether it closes.
 fn list(p: &mut Probe<'_>) -> Option<Vec<u64>> {
-    const FIELDS: &[&str] = &["&ThreadStore", "ThreadStore.FirstThreadLink"];
+    const FIELDS: &[&str] = &["&ThreadStore", "ThreadStore.FirstThreadLink", "Thread.LinkNext"];
     let walk = || {
         let store = p.variable("ThreadStore")?;
         let count = p.word(store, "ThreadStore", "ThreadCount")?;

@@ -121,6 +121,10 @@ fn within(clr: &Clr, start: u64, owner: Owner, heaps: &mut [LoaderHeap]) {
 /// Places of the lists of blocks of the heaps that the layout names in the allocator at `start`, with their kinds.
 fn described(clr: &Clr, start: u64) -> Vec<(u64, &'static str)> {
     let l = clr.layout();
+    // Before 11.0 only some of the heaps are described.
+    if l.try_offset("LoaderAllocator", "FixupPrecodeHeap").is_none() {
+        return Vec::new();
+    }
     let field = |of: u64, ty: &str, name: &str| clr.space().ptr_at(of, l.try_offset(ty, name)?).filter(|&p| p != 0);
     let manager = field(start, "LoaderAllocator", "VirtualCallStubManager").unwrap_or(0);
     let first = l.try_offset("LoaderHeap", "FirstBlock").unwrap_or(clr.header());
