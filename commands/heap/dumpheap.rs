@@ -13,7 +13,7 @@ use crate::heap::stat::{Tally, TypeTallies};
 use crate::heap::{Segment, WalkReport};
 use crate::session::Session;
 use crate::shell::expr::number;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!dumpheap`.
 pub const DUMPHEAP: Command = Command {
@@ -61,6 +61,7 @@ pub const DUMPHEAP: Command = Command {
         Example { line: "!dumpheap -mt $MT -short", what: "addresses only, for scripts" },
     ],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

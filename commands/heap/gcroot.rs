@@ -9,7 +9,9 @@ use crate::clr::Clr;
 use crate::graph::paths::WaysTo;
 use crate::heap::roots::{Root, RootKind};
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+};
 
 /// `!gcroot ADDR`, `!gcroot -type T`.
 pub const GCROOT: Command = Command {
@@ -51,6 +53,7 @@ pub const GCROOT: Command = Command {
         Example { line: "!gcroot -type System.String -limit 3", what: "what holds all objects of a type" },
     ],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: gcroot,
 };
 
@@ -68,6 +71,7 @@ pub const PATHTO: Command = Command {
     ],
     examples: &[Example { line: "!pathto $OBJECT $TARGET", what: "how one reaches the other" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: pathto,
 };
 

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::shell::parse::{spelled, synopsis};
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// Chapters in order, with their titles.
 pub const CHAPTERS: &[(Group, &str)] = &[
@@ -31,6 +31,7 @@ pub const HELP: Command = Command {
     args: &[Arg::pos("COMMAND", Kind::CommandName, "the command to explain")],
     examples: &[Example { line: ".help dumpheap", what: "explain one command" }],
     needs: Needs::Nothing,
+    returns: Returns::NOTHING,
     run,
 };
 
