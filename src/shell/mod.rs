@@ -21,6 +21,7 @@ pub mod quote;
 pub mod repl;
 pub mod returns;
 pub mod run;
+pub mod schema;
 pub mod script;
 pub mod style;
 pub mod terminal;

@@ -56,6 +56,8 @@ struct Opened {
     widths: Vec<usize>,
     /// Its number in the data.
     number: usize,
+    /// Rows handed over.
+    rows: u64,
     /// Rows that passed the pipes, in text lines behind it too.
     passed: u64,
 }
@@ -298,8 +300,7 @@ impl Out {
 
     /// One row that text prints as this line, or lines.
     pub fn row_as(&mut self, table: &Table, cells: &[Cell<'_>], line: impl AsRef<str>) -> io::Result<()> {
-        let at = self.slot(table);
-        self.recent.add(cells);
+        let at = self.enter(table, cells);
         match self.format {
             Format::Text => self.text_line(line.as_ref(), Some(at)),
             _ => {
@@ -314,9 +315,28 @@ impl Out {
 
     /// One row that text does not print: what it says stands in lines around it.
     pub fn data_row(&mut self, table: &Table, cells: &[Cell<'_>]) -> io::Result<()> {
-        let at = self.slot(table);
-        self.recent.add(cells);
+        let at = self.enter(table, cells);
         if self.format == Format::Text { Ok(()) } else { self.emit(at, cells) }
+    }
+
+    /// Rows a table has so far: a number for the next, by which rows of another table name it.
+    pub fn count(&mut self, table: &Table) -> u64 {
+        let at = self.slot(table);
+        self.tables.get(at).map_or(0, |t| t.rows)
+    }
+
+    /// Takes note of a row and gives the place of its table.
+    fn enter(&mut self, table: &Table, cells: &[Cell<'_>]) -> usize {
+        let at = self.slot(table);
+        self.noted(at, cells);
+        at
+    }
+
+    fn noted(&mut self, at: usize, cells: &[Cell<'_>]) {
+        self.recent.add(cells);
+        if let Some(t) = self.tables.get_mut(at) {
+            t.rows += 1;
+        }
     }
 
     /// The place of a table among those of this answer.
@@ -328,7 +348,14 @@ impl Out {
 
     fn add(&mut self, name: &'static str, columns: &[Col]) -> usize {
         let number = if self.format == Format::Text { 0 } else { self.data.table(name, columns) };
-        self.tables.push(Opened { name, columns: columns.to_vec(), widths: declared(columns), number, passed: 0 });
+        self.tables.push(Opened {
+            name,
+            columns: columns.to_vec(),
+            widths: declared(columns),
+            number,
+            rows: 0,
+            passed: 0,
+        });
         self.tables.len() - 1
     }
 
@@ -345,7 +372,7 @@ impl Out {
     }
 
     fn row_at(&mut self, at: usize, cells: &[Cell<'_>]) -> io::Result<()> {
-        self.recent.add(cells);
+        self.noted(at, cells);
         let Some(t) = self.tables.get_mut(at) else { return Ok(()) };
         if self.pipes.is_empty() {
             if self.format != Format::Text {

@@ -198,24 +198,23 @@ impl Table {
 /// Everything a command may return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Returns {
-    /// Single values.
-    pub facts: &'static [Fact],
-    /// Tables.
-    pub tables: &'static [&'static Table],
+    facts: &'static [Fact],
+    tables: &'static [&'static Table],
+    shared: &'static [&'static Returns],
 }
 
 impl Returns {
     /// For commands that do something and say at most a sentence.
-    pub const NOTHING: Returns = Returns { facts: &[], tables: &[] };
+    pub const NOTHING: Returns = Returns { facts: &[], tables: &[], shared: &[] };
 
-    /// Facts alone.
+    /// Facts.
     pub const fn facts(facts: &'static [Fact]) -> Self {
-        Self { facts, tables: &[] }
+        Self { facts, ..Self::NOTHING }
     }
 
-    /// Tables alone.
+    /// Tables.
     pub const fn tables(tables: &'static [&'static Table]) -> Self {
-        Self { facts: &[], tables }
+        Self { tables, ..Self::NOTHING }
     }
 
     /// Adds tables.
@@ -224,8 +223,26 @@ impl Returns {
         self
     }
 
+    /// Adds what parts return that several commands share.
+    pub const fn with(mut self, shared: &'static [&'static Returns]) -> Self {
+        self.shared = shared;
+        self
+    }
+
+    /// All facts.
+    pub fn all_facts(&self) -> Vec<&'static Fact> {
+        let shared = self.shared.iter().flat_map(|r| r.all_facts());
+        self.facts.iter().chain(shared).collect()
+    }
+
+    /// All tables.
+    pub fn all_tables(&self) -> Vec<&'static Table> {
+        let shared = self.shared.iter().flat_map(|r| r.all_tables());
+        self.tables.iter().copied().chain(shared).collect()
+    }
+
     /// Whether nothing is declared.
-    pub const fn is_nothing(&self) -> bool {
-        self.facts.is_empty() && self.tables.is_empty()
+    pub fn is_nothing(&self) -> bool {
+        self.facts.is_empty() && self.tables.is_empty() && self.shared.iter().all(|r| r.is_nothing())
     }
 }
