@@ -36,6 +36,7 @@ use crate::watch::Watch;
 
 pub use crate::clr::layout::discover::Provider;
 
+pub use self::describe::About;
 pub use self::lookup::{LoadedTypes, MadeTypes};
 
 /// A value computed at first need and kept; an error or an interruption is not kept, so the next caller tries again.
@@ -352,11 +353,15 @@ impl Session {
         let flavour = if m.single_file { "single-file" } else { "CoreCLR" };
         let gc = if clr.found.gc.is_server() { "server GC" } else { "workstation GC" };
         let shape = if clr.found.gc.has_regions() { "regions" } else { "segments" };
-        let era = clr.found.era;
-        let version = match &m.version {
-            Some(version) => version::product(version, &m.path, era),
-            None => format!("{}.{}", era.0, era.1),
-        };
-        format!(".NET runtime {version} ({flavour}), {gc}, {shape}")
+        format!(".NET runtime {} ({flavour}), {gc}, {shape}", runtime_version(clr))
+    }
+}
+
+/// The runtime's version as people know it.
+fn runtime_version(clr: &Clr) -> String {
+    let (m, era) = (&clr.found.module, clr.found.era);
+    match &m.version {
+        Some(version) => version::product(version, &m.path, era),
+        None => format!("{}.{}", era.0, era.1),
     }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 use writer::{Style, Table};
 
 /// What one table is: its name, its columns, what fills it.
@@ -185,6 +185,7 @@ pub const EXPORT: Command = Command {
     ],
     examples: &[Example { line: ".export /tmp/model -tables objects,types -format csv", what: "two tables as CSV" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: export,
 };
 

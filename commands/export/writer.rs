@@ -1,9 +1,11 @@
 //! One table file: rows in, TSV, CSV or JSON lines out, streamed.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+
+use crate::shell::numbers::{push_decimal, push_hex};
+use crate::shell::quote::{push_csv, push_json};
 
 /// File format of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +49,7 @@ pub struct Table {
     out: BufWriter<File>,
     style: Style,
     columns: &'static [&'static str],
-    line: String,
+    line: Vec<u8>,
     rows: u64,
 }
 
@@ -60,32 +62,33 @@ impl Table {
             Style::Csv => writeln!(out, "{}", columns.join(","))?,
             Style::Jsonl => {}
         }
-        Ok(Self { out, style, columns, line: String::new(), rows: 0 })
+        Ok(Self { out, style, columns, line: Vec::new(), rows: 0 })
     }
 
     /// One row, a value a column.
     pub fn row(&mut self, fields: &[Field<'_>]) -> io::Result<()> {
         self.line.clear();
         if self.style == Style::Jsonl {
-            self.line.push('{');
+            self.line.push(b'{');
         }
         for (i, field) in fields.iter().enumerate() {
             match (self.style, i) {
                 (_, 0) => {}
-                (Style::Tsv, _) => self.line.push('\t'),
-                _ => self.line.push(','),
+                (Style::Tsv, _) => self.line.push(b'\t'),
+                _ => self.line.push(b','),
             }
             if self.style == Style::Jsonl {
-                let _ = write!(self.line, "\"{}\":", self.columns.get(i).copied().unwrap_or("?"));
+                push_json(&mut self.line, self.columns.get(i).copied().unwrap_or("?"));
+                self.line.push(b':');
             }
-            push(&mut self.line, self.style, field);
+            push(&mut self.line, self.style, field, fields.len() == 1);
         }
         if self.style == Style::Jsonl {
-            self.line.push('}');
+            self.line.push(b'}');
         }
-        self.line.push('\n');
+        self.line.push(b'\n');
         self.rows += 1;
-        self.out.write_all(self.line.as_bytes())
+        self.out.write_all(&self.line)
     }
 
     /// Flushes and returns the number of rows.
@@ -95,55 +98,46 @@ impl Table {
     }
 }
 
-fn push(line: &mut String, style: Style, field: &Field<'_>) {
-    let quoted = style == Style::Jsonl;
-    // Writing to a String cannot fail.
-    let _ = match *field {
-        Field::Hex(v) if quoted => write!(line, "\"{v:x}\""),
-        Field::Hex(v) => write!(line, "{v:x}"),
-        Field::Num(v) => write!(line, "{v}"),
-        Field::Bool(b) if quoted => write!(line, "{b}"),
-        Field::Bool(b) => {
-            line.push_str(if b { "True" } else { "False" });
-            Ok(())
-        }
-        Field::Text(t) => {
-            text(line, style, t);
-            Ok(())
-        }
-        Field::List(items) => {
-            if quoted {
-                line.push('"');
-            }
+fn push(line: &mut Vec<u8>, style: Style, field: &Field<'_>, alone: bool) {
+    let json = style == Style::Jsonl;
+    match *field {
+        Field::Hex(v) => quoted(line, json, |line| push_hex(line, v, 1)),
+        Field::Num(v) => push_decimal(line, v),
+        Field::Bool(b) if json => line.extend_from_slice(if b { b"true" } else { b"false" }),
+        Field::Bool(b) => line.extend_from_slice(if b { b"True" } else { b"False" }),
+        Field::Text(t) => text(line, style, t, alone),
+        Field::List(items) => quoted(line, json, |line| {
             for (i, v) in items.iter().enumerate() {
-                let _ = write!(line, "{}{v:x}", if i > 0 { " " } else { "" });
+                if i > 0 {
+                    line.push(b' ');
+                }
+                push_hex(line, *v, 1);
             }
-            if quoted {
-                line.push('"');
-            }
-            Ok(())
-        }
-    };
+        }),
+    }
 }
 
-fn text(line: &mut String, style: Style, t: &str) {
+/// Appends what needs no escapes, in quotes where it must have them.
+fn quoted(line: &mut Vec<u8>, quotes: bool, of: impl FnOnce(&mut Vec<u8>)) {
+    let mark: &[u8] = if quotes { b"\"" } else { b"" };
+    line.extend_from_slice(mark);
+    of(line);
+    line.extend_from_slice(mark);
+}
+
+fn text(line: &mut Vec<u8>, style: Style, t: &str, alone: bool) {
     match style {
-        Style::Jsonl => line.push_str(&serde_json::Value::from(t).to_string()),
-        Style::Csv if t.contains([',', '"', '\n', '\r']) => {
-            line.push('"');
-            line.push_str(&t.replace('"', "\"\""));
-            line.push('"');
-        }
-        Style::Csv => line.push_str(t),
+        Style::Jsonl => push_json(line, t),
+        Style::Csv => push_csv(line, t, alone),
         Style::Tsv => {
-            for c in t.chars() {
-                match c {
-                    '\\' => line.push_str("\\\\"),
-                    '\t' => line.push_str("\\t"),
-                    '\n' => line.push_str("\\n"),
-                    '\r' => line.push_str("\\r"),
-                    '\0' => line.push_str("\\0"),
-                    c => line.push(c),
+            for b in t.bytes() {
+                match b {
+                    b'\\' => line.extend_from_slice(b"\\\\"),
+                    b'\t' => line.extend_from_slice(b"\\t"),
+                    b'\n' => line.extend_from_slice(b"\\n"),
+                    b'\r' => line.extend_from_slice(b"\\r"),
+                    b'\0' => line.extend_from_slice(b"\\0"),
+                    b => line.push(b),
                 }
             }
         }

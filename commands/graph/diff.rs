@@ -13,7 +13,7 @@ use self::side::{Side, Wanted};
 use crate::dump::Dump;
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!diff OTHER`.
 pub const DIFF: Command = Command {
@@ -53,6 +53,7 @@ pub const DIFF: Command = Command {
         Example { line: "!diff older.core.zst -regions", what: "whether the memory that grew is managed at all" },
     ],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run,
 };
 

@@ -10,7 +10,7 @@ use crate::commands::heap::gcroot::static_between;
 use crate::heap::retained::Retained;
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns};
 
 /// `!dominators [ADDR]`.
 pub const DOMINATORS: Command = Command {
@@ -33,6 +33,7 @@ pub const DOMINATORS: Command = Command {
         Example { line: "!dominators $OBJECT -top 5", what: "where the bytes of one object are" },
     ],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use self::view::View;
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!leaks`.
 pub const LEAKS: Command = Command {
@@ -58,6 +58,7 @@ pub const LEAKS: Command = Command {
         Example { line: "!leaks -share 0.5 -min-count 50", what: "smaller suspects too" },
     ],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

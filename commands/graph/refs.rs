@@ -11,7 +11,9 @@ use crate::heap::walk::Found;
 use crate::session::Session;
 use crate::session::held::{COLLECTIBLE, DEPENDENT};
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+};
 
 /// `!refs ADDR`.
 pub const REFS: Command = Command {
@@ -37,6 +39,7 @@ pub const REFS: Command = Command {
         Example { line: "!refs $OBJECT -stat", what: "types and fields that refer to it, with counts" },
     ],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

@@ -12,7 +12,7 @@ use crate::heap::retained::GroupSize;
 use crate::heap::stat::Tally;
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns};
 
 /// `!retained [ADDR]`.
 pub const RETAINED: Command = Command {
@@ -45,6 +45,7 @@ pub const RETAINED: Command = Command {
         Example { line: "!retained $OBJECT", what: "what would go with one object" },
     ],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

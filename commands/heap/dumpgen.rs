@@ -10,7 +10,7 @@ use super::table::wide_statistics;
 use crate::clr::Clr;
 use crate::heap::{Generation, WalkReport};
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns};
 
 /// `!dumpgen GEN`.
 pub const DUMPGEN: Command = Command {
@@ -28,6 +28,7 @@ pub const DUMPGEN: Command = Command {
     ],
     examples: &[Example { line: "!dumpgen gen2 -type Zoo", what: "what of one's own types has grown old" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: dumpgen,
 };
 
@@ -43,6 +44,7 @@ pub const SIZESTATS: Command = Command {
     args: &[],
     examples: &[Example { line: "!sizestats", what: "sizes of objects and of gaps" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: sizestats,
 };
 

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use super::filter::{Filter, NameMatch};
-use super::table::{self, LISTING, Sort};
+use super::table::{self, ADDRESSES, OBJECTS, Sort};
 use crate::clr::runtime::locks::{Owners, ThinBits};
 use crate::clr::runtime::syncblocks::thin_bits;
 use crate::heap::stat::{Tally, TypeTallies};
 use crate::heap::{Segment, WalkReport};
 use crate::session::Session;
 use crate::shell::expr::number;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!dumpheap`.
 pub const DUMPHEAP: Command = Command {
@@ -61,15 +63,48 @@ pub const DUMPHEAP: Command = Command {
         Example { line: "!dumpheap -mt $MT -short", what: "addresses only, for scripts" },
     ],
     needs: Needs::Clr,
+    returns: Returns::facts(&[Fact::new("matching_types", "types whose name contains the one typed", Type::Count)])
+        .and(&[&OBJECTS, &ADDRESSES, &TEXTS, &LOCKS, &FRAGMENTATION])
+        .with(&[&table::RETURNS]),
     run,
 };
+
+const TEXTS: Table = Table::new(
+    "strings",
+    &[
+        Col::right("", "count", 0).of(Type::Count),
+        Col::right("", "total_size", 0).of(Type::Bytes),
+        Col::left("", "text", 0).of(Type::Content),
+    ],
+)
+.rising("total_size");
+
+const LOCKS: Table = Table::new(
+    "locks",
+    &[
+        Col::right("Object", "object", 16).of(Type::Address),
+        Col::right("Thread", "thread", 16).of(Type::Address),
+        Col::right("OSId", "os_id", 8).of(Type::Hex),
+        Col::right("Recursion", "recursion", 9).of(Type::Count),
+    ],
+);
+
+const FRAGMENTATION: Table = Table::new(
+    "fragmentation",
+    &[
+        Col::right("Address", "address", 16).of(Type::Address),
+        Col::right("Size", "size", 14).of(Type::Bytes),
+        Col::right("Followed By", "followed_by", 16).of(Type::Address),
+        Col::left("", "type", 0).of(Type::TypeName),
+    ],
+);
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let mut filter = Filter::new(args)?;
-    let note = positional(session, args, &mut filter)?;
-    if let Some(note) = note {
-        ctx.out.line(note)?;
+    if let Some((name, hits)) = positional(session, args, &mut filter)? {
+        let line = format!("No type is called {name}; {hits} types whose name contains it:");
+        ctx.out.fact("matching_types", Cell::Num(hits), line)?;
     }
     if args.has("strings") {
         return strings(ctx, session, &filter, args.has("stat"));
@@ -105,8 +140,8 @@ fn outcome(session: &Session, filter: &Filter, report: &WalkReport, count: u64) 
     }
 }
 
-/// Reads the positional arguments; returns what to tell the user about a name that was matched loosely.
-fn positional(session: &Session, args: &Args, filter: &mut Filter) -> Result<Option<String>> {
+/// Reads the positional arguments; returns a name that no type has, and how many types contain it.
+fn positional(session: &Session, args: &Args, filter: &mut Filter) -> Result<Option<(String, u64)>> {
     let words: Vec<&str> = args.texts("RANGE_OR_TYPE").collect();
     if words.is_empty() {
         return Ok(None);
@@ -153,7 +188,7 @@ fn positional(session: &Session, args: &Args, filter: &mut Filter) -> Result<Opt
         }
     }
     filter.name = Some(NameMatch::Part(name.clone()));
-    Ok(Some(format!("No type is called {name}; {hits} types whose name contains it:")))
+    Ok(Some((name, hits as u64)))
 }
 
 /// Counts in parallel; everything at once comes from the session's statistics.
@@ -183,12 +218,13 @@ pub(super) fn count(session: &Session, filter: &Filter) -> Result<(TypeTallies, 
 /// Lists in address order, streaming.
 fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<(TypeTallies, WalkReport)> {
     let mut tallies = TypeTallies::default();
-    ctx.out.table("objects", LISTING, true)?;
+    ctx.out.open(&OBJECTS)?;
     let report = each(session, filter, |o| {
         tallies.add(o.ty.id, o.size);
         table::listing_row(ctx.out, o.address, o.ty, o.size)
     })?;
-    ctx.out.line("")?;
+    ctx.out.done(&OBJECTS)?;
+    ctx.out.note("")?;
     Ok((tallies, report))
 }
 
@@ -225,7 +261,7 @@ fn each(
 }
 
 fn short(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {
-    ctx.out.table("objects", &[Col::left("", "address", 0)], false)?;
+    ctx.out.open_bare(&ADDRESSES)?;
     let mut count = 0;
     let report = each(session, filter, |o| {
         count += 1;
@@ -240,17 +276,17 @@ const STRING_UNITS: usize = 1024;
 const SHOWN: usize = 128;
 
 fn strings(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, stat: bool) -> Result<Outcome> {
-    const COLUMNS: &[Col] = &[Col::right("", "count", 0), Col::right("", "total_size", 0), Col::left("", "text", 0)];
     let clr = session.clr()?;
-    let mut texts: HashMap<(Arc<str>, u64), Tally> = HashMap::new();
+    // With each text the address of its first string.
+    let mut texts: HashMap<(Arc<str>, u64), (Tally, u64)> = HashMap::new();
     if !stat {
-        ctx.out.table("objects", LISTING, true)?;
+        ctx.out.open(&OBJECTS)?;
     }
     let report = each(session, filter, |o| {
         if o.ty.is_string
             && let Some((_, text)) = clr.string_at(o.address, STRING_UNITS)
         {
-            texts.entry((text.into(), o.size)).or_default().add(o.size);
+            texts.entry((text.into(), o.size)).or_insert((Tally::default(), o.address)).0.add(o.size);
             if !stat {
                 table::listing_row(ctx.out, o.address, o.ty, o.size)?;
             }
@@ -258,34 +294,32 @@ fn strings(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, stat: bool) ->
         Ok(())
     })?;
     if !stat {
-        ctx.out.line("")?;
+        ctx.out.done(&OBJECTS)?;
+        ctx.out.note("")?;
     }
     let mut rows: Vec<_> = texts.into_iter().collect();
-    rows.sort_by(|a, b| (a.1.bytes, &a.0).cmp(&(b.1.bytes, &b.0)));
-    ctx.out.line("Statistics:")?;
-    let cells: Vec<Vec<Cell<'_>>> = rows
-        .iter()
-        .map(|((text, _), t)| {
-            let shown: String = text.chars().take(SHOWN).collect();
-            vec![Cell::Sep(t.count), Cell::Sep(t.bytes), Cell::text(shown)]
-        })
-        .collect();
-    ctx.out.rows("strings", COLUMNS, false, &cells)?;
+    rows.sort_by(|a, b| (a.1.0.bytes, &a.0).cmp(&(b.1.0.bytes, &b.0)));
+    ctx.out.note("Statistics:")?;
+    let whole = ctx.out.wants_data();
+    let cells = rows.iter().map(|((text, _), (t, address))| {
+        let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(end, _)| end);
+        let shown = &text[..end];
+        let value = match whole.then(|| clr.string_units(*address, usize::MAX)).flatten() {
+            Some((_, units)) => Cell::shown(shown, Cell::Units(units.into())),
+            None => Cell::text(shown),
+        };
+        [Cell::Sep(t.count), Cell::Sep(t.bytes), value]
+    });
+    ctx.out.fill_bare(&TEXTS, cells)?;
     let mut total = Tally::default();
-    rows.iter().for_each(|r| total.merge(r.1));
+    rows.iter().for_each(|r| total.merge(r.1.0));
     table::total(ctx.out, total)?;
     Ok(outcome(session, filter, &report, total.count))
 }
 
 fn thin_locks(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Object", "object", 16),
-        Col::right("Thread", "thread", 16),
-        Col::right("OSId", "os_id", 8),
-        Col::right("Recursion", "recursion", 9),
-    ];
     let clr = session.clr()?;
-    ctx.out.table("locks", COLUMNS, true)?;
+    ctx.out.open(&LOCKS)?;
     let (owners, bits) = (Owners::of(clr), ThinBits::of(clr));
     let mut count = 0;
     let report = each(session, filter, |o| {
@@ -306,12 +340,6 @@ fn thin_locks(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<O
 
 /// Free blocks of half a megabyte and more in the small object heap, with what follows them.
 fn fragmentation(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<()> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Address", "address", 16),
-        Col::right("Size", "size", 14),
-        Col::right("Followed By", "followed_by", 16),
-        Col::left("", "type", 0),
-    ];
     let clr = session.clr()?;
     let segments = filter.segments(session)?;
     let wanted = |a: u64| segments.iter().any(|s| (s.start..s.end).contains(&a));
@@ -319,9 +347,9 @@ fn fragmentation(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Resul
     if blocks.is_empty() {
         return Ok(());
     }
-    ctx.out.line("")?;
-    ctx.out.line("Fragmented blocks larger than 0.5 MB:")?;
-    ctx.out.table("fragmentation", COLUMNS, true)?;
+    ctx.out.note("")?;
+    ctx.out.note("Fragmented blocks larger than 0.5 MB:")?;
+    ctx.out.open(&FRAGMENTATION)?;
     for f in blocks {
         let name = clr.type_name(f.next_mt).to_string();
         ctx.out.row(&[Cell::Addr(f.address), Cell::Sep(f.size), Cell::Addr(f.next), Cell::text(name)])?;

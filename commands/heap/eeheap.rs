@@ -8,7 +8,8 @@ use crate::clr::runtime::loaderheaps::{LoaderHeap, Owner};
 use crate::heap::{Heap, Segment, SegmentKind, SubHeap};
 use crate::session::Session;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits, narrow_digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+    narrow_digits,
 };
 
 /// `!eeheap`.
@@ -31,6 +32,7 @@ pub const EEHEAP: Command = Command {
     ],
     examples: &[Example { line: "!eeheap -gc", what: "segments and sizes" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

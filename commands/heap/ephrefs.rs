@@ -8,7 +8,7 @@ use crate::heap::walk::pointer_in;
 use crate::heap::{Generation, Object, WalkReport};
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix};
+use crate::shell::{Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix, Returns};
 
 /// `!ephrefs`.
 pub const EPHREFS: Command = Command {
@@ -23,6 +23,7 @@ pub const EPHREFS: Command = Command {
     args: &[],
     examples: &[Example { line: "!ephrefs", what: "what makes young collections slow" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: ephrefs,
 };
 
@@ -38,6 +39,7 @@ pub const EPHTOLOH: Command = Command {
     args: &[],
     examples: &[Example { line: "!ephtoloh", what: "large buffers held by short-lived objects" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: ephtoloh,
 };
 

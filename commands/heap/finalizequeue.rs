@@ -6,7 +6,7 @@ use super::table::{self, LISTING, Sort};
 use crate::clr::runtime::finalizer;
 use crate::heap::stat::TypeTallies;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!finalizequeue`.
 pub const FINALIZEQUEUE: Command = Command {
@@ -28,6 +28,7 @@ pub const FINALIZEQUEUE: Command = Command {
     ],
     examples: &[Example { line: "!finalizequeue -stat", what: "which finalizable types there are" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

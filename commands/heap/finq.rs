@@ -7,7 +7,7 @@ use super::table::{self, LISTING, Sort};
 use crate::clr::runtime::finalizer;
 use crate::heap::stat::TypeTallies;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 const ARGS: &[Arg] = &[
     Arg::flag("stat", "statistics only").or(&["summary"]),
@@ -27,6 +27,7 @@ pub const FINQ: Command = Command {
     args: ARGS,
     examples: &[Example { line: "!finq -stat", what: "which types with a finalizer are alive" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: finq,
 };
 
@@ -42,6 +43,7 @@ pub const FRQ: Command = Command {
     args: ARGS,
     examples: &[Example { line: "!frq -stat", what: "what the finalizer thread has before it" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: frq,
 };
 

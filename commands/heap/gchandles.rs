@@ -8,7 +8,7 @@ use super::table::wide_statistics;
 use crate::clr::Clr;
 use crate::clr::runtime::handles::{Handle, HandleKind};
 use crate::heap::stat::TypeTallies;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!gchandles`.
 pub const GCHANDLES: Command = Command {
@@ -29,6 +29,7 @@ pub const GCHANDLES: Command = Command {
     ],
     examples: &[Example { line: "!gchandles -type Pinned", what: "what is pinned" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

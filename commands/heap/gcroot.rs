@@ -6,10 +6,14 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use crate::clr::Clr;
+use crate::commands::graph::held;
 use crate::graph::paths::WaysTo;
 use crate::heap::roots::{Root, RootKind};
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    digits, narrow_digits,
+};
 
 /// `!gcroot ADDR`, `!gcroot -type T`.
 pub const GCROOT: Command = Command {
@@ -51,6 +55,12 @@ pub const GCROOT: Command = Command {
         Example { line: "!gcroot -type System.String -limit 3", what: "what holds all objects of a type" },
     ],
     needs: Needs::Clr,
+    returns: Returns::facts(&[
+        Fact::new("roots", "roots found", Type::Count),
+        Fact::new("chains", "chains shown", Type::Count),
+    ])
+    .and(&[&ROOTS, &CHAIN])
+    .with(&[&held::RETURNS]),
     run: gcroot,
 };
 
@@ -68,10 +78,50 @@ pub const PATHTO: Command = Command {
     ],
     examples: &[Example { line: "!pathto $OBJECT $TARGET", what: "how one reaches the other" }],
     needs: Needs::Clr,
+    returns: Returns::tables(&[&PATH]),
     run: pathto,
 };
 
-const CHAIN: &[Col] = &[Col::left("", "arrow", 12), Col::left("", "object", 16), Col::left("", "type", 0)];
+/// Roots that reach an object.
+pub const ROOTS: Table = Table::new(
+    "roots",
+    &[
+        Col::data("root", Type::Count).titled("number of the root"),
+        Col::data("target", Type::Address).titled("object that is kept alive"),
+        Col::data("kind", Type::Text).titled("what the root is"),
+        Col::data("slot", Type::Address).titled("where the reference stands; nothing for a register"),
+        Col::data("register", Type::Text).titled("the register"),
+        Col::data("thread", Type::Hex).titled("operating system id of the thread"),
+        Col::data("variable", Type::Text).titled("the thread static variable"),
+        Col::data("conservative", Type::Bool).titled("a value on a stack that may be stale"),
+        Col::data("interior", Type::Bool).titled("it points into the object, not at its start"),
+        Col::data("object", Type::Address).titled("the object it refers to"),
+    ],
+);
+
+const STEP: Col = Col::data("step", Type::Count).titled("number in the chain");
+const OBJECT: Col = Col::data("object", Type::Address).titled("the object");
+const TYPE: Col = Col::data("type", Type::TypeName).titled("its type, or the suspended method it stands for");
+const LINK: Col = Col::data("link", Type::Text).titled("what makes the reference, where it is no field");
+const VARIABLE: Col = Col::data("variable", Type::Text).titled("the static variable that is the reference");
+
+/// The objects from a root to the one asked for.
+pub const CHAIN: Table = Table::new(
+    "chain",
+    &[
+        Col::data("root", Type::Count).titled("number of the root"),
+        Col::data("chain", Type::Count).titled("number of the chain"),
+        STEP,
+        OBJECT,
+        TYPE,
+        LINK,
+        VARIABLE,
+    ],
+)
+.under("roots", "root");
+
+/// The objects from one to another.
+const PATH: Table = Table::new("chain", &[STEP, OBJECT, TYPE, LINK, VARIABLE]);
 
 fn id_of(session: &Session, address: u64) -> Result<u32> {
     let index = session.index()?;
@@ -92,7 +142,7 @@ fn gcroot(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         if ty.is_none() && mt.is_none() {
             bail!("an address, -type or -mt");
         }
-        return crate::commands::graph::held::run(ctx, args);
+        return held::run(ctx, args);
     };
     if ty.is_some() || mt.is_some() {
         bail!("either an address, or -type or -mt");
@@ -104,9 +154,10 @@ fn gcroot(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         Some(n) => n,
     };
     let (count, chains) = roots_of(session, ctx.out, address, &Wanted { all, limit, nostacks: args.has("nostacks") })?;
+    let facts = [("roots", Cell::Num(count)), ("chains", Cell::Num(chains))];
     match all {
-        true => ctx.out.line(format!("Found {count} unique roots, {chains} chains."))?,
-        false => ctx.out.line(format!("Found {count} unique roots."))?,
+        true => ctx.out.facts(&facts, format!("Found {count} unique roots, {chains} chains."))?,
+        false => ctx.out.facts(&facts, format!("Found {count} unique roots."))?,
     }
     Ok(match &session.roots()?.partial {
         Some(why) => Outcome::Partial(why.clone()),
@@ -129,7 +180,7 @@ struct Wanted {
 pub fn print_roots(session: &Session, out: &mut Out, address: u64) -> Result<()> {
     let wanted = Wanted { all: false, limit: u64::MAX, nostacks: false };
     let (count, _) = roots_of(session, out, address, &wanted)?;
-    Ok(out.line(format!("Found {count} unique roots."))?)
+    Ok(out.note(format!("Found {count} unique roots."))?)
 }
 
 /// Prints the chains; gives the number of roots and of chains.
@@ -143,31 +194,60 @@ fn roots_of(session: &Session, out: &mut Out, address: u64, wanted: &Wanted) -> 
         session.watch.cancel.check()?;
         let Some(start) = session.index()?.ids.id_of(root.object).filter(|&s| ways.reaches(s)) else { continue };
         if chains >= wanted.limit {
-            out.line(format!("Stopped after {chains} chains; -limit 0 shows all."))?;
+            out.note(format!("Stopped after {chains} chains; -limit 0 shows all."))?;
             break;
         }
         count += 1;
         let title = title(root);
         if title != section {
-            out.line(&title)?;
+            out.note(&title)?;
             section = title;
         }
-        out.line(source(root))?;
+        let number = out.count(&ROOTS) + 1;
+        out.row_as(&ROOTS, &cells(root, number, address), source(root))?;
         if !wanted.all {
             chains += 1;
-            chain(session, out, &ways.path(start))?;
-            out.line("")?;
+            chain(session, out, Some((number, 1)), &ways.path(start))?;
+            out.note("")?;
             continue;
         }
+        let mut of_root = 0;
         let mut failed = Ok(());
         ways.all_from(&graph.forward, &graph.reverse, start, &session.watch, |path| {
             chains += 1;
-            failed = chain(session, out, path).and_then(|()| Ok(out.line("")?));
+            of_root += 1;
+            failed = chain(session, out, Some((number, of_root)), path).and_then(|()| Ok(out.note("")?));
             failed.is_ok() && chains < wanted.limit
         })?;
         failed?;
     }
     Ok((count, chains))
+}
+
+/// A row of [`ROOTS`].
+fn cells(root: &Root, number: u64, target: u64) -> [Cell<'_>; 10] {
+    let (kind, thread) = match &root.kind {
+        RootKind::Handle(kind) => (kind.words(), None),
+        RootKind::Finalizer => ("finalizer root", None),
+        RootKind::Stack { os_id, .. } => ("stack slot", Some(*os_id)),
+        RootKind::Register { os_id, .. } => ("register", Some(*os_id)),
+        RootKind::ThreadStatic { os_id, .. } => ("thread static variable", Some(*os_id)),
+    };
+    let register = matches!(root.kind, RootKind::Register { .. });
+    let variable = if let RootKind::ThreadStatic { name, .. } = &root.kind { Some(&**name) } else { None };
+    let name = if let RootKind::Register { name, .. } = root.kind { Some(name) } else { None };
+    [
+        Cell::Num(number),
+        Cell::Addr(target),
+        Cell::text(kind),
+        if register { Cell::None } else { Cell::Addr(root.slot) },
+        Cell::maybe(name),
+        thread.map_or(Cell::None, Cell::Hex),
+        Cell::maybe(variable),
+        Cell::Bool(root.is_stack()),
+        Cell::Bool(root.interior),
+        Cell::Addr(root.object),
+    ]
 }
 
 /// The heading of the section a root belongs to.
@@ -194,28 +274,55 @@ pub fn source(root: &Root) -> String {
     }
 }
 
-fn chain(session: &Session, out: &mut Out, path: &[u32]) -> Result<()> {
-    let clr = session.clr()?;
+/// Prints a chain, as rows of [`CHAIN`] when it belongs to a root and has a number there, else of [`PATH`].
+fn chain(session: &Session, out: &mut Out, of: Option<(u64, u64)>, path: &[u32]) -> Result<()> {
     let ids = &session.index()?.ids;
-    let graph = session.graph()?;
-    out.table("chain", CHAIN, false)?;
     let mut before: Option<(u32, u64)> = None;
-    for &id in path {
+    for (step, &id) in path.iter().enumerate() {
         let Some(address) = ids.address_of(id) else { continue };
-        let mut name = session.object_name(address).to_string();
-        if let Some((from_id, from)) = before {
-            if let Some(field) = static_between(session, clr, from, address) {
-                name.push_str(&format!(" (static variable: {field})"));
-            } else if let Some(field) = slot_between(session.thread_static_slots()?, session, clr, from, address) {
-                name.push_str(&format!(" (thread static variable: {field})"));
-            } else if graph.is_dependent(from_id, id) {
-                name.push_str(" (dependent handle)");
-            }
+        let name = session.object_name(address);
+        let (link, variable) = match before {
+            Some(from) => link(session, from, (id, address))?,
+            None => (None, None),
+        };
+        let said = match (link, &variable) {
+            (Some(link), Some(variable)) => format!(" ({link}: {variable})"),
+            (Some(link), None) => format!(" ({link})"),
+            _ => String::new(),
+        };
+        let line = format!(
+            "          -> {address:<16} {name}{said}",
+            address = format!("{address:0w$x}", w = narrow_digits())
+        );
+        let (root, number) = of.unwrap_or_default();
+        let cells = [
+            Cell::Num(root),
+            Cell::Num(number),
+            Cell::Num(step as u64),
+            Cell::Addr(address),
+            Cell::text(&*name),
+            Cell::maybe(link),
+            Cell::maybe(variable),
+        ];
+        match of {
+            Some(_) => out.row_as(&CHAIN, &cells, line)?,
+            None => out.row_as(&PATH, &cells[2..], line)?,
         }
-        out.row(&[Cell::text("          ->"), Cell::Addr(address), Cell::text(name)])?;
         before = Some((id, address));
     }
     Ok(())
+}
+
+/// What makes the reference from one object to the next, where it is no field: the words for it, and the variable.
+fn link(session: &Session, from: (u32, u64), to: (u32, u64)) -> Result<(Option<&'static str>, Option<String>)> {
+    let clr = session.clr()?;
+    if let Some(field) = static_between(session, clr, from.1, to.1) {
+        return Ok((Some("static variable"), Some(field)));
+    }
+    if let Some(field) = slot_between(session.thread_static_slots()?, session, clr, from.1, to.1) {
+        return Ok((Some("thread static variable"), Some(field)));
+    }
+    Ok((session.graph()?.is_dependent(from.0, to.0).then_some("dependent handle"), None))
 }
 
 /// Name of the static field when `from` is an `Object[]` that stores statics and one of its slots refers to `to`.
@@ -243,9 +350,9 @@ fn pathto(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let ways = WaysTo::new(&session.graph()?.reverse, to, &session.watch)?;
     let path = ways.path(from);
     if path.is_empty() {
-        ctx.out.line(format!("Could not find a path from {a:x} to {b:x}"))?;
+        ctx.out.note(format!("Could not find a path from {a:x} to {b:x}"))?;
         return Ok(Outcome::Empty);
     }
-    chain(session, ctx.out, &path)?;
+    chain(session, ctx.out, None, &path)?;
     Ok(Outcome::Complete)
 }

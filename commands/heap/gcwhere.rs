@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!gcwhere ADDR`.
 pub const GCWHERE: Command = Command {
@@ -18,6 +18,7 @@ pub const GCWHERE: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Object, "any address").required()],
     examples: &[Example { line: "!gcwhere $OBJECT", what: "how old is it" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: gcwhere,
 };
 
@@ -33,6 +34,7 @@ pub const LISTNEAROBJ: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Address, "any address in the GC heap").required()],
     examples: &[Example { line: "!lno $OBJECT", what: "its neighbours" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: near,
 };
 

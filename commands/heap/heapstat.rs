@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::heap::{Generation, Heap, Segment, SegmentKind};
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix, Returns};
 
 /// `!gcheapstat`.
 pub const GCHEAPSTAT: Command = Command {
@@ -19,6 +19,7 @@ pub const GCHEAPSTAT: Command = Command {
     args: &[Arg::flag("unreachable", "count what no root reaches").or(&["inclunrooted", "iu"])],
     examples: &[Example { line: "!gcheapstat", what: "how full each generation is" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

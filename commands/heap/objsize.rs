@@ -7,7 +7,7 @@ use crate::graph::paths::closure;
 use crate::heap::stat::{Tally, TypeTallies};
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!objsize ADDR`.
 pub const OBJSIZE: Command = Command {
@@ -31,6 +31,7 @@ pub const OBJSIZE: Command = Command {
         Example { line: "!objsize $OBJECT -stat -exclusive", what: "and how much of it would go with it" },
     ],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

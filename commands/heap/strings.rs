@@ -8,7 +8,7 @@ use super::filter::Filter;
 use crate::heap::{Object, WalkReport};
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!strings [TEXT]`.
 pub const STRINGS: Command = Command {
@@ -38,6 +38,7 @@ pub const STRINGS: Command = Command {
         Example { line: "!strings -stat -top 20", what: "the texts held most wastefully" },
     ],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

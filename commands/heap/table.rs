@@ -9,21 +9,45 @@ use crate::heap::stat::{Tally, TypeTallies};
 use crate::heap::{TypeInfo, TypeRegistry};
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Cell, Col, Out};
+use crate::shell::{Cell, Col, Fact, Out, Returns, Table, Type};
 
 /// Columns of the listing: 16, 16 and 14 wide, `Free` behind.
 pub const LISTING: &[Col] = &[
-    Col::right("Address", "address", 16),
-    Col::right("MT", "method_table", 16),
-    Col::right("Size", "size", 14),
-    Col::left("", "free", 0),
+    Col::right("Address", "address", 16).of(Type::Address),
+    Col::right("MT", "method_table", 16).of(Type::Address),
+    Col::right("Size", "size", 14).of(Type::Bytes),
+    Col::left("", "free", 0).of(Type::Bool),
 ];
+
+/// The listing.
+pub const OBJECTS: Table = Table::new("objects", LISTING);
+
+/// The listing of addresses alone.
+pub const ADDRESSES: Table = Table::new("objects", &[Col::left("", "address", 0).of(Type::Address)]);
 
 /// One row of the listing.
 pub fn listing_row(out: &mut Out, address: u64, ty: &TypeInfo, size: u64) -> std::io::Result<()> {
-    let free = if ty.is_free { Cell::text("Free") } else { Cell::None };
+    let free = Cell::Either(ty.is_free, "Free", "");
     out.row(&[Cell::Addr(address), Cell::Addr(ty.mt.address), Cell::Sep(size), free])
 }
+
+const MT: Col = Col::right("MT", "method_table", 0).of(Type::Address);
+const COUNT: Col = Col::right("Count", "count", 0).of(Type::Count);
+const TOTAL: Col = Col::right("TotalSize", "total_size", 0).of(Type::Bytes);
+const RETAINED: Col = Col::right("Retained", "retained", 0).of(Type::Bytes);
+const NAME: Col = Col::left("Class Name", "class_name", 0).of(Type::TypeName);
+
+/// The statistics, with and without what the types retain.
+const STATISTICS: Table = Table::new("statistics", &[MT, COUNT, TOTAL, NAME]);
+const STATISTICS_RETAINED: Table = Table::new("statistics", &[MT, COUNT, TOTAL, RETAINED, NAME]).rising("retained");
+
+/// What [`statistics`] returns.
+pub const RETURNS: Returns = Returns::facts(&[
+    Fact::new("objects", "objects counted", Type::Count),
+    Fact::new("bytes", "their bytes", Type::Bytes),
+    Fact::new("unnamed_types", "types listed without a name", Type::Count),
+])
+.and(&[&STATISTICS.rising("total_size"), &STATISTICS_RETAINED]);
 
 /// How statistics are sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,19 +99,11 @@ pub fn wide_statistics(
 
 /// Prints `Statistics:`, the table and the total; `top` keeps the last rows (the biggest) only.
 pub fn statistics(session: &Session, out: &mut Out, tallies: &TypeTallies, sort: Sort, top: Option<u64>) -> Result<()> {
-    const RETAINED: Col = Col::right("Retained", "retained", 0);
-    let mut columns = vec![
-        Col::right("MT", "method_table", 0),
-        Col::right("Count", "count", 0),
-        Col::right("TotalSize", "total_size", 0),
-        Col::left("Class Name", "class_name", 0),
-    ];
     let clr = session.clr()?;
     let mut rows = sorted(session.types(), clr, tallies, sort);
     let sizes = if sort == Sort::Retained { Some(session.retained_by_type()?) } else { None };
     let retained = |ty: &TypeInfo| sizes.map(|s| s.get(ty.id as usize).map_or(0, |g| g.retained));
     if sizes.is_some() {
-        columns.insert(3, RETAINED);
         rows.sort_by_key(|(ty, _)| retained(ty));
     }
     if let Some(n) = top {
@@ -98,7 +114,7 @@ pub fn statistics(session: &Session, out: &mut Out, tallies: &TypeTallies, sort:
             rows.drain(..rows.len() - n);
         }
     }
-    out.line("Statistics:")?;
+    out.note("Statistics:")?;
     let names: Vec<Arc<str>> = rows.iter().map(|(ty, _)| clr.type_name(ty.mt.address)).collect();
     let cells: Vec<Vec<Cell<'_>>> = rows
         .iter()
@@ -110,19 +126,27 @@ pub fn statistics(session: &Session, out: &mut Out, tallies: &TypeTallies, sort:
             row
         })
         .collect();
-    out.rows("statistics", &columns, true, &cells)?;
+    let table = match sort {
+        Sort::Retained => STATISTICS_RETAINED,
+        Sort::Size => STATISTICS.rising("total_size"),
+        Sort::Count => STATISTICS.rising("count"),
+        Sort::Name => STATISTICS,
+    };
+    out.fill(&table, &cells)?;
     total(out, tallies.total())?;
     let unnamed = rows.iter().filter(|(ty, _)| clr.is_unnamed(ty.mt.address)).count();
     if unnamed > 0
         && let Some(missing) = session.missing_metadata()
     {
-        out.line(format!("{unnamed} types have no name: not in the dump: {missing}"))?;
+        let line = format!("{unnamed} types have no name: not in the dump: {missing}");
+        out.fact("unnamed_types", Cell::Num(unnamed as u64), line)?;
     }
     Ok(())
 }
 
 /// `Total N objects, M bytes`.
 pub fn total(out: &mut Out, t: Tally) -> Result<()> {
-    out.line(format!("Total {} objects, {} bytes", thousands(t.count), thousands(t.bytes)))?;
+    let facts = [("objects", Cell::Num(t.count)), ("bytes", Cell::Num(t.bytes))];
+    out.facts(&facts, format!("Total {} objects, {} bytes", thousands(t.count), thousands(t.bytes)))?;
     Ok(())
 }

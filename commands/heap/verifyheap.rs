@@ -9,7 +9,7 @@ use crate::heap::segments::TORN;
 use crate::heap::walk::pointer_in;
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns};
 
 /// `!verifyheap`.
 pub const VERIFYHEAP: Command = Command {
@@ -30,6 +30,7 @@ pub const VERIFYHEAP: Command = Command {
     ],
     examples: &[Example { line: "!verifyheap", what: "is the heap sound" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

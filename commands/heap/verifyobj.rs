@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::clr::runtime::syncblocks;
 use crate::heap::Found;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!verifyobj ADDR`.
 pub const VERIFYOBJ: Command = Command {
@@ -19,6 +19,7 @@ pub const VERIFYOBJ: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Object, "address of the object").required()],
     examples: &[Example { line: "!verifyobj $OBJECT", what: "is it sound" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

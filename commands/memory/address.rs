@@ -6,7 +6,9 @@ use super::usage::{UsageRange, classify, detail, word};
 use super::{module_name, protect, summary, tick};
 use crate::dump::{Dump, MapEntry, MapState, MapType, Presence};
 use crate::session::ranges::ManagedRange;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request, Returns,
+};
 
 /// `!address`.
 pub const ADDRESS: Command = Command {
@@ -39,6 +41,7 @@ pub const ADDRESS: Command = Command {
         Example { line: "!address @$csp", what: "what the stack pointer points to" },
     ],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: address,
 };
 

@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow};
 use super::range::{Range, Words, take};
 use super::{symbol, tick, value};
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// How the elements of a display are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,7 @@ macro_rules! display {
             args: RANGE,
             examples: &[Example { line: $example, what: $summary }],
             needs: Needs::Dump,
+    returns: Returns::NOTHING,
             run: |ctx, args| show(ctx, args, $name, $shape),
         };
     };
@@ -114,6 +115,7 @@ pub const D: Command = Command {
     args: RANGE,
     examples: &[Example { line: "d @$csp", what: "memory at the stack pointer" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: |ctx, args| {
         let all = [&DB, &DW, &DD, &DC, &DQ, &DP, &DF, &DA, &DU, &DPS, &DPA, &DPU, &DPP];
         let last = ctx.settings.display.map_or("db", |d| d.0);

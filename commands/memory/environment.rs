@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow, bail};
 use super::usage::peb;
 use super::{tick, value};
 use crate::dump::{Dump, Os};
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// Offsets of the fields shown. Source: winsiderss/phnt `ntpebteb.h`, `ntrtl.h`, `ntpsapi.h` (TEB, PEB and
 /// RTL_USER_PROCESS_PARAMETERS); the same from Windows 7 to 11, on x64 and arm64 alike.
@@ -105,6 +105,7 @@ pub const TEB: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Address, "another block")],
     examples: &[Example { line: "!teb", what: "the current thread's block" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: teb,
 };
 
@@ -165,6 +166,7 @@ pub const GLE: Command = Command {
     args: &[Arg::flag("all", "of every thread")],
     examples: &[Example { line: "!gle -all", what: "the last error of every thread" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: |ctx, args| {
         let dump = ctx.session()?.dump();
         if dump.os != Os::Windows {
@@ -201,6 +203,7 @@ pub const PEB: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Text, "another block")],
     examples: &[Example { line: "!peb | find DOTNET", what: "which settings of .NET there are" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: process,
 };
 

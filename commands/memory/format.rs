@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{tick, value};
 use crate::shell::banner::utc;
-use crate::shell::{Arg, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `.formats`.
 pub const FORMATS: Command = Command {
@@ -17,6 +17,7 @@ pub const FORMATS: Command = Command {
     args: &[Arg::pos("EXPRESSION", Kind::Rest, "what to evaluate")],
     examples: &[Example { line: ".formats 0x1c+4", what: "a number in every notation" }],
     needs: Needs::Nothing,
+    returns: Returns::NOTHING,
     run: |ctx, args| {
         let v = value(ctx, args.text("EXPRESSION").unwrap_or(""))?;
         formats(ctx, v)

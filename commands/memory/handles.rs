@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use rustc_hash::FxHashMap;
 
 use crate::dump::{DumpKind, Thread};
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!handle`.
 pub const HANDLE: Command = Command {
@@ -23,6 +23,7 @@ pub const HANDLE: Command = Command {
     ],
     examples: &[Example { line: "!handle", what: "how many handles of each type" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: handle,
 };
 
@@ -85,6 +86,7 @@ pub const RUNAWAY: Command = Command {
     args: &[Arg::pos("FLAGS", Kind::Address, "1 user, 2 kernel, 4 elapsed, 7 all")],
     examples: &[Example { line: "!runaway 7", what: "all times of all threads" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: runaway,
 };
 

@@ -6,7 +6,7 @@ use super::range::Words;
 use super::{matches, module_name, symbol, tick, value};
 use crate::dump::{Dump, Module};
 use crate::shell::banner::utc;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 const OPTIONS: &[Arg] = &[Arg::pos("OPTIONS", Kind::Rest, "[v|f] [m PATTERN] [a ADDR]")];
 const EXAMPLES: &[Example] = &[Example { line: "lm", what: "all modules" }];
@@ -24,6 +24,7 @@ const fn lm(name: &'static str, summary: &'static str, run: fn(&mut Ctx<'_>, &Ar
         args: OPTIONS,
         examples: EXAMPLES,
         needs: Needs::Dump,
+        returns: Returns::NOTHING,
         run,
     }
 }
@@ -174,6 +175,7 @@ pub const LN: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Address, "the address").required()],
     examples: &[Example { line: "ln @$ip", what: "where the thread stands" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: |ctx, args| {
         let session = ctx.session()?;
         let a = args.number("ADDR").unwrap_or(0);

@@ -6,7 +6,7 @@ use super::protect;
 use super::usage::{Owner, UsageRange, classify, word};
 use crate::dump::{Dump, MapEntry, MapState, MapType};
 use crate::session::ranges::ManagedRange;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!maddress`.
 pub const MADDRESS: Command = Command {
@@ -32,6 +32,7 @@ pub const MADDRESS: Command = Command {
         Example { line: "!maddress -list GCHeap,Stack", what: "the ranges of two kinds" },
     ],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: maddress,
 };
 
@@ -170,6 +171,7 @@ pub const VMMAP: Command = Command {
     args: &[],
     examples: &[Example { line: "!vmmap | find EXECUTE", what: "where code may run" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: |ctx, _| {
         let session = ctx.session()?;
         let digits = session.dump().arch.pointer_size() * 2;
@@ -212,6 +214,7 @@ pub const VMSTAT: Command = Command {
     args: &[],
     examples: &[Example { line: "!vmstat", what: "sizes of regions" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: vmstat,
 };
 

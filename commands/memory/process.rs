@@ -1,6 +1,6 @@
 //! `|`: the process of the dump.
 
-use crate::shell::{Command, Example, Group, Needs, Outcome, Prefix};
+use crate::shell::{Command, Example, Group, Needs, Outcome, Prefix, Returns};
 
 /// `|`.
 pub const PROCESS: Command = Command {
@@ -13,6 +13,7 @@ pub const PROCESS: Command = Command {
     args: &[],
     examples: &[Example { line: "|", what: "id and name" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: |ctx, _| {
         let p = &ctx.session()?.dump().process;
         let id = p.pid.map_or_else(|| "?".into(), |p| format!("{p:x}"));

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::{protect, tick};
 use crate::dump::{Dump, MapEntry};
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!vprot ADDR`.
 pub const VPROT: Command = Command {
@@ -17,6 +17,7 @@ pub const VPROT: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Address, "an address in the region").required()],
     examples: &[Example { line: "!vprot @$csp", what: "the region of the stack pointer" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: vprot,
 };
 
@@ -31,6 +32,7 @@ pub const VADUMP: Command = Command {
     args: &[Arg::flag("v", "with allocation base and protection")],
     examples: &[Example { line: "!vadump", what: "all regions" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: vadump,
 };
 

@@ -7,7 +7,7 @@ use crate::dump::{Arch, Dump, Registers};
 use crate::shell::banner::event;
 use crate::shell::run::set_alias;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request, Returns, digits,
 };
 
 /// `r`.
@@ -26,6 +26,7 @@ pub const R: Command = Command {
         Example { line: "r $t1 = @$csp + 10", what: "keep a number" },
     ],
     needs: Needs::Nothing,
+    returns: Returns::NOTHING,
     run: registers,
 };
 
@@ -162,6 +163,7 @@ pub const EFFMACH: Command = Command {
     args: &[Arg::pos("MACHINE", Kind::Text, "accepted when it is the dump's own")],
     examples: &[Example { line: ".effmach", what: "the processor" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: |ctx, args| {
         let own = ctx.session()?.dump().arch.name();
         let asked = args.text("MACHINE").unwrap_or(own).to_lowercase();
@@ -185,6 +187,7 @@ pub const EXR: Command = Command {
     args: &[Arg::pos("WHICH", Kind::Text, "-1: the one recorded, as without")],
     examples: &[Example { line: ".exr", what: "the exception record" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: |ctx, _| {
         let dump = ctx.session()?.dump();
         exception(ctx, dump)
@@ -230,6 +233,7 @@ pub const ECXR: Command = Command {
     args: &[],
     examples: &[Example { line: ".ecxr", what: "where it happened" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: |ctx, args| {
         let dump = ctx.session()?.dump();
         let Some(e) = &dump.exception else {

@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow, bail};
 use super::range::{Range, Words, take};
 use super::value;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `s`.
 pub const S: Command = Command {
@@ -20,6 +20,7 @@ pub const S: Command = Command {
     args: &[Arg::pos("WHAT", Kind::Rest, "[-[1]TYPE] RANGE PATTERN...")],
     examples: &[Example { line: "s -q @$csp L200 @$csp", what: "pointers to the stack pointer on the stack" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run,
 };
 

@@ -10,7 +10,7 @@ use crate::clr::types::fields::{Element, et};
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, digits};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, digits};
 
 /// `!dumpcollection ADDR`.
 pub const DUMPCOLLECTION: Command = Command {
@@ -32,6 +32,7 @@ pub const DUMPCOLLECTION: Command = Command {
     ],
     examples: &[Example { line: "!dumpcollection $LIST", what: "what a list holds" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: dump_collection,
 };
 
@@ -48,6 +49,7 @@ pub const DUMPCONCURRENTDICTIONARY: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Object, "address of the dictionary").required()],
     examples: &[Example { line: "!dcd $CONCURRENTDICTIONARY", what: "what it holds" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: dump_concurrent_dictionary,
 };
 
@@ -63,6 +65,7 @@ pub const DUMPCONCURRENTQUEUE: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Object, "address of the queue").required()],
     examples: &[Example { line: "!dcq $CONCURRENTQUEUE", what: "what waits in it" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: dump_concurrent_queue,
 };
 

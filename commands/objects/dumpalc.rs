@@ -5,7 +5,9 @@ use anyhow::{Result, bail};
 use crate::clr::Clr;
 use crate::clr::runtime::loadcontexts::LoadContext;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+};
 
 /// `!dumpalc [ADDR]`.
 pub const DUMPALC: Command = Command {
@@ -24,6 +26,7 @@ pub const DUMPALC: Command = Command {
         Example { line: "!dumpalc $OBJECT", what: "where an object's type comes from" },
     ],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

@@ -7,7 +7,7 @@ use super::fieldtable::{self, Of};
 use crate::clr::Clr;
 use crate::heap::Found;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits};
 
 /// `!dumparray ADDR`.
 pub const DUMPARRAY: Command = Command {
@@ -28,6 +28,7 @@ pub const DUMPARRAY: Command = Command {
     ],
     examples: &[Example { line: "!dumparray -length 5 -details $ARRAY", what: "the first five elements with fields" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::dumpmt;
 use super::fieldtable::{self, Of};
 use crate::clr::types::fielddesc;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, digits};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, digits};
 
 /// `!dumpclass EECLASS-or-MT`.
 pub const DUMPCLASS: Command = Command {
@@ -19,6 +19,7 @@ pub const DUMPCLASS: Command = Command {
     args: &[Arg::pos("CLASS", Kind::MethodTable, "EEClass or MethodTable").required()],
     examples: &[Example { line: "!dumpclass $MT", what: "fields and statics of a type" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

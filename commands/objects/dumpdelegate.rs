@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use super::dumpobj::look_up;
 use crate::clr::Clr;
 use crate::clr::runtime::delegates::{Delegate, DelegateKind};
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!dumpdelegate ADDR`.
 pub const DUMPDELEGATE: Command = Command {
@@ -22,6 +22,7 @@ pub const DUMPDELEGATE: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Object, "address of the delegate").required()],
     examples: &[Example { line: "!dumpdelegate $DELEGATE", what: "what a delegate calls" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

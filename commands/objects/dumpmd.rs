@@ -6,7 +6,7 @@ use crate::clr::Clr;
 use crate::clr::code::lookup::{CodeAt, CodeKind};
 use crate::clr::code::methods::MethodDesc;
 use crate::clr::image::modules::Module;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits};
 
 /// `!dumpmd MD`.
 pub const DUMPMD: Command = Command {
@@ -21,6 +21,7 @@ pub const DUMPMD: Command = Command {
     args: &[Arg::pos("MD", Kind::Address, "MethodDesc").required()],
     examples: &[Example { line: "!dumpmd $METHOD", what: "a method" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: dumpmd,
 };
 
@@ -40,6 +41,7 @@ pub const IP2MD: Command = Command {
     args: &[Arg::pos("IP", Kind::Address, "address in code").required()],
     examples: &[Example { line: "!ip2md $CODE", what: "whose code is it" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: ip2md,
 };
 

@@ -6,7 +6,9 @@ use crate::clr::Clr;
 use crate::clr::code::methods::MethodDesc;
 use crate::clr::types::methodtable::MethodTable;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+};
 
 /// `!dumpmt MT`.
 pub const DUMPMT: Command = Command {
@@ -26,6 +28,7 @@ pub const DUMPMT: Command = Command {
     ],
     examples: &[Example { line: "!dumpmt -md $MT", what: "a type with its methods" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

@@ -9,7 +9,7 @@ use crate::clr::runtime::locks::{LOCK, LockKind};
 use crate::clr::types::fields::{Element, et};
 use crate::heap::Found;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits};
 
 /// `!dumpobj ADDR`.
 pub const DUMPOBJ: Command = Command {
@@ -30,6 +30,7 @@ pub const DUMPOBJ: Command = Command {
     ],
     examples: &[Example { line: "!dumpobj $OBJECT", what: "the object's fields" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

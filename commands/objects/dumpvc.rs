@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::fieldtable::{self, Of};
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, digits};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, digits};
 
 /// `!dumpvc MT ADDR`.
 pub const DUMPVC: Command = Command {
@@ -20,6 +20,7 @@ pub const DUMPVC: Command = Command {
     ],
     examples: &[Example { line: "!dumpvc $VALUETYPE $VALUE", what: "the fields of a struct" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

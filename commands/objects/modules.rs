@@ -10,7 +10,9 @@ use crate::clr::image::modules::{MetadataSource, Module};
 use crate::clr::runtime::domains::{self, LoadedAssembly};
 use crate::clr::runtime::loaderheaps::Owner;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+};
 
 /// `!clrmodules`.
 pub const CLRMODULES: Command = Command {
@@ -27,6 +29,7 @@ pub const CLRMODULES: Command = Command {
     ],
     examples: &[Example { line: "!clrmodules", what: "all managed modules" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: clrmodules,
 };
 
@@ -41,6 +44,7 @@ pub const DUMPDOMAIN: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Address, "address of a domain; all without")],
     examples: &[Example { line: "!dumpdomain", what: "all domains" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: dumpdomain,
 };
 
@@ -55,6 +59,7 @@ pub const DUMPASSEMBLY: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Address, "address of an assembly").required()],
     examples: &[Example { line: "!dumpassembly $ASSEMBLY", what: "an assembly" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: dumpassembly,
 };
 
@@ -73,6 +78,7 @@ pub const DUMPMODULE: Command = Command {
     ],
     examples: &[Example { line: "!dumpmodule -mt $MODULE", what: "a module and its types" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: dumpmodule,
 };
 

@@ -11,7 +11,7 @@ use crate::clr::image::modules::Module;
 use crate::clr::types::methodtable::MethodTable;
 use crate::clr::types::typename::canonical;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits};
 
 /// `!name2ee MODULE ITEM`.
 pub const NAME2EE: Command = Command {
@@ -34,6 +34,7 @@ pub const NAME2EE: Command = Command {
         Example { line: "!name2ee System.Private.CoreLib.dll!System.String.Concat", what: "the overloads of a method" },
     ],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: name2ee,
 };
 
@@ -51,6 +52,7 @@ pub const TOKEN2EE: Command = Command {
     ],
     examples: &[Example { line: "!token2ee System.Private.CoreLib.dll 02000002", what: "the type of a token" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: token2ee,
 };
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::dumpobj::look_up;
 use crate::clr::runtime::domains;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, digits};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, digits};
 
 /// `!dumpruntimetypes`.
 pub const DUMPRUNTIMETYPES: Command = Command {
@@ -18,6 +18,7 @@ pub const DUMPRUNTIMETYPES: Command = Command {
     args: &[],
     examples: &[Example { line: "!dumpruntimetypes", what: "which types the program asked about" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: runtime_types,
 };
 
@@ -33,6 +34,7 @@ pub const FINDAPPDOMAIN: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Object, "address of the object").required()],
     examples: &[Example { line: "!findappdomain $OBJECT", what: "the domain it lives in" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: find_app_domain,
 };
 

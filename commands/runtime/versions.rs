@@ -6,7 +6,7 @@ use crate::clr::Clr;
 use crate::clr::layout::report::Verdict;
 use crate::dump::Os;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix, Returns, digits};
 
 /// `!eeversion`.
 pub const EEVERSION: Command = Command {
@@ -19,6 +19,7 @@ pub const EEVERSION: Command = Command {
     args: &[],
     examples: &[Example { line: "!eeversion", what: "version and GC mode" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: eeversion,
 };
 
@@ -38,6 +39,7 @@ pub const RUNTIMES: Command = Command {
     ],
     examples: &[Example { line: "!runtimes -v", what: "the runtime and how far its layout is proved" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: runtimes,
 };
 
@@ -53,6 +55,7 @@ pub const SOSSTATUS: Command = Command {
     args: &[],
     examples: &[Example { line: "!sosstatus", what: "the state of the session" }],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: sosstatus,
 };
 

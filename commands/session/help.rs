@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::shell::parse::{spelled, synopsis};
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, Type};
 
 /// Chapters in order, with their titles.
 pub const CHAPTERS: &[(Group, &str)] = &[
@@ -31,6 +31,7 @@ pub const HELP: Command = Command {
     args: &[Arg::pos("COMMAND", Kind::CommandName, "the command to explain")],
     examples: &[Example { line: ".help dumpheap", what: "explain one command" }],
     needs: Needs::Nothing,
+    returns: Returns::NOTHING,
     run,
 };
 
@@ -137,12 +138,40 @@ pub fn reference(commands: &[&Command]) -> String {
                     text.push_str(&format!("| `{name}` | {} |\n", a.help.replace('|', "\\|")));
                 }
             }
+            returned(&mut text, c);
             for e in c.examples {
                 text.push_str(&format!("\nExample: `{}` — {}.\n", e.line, e.what));
             }
         }
     }
     text
+}
+
+/// The facts and tables a command returns, with their keys in JSON, CSV and pipes.
+fn returned(text: &mut String, c: &Command) {
+    let what =
+        |ty: Type, unit: &str| if unit.is_empty() { ty.name().to_owned() } else { format!("{}, {unit}", ty.name()) };
+    let facts = c.returns.all_facts();
+    if !facts.is_empty() {
+        text.push_str("\n| fact | holds | meaning |\n| --- | --- | --- |\n");
+        for f in facts {
+            text.push_str(&format!("| `{}` | {} | {} |\n", f.key, what(f.ty, f.unit), f.title.replace('|', "\\|")));
+        }
+    }
+    for t in c.returns.all_tables() {
+        text.push_str(&format!("\nTable `{}`", t.name));
+        if let Some(p) = t.parent {
+            text.push_str(&format!(", rows belong to those of `{}` by `{}`", p.table, p.key));
+        }
+        if let Some(key) = t.rising {
+            text.push_str(&format!(", the biggest `{key}` last"));
+        }
+        text.push_str(":\n\n| column | holds | title |\n| --- | --- | --- |\n");
+        for col in t.columns {
+            let title = col.title.replace('|', "\\|");
+            text.push_str(&format!("| `{}` | {} | {title} |\n", col.key, what(col.ty, col.unit)));
+        }
+    }
 }
 
 fn capital(text: &str) -> String {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix, Returns};
 
 /// `.index`.
 pub const INDEX: Command = Command {
@@ -21,6 +21,7 @@ pub const INDEX: Command = Command {
     args: &[Arg::flag("save", "write it now")],
     examples: &[Example { line: ".index", what: "where it is" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

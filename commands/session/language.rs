@@ -4,7 +4,9 @@ use anyhow::{Result, bail};
 
 use crate::shell::control::{self, Control, Jump};
 use crate::shell::run::set_alias;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, flow};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns, flow,
+};
 
 const fn dot(name: &'static str, summary: &'static str) -> Command {
     Command {
@@ -17,6 +19,7 @@ const fn dot(name: &'static str, summary: &'static str) -> Command {
         args: &[],
         examples: &[],
         needs: Needs::Nothing,
+        returns: Returns::NOTHING,
         run: |_, _| Ok(Outcome::Complete),
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// Whatever follows is not looked at.
 const IGNORED: &[Arg] = &[Arg::pos("TEXT", Kind::Rest, "ignored")];
@@ -20,6 +20,7 @@ const fn accepted(name: &'static str, summary: &'static str) -> Command {
         args: IGNORED,
         examples: &[],
         needs: Needs::Nothing,
+        returns: Returns::NOTHING,
         run: |ctx, _| answer(ctx, ""),
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::dump::DumpKind;
 use crate::shell::banner::{event, utc};
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns};
 
 const fn plain(name: &'static str, prefix: Prefix, summary: &'static str) -> Command {
     Command {
@@ -20,6 +20,7 @@ const fn plain(name: &'static str, prefix: Prefix, summary: &'static str) -> Com
         args: &[],
         examples: &[],
         needs: Needs::Nothing,
+        returns: Returns::NOTHING,
         run: |_, _| Ok(Outcome::Complete),
     }
 }
@@ -118,6 +119,7 @@ fn log(ctx: &mut Ctx<'_>, args: &Args, append: bool) -> Result<Outcome> {
 pub const TIME: Command = Command {
     help: "When the dump was written, how long the process had run, its CPU times, as far as the dump records them.",
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: |ctx, _| {
         let p = &ctx.session()?.dump().process;
         let none = || "not recorded".to_owned();
@@ -143,6 +145,7 @@ pub const VERTARGET: Command = Command {
     aliases: &["version"],
     help: "The machine and the process of the dump, and the runtime in it.",
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: |ctx, _| {
         let session = ctx.session()?;
         let thread = ctx.settings.thread;
@@ -165,6 +168,7 @@ pub const VERTARGET: Command = Command {
 pub const LASTEVENT: Command = Command {
     help: "The event the dump was taken at: exception code or signal, address, thread.",
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run: |ctx, _| {
         let dump = ctx.session()?.dump();
         let pid = dump.process.pid.unwrap_or(0);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns};
 
 const BASE: Command = Command {
     name: "",
@@ -16,6 +16,7 @@ const BASE: Command = Command {
     args: &[],
     examples: &[],
     needs: Needs::Nothing,
+    returns: Returns::NOTHING,
     run: |_, _| Ok(Outcome::Complete),
 };
 

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::commands::memory::{symbol, tick, value};
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `.printf`.
 pub const PRINTF: Command = Command {
@@ -22,6 +22,7 @@ pub const PRINTF: Command = Command {
         what: "a register in two notations",
     }],
     needs: Needs::Nothing,
+    returns: Returns::NOTHING,
     run,
 };
 

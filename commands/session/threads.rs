@@ -5,7 +5,9 @@ use anyhow::{Result, bail};
 use crate::commands::memory::{symbol, tick, value};
 use crate::dump::Dump;
 use crate::shell::parse::each;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns,
+};
 
 const THREADS: &[Col] = &[
     Col::right("", "current", 1),
@@ -33,6 +35,7 @@ pub const THREAD: Command = Command {
         Example { line: "~*e ? @$tid", what: "a line for every thread" },
     ],
     needs: Needs::Dump,
+    returns: Returns::NOTHING,
     run,
 };
 

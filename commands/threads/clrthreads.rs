@@ -6,7 +6,7 @@ use crate::clr::runtime::threads::{self, ClrThread, state};
 use crate::clr::{Clr, runtime::domains};
 use crate::session::Session;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Out, Outcome, Prefix, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
 };
 
 /// `!clrthreads`.
@@ -28,6 +28,7 @@ pub const CLRTHREADS: Command = Command {
     ],
     examples: &[Example { line: "!clrthreads", what: "all managed threads" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: clrthreads,
 };
 
@@ -42,6 +43,7 @@ pub const THREADSTATE: Command = Command {
     args: &[Arg::pos("STATE", Kind::Address, "the mask in hexadecimal").required()],
     examples: &[Example { line: "!threadstate 2021220", what: "the bits of a state" }],
     needs: Needs::Nothing,
+    returns: Returns::NOTHING,
     run: threadstate,
 };
 

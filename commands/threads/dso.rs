@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::dump::Thread;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns};
 
 /// `!dso`.
 pub const DSO: Command = Command {
@@ -24,6 +24,7 @@ pub const DSO: Command = Command {
     ],
     examples: &[Example { line: "!dso", what: "objects on the current thread's stack" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

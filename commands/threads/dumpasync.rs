@@ -13,7 +13,9 @@ use crate::commands::heap::gcroot;
 use crate::commands::objects::dumpdelegate::called;
 use crate::session::Session;
 use crate::session::tasks::{Awaited, Kind as What, Node, Tasks};
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+};
 
 /// `!dumpasync`.
 pub const DUMPASYNC: Command = Command {
@@ -47,6 +49,7 @@ pub const DUMPASYNC: Command = Command {
         Example { line: "!dumpasync -coalesce", what: "what they wait for" },
     ],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

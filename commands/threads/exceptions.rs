@@ -6,7 +6,9 @@ use crate::clr::Clr;
 use crate::clr::code::stacktrace::TraceFrame;
 use crate::clr::runtime::exceptions::ExceptionObject;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+};
 
 /// `!printexception [ADDR]`.
 pub const PRINTEXCEPTION: Command = Command {
@@ -28,6 +30,7 @@ pub const PRINTEXCEPTION: Command = Command {
         Example { line: "!pe -nested $EXCEPTION", what: "an exception with those inside it" },
     ],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: print_exception,
 };
 
@@ -42,6 +45,7 @@ pub const DUMPEXCEPTIONS: Command = Command {
     args: &[Arg::opt("type", Kind::TypeName, "only types whose name contains this")],
     examples: &[Example { line: "!dumpexceptions", what: "all exceptions" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run: dump_exceptions,
 };
 

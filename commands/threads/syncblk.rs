@@ -9,7 +9,9 @@ use crate::clr::runtime::syncblocks::SyncBlock;
 use crate::clr::runtime::threads::ClrThread;
 use crate::session::Session;
 use crate::session::locks::waits::{self, Wait};
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+};
 
 /// `!syncblk`.
 pub const SYNCBLK: Command = Command {
@@ -27,6 +29,7 @@ pub const SYNCBLK: Command = Command {
     args: &[Arg::pos("INDEX", Kind::Count, "number of a sync block"), Arg::flag("all", "those that are not held too")],
     examples: &[Example { line: "!syncblk", what: "the locks that are held, who waits, deadlocks" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!taskstate ADDR`.
 pub const TASKSTATE: Command = Command {
@@ -20,6 +20,7 @@ pub const TASKSTATE: Command = Command {
     ],
     examples: &[Example { line: "!taskstate -v 33555456", what: "a value seen in !dumpobj" }],
     needs: Needs::Nothing,
+    returns: Returns::NOTHING,
     run,
 };
 

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::clr::Clr;
 use crate::clr::runtime::threads::state;
 use crate::session::Session;
-use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix};
+use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix, Returns};
 
 /// `!threadpool`.
 pub const THREADPOOL: Command = Command {
@@ -19,6 +19,7 @@ pub const THREADPOOL: Command = Command {
     args: &[],
     examples: &[Example { line: "!threadpool", what: "the state of the pool" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

@@ -10,7 +10,7 @@ use crate::commands::objects::dumpdelegate::called_method;
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
-use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix, digits};
+use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix, Returns, digits};
 
 /// `!threadpoolqueue`.
 pub const THREADPOOLQUEUE: Command = Command {
@@ -25,6 +25,7 @@ pub const THREADPOOLQUEUE: Command = Command {
     args: &[],
     examples: &[Example { line: "!threadpoolqueue", what: "what is waiting for a thread" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

@@ -9,7 +9,7 @@ use crate::commands::objects::dumpdelegate::called_method;
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
-use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix, digits};
+use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix, Returns, digits};
 
 /// `!timerinfo`.
 pub const TIMERINFO: Command = Command {
@@ -24,6 +24,7 @@ pub const TIMERINFO: Command = Command {
     args: &[],
     examples: &[Example { line: "!timerinfo", what: "which timers keep objects alive" }],
     needs: Needs::Clr,
+    returns: Returns::NOTHING,
     run,
 };
 

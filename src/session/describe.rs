@@ -3,7 +3,7 @@
 use super::Session;
 use crate::clr::runtime::threads::ClrThread;
 use crate::dump::images::FoundBy;
-use crate::dump::{MapEntry, MapState, Presence};
+use crate::dump::{MapEntry, MapState, Module, Os, Presence};
 
 /// Longest part of a message shown.
 const MOST_MESSAGE: usize = 200;
@@ -11,7 +11,51 @@ const MOST_MESSAGE: usize = 200;
 /// Longest name of a thread shown, in UTF-16 units.
 const MOST_NAME: usize = 200;
 
+/// Which dump an answer is about: enough to tell dumps of a fleet apart, and two dumps of one process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Name of the file, without its folder.
+    pub file: String,
+    /// Bytes of the file, unpacked.
+    pub size: u64,
+    /// `linux` or `windows`.
+    pub os: &'static str,
+    /// `x64`, `x86`, `arm64`, `arm`.
+    pub arch: &'static str,
+    /// Process id.
+    pub pid: Option<u64>,
+    /// Name of the executable.
+    pub process: Option<String>,
+    /// When the dump was taken, where it says so; seconds since 1970.
+    pub time: Option<u64>,
+    /// When the file was last written; seconds since 1970.
+    pub file_time: Option<u64>,
+    /// Version of the .NET runtime in it.
+    pub runtime: Option<String>,
+    /// Build of that runtime: the ELF build id, or PE timestamp and size of the image as symbol servers write them.
+    pub runtime_build: Option<String>,
+}
+
 impl Session {
+    /// Which dump this is.
+    pub fn about(&self) -> About {
+        let d = self.dump();
+        let clr = self.clr().ok();
+        let module = clr.and_then(|c| d.modules.iter().find(|m| m.base == c.found.module.base));
+        About {
+            file: d.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            size: d.file_size,
+            os: if d.os == Os::Windows { "windows" } else { "linux" },
+            arch: d.arch.name(),
+            pid: d.process.pid,
+            process: d.process.name.clone(),
+            time: d.process.dump_time,
+            file_time: d.file_time,
+            runtime: clr.map(|c| super::runtime_version(c)),
+            runtime_build: module.and_then(build),
+        }
+    }
+
     /// The name a program gave the thread; empty for none.
     pub fn thread_name(&self, thread: &ClrThread) -> String {
         let name = || {
@@ -115,5 +159,14 @@ fn mega(bytes: u64) -> String {
         0..0x10_0000 => format!("{:.1} KB", bytes as f64 / 1024.0),
         0x10_0000..0x4000_0000 => format!("{:.1} MB", bytes as f64 / 1_048_576.0),
         _ => format!("{:.1} GB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
+/// What tells one build of a module from all others.
+fn build(m: &Module) -> Option<String> {
+    match (&m.build_id, m.timestamp, m.image_size) {
+        (Some(id), ..) => Some(id.iter().map(|b| format!("{b:02x}")).collect()),
+        (None, Some(stamp), Some(size)) => Some(format!("{stamp:08X}{size:x}")),
+        _ => None,
     }
 }

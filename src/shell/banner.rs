@@ -3,6 +3,8 @@
 use crate::dump::{CoreWriter, Dump, DumpKind, ExceptionInfo, Os};
 use crate::session::Session;
 
+pub use super::numbers::utc;
+
 /// The lines of the banner.
 pub fn lines(session: &Session, thread: usize) -> Vec<String> {
     let dump = session.dump();
@@ -151,18 +153,4 @@ fn heap_state(session: &Session) -> Option<String> {
     let checked = |s: &Session| s.heap_check().ok().and_then(|c| c.sentence());
     let odd = odd.or_else(|| checked(session).map(|s| format!("the heap is not sound: {s}")))?;
     Some(format!("{odd}; !verifyheap tells more"))
-}
-
-/// Seconds since 1970 as `YYYY-MM-DD HH:MM:SS UTC` (civil-from-days, proleptic Gregorian).
-pub fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let z = days as i64 + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
-    let year = yoe + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", rest / 3600, rest / 60 % 60, rest % 60)
 }

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use super::args::Args;
 use super::control::Control;
 use super::out::Out;
+use super::returns::Returns;
 use crate::session::saved::IndexMode;
 use crate::session::{Provider, Session};
 
@@ -190,6 +191,8 @@ pub struct Command {
     pub examples: &'static [Example],
     /// Preconditions.
     pub needs: Needs,
+    /// What it returns: facts and tables.
+    pub returns: Returns,
     /// Does it. Prints through `ctx.out` only.
     pub run: fn(&mut Ctx<'_>, &Args) -> Result<Outcome>,
 }

@@ -42,7 +42,9 @@ impl Write for Taken {
 /// Runs blocks.
 pub fn run(shell: &mut Shell, control: &Control) -> Ended {
     if shell.state.nesting >= MAX_NESTING {
-        shell.complain(&format!("blocks stand in each other more than {MAX_NESTING} deep"));
+        let why = format!("blocks stand in each other more than {MAX_NESTING} deep");
+        shell.answer_failed("", &why, shell.format);
+        shell.complain(&why);
         return Ended::Failed;
     }
     shell.state.nesting += 1;
@@ -78,7 +80,7 @@ fn dispatch(shell: &mut Shell, control: &Control) -> Ended {
                     let names = [(name.clone(), word.to_owned())];
                     match expand(body, &names) {
                         Ok(line) => shell.line(&line),
-                        Err(why) => mistake(shell, &why),
+                        Err(why) => mistake(shell, body, &why),
                     }
                 })
             })
@@ -99,13 +101,14 @@ fn dispatch(shell: &mut Shell, control: &Control) -> Ended {
                 Jump::Continue => (shell.state.loops > 0, ".continue", "loop"),
                 Jump::Leave => (shell.state.catches > 0, ".leave", ".catch"),
             };
-            if inside { Ended::Left(*jump) } else { mistake(shell, &format!("{name} stands in no {place}")) }
+            if inside { Ended::Left(*jump) } else { mistake(shell, name, &format!("{name} stands in no {place}")) }
         }
     }
 }
 
 /// A mistake of the one who typed: running the same with other values would not help.
-fn mistake(shell: &mut Shell, what: &str) -> Ended {
+fn mistake(shell: &mut Shell, command: &str, what: &str) -> Ended {
+    shell.answer_failed(command, what, shell.format);
     shell.complain(what);
     shell.state.mistake = true;
     Ended::Failed
@@ -127,7 +130,7 @@ fn holds(shell: &mut Shell, condition: &str) -> Result<bool, Ended> {
     };
     match evaluate(&condition, &scope) {
         Ok(v) => Ok(v != 0),
-        Err(why) => Err(mistake(shell, &format!("in the condition `{}`: {why}", condition.trim()))),
+        Err(why) => Err(mistake(shell, condition.trim(), &format!("in the condition `{}`: {why}", condition.trim()))),
     }
 }
 
@@ -190,7 +193,7 @@ fn words(shell: &mut Shell, source: &Source) -> Result<String, Ended> {
     match source {
         Source::Commands(line) => taken(shell, line),
         Source::Text(text) => shell.expand(text),
-        Source::File(path) => read(path).map_err(|why| mistake(shell, &why)),
+        Source::File(path) => read(path).map_err(|why| mistake(shell, path, &why)),
     }
 }
 

@@ -8,7 +8,7 @@ use nom::combinator::{opt, recognize};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
-use super::out::Pipe;
+use super::pipes::Pipe;
 
 /// A word of the arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,145 +1,17 @@
-//! The one way out: commands hand over lines and table rows, the sink renders text, JSON or CSV.
+//! The one way out: commands hand over facts, rows and notes; text, JSON and CSV are renderings of the same.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Hexadecimal digits of an address of the open dump.
-static DIGITS: AtomicUsize = AtomicUsize::new(16);
+use super::buffer::Buffer;
+use super::data::{Data, Ending};
+use super::pipes::{Pipe, pass};
+use super::quote::push_clean;
+use super::returns::Table;
+use crate::session::About;
 
-/// Hexadecimal digits of an address of the open dump, zeros in front included: 16, or 8 where a pointer has 4 bytes.
-pub fn digits() -> usize {
-    DIGITS.load(Ordering::Relaxed)
-}
-
-/// As [`digits`], where SOS leaves out the zeros every address of 8 bytes begins with: 12, or 8.
-pub fn narrow_digits() -> usize {
-    digits().min(12)
-}
-
-/// Tells the size of a pointer of the dump that is opened.
-pub fn set_pointer_size(bytes: u8) {
-    DIGITS.store(2 * usize::from(bytes), Ordering::Relaxed);
-}
-
-/// One value in a table row.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Cell<'a> {
-    /// Hexadecimal without padding (`7f3a1c000028`); the shell remembers it for address completion.
-    Addr(u64),
-    /// Hexadecimal zero-padded to the given digits (`00007f3a1c000028`); remembered too.
-    AddrPad(u64, u8),
-    /// As `AddrPad` with capitals, as some SOS tables have it.
-    AddrUpper(u64, u8),
-    /// Hexadecimal as the native debuggers print it, `00007f3a`1c000028`, or 8 digits where a pointer has 4 bytes (the
-    /// second value is the size of a pointer); remembered too.
-    AddrTick(u64, u8),
-    /// Hexadecimal number that is no address.
-    Hex(u64),
-    /// Decimal.
-    Num(u64),
-    /// Signed decimal.
-    Int(i64),
-    /// Decimal with thousands separators in text, a plain number elsewhere.
-    Sep(u64),
-    /// A share, printed with two decimals and `%` in text.
-    Percent(f64),
-    /// Text.
-    Text(Cow<'a, str>),
-    /// A value rendered as the first in text, as the second number elsewhere (sizes in mixed notations).
-    As(Cow<'a, str>, u64),
-    /// Nothing.
-    None,
-}
-
-impl<'a> Cell<'a> {
-    /// Text cell.
-    pub fn text(s: impl Into<Cow<'a, str>>) -> Self {
-        Cell::Text(s.into())
-    }
-
-    /// Appends the cell as text prints it. Control characters of names and strings never reach the terminal.
-    fn render(&self, out: &mut String) {
-        // Writing to a String cannot fail.
-        let _ = match self {
-            // As SOS prints addresses in its tables.
-            Cell::Addr(x) => write!(out, "{x:0w$x}", w = narrow_digits()),
-            Cell::Hex(x) => write!(out, "{x:x}"),
-            Cell::AddrPad(x, w) => write!(out, "{x:0w$x}", w = digits().min(*w as usize)),
-            Cell::AddrUpper(x, w) => write!(out, "{x:0w$X}", w = digits().min(*w as usize)),
-            Cell::AddrTick(x, 4) => write!(out, "{x:08x}"),
-            Cell::AddrTick(x, _) => write!(out, "{:08x}`{:08x}", x >> 32, x & 0xFFFF_FFFF),
-            Cell::Num(x) => write!(out, "{x}"),
-            Cell::Int(x) => write!(out, "{x}"),
-            Cell::Sep(x) => {
-                out.push_str(&thousands(*x));
-                Ok(())
-            }
-            Cell::Percent(p) => write!(out, "{p:.2}%"),
-            Cell::Text(t) | Cell::As(t, _) => {
-                push_clean(out, t);
-                Ok(())
-            }
-            Cell::None => Ok(()),
-        };
-    }
-
-    fn json(&self) -> serde_json::Value {
-        use serde_json::Value;
-        match self {
-            Cell::Addr(x) | Cell::AddrPad(x, _) | Cell::AddrUpper(x, _) | Cell::AddrTick(x, _) | Cell::Hex(x) => {
-                Value::from(format!("0x{x:x}"))
-            }
-            Cell::Num(x) | Cell::Sep(x) | Cell::As(_, x) => Value::from(*x),
-            Cell::Int(x) => Value::from(*x),
-            Cell::Percent(p) => Value::from(*p),
-            Cell::Text(t) => Value::from(t.as_ref()),
-            Cell::None => Value::Null,
-        }
-    }
-
-    fn address(&self) -> Option<u64> {
-        match self {
-            Cell::Addr(x) | Cell::AddrPad(x, _) | Cell::AddrUpper(x, _) | Cell::AddrTick(x, _) if *x != 0 => Some(*x),
-            _ => None,
-        }
-    }
-}
-
-/// Appends `text` with control characters replaced by dots.
-fn push_clean(out: &mut String, text: &str) {
-    if text.bytes().any(|b| b < 0x20 || b == 0x7F) {
-        out.extend(text.chars().map(|c| if c.is_control() { '.' } else { c }));
-    } else {
-        out.push_str(text);
-    }
-}
-
-/// A table column.
-#[derive(Debug, Clone, Copy)]
-pub struct Col {
-    /// Header as SOS prints it.
-    pub title: &'static str,
-    /// Key in JSON and CSV.
-    pub key: &'static str,
-    /// Minimum width in text; 0 means as wide as needed (the last column) or computed ([`Out::rows`]).
-    pub width: u8,
-    /// Aligned right.
-    pub right: bool,
-}
-
-impl Col {
-    /// Right-aligned column.
-    pub const fn right(title: &'static str, key: &'static str, width: u8) -> Self {
-        Self { title, key, width, right: true }
-    }
-
-    /// Left-aligned column.
-    pub const fn left(title: &'static str, key: &'static str, width: u8) -> Self {
-        Self { title, key, width, right: false }
-    }
-}
+pub use super::cell::Cell;
+pub use super::numbers::{digits, narrow_digits, thousands};
+pub use super::returns::Col;
 
 /// How results are rendered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -153,56 +25,80 @@ pub enum Format {
     Csv,
 }
 
-/// What a pipe after a command does with its rows and lines.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Pipe {
-    /// `| find TEXT`: only those that contain the text, whatever its case.
-    Find(String),
-    /// `| top N`: only the first.
-    Top(u64),
-}
-
 /// Addresses remembered for completion.
 const RECENT: usize = 4096;
 
-/// The sink of one command.
-pub struct Out {
-    sink: Box<dyn Write + Send>,
-    columns: Vec<Col>,
-    widths: Vec<usize>,
-    format: Format,
-    pipes: Vec<Pipe>,
-    passed: u64,
-    line: String,
-    cell: String,
-    recent: Vec<u64>,
-    json: JsonState,
-    mid_line: bool,
+/// The addresses printed last.
+#[derive(Debug, Default)]
+struct Recent {
+    kept: Vec<u64>,
+    next: usize,
 }
 
-#[derive(Default)]
-struct JsonState {
-    open: bool,
-    in_table: bool,
-    tables: usize,
-    rows: usize,
-    text: Vec<String>,
+impl Recent {
+    fn add(&mut self, cells: &[Cell<'_>]) {
+        for address in cells.iter().filter_map(Cell::address) {
+            if self.kept.len() < RECENT {
+                self.kept.push(address);
+            } else {
+                self.kept[self.next] = address;
+                self.next = (self.next + 1) % RECENT;
+            }
+        }
+    }
+}
+
+/// A table of this answer.
+struct Opened {
+    name: &'static str,
+    columns: Vec<Col>,
+    /// Widths in text.
+    widths: Vec<usize>,
+    /// Its number in the data.
+    number: usize,
+    /// Rows handed over.
+    rows: u64,
+    /// Rows that passed the pipes, in text lines behind it too.
+    passed: u64,
+}
+
+impl Opened {
+    fn is(&self, t: &Table) -> bool {
+        self.name == t.name
+            && self.columns.len() == t.columns.len()
+            && self.columns.iter().zip(t.columns).all(|(a, b)| std::ptr::eq(a.key, b.key) || a.key == b.key)
+    }
+}
+
+/// The sink of one command.
+pub struct Out {
+    to: Buffer,
+    format: Format,
+    data: Data,
+    tables: Vec<Opened>,
+    /// The table opened last.
+    current: Option<usize>,
+    pipes: Vec<Pipe>,
+    /// Lines that passed the pipes before any table.
+    passed: u64,
+    line: Vec<u8>,
+    recent: Recent,
+    mid_line: bool,
 }
 
 impl Out {
     /// Writes to `sink`.
     pub fn new(sink: Box<dyn Write + Send>, format: Format) -> Self {
         Self {
-            sink,
-            columns: Vec::new(),
-            widths: Vec::new(),
+            to: Buffer::new(sink),
             format,
+            data: Data::new(format),
+            tables: Vec::new(),
+            current: None,
             pipes: Vec::new(),
             passed: 0,
-            line: String::new(),
-            cell: String::new(),
-            recent: Vec::new(),
-            json: JsonState::default(),
+            line: Vec::new(),
+            recent: Recent::default(),
             mid_line: false,
         }
     }
@@ -218,62 +114,75 @@ impl Out {
         self.format
     }
 
-    /// Addresses printed, oldest first.
-    pub fn recent(&self) -> &[u64] {
-        &self.recent
+    /// Whether values are looked at that text does not show: whole names, whole strings.
+    pub fn wants_data(&self) -> bool {
+        self.format != Format::Text || !self.pipes.is_empty()
     }
 
-    fn passes(&mut self, line: &str) -> bool {
-        for p in &self.pipes {
-            match p {
-                Pipe::Find(t) if !line.to_lowercase().contains(t) => return false,
-                Pipe::Top(n) if self.passed >= *n => return false,
-                _ => {}
-            }
-        }
-        self.passed += 1;
-        true
+    /// Addresses printed last, oldest first.
+    pub fn recent(&self) -> Vec<u64> {
+        let (newer, older) = self.recent.kept.split_at(self.recent.next);
+        [older, newer].concat()
     }
 
-    /// A line of free text (heading, sentence). In JSON it is collected under `text`; CSV leaves it out.
-    pub fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
+    fn passes(&mut self, line: &str, table: Option<usize>) -> bool {
+        let passed = match table.and_then(|t| self.tables.get_mut(t)) {
+            Some(t) => &mut t.passed,
+            None => &mut self.passed,
+        };
+        self.pipes.is_empty() || pass(&self.pipes, passed, line)
+    }
+
+    // Prose.
+
+    /// A line of prose: a heading, a sentence. It stands under `notes` in JSON; CSV leaves it out. What it says of the
+    /// dump stands in facts or rows too.
+    pub fn note(&mut self, text: impl AsRef<str>) -> io::Result<()> {
         let text = text.as_ref();
-        match self.format {
-            Format::Text => {
-                if !self.pipes.is_empty() && !self.passes(text) {
-                    return Ok(());
-                }
-                let mut clean = String::with_capacity(text.len());
-                for (i, part) in text.split('\n').enumerate() {
-                    if i > 0 {
-                        clean.push('\n');
-                    }
-                    push_clean(&mut clean, part);
-                }
-                writeln!(self.sink, "{}", clean.trim_end_matches(' '))
-            }
-            Format::Json => {
-                if self.json.text.len() < 1 << 20 && (self.pipes.is_empty() || self.passes(text)) {
-                    self.json.text.push(text.to_owned());
-                }
-                Ok(())
-            }
-            Format::Csv => Ok(()),
+        if self.format == Format::Text {
+            return self.text_line(text, self.current);
         }
+        if self.passes(text, self.current) {
+            self.data.note(text);
+        }
+        Ok(())
     }
 
-    /// Text as it is, without a line end of its own. In JSON it is collected under `text`; CSV leaves it out. Pipes see
-    /// whole lines only and pass it.
+    /// As [`Out::note`], in commands that do not yet return values: it may hold anything.
+    pub fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
+        self.note(text)
+    }
+
+    /// A line of text, or several; only in text.
+    fn text_line(&mut self, text: &str, table: Option<usize>) -> io::Result<()> {
+        if !self.passes(text, table) {
+            return Ok(());
+        }
+        let out = &mut self.to.bytes;
+        let start = out.len();
+        for (i, part) in text.split('\n').enumerate() {
+            if i > 0 {
+                out.push(b'\n');
+            }
+            push_clean(out, part);
+        }
+        end_line(out, start);
+        self.to.spill()
+    }
+
+    /// Text as it is, without a line end of its own. Under `notes` in JSON; CSV leaves it out. Pipes see whole lines only
+    /// and pass it.
     pub fn print(&mut self, text: &str) -> io::Result<()> {
         match self.format {
             Format::Text => {
                 let mut clean = String::with_capacity(text.len());
                 clean.extend(text.chars().map(|c| if c.is_control() && !"\n\t".contains(c) { '.' } else { c }));
                 self.mid_line = if text.is_empty() { self.mid_line } else { !text.ends_with('\n') };
-                self.sink.write_all(clean.as_bytes())
+                self.to.bytes.extend_from_slice(clean.as_bytes());
+                self.to.spill()
             }
             Format::Json => {
-                self.json.text.push(text.to_owned());
+                self.data.note(text);
                 Ok(())
             }
             Format::Csv => Ok(()),
@@ -285,127 +194,240 @@ impl Out {
         self.mid_line
     }
 
-    /// Starts a table whose rows follow with [`Out::row`] and stream at once. `name` is its key in JSON.
-    /// With `header` the titles are printed first, aligned like the data.
-    pub fn table(&mut self, name: &'static str, columns: &[Col], header: bool) -> io::Result<()> {
-        self.columns = columns.to_vec();
-        self.widths = columns.iter().map(|c| c.width as usize).collect();
-        // `top` counts the rows of each table, not what stands above it.
-        self.passed = 0;
-        match self.format {
-            Format::Text if header => {
-                let titles: Vec<Cell<'_>> = columns.iter().map(|c| Cell::text(c.title)).collect();
-                // The head is no row: pipes leave it.
-                let pipes = std::mem::take(&mut self.pipes);
-                let result = self.row(&titles);
-                self.pipes = pipes;
-                result
-            }
-            Format::Text => Ok(()),
-            Format::Json => self.json_table(name, columns),
-            Format::Csv => {
-                let keys: Vec<&str> = columns.iter().map(|c| c.key).collect();
-                if self.json.tables > 0 {
-                    writeln!(self.sink)?;
-                }
-                self.json.tables += 1;
-                self.csv_row(keys.into_iter())
-            }
+    // Facts.
+
+    /// A fact with the line that text prints of it.
+    pub fn fact(&mut self, key: &'static str, value: Cell<'_>, line: impl AsRef<str>) -> io::Result<()> {
+        self.facts(&[(key, value)], line)
+    }
+
+    /// Facts that text prints in one line.
+    pub fn facts(&mut self, facts: &[(&'static str, Cell<'_>)], line: impl AsRef<str>) -> io::Result<()> {
+        for (key, value) in facts {
+            self.datum(key, value);
+        }
+        if self.format == Format::Text { self.text_line(line.as_ref(), self.current) } else { Ok(()) }
+    }
+
+    /// A fact that text does not print, or prints with something else.
+    pub fn datum(&mut self, key: &'static str, value: &Cell<'_>) {
+        self.recent.add(std::slice::from_ref(value));
+        if self.format != Format::Text {
+            self.data.fact(key, value);
         }
     }
 
-    fn json_table(&mut self, name: &str, columns: &[Col]) -> io::Result<()> {
-        self.json_close_table()?;
-        let lead = if self.json.tables == 0 { "\"tables\":[" } else { "," };
-        let keys: Vec<&str> = columns.iter().map(|c| c.key).collect();
-        write!(self.sink, "{lead}{{\"name\":\"{name}\",\"columns\":{},\"rows\":[", serde_json::Value::from(keys))?;
-        self.json.tables += 1;
-        self.json.rows = 0;
-        self.json.in_table = true;
+    // Tables.
+
+    /// Opens a table, its titles as a line above it in text. Rows follow with [`Out::row`]. Opened again, the titles are
+    /// printed again and its rows go on.
+    pub fn open(&mut self, table: &Table) -> io::Result<()> {
+        self.open_bare(table)?;
+        self.titles()
+    }
+
+    /// As [`Out::open`], without titles.
+    pub fn open_bare(&mut self, table: &Table) -> io::Result<()> {
+        let at = self.slot(table);
+        if let Some(t) = self.tables.get_mut(at) {
+            t.passed = 0;
+            t.widths = declared(&t.columns);
+        }
+        self.current = Some(at);
         Ok(())
     }
 
-    fn json_close_table(&mut self) -> io::Result<()> {
-        if self.json.in_table {
-            self.json.in_table = false;
-            write!(self.sink, "]}}")?;
+    /// As [`Out::open`], with the titles as a command has them.
+    pub fn open_as(&mut self, table: &Table, titles: &str) -> io::Result<()> {
+        self.open_bare(table)?;
+        if self.format != Format::Text {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    fn csv_row<'s>(&mut self, fields: impl Iterator<Item = &'s str>) -> io::Result<()> {
-        let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
-        let failed = |e: csv::Error| io::Error::other(e.to_string());
-        writer.write_record(fields).map_err(failed)?;
-        let bytes = writer.into_inner().map_err(|e| io::Error::other(e.to_string()))?;
-        self.sink.write_all(&bytes)
-    }
-
-    /// One row of the current table: in text, cells joined with one space, padded to the column widths.
-    pub fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
-        for a in cells.iter().filter_map(Cell::address) {
-            if self.recent.len() >= RECENT {
-                self.recent.drain(..RECENT / 2);
-            }
-            self.recent.push(a);
-        }
-        let mut line = std::mem::take(&mut self.line);
-        line.clear();
-        if self.format == Format::Text || !self.pipes.is_empty() {
-            self.render(cells, &mut line);
-        }
-        let result = if self.pipes.is_empty() || self.passes(&line) { self.emit(cells, &line) } else { Ok(()) };
-        self.line = line;
+        // The head is no row: pipes leave it.
+        let pipes = std::mem::take(&mut self.pipes);
+        let result = self.text_line(titles, None);
+        self.pipes = pipes;
         result
     }
 
-    fn emit(&mut self, cells: &[Cell<'_>], line: &str) -> io::Result<()> {
+    /// A whole table at once; columns of width 0 become as wide as their widest cell or title. The rows are gone through
+    /// twice and may be made as they are asked for.
+    pub fn fill<'c, R: AsRef<[Cell<'c>]>>(
+        &mut self,
+        table: &Table,
+        rows: impl IntoIterator<Item = R, IntoIter: Clone>,
+    ) -> io::Result<()> {
+        self.open_bare(table)?;
+        self.filled(rows.into_iter(), true)
+    }
+
+    /// As [`Out::fill`], without titles.
+    pub fn fill_bare<'c, R: AsRef<[Cell<'c>]>>(
+        &mut self,
+        table: &Table,
+        rows: impl IntoIterator<Item = R, IntoIter: Clone>,
+    ) -> io::Result<()> {
+        self.open_bare(table)?;
+        self.filled(rows.into_iter(), false)
+    }
+
+    /// Says that a table gets no more rows: another big one may follow without being kept in memory.
+    pub fn done(&mut self, table: &Table) -> io::Result<()> {
+        let at = self.slot(table);
+        self.finish(at)
+    }
+
+    fn finish(&mut self, at: usize) -> io::Result<()> {
+        match (self.format, self.tables.get(at)) {
+            (Format::Text, _) | (_, None) => Ok(()),
+            (_, Some(t)) => self.data.done(t.number, &mut self.to),
+        }
+    }
+
+    /// One row of the table opened last: in text, cells joined with one space, padded to the column widths.
+    pub fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
+        match self.current {
+            Some(at) => self.row_at(at, cells),
+            None => Err(io::Error::other("a row without a table")),
+        }
+    }
+
+    /// One row of a table that need not be the one opened last.
+    pub fn row_in(&mut self, table: &Table, cells: &[Cell<'_>]) -> io::Result<()> {
+        let at = self.slot(table);
+        self.row_at(at, cells)
+    }
+
+    /// One row that text prints as this line, or lines.
+    pub fn row_as(&mut self, table: &Table, cells: &[Cell<'_>], line: impl AsRef<str>) -> io::Result<()> {
+        let at = self.enter(table, cells);
         match self.format {
-            Format::Text => {
-                self.sink.write_all(line.trim_end_matches(' ').as_bytes())?;
-                self.sink.write_all(b"\n")
-            }
-            Format::Json => {
-                let row = serde_json::Value::Array(cells.iter().map(Cell::json).collect());
-                let lead = if self.json.rows == 0 { "" } else { "," };
-                self.json.rows += 1;
-                write!(self.sink, "{lead}{row}")
-            }
-            Format::Csv => {
-                let fields: Vec<String> = cells
-                    .iter()
-                    .map(|c| match c.json() {
-                        serde_json::Value::String(s) => s,
-                        serde_json::Value::Null => String::new(),
-                        other => other.to_string(),
-                    })
-                    .collect();
-                self.csv_row(fields.iter().map(String::as_str))
+            Format::Text => self.text_line(line.as_ref(), Some(at)),
+            _ => {
+                if self.passes(line.as_ref(), Some(at)) {
+                    self.emit(at, cells)
+                } else {
+                    Ok(())
+                }
             }
         }
     }
 
-    fn render(&mut self, cells: &[Cell<'_>], line: &mut String) {
-        for (i, cell) in cells.iter().enumerate() {
-            if i > 0 {
-                line.push(' ');
-            }
-            let width = self.widths.get(i).copied().unwrap_or(0);
-            self.cell.clear();
-            cell.render(&mut self.cell);
-            let pad = width.saturating_sub(self.cell.chars().count());
-            let right = self.columns.get(i).is_some_and(|c| c.right);
-            if right {
-                line.extend(std::iter::repeat_n(' ', pad));
-            }
-            line.push_str(&self.cell);
-            if !right {
-                line.extend(std::iter::repeat_n(' ', pad));
-            }
+    /// One row that text does not print: what it says stands in lines around it.
+    pub fn data_row(&mut self, table: &Table, cells: &[Cell<'_>]) -> io::Result<()> {
+        let at = self.enter(table, cells);
+        if self.format == Format::Text { Ok(()) } else { self.emit(at, cells) }
+    }
+
+    /// Rows a table has so far: a number for the next, by which rows of another table name it.
+    pub fn count(&mut self, table: &Table) -> u64 {
+        let at = self.slot(table);
+        self.tables.get(at).map_or(0, |t| t.rows)
+    }
+
+    /// Takes note of a row and gives the place of its table.
+    fn enter(&mut self, table: &Table, cells: &[Cell<'_>]) -> usize {
+        let at = self.slot(table);
+        self.noted(at, cells);
+        at
+    }
+
+    fn noted(&mut self, at: usize, cells: &[Cell<'_>]) {
+        self.recent.add(cells);
+        if let Some(t) = self.tables.get_mut(at) {
+            t.rows += 1;
         }
     }
 
-    /// A whole small table at once; columns of width 0 become as wide as their widest cell (or title).
+    /// The place of a table among those of this answer.
+    fn slot(&mut self, table: &Table) -> usize {
+        let known = self.current.filter(|&c| self.tables.get(c).is_some_and(|t| t.is(table)));
+        let known = known.or_else(|| self.tables.iter().position(|t| t.is(table)));
+        known.unwrap_or_else(|| self.add(table.name, table.columns))
+    }
+
+    fn add(&mut self, name: &'static str, columns: &[Col]) -> usize {
+        let number = if self.format == Format::Text { 0 } else { self.data.table(name, columns) };
+        self.tables.push(Opened {
+            name,
+            columns: columns.to_vec(),
+            widths: declared(columns),
+            number,
+            rows: 0,
+            passed: 0,
+        });
+        self.tables.len() - 1
+    }
+
+    fn titles(&mut self) -> io::Result<()> {
+        let Some(t) = self.current.and_then(|c| self.tables.get(c)).filter(|_| self.format == Format::Text) else {
+            return Ok(());
+        };
+        let titles: Vec<Cell<'_>> = t.columns.iter().map(|c| Cell::text(c.title)).collect();
+        // The head is no row: pipes leave it.
+        let start = self.to.bytes.len();
+        render(t, &titles, &mut self.to.bytes);
+        end_line(&mut self.to.bytes, start);
+        self.to.spill()
+    }
+
+    fn row_at(&mut self, at: usize, cells: &[Cell<'_>]) -> io::Result<()> {
+        self.noted(at, cells);
+        let Some(t) = self.tables.get_mut(at) else { return Ok(()) };
+        if self.pipes.is_empty() {
+            if self.format != Format::Text {
+                return self.emit(at, cells);
+            }
+            let start = self.to.bytes.len();
+            render(t, cells, &mut self.to.bytes);
+            end_line(&mut self.to.bytes, start);
+            return self.to.spill();
+        }
+        self.line.clear();
+        render(t, cells, &mut self.line);
+        let line = String::from_utf8_lossy(&self.line);
+        if !pass(&self.pipes, &mut t.passed, &line) {
+            return Ok(());
+        }
+        if self.format != Format::Text {
+            return self.emit(at, cells);
+        }
+        let start = self.to.bytes.len();
+        self.to.bytes.extend_from_slice(&self.line);
+        end_line(&mut self.to.bytes, start);
+        self.to.spill()
+    }
+
+    fn emit(&mut self, at: usize, cells: &[Cell<'_>]) -> io::Result<()> {
+        let Some(t) = self.tables.get(at) else { return Ok(()) };
+        self.data.row(t.number, cells, &mut self.to)
+    }
+
+    fn filled<'c, R: AsRef<[Cell<'c>]>>(
+        &mut self,
+        mut rows: impl Iterator<Item = R> + Clone,
+        titles: bool,
+    ) -> io::Result<()> {
+        let lines = self.format == Format::Text || !self.pipes.is_empty();
+        if let Some(t) = self.current.and_then(|c| self.tables.get_mut(c)).filter(|_| lines) {
+            fit(t, rows.clone(), titles);
+        }
+        if titles {
+            self.titles()?;
+        }
+        rows.try_for_each(|r| self.row(r.as_ref()))
+    }
+
+    // Tables of commands that do not yet declare what they return.
+
+    /// Starts a table whose rows follow with [`Out::row`] and stream at once. `name` is its key in JSON.
+    /// With `header` the titles are printed first, aligned like the data.
+    pub fn table(&mut self, name: &'static str, columns: &[Col], header: bool) -> io::Result<()> {
+        self.undeclared(name, columns)?;
+        if header { self.titles() } else { Ok(()) }
+    }
+
+    /// As [`Out::fill`] with these columns.
     pub fn rows(
         &mut self,
         name: &'static str,
@@ -413,76 +435,97 @@ impl Out {
         header: bool,
         rows: &[Vec<Cell<'_>>],
     ) -> io::Result<()> {
-        let mut widths: Vec<usize> = columns.iter().map(|c| c.width as usize).collect();
-        for (i, w) in widths.iter_mut().enumerate().filter(|(_, w)| **w == 0) {
-            let last = i + 1 == columns.len() && !columns[i].right;
-            let title = if header { columns[i].title.len() } else { 0 };
-            let widest = rows.iter().filter_map(|r| r.get(i)).map(|c| {
-                self.cell.clear();
-                c.render(&mut self.cell);
-                self.cell.chars().count()
-            });
-            *w = if last { 0 } else { widest.max().unwrap_or(0).max(title) };
+        self.undeclared(name, columns)?;
+        self.filled(rows.iter(), header)
+    }
+
+    fn undeclared(&mut self, name: &'static str, columns: &[Col]) -> io::Result<()> {
+        if let Some(before) = self.current {
+            self.finish(before)?;
         }
-        self.table_with(name, columns, header, widths)?;
-        for r in rows {
-            self.row(r)?;
+        if self.format == Format::Text {
+            // The one before it is needed no longer.
+            self.tables.clear();
         }
+        self.current = Some(self.add(name, columns));
         Ok(())
     }
 
-    fn table_with(&mut self, name: &'static str, columns: &[Col], header: bool, widths: Vec<usize>) -> io::Result<()> {
-        if self.format != Format::Text || !header {
-            self.table(name, columns, header)?;
-            self.widths = widths;
-            return Ok(());
-        }
-        self.table(name, columns, false)?;
-        self.widths = widths;
-        let titles: Vec<Cell<'_>> = columns.iter().map(|c| Cell::text(c.title)).collect();
-        let pipes = std::mem::take(&mut self.pipes);
-        let result = self.row(&titles);
-        self.pipes = pipes;
-        result
+    // The answer as a whole.
+
+    /// Begins the answer to one command about the dump that is open.
+    pub fn begin(&mut self, command: &str, dump: Option<&About>) {
+        self.data.begin(command, dump);
+        self.tables.clear();
+        self.current = None;
     }
 
-    /// Begins the output of one command (JSON opens its object).
-    pub fn begin(&mut self, command: &str) -> io::Result<()> {
-        self.json = JsonState { open: true, ..JsonState::default() };
-        if self.format == Format::Json {
-            write!(self.sink, "{{\"command\":{},", serde_json::Value::from(command))?;
+    /// Ends the answer to one command: outcome `complete`, `partial`, `empty` or `failed`, with its reason.
+    pub fn end(&mut self, outcome: &'static str, reason: Option<&str>) -> io::Result<()> {
+        if self.format == Format::Text {
+            return self.to.flush();
         }
-        Ok(())
-    }
-
-    /// Ends the output of one command: outcome `complete`, `partial`, `empty` or `failed`, with its reason.
-    pub fn end(&mut self, outcome: &str, reason: Option<&str>) -> io::Result<()> {
-        if self.format == Format::Json && self.json.open {
-            self.json_close_table()?;
-            if self.json.tables > 0 {
-                write!(self.sink, "],")?;
-            }
-            let text = serde_json::Value::from(std::mem::take(&mut self.json.text));
-            write!(self.sink, "\"text\":{text},\"outcome\":\"{outcome}\"")?;
-            if let Some(r) = reason {
-                write!(self.sink, ",\"reason\":{}", serde_json::Value::from(r))?;
-            }
-            writeln!(self.sink, "}}")?;
-        }
-        self.json.open = false;
-        self.sink.flush()
+        self.data.end(Ending { outcome, reason }, &mut self.to)
     }
 }
 
-/// `1234567` as `1,234,567`.
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut s = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            s.push(',');
+fn declared(columns: &[Col]) -> Vec<usize> {
+    columns.iter().map(|c| usize::from(c.width)).collect()
+}
+
+/// Makes the columns of width 0 as wide as their widest cell, and title, if titles are shown. The last one, on the left,
+/// needs no width.
+fn fit<'c, R: AsRef<[Cell<'c>]>>(t: &mut Opened, rows: impl Iterator<Item = R>, titles: bool) {
+    let last = t.columns.iter().rposition(|c| !c.data_only);
+    let open = |(i, c): (usize, &Col)| {
+        let fits = c.width > 0 || c.data_only || last == Some(i) && !c.right;
+        (!fits).then_some((i, if titles { c.title.len() } else { 0 }))
+    };
+    let mut widest: Vec<(usize, usize)> = t.columns.iter().enumerate().filter_map(open).collect();
+    let mut scratch = Vec::new();
+    for row in rows {
+        for (i, width) in &mut widest {
+            if let Some(cell) = row.as_ref().get(*i) {
+                scratch.clear();
+                *width = (*width).max(cell.push_text(&mut scratch));
+            }
         }
-        s.push(c);
     }
-    s
+    for (i, width) in widest {
+        t.widths[i] = width;
+    }
+}
+
+/// Appends a row as text.
+fn render(t: &Opened, cells: &[Cell<'_>], out: &mut Vec<u8>) {
+    let mut first = true;
+    for (i, cell) in cells.iter().enumerate() {
+        let column = t.columns.get(i);
+        if column.is_some_and(|c| c.data_only) {
+            continue;
+        }
+        if !std::mem::replace(&mut first, false) {
+            out.push(b' ');
+        }
+        let start = out.len();
+        let characters = cell.push_text(out);
+        let pad = t.widths.get(i).copied().unwrap_or(0).saturating_sub(characters);
+        if pad == 0 {
+            continue;
+        }
+        let end = out.len();
+        out.resize(end + pad, b' ');
+        if column.is_some_and(|c| c.right) {
+            out.copy_within(start..end, start + pad);
+            out[start..start + pad].fill(b' ');
+        }
+    }
+}
+
+/// Takes the blanks off the end of the line that begins at `start`, and ends it.
+fn end_line(out: &mut Vec<u8>, start: usize) {
+    while out.len() > start && out.last() == Some(&b' ') {
+        out.pop();
+    }
+    out.push(b'\n');
 }

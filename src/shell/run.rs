@@ -106,7 +106,7 @@ impl Shell {
         let dump = Dump::open(path, &options, &self.watch)?;
         self.save_index();
         self.settings.thread = first_thread(&dump);
-        super::out::set_pointer_size(dump.arch.pointer_size());
+        super::numbers::set_pointer_size(dump.arch.pointer_size());
         let off = self.settings.providers_off.clone();
         // What is kept for the next time was found with all providers.
         let index = if off.is_empty() { self.settings.index.clone() } else { IndexMode::None };
@@ -161,6 +161,7 @@ impl Shell {
     /// Puts aliases into a line; the failure is said.
     pub fn expand(&mut self, line: &str) -> Result<String, Ended> {
         alias::expand(line, &self.settings.aliases).map_err(|why| {
+            self.answer_failed(line, &why, self.format);
             self.complain(&why);
             Ended::Failed
         })
@@ -176,6 +177,7 @@ impl Shell {
         let calls = match parse(line, &|name, rest| self.reach(name, rest)) {
             Ok(c) => c,
             Err(e) => {
+                self.answer_failed(line.trim(), &e.what, self.format);
                 self.complain(&e.caret(line));
                 self.state.mistake = true;
                 return Ended::Failed;
@@ -215,8 +217,11 @@ impl Shell {
         if script::is_script(&call.name) {
             return script::run(self, &call.name, call.raw.trim());
         }
+        let text = line.get(call.column..call.raw_column + call.raw.len()).unwrap_or(&call.name).trim().to_owned();
         let Some(command) = self.find(call) else {
-            self.complain(&known::unknown(&call.name, call.typed, self.commands));
+            let why = known::unknown(&call.name, call.typed, self.commands);
+            self.answer_failed(&text, &why, asked(call).unwrap_or(self.format));
+            self.complain(&why);
             self.state.mistake = true;
             return Ended::Failed;
         };
@@ -226,17 +231,18 @@ impl Shell {
         let (args, common) = match arguments(command, call, &scope) {
             Ok(a) => a,
             Err(e) => {
+                self.answer_failed(&text, &e.what, asked(call).unwrap_or(self.format));
                 self.complain(&format!("{}\n{}", e.caret(line), super::parse::usage(command)));
                 self.state.mistake = true;
                 return Ended::Failed;
             }
         };
-        let text = line.get(call.column..call.raw_column + call.raw.len()).unwrap_or(&call.name).trim().to_owned();
         let taken = self.state.taken.is_some() && common.output.is_none();
         let format = if taken { Format::Text } else { common.format.unwrap_or(self.format) };
         let sink = match self.make_sink(common.output.as_deref()) {
             Ok(s) => s,
             Err(e) => {
+                self.answer_failed(&text, &format!("{e:#}"), format);
                 self.complain(&format!("{e:#}"));
                 return Ended::Failed;
             }
@@ -257,6 +263,18 @@ impl Shell {
             return Ended::Failed;
         }
         self.finish(result, &mut out, format)
+    }
+
+    /// The whole answer to something that cannot run, where answers are data.
+    pub fn answer_failed(&self, command: &str, why: &str, format: Format) {
+        if format != Format::Json || self.state.taken.is_some() {
+            return;
+        }
+        // Where it cannot be written, the message on stderr is all there is.
+        let Ok(sink) = self.make_sink(None) else { return };
+        let mut out = Out::new(sink, format);
+        out.begin(command, self.session.as_ref().map(|s| s.about()).as_ref());
+        let _ = out.end("failed", Some(why));
     }
 
     /// Where output goes: to the file given, to who takes it, else to the sink, and to the log.
@@ -287,7 +305,9 @@ impl Shell {
         out: &mut Out,
         text: &str,
     ) -> Result<(Outcome, Option<Request>)> {
-        out.begin(text)?;
+        // Finding the runtime takes a moment: only where the answer names it.
+        let about = self.session.as_ref().filter(|_| out.format() == Format::Json).map(|s| s.about());
+        out.begin(text, about.as_ref());
         match (command.needs, &self.session) {
             (Needs::Nothing, _) => {}
             (_, None) => return Err(anyhow!("no dump is open; open one with .opendump FILE")),
@@ -318,12 +338,18 @@ impl Shell {
 
     fn remember(&self, out: &Out) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.extend_from_slice(out.recent());
+        recent.extend(out.recent());
         let excess = recent.len().saturating_sub(4096);
         recent.drain(..excess);
     }
 
     fn finish(&mut self, result: Result<(Outcome, Option<Request>)>, out: &mut Out, format: Format) -> Ended {
+        // Whether another dump opens belongs to the answer.
+        let result = match result {
+            Ok((outcome, Some(Request::Open(path)))) => self.reopen(Some(&path)).map(|()| (outcome, None)),
+            Ok((outcome, Some(Request::Reopen))) => self.reopen(None).map(|()| (outcome, None)),
+            other => other,
+        };
         let (ended, said) = match result {
             Ok((outcome, request)) => {
                 let said = match &outcome {
@@ -373,12 +399,8 @@ impl Shell {
     fn request(&mut self, request: Request) -> Ended {
         match request {
             Request::Quit => return Ended::Quit,
-            Request::Open(path) => return self.reopen(&path),
-            Request::Reopen => {
-                if let Some(path) = self.session.as_ref().map(|s| s.dump().path.clone()) {
-                    return self.reopen(&path);
-                }
-            }
+            // Done before the answer ended.
+            Request::Open(_) | Request::Reopen => {}
             Request::LogOpen(path) => self.settings.log = Some(path),
             Request::LogClose => self.settings.log = None,
             Request::ClearScreen => {
@@ -407,13 +429,12 @@ impl Shell {
         ended
     }
 
-    fn reopen(&mut self, path: &std::path::Path) -> Ended {
-        match self.open(path) {
-            Ok(()) => Ended::Well,
-            Err(e) => {
-                self.complain(&e.to_string());
-                Ended::Failed
-            }
+    /// Opens `path`, or the open dump again.
+    fn reopen(&mut self, path: Option<&std::path::Path>) -> Result<()> {
+        let current = self.session.as_ref().map(|s| s.dump().path.clone());
+        match path.or(current.as_deref()) {
+            Some(path) => self.open(path).map_err(|e| anyhow!(e.to_string())),
+            None => Ok(()),
         }
     }
 
@@ -435,6 +456,13 @@ impl Shell {
             let _ = writeln!(file, "{text}");
         }
     }
+}
+
+/// The format a call asks for, whatever else is wrong with it.
+fn asked(call: &Call) -> Option<Format> {
+    let options: Vec<String> = call.raw.split_whitespace().map(|w| w.to_lowercase().replace("--", "-")).collect();
+    let has = |name: &str| options.iter().any(|o| o == name);
+    if has("-json") { Some(Format::Json) } else { has("-csv").then_some(Format::Csv) }
 }
 
 /// Sets the text of an alias, in the place of an older one of that name.

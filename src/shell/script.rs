@@ -28,10 +28,7 @@ pub fn run(shell: &mut Shell, form: &str, rest: &str) -> Ended {
             let file = texts.next().unwrap_or_default();
             run_file(shell, &file, &texts.collect::<Vec<_>>())
         }
-        Err(e) => {
-            shell.complain(&e.to_string());
-            Ended::Failed
-        }
+        Err(e) => failed(shell, rest, &e.to_string()),
     }
 }
 
@@ -40,18 +37,23 @@ pub fn run_file(shell: &mut Shell, path: &str, args: &[String]) -> Ended {
     let text = match read(path) {
         Ok(t) => t,
         Err(why) => {
-            shell.complain(&format!("cannot read the script {path}: {why}"));
-            return Ended::Failed;
+            return failed(shell, path, &format!("cannot read the script {path}: {why}"));
         }
     };
     if shell.depth >= MAX_DEPTH {
-        shell.complain(&format!("{path}: scripts run each other more than {MAX_DEPTH} deep; does it run itself?"));
-        return Ended::Failed;
+        let why = format!("{path}: scripts run each other more than {MAX_DEPTH} deep; does it run itself?");
+        return failed(shell, path, &why);
     }
     shell.depth += 1;
     let ended = lines(shell, path, &text, args);
     shell.depth -= 1;
     ended
+}
+
+fn failed(shell: &mut Shell, command: &str, why: &str) -> Ended {
+    shell.answer_failed(command, why, shell.format);
+    shell.complain(why);
+    Ended::Failed
 }
 
 fn read(path: &str) -> Result<String, String> {
@@ -73,8 +75,7 @@ fn lines(shell: &mut Shell, path: &str, text: &str, args: &[String]) -> Ended {
         let line = match substitute(&statement, &names) {
             Ok(l) => l,
             Err(why) => {
-                shell.complain(&format!("{path}, line {number}: {why}"));
-                return Ended::Failed;
+                return failed(shell, &statement, &format!("{path}, line {number}: {why}"));
             }
         };
         match shell.line(&line) {

@@ -2,6 +2,10 @@
 
 use crate::clr::Clr;
 
+fn units(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
+    bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]))
+}
+
 impl Clr {
     /// Offset of the first field (behind the MethodTable pointer).
     pub fn header(&self) -> u64 {
@@ -16,15 +20,25 @@ impl Clr {
     /// Length in UTF-16 units and text of the string at `address`, the text cut at `max` units. Lone surrogates become
     /// U+FFFD. The MethodTable is not checked.
     pub fn string_at(&self, address: u64, max: usize) -> Option<(u32, String)> {
+        let (length, bytes) = self.string_bytes(address, max)?;
+        let text = char::decode_utf16(units(&bytes));
+        Some((length, text.map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()))
+    }
+
+    /// As [`Clr::string_at`], the text in UTF-16 as it is.
+    pub fn string_units(&self, address: u64, max: usize) -> Option<(u32, Vec<u16>)> {
+        let (length, bytes) = self.string_bytes(address, max)?;
+        Some((length, units(&bytes).collect()))
+    }
+
+    fn string_bytes(&self, address: u64, max: usize) -> Option<(u32, Vec<u8>)> {
         let start = address.checked_add(self.header())?;
         let length = self.space().u32(start)?;
         if length > i32::MAX as u32 {
             return None;
         }
         let units = (length as usize).min(max);
-        let bytes = self.space().bytes(start.checked_add(4)?, units * 2)?;
-        let text = bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-        Some((length, char::decode_utf16(text).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()))
+        Some((length, self.space().bytes(start.checked_add(4)?, units * 2)?))
     }
 
     /// Number of components of the array or string at `address`.

@@ -1,0 +1,345 @@
+//! An answer as data: JSON, one object, or CSV, one block a table. Rows are written as they come where they can be.
+
+use std::io;
+
+use super::buffer::Buffer;
+use super::cell::Cell;
+use super::numbers::{push_decimal, rfc3339};
+use super::out::Format;
+use super::quote::{push_csv, push_json};
+use super::returns::Col;
+use crate::session::About;
+
+/// Version of the JSON answer's shape. It grows when something is taken away or changes its meaning.
+pub const SCHEMA: u64 = 1;
+
+/// Bytes of a table that are kept back before the table begins to stream: several small tables keep their order, and one
+/// big one no memory.
+const KEPT: usize = 1 << 16;
+/// Most notes kept.
+const MOST_NOTES: usize = 1 << 20;
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending<'a> {
+    /// `complete`, `partial`, `empty` or `failed`.
+    pub outcome: &'static str,
+    /// Why it is partial or failed.
+    pub reason: Option<&'a str>,
+}
+
+/// Where a table stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Its rows are kept.
+    Kept,
+    /// Its rows go to the sink.
+    Streaming,
+    /// It is in the sink, whole.
+    Written,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// What stands before its rows: `{"name":...,"rows":[`, or the line of keys.
+    head: Vec<u8>,
+    /// Rows kept.
+    rows: Vec<u8>,
+    count: u64,
+    place: Place,
+    /// No rows will come.
+    done: bool,
+}
+
+/// One answer being written as JSON or CSV.
+#[derive(Debug)]
+pub struct Data {
+    json: bool,
+    open: bool,
+    /// `{"schema":...,"dump":...,"command":...`.
+    head: Vec<u8>,
+    head_written: bool,
+    tables: Vec<Open>,
+    /// Tables that stand in the sink, the streaming one among them.
+    begun: usize,
+    streaming: Option<usize>,
+    /// The tables before this one stand in the sink, whole.
+    whole: usize,
+    /// Bytes of rows of tables that are done and not yet written.
+    kept: usize,
+    facts: Vec<u8>,
+    keys: Vec<&'static str>,
+    notes: Vec<u8>,
+    notes_count: usize,
+}
+
+impl Data {
+    /// An answer in this format.
+    pub fn new(format: Format) -> Self {
+        Self {
+            json: format == Format::Json,
+            open: false,
+            head: Vec::new(),
+            head_written: false,
+            tables: Vec::new(),
+            begun: 0,
+            streaming: None,
+            whole: 0,
+            kept: 0,
+            facts: Vec::new(),
+            keys: Vec::new(),
+            notes: Vec::new(),
+            notes_count: 0,
+        }
+    }
+
+    /// Begins the answer to `command` about `dump`.
+    pub fn begin(&mut self, command: &str, dump: Option<&About>) {
+        let json = self.json;
+        *self = Self::new(if json { Format::Json } else { Format::Csv });
+        self.open = true;
+        if json {
+            self.head.extend_from_slice(b"{\"schema\":");
+            push_decimal(&mut self.head, SCHEMA);
+            self.head.extend_from_slice(b",\"dump\":");
+            push_about(&mut self.head, dump);
+            self.head.extend_from_slice(b",\"command\":");
+            push_json(&mut self.head, command);
+        }
+    }
+
+    /// A new table; the number by which its rows are added.
+    pub fn table(&mut self, name: &str, columns: &[Col]) -> usize {
+        let mut head = Vec::new();
+        if self.json {
+            head.extend_from_slice(b"{\"name\":");
+            push_json(&mut head, name);
+            head.extend_from_slice(b",\"columns\":[");
+            separated(&mut head, columns, |out, c| push_json(out, c.key));
+            head.extend_from_slice(b"],\"rows\":[");
+        } else {
+            separated(&mut head, columns, |out, c| push_csv(out, c.key, columns.len() == 1));
+            head.push(b'\n');
+        }
+        self.tables.push(Open { head, rows: Vec::new(), count: 0, place: Place::Kept, done: false });
+        self.tables.len() - 1
+    }
+
+    /// Adds a row to a table.
+    pub fn row(&mut self, table: usize, cells: &[Cell<'_>], to: &mut Buffer) -> io::Result<()> {
+        let Some(t) = self.tables.get_mut(table).filter(|t| t.place != Place::Written) else {
+            return Err(io::Error::other("a row for a table that was said to be done"));
+        };
+        let streams = t.place == Place::Streaming;
+        let out = if streams { &mut to.bytes } else { &mut t.rows };
+        if self.json {
+            out.extend_from_slice(if t.count > 0 { b",[" } else { b"[" });
+            separated(out, cells, |out, c| c.push_json(out));
+            out.push(b']');
+        } else {
+            let alone = cells.len() == 1;
+            separated(out, cells, |out, c| c.push_csv(out, alone));
+            out.push(b'\n');
+        }
+        t.count += 1;
+        if streams {
+            return to.spill();
+        }
+        if t.rows.len() > KEPT && self.streaming.is_none() {
+            self.stream(table, to)?;
+        }
+        Ok(())
+    }
+
+    /// Lets a table stream. What is finished before it keeps its place before it.
+    fn stream(&mut self, table: usize, to: &mut Buffer) -> io::Result<()> {
+        self.write_all(table, true, to)?;
+        self.start(table, to)
+    }
+
+    /// Writes the head of a table and the rows kept.
+    fn start(&mut self, table: usize, to: &mut Buffer) -> io::Result<()> {
+        if self.json && !self.head_written {
+            self.head_written = true;
+            to.bytes.append(&mut self.head);
+            to.bytes.extend_from_slice(b",\"tables\":[");
+        }
+        if self.begun > 0 {
+            to.bytes.push(if self.json { b',' } else { b'\n' });
+        }
+        self.begun += 1;
+        self.streaming = Some(table);
+        if let Some(t) = self.tables.get_mut(table) {
+            t.place = Place::Streaming;
+            to.bytes.append(&mut t.head);
+            to.bytes.append(&mut t.rows);
+            // The table is no longer kept: neither is the memory.
+            t.rows = Vec::new();
+        }
+        to.spill()
+    }
+
+    /// Ends the table that streams.
+    fn stop(&mut self, to: &mut Buffer) {
+        let Some(t) = self.streaming.take().and_then(|i| self.tables.get_mut(i)) else { return };
+        t.place = Place::Written;
+        if self.json {
+            to.bytes.extend_from_slice(b"]}");
+        }
+    }
+
+    /// Writes the tables before `end` that are kept, or those of them that are done.
+    fn write_all(&mut self, end: usize, done: bool, to: &mut Buffer) -> io::Result<()> {
+        for i in self.whole..end {
+            if self.tables.get(i).is_some_and(|t| t.place == Place::Kept && (t.done || !done)) {
+                self.start(i, to)?;
+                self.stop(to);
+            }
+        }
+        while self.tables.get(self.whole).is_some_and(|t| t.place == Place::Written) {
+            self.whole += 1;
+        }
+        self.kept = 0;
+        Ok(())
+    }
+
+    /// Says that a table gets no more rows. Another one may stream then.
+    pub fn done(&mut self, table: usize, to: &mut Buffer) -> io::Result<()> {
+        if let Some(t) = self.tables.get_mut(table).filter(|t| !t.done) {
+            t.done = true;
+            self.kept += t.rows.len();
+        }
+        if self.streaming == Some(table) {
+            self.stop(to);
+        }
+        // Many small tables are as big as a big one.
+        if self.kept > KEPT && self.streaming.is_none() {
+            self.write_all(self.tables.len(), true, to)?;
+        }
+        Ok(())
+    }
+
+    /// A fact. Each key occurs once.
+    pub fn fact(&mut self, key: &'static str, cell: &Cell<'_>) {
+        debug_assert!(!self.keys.contains(&key), "the fact {key} is given twice");
+        if self.keys.contains(&key) {
+            return;
+        }
+        if self.json {
+            if !self.keys.is_empty() {
+                self.facts.push(b',');
+            }
+            push_json(&mut self.facts, key);
+            self.facts.push(b':');
+            cell.push_json(&mut self.facts);
+        } else {
+            push_csv(&mut self.facts, key, false);
+            self.facts.push(b',');
+            cell.push_csv(&mut self.facts, false);
+            self.facts.push(b'\n');
+        }
+        self.keys.push(key);
+    }
+
+    /// Prose: each line of it that says something. CSV has no place for it.
+    pub fn note(&mut self, text: &str) {
+        if !self.json {
+            return;
+        }
+        for line in text.split('\n').map(str::trim).filter(|l| !l.is_empty()) {
+            self.notes_count += 1;
+            if self.notes_count > MOST_NOTES + 1 {
+                return;
+            }
+            if self.notes_count > 1 {
+                self.notes.push(b',');
+            }
+            push_json(&mut self.notes, if self.notes_count > MOST_NOTES { "further lines are left out" } else { line });
+        }
+    }
+
+    /// Ends the answer and hands it over.
+    pub fn end(&mut self, ending: Ending<'_>, to: &mut Buffer) -> io::Result<()> {
+        if !std::mem::replace(&mut self.open, false) {
+            return to.flush();
+        }
+        self.stop(to);
+        if self.json {
+            self.end_json(ending, to)?
+        } else {
+            self.end_csv(to)?
+        }
+        to.flush()
+    }
+
+    fn end_json(&mut self, ending: Ending<'_>, to: &mut Buffer) -> io::Result<()> {
+        // Once a table has streamed the tables stand before the outcome, else behind it: an object has no order.
+        let streamed = self.head_written;
+        if streamed {
+            self.write_all(self.tables.len(), false, to)?;
+            to.bytes.push(b']');
+        } else {
+            self.head_written = true;
+            to.bytes.append(&mut self.head);
+        }
+        to.bytes.extend_from_slice(b",\"outcome\":");
+        push_json(&mut to.bytes, ending.outcome);
+        to.bytes.extend_from_slice(b",\"reason\":");
+        Cell::maybe(ending.reason).push_json(&mut to.bytes);
+        to.bytes.extend_from_slice(b",\"facts\":{");
+        to.bytes.append(&mut self.facts);
+        to.bytes.push(b'}');
+        if !streamed {
+            to.bytes.extend_from_slice(b",\"tables\":[");
+            self.write_all(self.tables.len(), false, to)?;
+            to.bytes.push(b']');
+        }
+        to.bytes.extend_from_slice(b",\"notes\":[");
+        to.bytes.append(&mut self.notes);
+        to.bytes.extend_from_slice(b"]}\n");
+        Ok(())
+    }
+
+    fn end_csv(&mut self, to: &mut Buffer) -> io::Result<()> {
+        // A spreadsheet wants one table: facts are one only where there is no other.
+        if self.tables.is_empty() && !self.keys.is_empty() {
+            to.bytes.extend_from_slice(b"fact,value\n");
+            to.bytes.append(&mut self.facts);
+        }
+        self.write_all(self.tables.len(), false, to)
+    }
+}
+
+fn separated<T>(out: &mut Vec<u8>, items: &[T], one: impl Fn(&mut Vec<u8>, &T)) {
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        one(out, item);
+    }
+}
+
+/// Which dump the answer is about.
+fn push_about(out: &mut Vec<u8>, dump: Option<&About>) {
+    let Some(d) = dump else { return out.extend_from_slice(b"null") };
+    let moment = |t: Option<u64>| Cell::maybe(t.map(rfc3339));
+    let members: [(&str, Cell<'_>); 10] = [
+        ("file", Cell::text(&d.file)),
+        ("size", Cell::Num(d.size)),
+        ("os", Cell::text(d.os)),
+        ("arch", Cell::text(d.arch)),
+        ("pid", d.pid.map_or(Cell::None, Cell::Num)),
+        ("process", Cell::maybe(d.process.as_deref())),
+        ("time", moment(d.time)),
+        ("file_time", moment(d.file_time)),
+        ("runtime", Cell::maybe(d.runtime.as_deref())),
+        ("runtime_build", Cell::maybe(d.runtime_build.as_deref())),
+    ];
+    out.push(b'{');
+    separated(out, &members, |out, (key, value)| {
+        push_json(out, key);
+        out.push(b':');
+        value.push_json(out);
+    });
+    out.push(b'}');
+}
