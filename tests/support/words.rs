@@ -90,7 +90,7 @@ impl Said {
                 continue;
             }
             if let Some(number) = number(word) {
-                if !self.has(&number, word) && !(unit && self.scaled(word)) {
+                if !(self.has(&number, word) || unit && self.scaled(word)) {
                     missing.push(word.to_owned());
                 }
                 continue;
