@@ -57,6 +57,11 @@ impl Attempt {
     fn score(&self) -> i64 {
         score(&self.checks)
     }
+
+    /// Whether so many checks hold, and none fails, that no other table can be meant.
+    fn fits_throughout(&self) -> bool {
+        failed(&self.checks) == 0 && passed(&self.checks) >= PROOF
+    }
 }
 
 /// The one that fits better; of two that fit alike the first.
@@ -94,6 +99,9 @@ impl Chooser<'_> {
         if self.options.allows(Provider::Tables) {
             let here = Some((self.dump.os, self.dump.arch));
             for table in TABLES.iter().filter(|t| t.platform == here) {
+                if best.as_ref().is_some_and(Attempt::fits_throughout) {
+                    break;
+                }
                 for anchor in self.anchors {
                     best = better(best, self.table(table, Some(anchor)));
                 }
@@ -279,6 +287,10 @@ fn score(checks: &[Check]) -> i64 {
 pub fn failed(checks: &[Check]) -> usize {
     checks.iter().filter(|c| c.verdict == Verdict::Failed).count()
 }
+
+/// Checks that hold of a table that is the right one in a dump with its heap: 35 to 41. Those of its neighbours hold in 20
+/// to 30 checks, and some of theirs fail.
+const PROOF: usize = 35;
 
 /// How often what the checks refuse is looked for: a field found may show that another is not where it should be.
 const ROUNDS: usize = 2;
