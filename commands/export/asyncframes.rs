@@ -51,11 +51,9 @@ pub fn rows(session: &Session, table: &mut Table) -> Result<Option<String>> {
         inner += if n.next.is_empty() { 0 } else { chain.len() };
         write(session, table, &tasks, n.address, &chain)?;
     }
-    let mut partial = tasks.partial;
-    if left_out > 0 {
-        partial = Some(format!("{left_out} tasks that others wait for have no rows of their own"));
-    }
-    Ok(partial)
+    let cut = (left_out > 0).then(|| format!("{left_out} tasks that others wait for have no rows of their own"));
+    let reasons: Vec<String> = tasks.partial.into_iter().chain(cut).collect();
+    Ok((!reasons.is_empty()).then(|| reasons.join("; ")))
 }
 
 fn is_chain(tasks: &Tasks, i: u32) -> bool {
