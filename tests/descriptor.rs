@@ -13,7 +13,8 @@ use std::process::Command;
 
 use clrscope::clr::layout::discover::{DiscoverOptions, Provider, discover};
 use clrscope::clr::layout::gcdac::GcSource;
-use clrscope::clr::layout::report::{Discovered, Verdict};
+use clrscope::clr::layout::report::Discovered;
+use clrscope::clr::layout::verdict::Verdict;
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::watch::Watch;
 use eleven::Form;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clrscope::clr::layout::Layout;
 use clrscope::clr::layout::discover::{DiscoverOptions, Provider, discover};
-use clrscope::clr::layout::report::{Discovered, Verdict};
+use clrscope::clr::layout::report::Discovered;
+use clrscope::clr::layout::verdict::Verdict;
 use clrscope::clr::layout::tables::TABLES;
 use clrscope::clr::types::lookupmap::LookupMap;
 use clrscope::clr::types::methodtable::MtReader;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::clr::Clr;
-use crate::clr::layout::report::Verdict;
+use crate::clr::layout::verdict::Verdict;
 use crate::dump::Os;
 use crate::session::Session;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix, Returns, digits};

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::OpenError;
 use super::map::FileMap;
-use super::open::OpenOptions;
+use super::options::OpenOptions;
 use super::sniff::{self, Compression};
 use crate::watch::{Progress, Watch};
 

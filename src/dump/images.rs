@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::elf::image::{ElfImage, PeImage};
 use super::map::FileMap;
-use super::open::OpenOptions;
+use super::options::OpenOptions;
 
 /// An image wanted: its recorded path and what the dump proves of its identity.
 #[derive(Debug, Clone, Default)]

@@ -14,7 +14,7 @@ use minidump::{Minidump, MinidumpSystemInfo};
 
 use super::map::FileMap;
 use super::memmap;
-use super::open::OpenOptions;
+use super::options::OpenOptions;
 use super::{Arch, Dump, DumpKind, OpenError, Os, Problem};
 
 type Mini<'a> = Minidump<'a, &'a [u8]>;

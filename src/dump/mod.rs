@@ -10,6 +10,7 @@ pub mod map;
 mod memmap;
 mod minidump;
 pub mod open;
+mod options;
 mod overlay;
 mod sniff;
 pub mod space;
@@ -17,7 +18,7 @@ pub mod space;
 use std::path::{Path, PathBuf};
 
 pub use images::ImageStore;
-pub use open::OpenOptions;
+pub use options::OpenOptions;
 pub use space::AddressSpace;
 
 /// Which kind of file the dump came from.

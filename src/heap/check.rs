@@ -1,10 +1,11 @@
 //! The heap's invariants on a sample: cheap enough for every load, so that a torn dump, a wrong layout or a corrupted heap
 //! is noticed before an answer is believed. `!verifyheap` checks everything.
 
-use super::segments::{Segment, SegmentKind, TORN};
+use super::model::{Segment, SegmentKind};
+use super::segments::TORN;
 use super::walk::{NOT_IN_DUMP, Object, Walker, pointer_in};
 use crate::clr::gathered::Gathered;
-use crate::clr::layout::report::Verdict;
+use crate::clr::layout::verdict::Verdict;
 use crate::clr::runtime::finalizer::{self, FinalizerQueue};
 use crate::clr::runtime::threads;
 use crate::watch::Interrupted;

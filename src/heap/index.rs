@@ -1,6 +1,6 @@
 //! Which addresses are objects: the id index over all segments.
 
-use super::segments::{Heap, Segment, SegmentKind};
+use super::model::{Heap, Segment, SegmentKind};
 use super::walk::{WalkReport, Walker};
 use crate::graph::ObjectIds;
 use crate::graph::ids::RangeBits;

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod graph;
 pub mod index;
+pub mod model;
 pub mod regions;
 pub mod retained;
 pub mod roots;
@@ -11,6 +12,6 @@ pub mod stat;
 pub mod types;
 pub mod walk;
 
-pub use segments::{Generation, Heap, Segment, SegmentKind, SubHeap};
+pub use model::{Generation, Heap, Segment, SegmentKind, SubHeap};
 pub use types::{TypeId, TypeInfo, TypeRegistry};
 pub use walk::{Found, Object, WalkReport, Walker};

@@ -5,7 +5,7 @@
 //! Records form one array indexed by address (dotnet/runtime v8.0.0 `src/coreclr/gc/gc.cpp`, `get_region_info`). Its start
 //! and the size of a record are measured on the chains: no layout table names them.
 
-use super::segments::{Heap, Segment, SegmentKind};
+use super::model::{Heap, Segment, SegmentKind};
 use crate::clr::Clr;
 use crate::dump::AddressSpace;
 

@@ -1,6 +1,6 @@
 //! Statistics: counts and bytes per type, per generation, per segment.
 
-use super::segments::{Generation, Segment, SegmentKind};
+use super::model::{Generation, Segment, SegmentKind};
 use super::types::TypeId;
 use super::walk::{WalkReport, Walker};
 use crate::watch::Interrupted;

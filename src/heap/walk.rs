@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::segments::{Heap, Segment};
+use super::model::{Heap, Segment};
 use super::types::{TypeInfo, TypeRegistry};
 use crate::clr::Clr;
 use crate::dump::AddressSpace;

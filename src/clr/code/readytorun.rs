@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use super::codeheaps::PAGE;
 use super::gcheader;
 use super::nativeformat::{Bytes, NativeArray, unsigned};
-use super::starts::{self, Start, Starts};
 use super::unwind::{self, Function};
 use crate::clr::Clr;
 use crate::clr::image::modules::{ImageFile, Module};
@@ -105,6 +104,34 @@ impl Bytes for View<'_> {
     }
 }
 
+/// The start of a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Start {
+    /// Distance from the image's base.
+    pub rva: u32,
+    /// Its MethodDesc; 0 when it is not known.
+    pub method: u64,
+    /// MethodDef row in the image's metadata; 0 when it is not known.
+    pub rid: u32,
+}
+
+/// The starts of an image.
+#[derive(Debug, Default)]
+pub struct Starts {
+    /// By place.
+    pub all: Vec<Start>,
+    /// Whether none can be missing: the image's tables were read throughout.
+    pub complete: bool,
+}
+
+impl Starts {
+    /// The nearest start at or before `rva`.
+    pub fn at_or_before(&self, rva: u32) -> Option<Start> {
+        let i = self.all.partition_point(|s| s.rva <= rva).checked_sub(1)?;
+        self.all.get(i).copied()
+    }
+}
+
 /// An image's tables.
 #[derive(Debug, Default)]
 pub struct Image {
@@ -120,7 +147,7 @@ pub struct Image {
     sections: Vec<(u32, u32, u32)>,
     /// Whether the file was needed for the header.
     functions: OnceLock<Vec<(u32, u32)>>,
-    starts: OnceLock<Starts>,
+    pub(super) starts: OnceLock<Starts>,
     form: OnceLock<super::debuginfo::Form>,
 }
 
@@ -211,11 +238,6 @@ impl Image {
         (index < count).then_some(())?;
         let at = self.base.checked_add(u64::from(table) + u64::from(index) * unwind::entry_size(clr.dump.arch))?;
         unwind::read_with(clr.dump.arch, |a| view.u32(u32::try_from(a.checked_sub(self.base)?).ok()?), at, self.base)
-    }
-
-    /// Starts of methods.
-    pub fn starts(&self, clr: &Clr, view: &View<'_>) -> &Starts {
-        self.starts.get_or_init(|| starts::read(clr, self, view))
     }
 
     /// The method whose code begins exactly at `ip`, where the table of functions is not at hand: entry points alone.

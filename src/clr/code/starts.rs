@@ -6,37 +6,9 @@
 
 use super::jitcode::is_method;
 use super::nativeformat::{Bytes, NativeArray, NativeHashtable, unsigned};
-use super::readytorun::{INSTANCE_ENTRY_POINTS, Image, METHOD_ENTRY_POINTS, View};
+use super::readytorun::{INSTANCE_ENTRY_POINTS, Image, METHOD_ENTRY_POINTS, Start, Starts, View};
 use super::unwind;
 use crate::clr::Clr;
-
-/// The start of a method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Start {
-    /// Distance from the image's base.
-    pub rva: u32,
-    /// Its MethodDesc; 0 when it is not known.
-    pub method: u64,
-    /// MethodDef row in the image's metadata; 0 when it is not known.
-    pub rid: u32,
-}
-
-/// The starts of an image.
-#[derive(Debug, Default)]
-pub struct Starts {
-    /// By place.
-    pub all: Vec<Start>,
-    /// Whether none can be missing: the image's tables were read throughout.
-    pub complete: bool,
-}
-
-impl Starts {
-    /// The nearest start at or before `rva`.
-    pub fn at_or_before(&self, rva: u32) -> Option<Start> {
-        let i = self.all.partition_point(|s| s.rva <= rva).checked_sub(1)?;
-        self.all.get(i).copied()
-    }
-}
 
 /// Words of a `Module` and of its `ReadyToRunInfo` looked through.
 const MODULE_WORDS: u64 = 256;
@@ -46,8 +18,15 @@ const SLOTS: u64 = 4;
 /// Most buckets of a table.
 const MAX_BUCKETS: u64 = 1 << 22;
 
+impl Image {
+    /// Starts of methods.
+    pub fn starts(&self, clr: &Clr, view: &View<'_>) -> &Starts {
+        self.starts.get_or_init(|| read(clr, self, view))
+    }
+}
+
 /// Reads all starts of `image`.
-pub fn read(clr: &Clr, image: &Image, view: &View<'_>) -> Starts {
+fn read(clr: &Clr, image: &Image, view: &View<'_>) -> Starts {
     let mut all = prepared(clr, image).unwrap_or_default();
     let rows = by_row(clr, image, view, &mut all);
     let instances = by_signature(clr, image, view, &mut all);

@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock, RwLock};
 use rustc_hash::FxHashMap;
 
 use super::metadata::Metadata;
+use super::metadata::debug::Symbols;
 use super::pe::PeInfo;
 use super::samebuild;
-use super::symbols::{self, Symbols};
 use crate::clr::Clr;
 use crate::dump::images::{FoundBy, ImageRequest, Refusal};
 use crate::dump::map::FileMap;
@@ -45,7 +45,7 @@ pub struct Module {
     pub size: u64,
     metadata: OnceLock<(Option<Arc<Metadata>>, MetadataSource)>,
     file: OnceLock<Result<ImageFile, String>>,
-    symbols: OnceLock<Result<Symbols, String>>,
+    pub(super) symbols: OnceLock<Result<Symbols, String>>,
 }
 
 /// The file of a module, proved to be the same build as far as the dump has something to prove it by.
@@ -94,11 +94,6 @@ impl Module {
     /// The file of the module, or why there is none.
     pub fn image_file(&self, clr: &Clr) -> Result<&ImageFile, &str> {
         self.file.get_or_init(|| find_file(clr, self)).as_ref().map_err(String::as_str)
-    }
-
-    /// Its portable PDB, or why there is none.
-    pub fn symbols(&self, clr: &Clr) -> Result<&Symbols, &str> {
-        self.symbols.get_or_init(|| symbols::find(clr, self)).as_ref().map_err(String::as_str)
     }
 
     fn load(&self, clr: &Clr) -> &(Option<Arc<Metadata>>, MetadataSource) {

@@ -7,7 +7,7 @@
 use std::io::Read;
 
 use super::metadata::Metadata;
-use super::metadata::debug::SourceLine;
+use super::metadata::debug::{SourceLine, Symbols};
 use super::modules::Module;
 use super::pe::{PdbId, PeInfo};
 use crate::clr::Clr;
@@ -15,17 +15,14 @@ use crate::clr::Clr;
 /// Largest embedded PDB unpacked, in bytes.
 const MAX_EMBEDDED: u32 = 1 << 28;
 
-/// Symbols of a module.
-#[derive(Debug)]
-pub struct Symbols {
-    /// Their tables.
-    pub tables: Metadata,
-    /// Where they came from: a path, or the image they are inside of.
-    pub from: String,
+impl Module {
+    /// Its portable PDB, or why there is none.
+    pub fn symbols(&self, clr: &Clr) -> Result<&Symbols, &str> {
+        self.symbols.get_or_init(|| find(clr, self)).as_ref().map_err(String::as_str)
+    }
 }
 
-/// Finds the symbols of `module`.
-pub fn find(clr: &Clr, module: &Module) -> Result<Symbols, String> {
+fn find(clr: &Clr, module: &Module) -> Result<Symbols, String> {
     let in_dump = PeInfo::in_memory(clr.space(), module.image_base).ok();
     if let Some(pe) = in_dump.as_ref()
         && let Some((at, size)) = pe.embedded_pdb

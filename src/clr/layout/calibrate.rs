@@ -2,9 +2,10 @@
 
 use super::checks::{Part, Probe};
 use super::gcdac::GcDacVars;
-use super::report::{RuntimeModule, Verdict};
+use super::report::RuntimeModule;
 use super::scan::Anchor;
-use super::structure::Search;
+use super::search::Search;
+use super::verdict::Verdict;
 use super::{Layout, Source};
 use crate::dump::Dump;
 
@@ -131,6 +132,34 @@ const FIELDS: &[Sought] = &[
     },
     sought("Module", "DynamicMetadata", (0x100, 0x900), Part::Threads, &["metadata of dynamic modules"]),
 ];
+
+impl Search<'_> {
+    /// Fills `layout` with what can be found; returns the names of the fields found.
+    pub fn run(&self, layout: &mut Layout) -> Vec<String> {
+        self.well_known(layout);
+        // What a runtime without strings is, nobody knows: every further search would be in vain.
+        if layout.global("StringMethodTable").is_err() {
+            return Vec::new();
+        }
+        self.threads(layout);
+        self.sync_table(layout);
+        let found = missing(self, layout);
+        self.runtime_type(layout);
+        found
+    }
+
+    /// Fills in what a description leaves out.
+    pub fn rest(&self, layout: &mut Layout) -> Vec<String> {
+        let known = ["StringMethodTable", "ObjectMethodTable", "FreeObjectMethodTable"];
+        if known.iter().any(|g| layout.global(g).is_err()) {
+            self.well_known(layout);
+        }
+        self.sync_table(layout);
+        let found = missing(self, layout);
+        self.runtime_type(layout);
+        found
+    }
+}
 
 /// Tries to find the fields a table lost: every aligned offset whose checks hold; only a single one is taken. Returns
 /// the names of those found.

@@ -3,12 +3,13 @@
 use super::calibrate;
 use super::checks::Probe;
 use super::descriptor::{self, Descriptor};
-use super::discover::{DiscoverOptions, Provider};
 use super::gcdac::GcDacVars;
-use super::report::{Check, RuntimeModule, Verdict};
+use super::provider::{DiscoverOptions, Provider};
+use super::report::RuntimeModule;
 use super::scan::{Anchor, Span};
-use super::structure::{self, Search};
+use super::search::{self, Search};
 use super::tables::{SHAPES, TABLES, Table};
+use super::verdict::{Check, Verdict};
 use super::{Layout, Source};
 use crate::dump::Dump;
 
@@ -253,7 +254,7 @@ impl Chooser<'_> {
     }
 
     fn search<T>(&self, anchor: Option<&Anchor>, run: impl FnOnce(&Search<'_>) -> T) -> T {
-        let cells = structure::cells(self.dump, self.span, anchor);
+        let cells = search::cells(self.dump, self.span, anchor);
         let slots = anchor.is_some();
         run(&Search { dump: self.dump, gc: self.gc, module: self.runtime, cells: &cells, slots })
     }

@@ -4,7 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::report::{Check, Verdict};
+use super::verdict::{Check, Verdict};
 use super::{Layout, Source};
 use crate::dump::AddressSpace;
 

@@ -16,11 +16,14 @@ pub mod discover;
 pub mod exports;
 pub mod gaps;
 pub mod gcdac;
+pub mod provider;
 pub mod report;
 pub mod scan;
+mod search;
 pub mod structure;
 pub mod tables;
 pub mod threadlist;
+pub mod verdict;
 pub mod version;
 
 use std::fmt;

@@ -1,35 +1,8 @@
 //! What the providers answered: shown by `!runtimes -v`.
 
 use super::gcdac::GcDacVars;
-use super::{Layout, Source};
-
-/// Verdict of one invariant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Holds.
-    Passed,
-    /// Does not hold: the fields it vouches for are refused.
-    Failed,
-    /// The memory it needs is not in the dump.
-    NotPossible(String),
-}
-
-/// One invariant, checked.
-#[derive(Debug, Clone)]
-pub struct Check {
-    /// What is checked, in a few words.
-    pub name: &'static str,
-    /// The fields and globals it vouches for (`Thread.LinkNext`, `&ThreadStore`).
-    pub fields: Vec<String>,
-    /// The provider whose values were checked.
-    pub source: Source,
-    /// What was expected.
-    pub expected: String,
-    /// What was found.
-    pub found: String,
-    /// The verdict.
-    pub verdict: Verdict,
-}
+use super::verdict::{Check, Verdict};
+use super::Layout;
 
 /// The runtime's module in the process.
 #[derive(Debug, Clone, Default)]

@@ -7,57 +7,15 @@
 use rustc_hash::FxHashSet;
 
 use super::checks::Probe;
-use super::gcdac::GcDacVars;
-use super::report::RuntimeModule;
-use super::scan::{Anchor, Span, runs};
-use super::{Layout, Source, calibrate, checks};
+use super::search::Search;
+use super::{Layout, Source, checks};
 use crate::clr::types::methodtable::{MethodTable, MtReader};
-use crate::dump::Dump;
 
-/// Slots of the DAC table looked at, before and behind the one of `g_gcDacGlobals`.
-const SLOTS: std::ops::RangeInclusive<i32> = -64..=160;
-/// Most cells of one image.
-const MOST_CELLS: usize = 1 << 20;
 /// Bytes of a `ThreadStore` looked through for the head of its list.
 const STORE_REACH: u64 = 0x200;
 /// Bytes on either side of a thread's link looked through for its other fields.
 const THREAD_REACH: i64 = 0x800;
 const MAX_THREADS: usize = 1 << 17;
-
-/// Cells that may be variables of the runtime.
-pub fn cells(dump: &Dump, image: Span, anchor: Option<&Anchor>) -> Vec<u64> {
-    if let Some(anchor) = anchor {
-        return SLOTS.filter_map(|i| anchor.get(&dump.space, i)).filter(|&c| image.contains(c)).collect();
-    }
-    let ptr = u64::from(dump.space.ptr_size());
-    let mut found = Vec::new();
-    runs(&dump.space, image, |start, bytes| {
-        let skip = start.next_multiple_of(ptr) - start;
-        let words = bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(ptr as usize);
-        for (i, w) in words.enumerate() {
-            let value = w.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b));
-            let pointer = value.is_multiple_of(ptr) && value > 0x1_0000 && !image.contains(value);
-            if pointer && found.len() < MOST_CELLS && dump.space.readable(value) {
-                found.push(start + skip + i as u64 * ptr);
-            }
-        }
-    });
-    found
-}
-
-/// What a search looks at.
-pub struct Search<'a> {
-    /// The dump.
-    pub dump: &'a Dump,
-    /// The collector's variables.
-    pub gc: &'a GcDacVars,
-    /// The runtime's module.
-    pub module: &'a RuntimeModule,
-    /// Cells that may be variables.
-    pub cells: &'a [u64],
-    /// Whether the cells are those of the DAC table, in its order.
-    pub slots: bool,
-}
 
 /// A list of threads that was found.
 struct ThreadsFound {
@@ -68,43 +26,9 @@ struct ThreadsFound {
 }
 
 impl Search<'_> {
-    /// Fills `layout` with what can be found; returns the names of the fields found.
-    pub fn run(&self, layout: &mut Layout) -> Vec<String> {
-        self.well_known(layout);
-        // What a runtime without strings is, nobody knows: every further search would be in vain.
-        if layout.global("StringMethodTable").is_err() {
-            return Vec::new();
-        }
-        self.threads(layout);
-        self.sync_table(layout);
-        let found = calibrate::missing(self, layout);
-        self.runtime_type(layout);
-        found
-    }
-
-    /// Fills in what a description leaves out.
-    pub fn rest(&self, layout: &mut Layout) -> Vec<String> {
-        let known = ["StringMethodTable", "ObjectMethodTable", "FreeObjectMethodTable"];
-        if known.iter().any(|g| layout.global(g).is_err()) {
-            self.well_known(layout);
-        }
-        self.sync_table(layout);
-        let found = calibrate::missing(self, layout);
-        self.runtime_type(layout);
-        found
-    }
-
-    fn ptr(&self) -> u64 {
-        u64::from(self.dump.space.ptr_size())
-    }
-
-    fn values(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.cells.iter().filter_map(|&c| Some((c, self.dump.space.ptr(c).filter(|&v| v != 0)?)))
-    }
-
     /// The MethodTables every runtime has: String by its two-byte components, Object as its parent, the free type by
     /// its one-byte components and no class.
-    fn well_known(&self, layout: &mut Layout) {
+    pub fn well_known(&self, layout: &mut Layout) {
         let Ok(reader) = MtReader::new(layout) else { return };
         let space = &self.dump.space;
         let small = 3 * self.ptr() as u32;
@@ -136,7 +60,7 @@ impl Search<'_> {
     }
 
     /// `System.RuntimeType` by its name; without metadata by its slot, which is next to Object's in every version.
-    fn runtime_type(&self, layout: &mut Layout) {
+    pub fn runtime_type(&self, layout: &mut Layout) {
         if layout.global("RuntimeTypeMethodTable").is_ok() {
             return;
         }
@@ -196,7 +120,7 @@ impl Search<'_> {
         Probe::new(self.dump, layout, self.gc, self.module, Source::Calibrated).core_module() != 0
     }
 
-    fn sync_table(&self, layout: &mut Layout) {
+    pub fn sync_table(&self, layout: &mut Layout) {
         if layout.global("SyncTableEntries").is_ok() {
             return;
         }

@@ -7,7 +7,6 @@
 //! that have a number is searched (`Module::m_pDynamicStaticsInfo`, `ceeload.h`: count, capacity, list).
 
 use super::methodtable::MethodTable;
-use super::statics::Base;
 use crate::clr::Clr;
 
 /// Statics bits of the MethodTable's flags: not the module's; of an instantiation.
@@ -20,6 +19,9 @@ const COLLECTIBLE: u32 = 8;
 const MAX_IDS: u64 = 1 << 24;
 /// Bytes of a `Module` behind the pointer to its statics in which the list of types is looked for (0x48 in 3.1 and 8.0).
 const LIST_WITHIN: u64 = 0x100;
+
+/// Base of a type's statics; of a class that was not initialised as the error.
+pub(super) type Base = Result<u64, Option<u64>>;
 
 /// Whether the type has its own storage.
 pub fn is_dynamic(mt: &MethodTable) -> bool {

@@ -4,7 +4,7 @@
 //! slots of a pinned `Object[]`, primitives lie behind the class flags. Since 9.0: `DynamicStaticsInfo` in front of a
 //! type's auxiliary data (`methodtable.h`). Thread statics: `threadstatics.h` of the same versions.
 
-use super::dynamicstatics;
+use super::dynamicstatics::{self, Base};
 use super::fielddesc::FieldDesc;
 use super::fields::{Element, et};
 use super::methodtable::MethodTable;
@@ -68,9 +68,6 @@ pub fn place(clr: &Clr, mt: &MethodTable, field: &FieldDesc, reference_storage: 
         None => Place::Nowhere,
     }
 }
-
-/// Base of a type's statics; of a class that was not initialised as the error.
-pub(super) type Base = Result<u64, Option<u64>>;
 
 /// Base of a type's statics since 9.0. Bit 0 of the pointer is set until the class is initialised.
 fn dynamic_info(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::map::FileMap;
 use super::memmap::{self, Range};
-use super::open::OpenOptions;
+use super::options::OpenOptions;
 use super::space::SpaceBuilder;
 use super::{
     Arch, CoreWriter, Dump, DumpKind, ExceptionInfo, MapEntry, MapState, MapType, Module, OpenError, Os, Presence,

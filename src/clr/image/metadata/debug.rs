@@ -8,6 +8,15 @@ use super::{Metadata, sig};
 /// Identity of a portable PDB: the GUID of the module's CodeView record, then the time stamp of its entry.
 pub type PdbIdentity = [u8; 20];
 
+/// Symbols of a module.
+#[derive(Debug)]
+pub struct Symbols {
+    /// Their tables.
+    pub tables: Metadata,
+    /// Where they came from: a path, or the image they are inside of.
+    pub from: String,
+}
+
 /// A place in a source file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceLine {

@@ -14,31 +14,10 @@ pub fn run(p: &mut Probe<'_>) {
     super::tails::array_elements(p);
 }
 
-/// Address of the first heap's generation table and finalize queue.
-fn first_heap(p: &Probe<'_>) -> Option<(u64, u64)> {
-    let space = p.space();
-    if let Some(table) = p.gc.generation_table {
-        return Some((table, space.ptr(p.gc.finalize_queue?)?));
-    }
-    let heap = space.ptr(space.ptr(p.gc.g_heaps?)?)?;
-    let offset = |i: usize, f: &str| match p.gc.gc_heap_field_offsets.get(i) {
-        Some(&o) if o >= 0 => Some(o as u64),
-        _ => p.layout.try_offset("GCHeap", f),
-    };
-    let table = heap.checked_add(offset(18, "GenerationTable")?)?;
-    Some((table, space.ptr_at(heap, offset(2, "FinalizeQueue")?)?))
-}
-
 /// Whether the first objects of generation 2 are not in the dump: every heap or full dump has them.
 pub fn is_missing(p: &Probe<'_>) -> bool {
-    let Some(record) = first_segment(p) else { return true };
+    let Some(record) = p.first_segment() else { return true };
     p.field(record, "HeapSegment", "Mem").is_none_or(|m| p.plausible(m) && !p.space().readable(m))
-}
-
-/// The record of generation 2's first segment.
-pub fn first_segment(p: &Probe<'_>) -> Option<u64> {
-    let generation = first_heap(p)?.0.checked_add(2 * p.gc.generation_size)?;
-    p.space().ptr_at(generation, p.gc.generation_field_offsets[1].max(0) as u64)
 }
 
 fn segment(p: &mut Probe<'_>) {
@@ -52,7 +31,7 @@ fn segment(p: &mut Probe<'_>) {
         "GCHeap.GenerationTable",
     ];
     let expected = "mem <= allocated <= committed <= reserved in generation 2's first segment";
-    let record = first_segment(p);
+    let record = p.first_segment();
     let get = |f| record.and_then(|r| p.field(r, "HeapSegment", f));
     let found = match (get("Mem"), get("Allocated"), get("Committed"), get("Reserved"), get("Flags"), get("Next")) {
         (Some(mem), Some(allocated), Some(committed), Some(reserved), Some(flags), Some(next)) => {
@@ -133,7 +112,7 @@ fn finalize_queue(p: &mut Probe<'_>) {
     const FIELDS: &[&str] =
         &["FinalizeQueue.FillPointers", "FinalizeQueue.Array", "FinalizeQueue.End", "GCHeap.FinalizeQueue"];
     let count = p.layout.constant("FinalizeSegmentCount").unwrap_or(7);
-    let found = match first_heap(p).map(|h| h.1) {
+    let found = match p.first_heap().map(|h| h.1) {
         Some(queue) if queue != 0 => {
             let (array, end) = (p.field(queue, "FinalizeQueue", "Array"), p.field(queue, "FinalizeQueue", "End"));
             let first = p.layout.try_offset("FinalizeQueue", "FillPointers").unwrap_or(0);

@@ -8,7 +8,8 @@ mod threads;
 mod types;
 
 use super::gcdac::GcDacVars;
-use super::report::{Check, RuntimeModule, Verdict};
+use super::report::RuntimeModule;
+use super::verdict::{Check, Verdict};
 use super::{Layout, Source};
 use crate::clr::types::methodtable::{MethodTable, MtReader};
 use crate::dump::{AddressSpace, Dump};
@@ -141,6 +142,27 @@ impl<'a> Probe<'a> {
     /// Whether `address` can be one of user memory: aligned, outside the first pages and below the kernel's half.
     fn plausible(&self, address: u64) -> bool {
         address.is_multiple_of(self.ptr()) && (0x1_0000..1 << 56).contains(&address)
+    }
+
+    /// Address of the first heap's generation table and finalize queue.
+    fn first_heap(&self) -> Option<(u64, u64)> {
+        let space = self.space();
+        if let Some(table) = self.gc.generation_table {
+            return Some((table, space.ptr(self.gc.finalize_queue?)?));
+        }
+        let heap = space.ptr(space.ptr(self.gc.g_heaps?)?)?;
+        let offset = |i: usize, f: &str| match self.gc.gc_heap_field_offsets.get(i) {
+            Some(&o) if o >= 0 => Some(o as u64),
+            _ => self.layout.try_offset("GCHeap", f),
+        };
+        let table = heap.checked_add(offset(18, "GenerationTable")?)?;
+        Some((table, space.ptr_at(heap, offset(2, "FinalizeQueue")?)?))
+    }
+
+    /// The record of generation 2's first segment.
+    fn first_segment(&self) -> Option<u64> {
+        let generation = self.first_heap()?.0.checked_add(2 * self.gc.generation_size)?;
+        self.space().ptr_at(generation, self.gc.generation_field_offsets[1].max(0) as u64)
     }
 
     /// The value of the runtime variable `name`.

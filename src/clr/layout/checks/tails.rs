@@ -191,7 +191,7 @@ fn arrays(p: &Probe<'_>) -> FxHashSet<u64> {
     const OBJECTS: usize = 512;
     const ENOUGH: usize = 16;
     let mut found = FxHashSet::default();
-    let mut record = super::heap::first_segment(p);
+    let mut record = p.first_segment();
     for _ in 0..SEGMENTS {
         let Some(segment) = record.filter(|&r| r != 0) else { break };
         let (Some(mut at), Some(end)) =

@@ -12,7 +12,7 @@ use rustc_hash::FxHashSet;
 use serde_json::Value;
 
 use super::exports;
-use super::report::{Check, Verdict};
+use super::verdict::{Check, Verdict};
 use super::scan::{Span, words_equal};
 use super::{Layout, Source};
 use crate::dump::Dump;
