@@ -1,8 +1,8 @@
 //! What the providers answered: shown by `!runtimes -v`.
 
+use super::Layout;
 use super::gcdac::GcDacVars;
 use super::verdict::{Check, Verdict};
-use super::Layout;
 
 /// The runtime's module in the process.
 #[derive(Debug, Clone, Default)]

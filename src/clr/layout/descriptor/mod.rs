@@ -12,8 +12,8 @@ use rustc_hash::FxHashSet;
 use serde_json::Value;
 
 use super::exports;
-use super::verdict::{Check, Verdict};
 use super::scan::{Span, words_equal};
+use super::verdict::{Check, Verdict};
 use super::{Layout, Source};
 use crate::dump::Dump;
 
