@@ -32,7 +32,7 @@ use crate::heap::retained::{GroupSize, Retained};
 use crate::heap::roots::{self, Root};
 use crate::heap::stat::HeapStat;
 use crate::heap::{Heap, TypeRegistry, Walker};
-use crate::watch::Watch;
+use crate::watch::{Interrupted, Watch};
 
 pub use crate::clr::layout::discover::Provider;
 
@@ -139,13 +139,27 @@ impl Session {
 
     /// The runtime, found at first need; the error says what was looked for.
     pub fn clr(&self) -> Result<&Arc<Clr>> {
-        let options = DiscoverOptions { disabled: self.providers_off.clone(), ..DiscoverOptions::default() };
-        let found = self.clr.get_or_init(|| {
-            let found = discover(&self.dump, &options)?;
-            let clr = Clr::new(self.dump.clone(), found).map_err(|m| NoRuntime::Refused(m.to_string()))?;
-            Ok(Arc::new(clr))
-        });
+        let found = match self.clr.get() {
+            Some(found) => found,
+            None => {
+                let found = self.discovered();
+                if matches!(found, Err(NoRuntime::Interrupted)) {
+                    return Err(Interrupted.into());
+                }
+                self.clr.get_or_init(|| found)
+            }
+        };
         found.as_ref().map_err(|e| anyhow!(e.clone()))
+    }
+
+    fn discovered(&self) -> Result<Arc<Clr>, NoRuntime> {
+        let disabled = self.providers_off.clone();
+        let options = DiscoverOptions { disabled, watch: self.watch.clone(), ..DiscoverOptions::default() };
+        self.watch.progress.start("looking for the runtime", 0);
+        let found = discover(&self.dump, &options);
+        self.watch.progress.finish();
+        let clr = Clr::new(self.dump.clone(), found?).map_err(|m| NoRuntime::Refused(m.to_string()))?;
+        Ok(Arc::new(clr))
     }
 
     /// The types met so far.

@@ -1,6 +1,7 @@
 //! The readable memory of the process: sorted pieces of the mapped file, looked up without copying.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::map::FileMap;
 
@@ -25,6 +26,47 @@ pub struct AddressSpace {
     sources: Vec<FileMap>,
     pieces: Vec<Piece>,
     ptr_size: u8,
+    meter: Meter,
+}
+
+/// Counts what is read of an address space while it is on: look-ups, and the bytes that scans go through. Off, it costs a
+/// branch.
+#[derive(Debug, Default)]
+pub struct Meter {
+    on: AtomicBool,
+    lookups: AtomicU64,
+    scanned: AtomicU64,
+}
+
+impl Meter {
+    /// Switches it on or off; what was counted stays.
+    pub fn switch(&self, on: bool) {
+        self.on.store(on, Ordering::Relaxed);
+    }
+
+    /// Bytes read so far: a pointer for each look-up, and what was scanned.
+    pub fn bytes(&self) -> u64 {
+        self.lookups.load(Ordering::Relaxed) * 8 + self.scanned.load(Ordering::Relaxed)
+    }
+
+    /// What that cost, in bytes of a scan: a look-up costs about as much as 64 of them.
+    pub fn cost(&self) -> u64 {
+        self.lookups.load(Ordering::Relaxed) * 64 + self.scanned.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn looked_up(&self) {
+        if self.on.load(Ordering::Relaxed) {
+            self.lookups.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a scan over `bytes`.
+    pub fn scan(&self, bytes: u64) {
+        if self.on.load(Ordering::Relaxed) {
+            self.scanned.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Slots of the last-hit cache; a slot serves the addresses of every 64th MiB.
@@ -85,7 +127,7 @@ impl SpaceBuilder {
             }
         }
         pieces.shrink_to_fit();
-        (AddressSpace { sources: self.sources, pieces, ptr_size: self.ptr_size }, dropped)
+        (AddressSpace { sources: self.sources, pieces, ptr_size: self.ptr_size, meter: Meter::default() }, dropped)
     }
 }
 
@@ -126,6 +168,11 @@ impl AddressSpace {
         self.ptr_size
     }
 
+    /// What is read of it is counted here.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// Takes the space apart, so that pieces of lower rank than all present can be added.
     pub fn into_builder(self) -> SpaceBuilder {
         let pieces = self.pieces.into_iter().enumerate().map(|(i, p)| (p, i as u32)).collect();
@@ -150,6 +197,7 @@ impl AddressSpace {
 
     #[inline]
     fn find(&self, address: u64) -> Option<&Piece> {
+        self.meter.looked_up();
         HINTS.with(|hints| {
             let hint = hints.get((address >> 20) as usize % SLOTS)?;
             if let Some(p) = self.pieces.get(hint.get() as usize)

@@ -188,6 +188,9 @@ pub fn missing(search: &Search<'_>, layout: &mut Layout) -> Vec<String> {
         let step = s.step.min(u64::from(search.dump.space.ptr_size()));
         for offset in (s.reach.0..s.reach.1).step_by(step as usize) {
             trial.place(s.ty, s.field, offset, &Source::Calibrated);
+            if search.effort.is_over() {
+                return found;
+            }
             if proves(search, &trial, s) {
                 hits.push(offset);
             }

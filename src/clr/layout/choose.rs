@@ -1,8 +1,11 @@
 //! Choosing a layout: tables and shapes are tried, the descriptor and structure complete them, the checks decide.
 
+use std::cell::OnceCell;
+
 use super::calibrate;
 use super::checks::Probe;
 use super::descriptor::{self, Descriptor};
+use super::effort::Effort;
 use super::gcdac::GcDacVars;
 use super::provider::{DiscoverOptions, Provider};
 use super::report::RuntimeModule;
@@ -91,6 +94,10 @@ pub struct Chooser<'a> {
     pub refused: &'a [String],
     /// What may be asked.
     pub options: &'a DiscoverOptions,
+    /// What it may cost.
+    pub effort: &'a Effort<'a>,
+    /// Words of the image that may be variables, where no DAC table leads to them.
+    pub words: OnceCell<Vec<u64>>,
 }
 
 impl Chooser<'_> {
@@ -100,10 +107,10 @@ impl Chooser<'_> {
         if self.options.allows(Provider::Tables) {
             let here = Some((self.dump.os, self.dump.arch));
             for table in TABLES.iter().filter(|t| t.platform == here) {
-                if best.as_ref().is_some_and(Attempt::fits_throughout) {
+                if best.as_ref().is_some_and(Attempt::fits_throughout) || self.effort.is_over() {
                     break;
                 }
-                for anchor in self.anchors {
+                for anchor in self.anchors.iter().take_while(|_| !self.effort.is_over()) {
                     best = better(best, self.table(table, Some(anchor)));
                 }
                 if self.anchors.is_empty() && self.options.allows(Provider::Structure) {
@@ -133,7 +140,7 @@ impl Chooser<'_> {
         let dynamic = |s: &&Table| s.layout().text("StaticsKind") == Some("DynamicStaticsInfo");
         for shape in SHAPES.iter().filter(|s| s.pointer_size == pointer).filter(dynamic) {
             let anchors = self.anchors.iter().map(Some).chain(std::iter::once(None));
-            for anchor in anchors.take(self.anchors.len().max(1)) {
+            for anchor in anchors.take(self.anchors.len().max(1)).take_while(|_| !self.effort.is_over()) {
                 let mut layout = self.options.layout(shape);
                 if let Some(anchor) = anchor {
                     bind(self.dump, &mut layout, anchor);
@@ -199,7 +206,7 @@ impl Chooser<'_> {
             // What the later providers set is held to the same invariants.
             again = self.checks(&layout, Source::Calibrated);
             refuse(&mut layout, &again);
-            if failed(&again) == 0 || !self.options.allows(Provider::Structure) {
+            if failed(&again) == 0 || !self.options.allows(Provider::Structure) || self.effort.is_over() {
                 break;
             }
         }
@@ -216,7 +223,8 @@ impl Chooser<'_> {
         let mut best: Option<Attempt> = None;
         let pointer = self.dump.arch.pointer_size();
         for shape in SHAPES.iter().filter(|s| s.pointer_size == pointer) {
-            best = anchors.clone().fold(best, |b, a| better(b, self.shape(shape, a)));
+            let anchors = anchors.clone().take_while(|_| !self.effort.is_over());
+            best = anchors.fold(best, |b, a| better(b, self.shape(shape, a)));
         }
         best
     }
@@ -254,9 +262,10 @@ impl Chooser<'_> {
     }
 
     fn search<T>(&self, anchor: Option<&Anchor>, run: impl FnOnce(&Search<'_>) -> T) -> T {
-        let cells = search::cells(self.dump, self.span, anchor);
-        let slots = anchor.is_some();
-        run(&Search { dump: self.dump, gc: self.gc, module: self.runtime, cells: &cells, slots })
+        let of_table = anchor.map(|a| search::slots(self.dump, self.span, a));
+        let cells = of_table.as_ref().unwrap_or_else(|| self.words.get_or_init(|| search::words(self.dump, self.span)));
+        let (slots, effort) = (anchor.is_some(), self.effort);
+        run(&Search { dump: self.dump, gc: self.gc, module: self.runtime, cells, slots, effort })
     }
 
     fn checks(&self, layout: &Layout, source: Source) -> Vec<Check> {

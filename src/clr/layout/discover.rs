@@ -5,6 +5,7 @@
 
 use super::checks::Probe;
 use super::choose::{Chooser, Settled, failed, passed};
+use super::effort::Effort;
 use super::gcdac::{self, GcDacVars, GcSource};
 pub use super::provider::{DiscoverOptions, Provider};
 use super::report::{Discovered, NoRuntime, RuntimeModule};
@@ -16,17 +17,32 @@ use crate::dump::{Dump, Module};
 /// File names of runtimes that are not linked into the program.
 const RUNTIME_NAMES: &[&str] = &["coreclr.dll", "libcoreclr.so", "libcoreclr.dylib", "clr.dll", "mscorwks.dll"];
 
+/// Structs of the collector's variables tried in one module: it has one, and what else has their shape by chance.
+const MOST_COLLECTORS: usize = 4;
+
 /// Finds the runtime of `dump` and everything needed to read it.
 pub fn discover(dump: &Dump, options: &DiscoverOptions) -> Result<Discovered, NoRuntime> {
+    let effort = Effort::begin(&dump.space, &options.watch);
+    let found = search(dump, options, &effort);
+    if effort.is_stopped() {
+        return Err(NoRuntime::Interrupted);
+    }
+    found
+}
+
+fn search(dump: &Dump, options: &DiscoverOptions, effort: &Effort<'_>) -> Result<Discovered, NoRuntime> {
     let mut refused = None;
     for module in candidates(dump) {
         let span = Span::of(module);
         let (found, described) = collector(dump, module, span, options);
-        for gc in found {
-            if native_aot(dump, module) {
-                return Err(not_found(dump));
+        if !found.is_empty() && native_aot(dump, module) {
+            return Err(not_found(dump));
+        }
+        for gc in found.iter().take(MOST_COLLECTORS) {
+            if effort.is_over() {
+                break;
             }
-            match choose(dump, module, span, &gc, &described, options) {
+            match choose(dump, module, span, gc, &described, options, effort) {
                 Ok(found) => return Ok(found),
                 Err(e) => {
                     refused.get_or_insert(e);
@@ -121,6 +137,7 @@ fn choose(
     gc: &GcDacVars,
     described: &descriptor::Found,
     options: &DiscoverOptions,
+    effort: &Effort<'_>,
 ) -> Result<Discovered, NoRuntime> {
     let single_file = !RUNTIME_NAMES.iter().any(|n| module.file_name().eq_ignore_ascii_case(n));
     let mut runtime = RuntimeModule {
@@ -158,16 +175,27 @@ fn choose(
         descriptor,
         refused: &described.refused,
         options,
+        effort,
+        words: Default::default(),
     };
     let Some(best) = chooser.best() else {
         return Err(NoRuntime::Refused(format!(
             "{} has the collector's variables, but no layout fits: no built-in table of this system does, and structure \
              {}",
             module.path,
-            if options.allows(Provider::Structure) { "finds none" } else { "may not be asked" }
+            match (options.allows(Provider::Structure), effort.is_spent()) {
+                (false, _) => "may not be asked",
+                (true, false) => "finds none",
+                (true, true) => "was given up: it had read all that a search may",
+            }
         )));
     };
-    settle(&chooser, best, providers)
+    let mut found = settle(&chooser, best, providers)?;
+    if effort.is_spent() {
+        let what = "the search for what no table names was given up after reading all it may: fields may be missing";
+        found.warnings.push(what.into());
+    }
+    Ok(found)
 }
 
 /// Checks that must hold: without them nothing can be read.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Layout;
 use super::tables::Table;
+use crate::watch::Watch;
 
 /// A provider that can be switched off, to test the others alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,8 @@ pub struct DiscoverOptions {
     pub disabled: Vec<Provider>,
     /// Documents that stand in for built-in tables of the same name (tests corrupt single fields so).
     pub replaced: Vec<(&'static str, Value)>,
+    /// Stops it.
+    pub watch: Watch,
 }
 
 impl DiscoverOptions {

@@ -79,4 +79,7 @@ pub enum NoRuntime {
     /// NativeAOT: no MethodTables with metadata.
     #[error("this is a NativeAOT program: {0}")]
     NativeAot(String),
+    /// The user stopped the search.
+    #[error("interrupted")]
+    Interrupted,
 }

@@ -30,6 +30,7 @@ pub fn runs<'s>(space: &'s AddressSpace, span: Span, mut each: impl FnMut(u64, &
     while let Some(start) = space.next_readable(at).filter(|&a| a < span.end) {
         let Some(run) = space.run(start) else { break };
         let length = run.len().min((span.end - start) as usize);
+        space.meter().scan(length as u64);
         each(start, &run[..length]);
         at = start + length as u64;
     }
@@ -219,18 +220,20 @@ impl Anchor {
     }
 }
 
+/// Most cells that hold the address of one struct: there is one, and what else has its value by chance.
+const MOST_CELLS: usize = 16;
+/// Most slots that hold the address of one cell.
+const MOST_SLOTS: usize = 16;
+
 /// All anchors for a struct at `vars`: with pointer-sized slots first, then with RVAs.
 pub fn anchors(space: &AddressSpace, image: Span, vars: u64) -> Vec<Anchor> {
     let ptr = usize::from(space.ptr_size());
     let mut found = Vec::new();
-    for cell in words_equal(space, image, ptr, vars) {
-        for slot in words_equal(space, image, ptr, cell) {
-            found.push(Anchor { slot, slot_size: ptr as u64, base: 0 });
-        }
-        for slot in words_equal(space, image, 4, cell - image.base) {
-            found.push(Anchor { slot, slot_size: 4, base: image.base });
-        }
+    for cell in words_equal(space, image, ptr, vars).into_iter().take(MOST_CELLS) {
+        let slots = |size: usize, value: u64| words_equal(space, image, size, value).into_iter().take(MOST_SLOTS);
+        found.extend(slots(ptr, cell).map(|slot| Anchor { slot, slot_size: ptr as u64, base: 0 }));
+        let rva = cell - image.base;
+        found.extend(slots(4, rva).map(|slot| Anchor { slot, slot_size: 4, base: image.base }));
     }
-    found.truncate(256);
     found
 }

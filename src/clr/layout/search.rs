@@ -1,5 +1,6 @@
 //! What structural discovery looks at: cells that may be variables of the runtime.
 
+use super::effort::Effort;
 use super::gcdac::GcDacVars;
 use super::report::RuntimeModule;
 use super::scan::{Anchor, Span, runs};
@@ -22,6 +23,8 @@ pub struct Search<'a> {
     pub cells: &'a [u64],
     /// Whether the cells are those of the DAC table, in its order.
     pub slots: bool,
+    /// What it may cost.
+    pub effort: &'a Effort<'a>,
 }
 
 impl Search<'_> {
@@ -30,15 +33,20 @@ impl Search<'_> {
     }
 
     pub(super) fn values(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.cells.iter().filter_map(|&c| Some((c, self.dump.space.ptr(c).filter(|&v| v != 0)?)))
+        self.cells
+            .iter()
+            .take_while(|_| !self.effort.is_over())
+            .filter_map(|&c| Some((c, self.dump.space.ptr(c).filter(|&v| v != 0)?)))
     }
 }
 
-/// Cells that may be variables of the runtime.
-pub fn cells(dump: &Dump, image: Span, anchor: Option<&Anchor>) -> Vec<u64> {
-    if let Some(anchor) = anchor {
-        return SLOTS.filter_map(|i| anchor.get(&dump.space, i)).filter(|&c| image.contains(c)).collect();
-    }
+/// The cells of the DAC table at `anchor`.
+pub fn slots(dump: &Dump, image: Span, anchor: &Anchor) -> Vec<u64> {
+    SLOTS.filter_map(|i| anchor.get(&dump.space, i)).filter(|&c| image.contains(c)).collect()
+}
+
+/// Every word of the image that leads out of it.
+pub fn words(dump: &Dump, image: Span) -> Vec<u64> {
     let ptr = u64::from(dump.space.ptr_size());
     let mut found = Vec::new();
     runs(&dump.space, image, |start, bytes| {

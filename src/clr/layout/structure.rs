@@ -94,6 +94,9 @@ impl Search<'_> {
             trial.set_global("AppDomain", cell, Source::Calibrated);
             let Some(domain) = self.dump.space.ptr(cell) else { continue };
             for offset in (0..DOMAIN_REACH).step_by(self.ptr() as usize) {
+                if self.effort.is_over() {
+                    break;
+                }
                 let at = domain.checked_add(offset);
                 let count = at.and_then(|a| self.dump.space.u32(a)).unwrap_or(0);
                 if !(1..1 << 16).contains(&count) {
@@ -149,7 +152,8 @@ impl Search<'_> {
 
     /// The variable that leads to the thread store, and where the list's head stands in it, by what `list` finds there.
     fn store(&self, list: impl Fn(u64, u64) -> Option<ThreadsFound>) -> Option<(u64, u64, ThreadsFound)> {
-        let heads = || (self.ptr()..STORE_REACH).step_by(self.ptr() as usize);
+        let open = |_: &u64| !self.effort.is_over();
+        let heads = || (self.ptr()..STORE_REACH).step_by(self.ptr() as usize).take_while(open);
         self.values().find_map(|(cell, store)| heads().find_map(|head| Some((cell, head, list(store, head)?))))
     }
 
@@ -183,7 +187,7 @@ impl Search<'_> {
         }
         (ptr..THREAD_REACH as u64).step_by(ptr as usize).find_map(|link| {
             let (mut threads, mut next) = (Vec::new(), first);
-            while next != 0 && next.is_multiple_of(ptr) && threads.len() <= count {
+            while next != 0 && next.is_multiple_of(ptr) && threads.len() <= count && !self.effort.is_over() {
                 threads.push(next);
                 next = space.ptr_at(next, link)?;
             }
@@ -224,7 +228,7 @@ impl Search<'_> {
         let mut nodes = Vec::new();
         while node != 0 {
             nodes.push(node);
-            if nodes.len() > count {
+            if nodes.len() > count || self.effort.is_over() {
                 return None;
             }
             node = space.ptr(node)?;

@@ -139,7 +139,7 @@ fn sync_table(p: &mut Probe<'_>) {
         p.record("sync table", FIELDS, expected, Found::Bad("null or not readable".into()));
         return;
     };
-    let found = sync_table_at(p, table);
+    let found = sync_table_at(p, table, || no_sync_block_yet(p));
     p.record("sync table", FIELDS, expected, found);
     sync_blocks(p, table);
 }
@@ -208,7 +208,8 @@ fn no_sync_block_yet(p: &Probe<'_>) -> bool {
 }
 
 /// Judges a possible sync table by its first entries. Entry 0 is unused; freed entries hold a tagged index.
-pub fn sync_table_at(p: &Probe<'_>, table: u64) -> Found {
+/// `unused` tells whether none was ever given out.
+pub fn sync_table_at(p: &Probe<'_>, table: u64, unused: impl Fn() -> bool) -> Found {
     let size = p.layout.try_offset("SyncTableEntry", "!").unwrap_or(2 * p.ptr());
     // What lies behind the entries given out so far was never written: only an entry with a right one after it is wrong.
     let (mut right, mut wrong, mut unclear, mut free, mut odd) = (0, 0, 0, 0, 0);
@@ -235,7 +236,7 @@ pub fn sync_table_at(p: &Probe<'_>, table: u64) -> Found {
             unclear += 1;
         }
     }
-    if right == 0 && unclear > 0 && no_sync_block_yet(p) {
+    if right == 0 && unclear > 0 && unused() {
         return Found::Absent("no entry was ever given out".into());
     }
     let seen = match right {

@@ -128,7 +128,7 @@ impl<'a> Probe<'a> {
 
     /// Whether `table` is the sync table: entries of it lead back.
     pub fn is_sync_table(&self, table: u64) -> bool {
-        matches!(heap::sync_table_at(self, table), Found::Good(_))
+        matches!(heap::sync_table_at(self, table, || false), Found::Good(_))
     }
 
     fn space(&self) -> &'a AddressSpace {
