@@ -9,8 +9,8 @@ use clrscope::dump::{OpenError, OpenOptions};
 use clrscope::session::Provider;
 use clrscope::session::saved::IndexMode;
 use clrscope::shell::run::{Ended, Shell};
-use clrscope::shell::terminal::{Pager, say, show_progress, tell};
-use clrscope::shell::{Format, banner, repl, script, style};
+use clrscope::shell::terminal::{Pager, say, show_progress, tell, tell_error};
+use clrscope::shell::{Format, banner, opaque, repl, script, style};
 use clrscope::watch::Watch;
 use lexopt::prelude::*;
 
@@ -112,7 +112,7 @@ fn main() -> ExitCode {
         Ok(Some(a)) => run(a),
         Ok(None) => ExitCode::SUCCESS,
         Err(e) => {
-            tell(&style::error(&format!("{e}; see clrscope --help")));
+            tell_error(&format!("{e}; see clrscope --help"));
             ExitCode::from(2)
         }
     }
@@ -155,11 +155,11 @@ fn run(a: Arguments) -> ExitCode {
                 OpenError::Interrupted => "interrupted while opening".to_owned(),
                 other => other.to_string(),
             };
-            tell(&style::error(&text));
+            tell_error(&text);
             return ExitCode::from(2);
         }
     } else if !a.tasks.is_empty() {
-        tell(&style::error("no dump given; see clrscope --help"));
+        tell_error("no dump given; see clrscope --help");
         return ExitCode::from(2);
     }
     let quiet = !a.tasks.is_empty() || a.format != Format::Text;
@@ -184,7 +184,7 @@ fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {
         let ended = match task {
             Task::Commands(text) => {
                 shell.log(&format!("0:{:03}> {text}", shell.settings.thread));
-                shell.line(text)
+                shell.line(&opaque::typed(text))
             }
             Task::Script(path) => script::run_file(shell, path, &[]),
         };

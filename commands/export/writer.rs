@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::shell::numbers::{push_decimal, push_hex};
-use crate::shell::quote::{push_csv, push_json};
+use crate::shell::quote::{push_clean, push_csv, push_json};
 
 /// File format of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,15 +130,10 @@ fn text(line: &mut Vec<u8>, style: Style, t: &str, alone: bool) {
         Style::Jsonl => push_json(line, t),
         Style::Csv => push_csv(line, t, alone),
         Style::Tsv => {
-            for b in t.bytes() {
-                match b {
-                    b'\\' => line.extend_from_slice(b"\\\\"),
-                    b'\t' => line.extend_from_slice(b"\\t"),
-                    b'\n' => line.extend_from_slice(b"\\n"),
-                    b'\r' => line.extend_from_slice(b"\\r"),
-                    b'\0' => line.extend_from_slice(b"\\0"),
-                    b => line.push(b),
-                }
+            for part in t.split_inclusive('\\') {
+                let (text, backslash) = part.strip_suffix('\\').map_or((part, ""), |text| (text, "\\\\"));
+                push_clean(line, text);
+                line.extend_from_slice(backslash.as_bytes());
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use crate::shell::opaque::{hide, show};
 use crate::shell::control::{self, Control, Jump};
 use crate::shell::run::set_alias;
 use crate::shell::{
@@ -213,14 +214,15 @@ fn set(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     };
     let text = match option {
         None => value.trim_matches('"').to_owned(),
-        Some("x") => format!("0x{:x}", crate::commands::memory::value(ctx, value)?),
-        Some("ma") => bytes(ctx, false)?,
-        Some("mu") => bytes(ctx, true)?,
-        Some("e") => match std::env::var(value) {
-            Ok(v) => v,
+        // What was not typed is no command.
+        Some("x") => hide(&format!("0x{:x}", crate::commands::memory::value(ctx, value)?)),
+        Some("ma") => hide(&bytes(ctx, false)?),
+        Some("mu") => hide(&bytes(ctx, true)?),
+        Some("e") => match std::env::var(&*show(value)) {
+            Ok(v) => hide(&v),
             Err(_) => bail!("no environment variable {value}"),
         },
-        Some("f") => flow::read(value.trim_matches('"')).map_err(anyhow::Error::msg)?.trim_end().to_owned(),
+        Some("f") => hide(flow::read(value.trim_matches('"')).map_err(anyhow::Error::msg)?.trim_end()),
         Some("c") => {
             ctx.request = Some(Request::Capture { name: name.to_owned(), line: value.to_owned() });
             return Ok(Outcome::Complete);
@@ -265,7 +267,7 @@ pub const AL: Command = Command {
         }
         let aliases = ctx.settings.aliases.clone();
         let rows: Vec<Vec<Cell<'_>>> =
-            aliases.iter().map(|(n, t)| vec![Cell::text(n.as_str()), Cell::text(t.as_str())]).collect();
+            aliases.iter().map(|(n, t)| vec![Cell::text(n.as_str()), Cell::text(show(t))]).collect();
         ctx.out.rows("aliases", &[Col::left("Alias", "alias", 16), Col::left("Value", "value", 0)], true, &rows)?;
         Ok(Outcome::Complete)
     },

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::commands::memory::{symbol, tick, value};
+use crate::shell::opaque::show;
 use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `.printf`.
@@ -38,30 +39,32 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         bail!("expected a format in quotes: .printf \"FORMAT\", EXPRESSION, ...");
     };
     let mut values = commas(rest.trim().strip_prefix(',').unwrap_or("")).into_iter();
-    let mut out = String::new();
+    let (mut out, mut literal) = (String::new(), String::new());
     let mut chars = format.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
             '\\' => match chars.next() {
-                Some('n') => out.push('\n'),
-                Some('t') => out.push('\t'),
+                Some('n') => literal.push('\n'),
+                Some('t') => literal.push('\t'),
                 Some('r') => {}
-                Some(c) => out.push(c),
+                Some(c) => literal.push(c),
                 None => {}
             },
             '%' if chars.peek() == Some(&'%') => {
                 chars.next();
-                out.push('%');
+                literal.push('%');
             }
             '%' => {
                 let spec = Spec::read(&mut chars)?;
-                let Some(expression) = values.next() else { bail!("no value for %{}", spec.kind) };
+                let Some(expression) = values.next() else { bail!("no value for %{}", show(&spec.kind)) };
                 let v = value(ctx, expression)?;
+                out.push_str(&show(&std::mem::take(&mut literal)));
                 out.push_str(&spec.padded(field(ctx, &spec, v)?));
             }
-            c => out.push(c),
+            c => literal.push(c),
         }
     }
+    out.push_str(&show(&literal));
     ctx.out.print(&out)?;
     Ok(Outcome::Complete)
 }

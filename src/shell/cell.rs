@@ -202,7 +202,7 @@ mod tests {
             (Cell::Time(0), "1970-01-01 00:00:00 UTC", "\"1970-01-01T00:00:00Z\"", "1970-01-01T00:00:00Z"),
             (Cell::Bool(true), "true", "true", "true"),
             (Cell::Either(false, "Yes", "No"), "No", "false", "false"),
-            (Cell::text("ä\u{1b},"), "ä.,", "\"ä\\u001b,\"", "\"ä\u{1b},\""),
+            (Cell::text("ä\u{1b},"), "ä\\x1b,", "\"ä\\u001b,\"", "\"ä\\u001b,\""),
             (Cell::Units((&[0xE4, 0xD800][..]).into()), "ä\u{fffd}", "\"ä\\ud800\"", "ä\\ud800"),
             (Cell::As("2 kB".into(), 2048), "2 kB", "2048", "2048"),
             (

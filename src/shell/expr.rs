@@ -9,6 +9,7 @@ use nom::character::complete::{char, space0};
 use nom::combinator::opt;
 use nom::sequence::{delimited, preceded};
 
+use super::opaque;
 use crate::dump::Dump;
 
 /// Most parentheses and signs: a bound on recursion.
@@ -44,10 +45,11 @@ pub fn evaluate(text: &str, scope: &Scope<'_>) -> Result<u64, String> {
     if text.contains("@@c++") || text.contains("@@(") {
         return Err("C++ expressions are not read; write it the MASM way: poi(ADDR), @reg, @$t0".into());
     }
-    let text = &text.replace("@@masm", "");
-    let (rest, expr) = or(text.trim()).map_err(|_| format!("expected a number or expression, not `{text}`"))?;
+    let text = &opaque::words(text).replace("@@masm", "");
+    let (rest, expr) =
+        or(text.trim()).map_err(|_| format!("expected a number or expression, not `{}`", opaque::show(text)))?;
     if !rest.trim().is_empty() {
-        return Err(format!("expected an operator before `{}`", rest.trim()));
+        return Err(format!("expected an operator before `{}`", opaque::show(rest.trim())));
     }
     value(&expr, scope)
 }
@@ -163,7 +165,7 @@ fn texts(i: &str) -> IResult<&str, Expr> {
     }
     let (rest, (a, _, b)) = delimited(char('('), (quoted, char(','), quoted), char(')')).parse(rest)?;
     let function = ["$scmp", "$sicmp"].into_iter().find(|f| function.eq_ignore_ascii_case(f)).unwrap_or("$spat");
-    Ok((rest, Expr::Texts(function, a.to_owned(), b.to_owned())))
+    Ok((rest, Expr::Texts(function, opaque::show(a).into_owned(), opaque::show(b).into_owned())))
 }
 
 /// A number or, if it is none, a name.

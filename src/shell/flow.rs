@@ -1,5 +1,6 @@
 //! Running blocks: conditions, loops, `.foreach`, and lines whose output is taken instead of shown.
 
+use std::borrow::Cow;
 use std::io::{self, Read as _, Write};
 use std::process::{Command as Process, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use super::alias::expand;
 use super::control::{Control, Jump, Source};
 use super::expr::{Scope, evaluate};
+use super::opaque;
 use super::run::{Ended, Shell};
 use crate::session::Session;
 
@@ -75,9 +77,10 @@ fn dispatch(shell: &mut Shell, control: &Control) -> Ended {
             };
             let every = skip_after.saturating_add(1);
             looped(shell, |shell| {
-                let chosen = words.split_whitespace().skip(*skip_first).step_by(every);
+                let typed = matches!(source, Source::Text(_));
+                let chosen = words_of(&words, typed).skip(*skip_first).step_by(every);
                 each(shell, chosen, |shell, word| {
-                    let names = [(name.clone(), word.to_owned())];
+                    let names = [(name.clone(), word.into_owned())];
                     match expand(body, &names) {
                         Ok(line) => shell.line(&line),
                         Err(why) => mistake(shell, body, &why),
@@ -130,7 +133,7 @@ fn holds(shell: &mut Shell, condition: &str) -> Result<bool, Ended> {
     };
     match evaluate(&condition, &scope) {
         Ok(v) => Ok(v != 0),
-        Err(why) => Err(mistake(shell, condition.trim(), &format!("in the condition `{}`: {why}", condition.trim()))),
+        Err(why) => Err(mistake(shell, condition.trim(), &format!("in the condition `{}`: {why}", opaque::show(condition.trim())))),
     }
 }
 
@@ -197,8 +200,14 @@ fn words(shell: &mut Shell, source: &Source) -> Result<String, Ended> {
     }
 }
 
+/// A text as `.foreach` goes through it: what was typed, or one opaque word after the other.
+fn words_of(text: &str, typed: bool) -> impl Iterator<Item = Cow<'_, str>> {
+    text.split_whitespace().map(move |w| if typed { Cow::Borrowed(w) } else { Cow::Owned(opaque::hide(w)) })
+}
+
 /// The text of a file, for `.foreach /f` and `as /f`.
 pub fn read(path: &str) -> Result<String, String> {
+    let path = &*opaque::show(path);
     let cannot = |e: io::Error| format!("cannot read {path}: {e}");
     let mut bytes = Vec::new();
     std::fs::File::open(path).map_err(cannot)?.take(MOST_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
@@ -224,7 +233,14 @@ pub fn taken(shell: &mut Shell, line: &str) -> Result<String, Ended> {
 }
 
 /// Runs a program of the operating system. What `line` prints is its input; what it prints goes where output goes.
+///
+/// Of what is not typed it takes numbers alone: any other text could be a command to the machine's shell.
 pub fn program(shell: &mut Shell, program: &str, line: Option<&str>) -> Ended {
+    let Some(program) = &of_numbers(program) else {
+        let why = "text from the dump, a file or a command is not handed to the shell of this machine, but for numbers; \
+                   -ci gives it to a program as input";
+        return mistake(shell, &opaque::show(program), why);
+    };
     let input = match line.map(|l| taken(shell, l)).transpose() {
         Ok(text) => text,
         Err(ended) => return ended,
@@ -265,6 +281,14 @@ pub fn program(shell: &mut Shell, program: &str, line: Option<&str>) -> Ended {
             Ended::Failed
         }
     }
+}
+
+/// What is run, if each opaque word in it is a number.
+fn of_numbers(program: &str) -> Option<Cow<'_, str>> {
+    let is_number = |w: &str| w.starts_with(|c: char| c.is_ascii_digit()) && w.chars().all(|c| c.is_ascii_alphanumeric());
+    let opaque_in = |w: &&str| opaque::is_in(w);
+    let words = program.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric()).filter(opaque_in);
+    words.map(opaque::show).all(|w| is_number(&w)).then(|| opaque::show(program))
 }
 
 fn spawn(program: &str, input: Option<String>) -> io::Result<std::process::Child> {

@@ -8,6 +8,7 @@ use nom::combinator::{opt, recognize};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
+use super::opaque;
 use super::pipes::Pipe;
 
 /// A word of the arguments.
@@ -76,8 +77,8 @@ impl SyntaxError {
         // Of several lines, the one the place is in.
         let column = (0..=self.column.min(line.len())).rev().find(|c| line.is_char_boundary(*c)).unwrap_or(0);
         let (above, below) = line.split_at(column);
-        let before = above.rsplit('\n').next().unwrap_or("");
-        let line = format!("{before}{}", below.lines().next().unwrap_or(""));
+        let before = opaque::show(above.rsplit('\n').next().unwrap_or(""));
+        let line = format!("{before}{}", opaque::show(below.lines().next().unwrap_or("")));
         let pad: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         format!("    {line}\n    {pad}^ {}", self.what)
     }

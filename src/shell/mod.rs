@@ -14,6 +14,7 @@ pub mod flow;
 pub mod grammar;
 pub mod known;
 pub mod numbers;
+pub mod opaque;
 pub mod out;
 pub mod parse;
 pub mod pipes;

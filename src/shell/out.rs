@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::buffer::Buffer;
 use super::data::{Data, Ending};
 use super::pipes::{Pipe, pass};
-use super::quote::push_clean;
+use super::quote::{clean_lines, push_clean};
 use super::returns::Table;
 use crate::session::About;
 
@@ -175,8 +175,7 @@ impl Out {
     pub fn print(&mut self, text: &str) -> io::Result<()> {
         match self.format {
             Format::Text => {
-                let mut clean = String::with_capacity(text.len());
-                clean.extend(text.chars().map(|c| if c.is_control() && !"\n\t".contains(c) { '.' } else { c }));
+                let clean = clean_lines(text);
                 self.mid_line = if text.is_empty() { self.mid_line } else { !text.ends_with('\n') };
                 self.to.bytes.extend_from_slice(clean.as_bytes());
                 self.to.spill()

@@ -4,6 +4,7 @@ use super::args::{Args, Value};
 use super::command::{Arg, Command, Kind};
 use super::expr::{Scope, evaluate};
 use super::grammar::{Call, SyntaxError, Word, words};
+use super::opaque::{digits, show};
 use super::out::Format;
 
 /// What the shell itself takes off any command's arguments.
@@ -22,9 +23,10 @@ pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(A
     if let [Arg { kind, name, .. }] = command.args
         && kind.is_raw()
     {
+        let raw = if *kind == Kind::Each { digits(&call.raw) } else { call.raw.as_str().into() };
         // A command that holds others leaves their options to them.
-        let own = *kind == Kind::Rest || *kind == Kind::Each && each(&call.raw).is_none();
-        let text = if own { trailing(&call.raw, &mut common) } else { &call.raw };
+        let own = *kind == Kind::Rest || *kind == Kind::Each && each(&raw).is_none();
+        let text = if own { trailing(&raw, &mut common) } else { &raw };
         args.push(name, Value::Text(text.trim().to_owned()));
         return Ok((args, common));
     }
@@ -62,11 +64,11 @@ pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(A
                     continue;
                 }
                 (None, Some(path)) if name == "o" => {
-                    common.output = Some(path);
+                    common.output = Some(show(&path).into_owned());
                     continue;
                 }
                 (None, None) if name == "o" && all.len() > i => {
-                    common.output = all.get(i).map(|w| w.text.clone());
+                    common.output = all.get(i).map(|w| show(&w.text).into_owned());
                     i += 1;
                     continue;
                 }
@@ -110,7 +112,7 @@ fn trailing<'t>(text: &'t str, common: &mut Common) -> &'t str {
             _ => {
                 match rest.trim_end().strip_suffix("-o").filter(|r| r.is_empty() || r.ends_with(char::is_whitespace)) {
                     Some(before) if common.output.is_none() && !last.is_empty() => {
-                        common.output = Some(last.trim_matches('"').to_owned());
+                        common.output = Some(show(last.trim_matches('"')).into_owned());
                         text = before.trim_end();
                         continue;
                     }
@@ -173,7 +175,7 @@ fn unknown_option(command: &Command, word: &Word) -> SyntaxError {
     let what = if options.is_empty() {
         format!("{} has no options", command.name)
     } else {
-        format!("no option {}; there are: {}", word.text, options.join(" "))
+        format!("no option {}; there are: {}", show(&word.text), options.join(" "))
     };
     SyntaxError { column: word.column, what }
 }
@@ -236,12 +238,12 @@ fn read(arg: &Arg, word: &Word, scope: &Scope<'_>) -> Result<Value, SyntaxError>
     Ok(match arg.kind {
         Kind::Flag => Value::Flag,
         Kind::Address | Kind::Object | Kind::MethodTable => Value::Number(evaluate(&word.text, scope).map_err(wrong)?),
-        Kind::Count => Value::Number(count(&word.text).ok_or_else(|| wrong(format!("expected {}", expected(arg))))?),
-        Kind::OneOf(words) => match words.iter().find(|w| w.eq_ignore_ascii_case(&word.text)) {
+        Kind::Count => Value::Number(count(&show(&word.text)).ok_or_else(|| wrong(format!("expected {}", expected(arg))))?),
+        Kind::OneOf(words) => match words.iter().find(|w| w.eq_ignore_ascii_case(&show(&word.text))) {
             Some(w) => Value::Text((*w).to_owned()),
             None => return Err(wrong(format!("expected {}", expected(arg)))),
         },
-        _ => Value::Text(word.text.clone()),
+        _ => Value::Text(show(&word.text).into_owned()),
     })
 }
 

@@ -7,6 +7,7 @@ use rustyline::Editor;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 
+use super::opaque;
 use super::complete::Prompt;
 use super::run::{Ended, Shell};
 use super::terminal::{say, show_progress};
@@ -95,7 +96,7 @@ pub fn watched(shell: &mut Shell, line: &str) -> Ended {
     shell.rearm();
     shell.log(&format!("0:{:03}> {line}", shell.settings.thread));
     let shown = show_progress(&shell.watch);
-    let ended = shell.line(line);
+    let ended = shell.line(&opaque::typed(line));
     shown.stop();
     ended
 }

@@ -12,9 +12,10 @@ use super::control::Jump;
 use super::expr::Scope;
 use super::flow::Taken;
 use super::grammar::{Call, Reach, SyntaxError, Typed, parse};
+use super::opaque;
 use super::out::{Format, Out};
 use super::parse::{arguments, spelled};
-use super::terminal::tell;
+use super::terminal::{tell, tell_error};
 use super::{Kind, alias, flow, known, script};
 use crate::dump::{Dump, OpenError, OpenOptions};
 use crate::session::Session;
@@ -151,7 +152,7 @@ impl Shell {
                 Kind::Line if name.ends_with(|c: char| c.is_ascii_uppercase()) => Reach::Command,
                 Kind::Line => Reach::Line,
                 Kind::Blocks => Reach::Blocks,
-                Kind::Each if super::parse::each(rest).is_some() => Reach::Line,
+                Kind::Each if super::parse::each(&opaque::digits(rest)).is_some() => Reach::Line,
                 _ => Reach::Command,
             })
             .find(|r| *r != Reach::Command)
@@ -177,7 +178,7 @@ impl Shell {
         let calls = match parse(line, &|name, rest| self.reach(name, rest)) {
             Ok(c) => c,
             Err(e) => {
-                self.answer_failed(line.trim(), &e.what, self.format);
+                self.answer_failed(&opaque::show(line.trim()), &e.what, self.format);
                 self.complain(&e.caret(line));
                 self.state.mistake = true;
                 return Ended::Failed;
@@ -217,7 +218,8 @@ impl Shell {
         if script::is_script(&call.name) {
             return script::run(self, &call.name, call.raw.trim());
         }
-        let text = line.get(call.column..call.raw_column + call.raw.len()).unwrap_or(&call.name).trim().to_owned();
+        let text = line.get(call.column..call.raw_column + call.raw.len()).unwrap_or(&call.name).trim();
+        let text = opaque::show(text).into_owned();
         let Some(command) = self.find(call) else {
             let why = known::unknown(&call.name, call.typed, self.commands);
             self.answer_failed(&text, &why, asked(call).unwrap_or(self.format));
@@ -411,7 +413,7 @@ impl Shell {
             Request::Lines(lines) => return flow::each(self, lines.iter(), |shell, line| shell.line(line)),
             Request::Control(control) => return flow::run(self, &control),
             Request::Capture { name, line } => match flow::taken(self, &line) {
-                Ok(text) => set_alias(&mut self.settings.aliases, name, text.trim_end().to_owned()),
+                Ok(text) => set_alias(&mut self.settings.aliases, name, opaque::hide(text.trim_end())),
                 Err(ended) => return ended,
             },
             Request::Program { program, line } => return flow::program(self, &program, line.as_deref()),
@@ -442,7 +444,7 @@ impl Shell {
     pub fn complain(&self, text: &str) {
         match &self.state.errors {
             Some(errors) => errors.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned()),
-            None => tell(&super::style::error(text)),
+            None => tell_error(text),
         }
         self.log(text);
     }

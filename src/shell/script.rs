@@ -4,6 +4,7 @@ use std::fs;
 
 use super::alias::expand;
 use super::grammar::{braces, words};
+use super::opaque;
 use super::run::{Ended, Shell};
 use super::terminal::tell;
 
@@ -19,6 +20,10 @@ pub fn is_script(name: &str) -> bool {
 
 /// Runs the script of a `$...<` form; `rest` is what follows the form.
 pub fn run(shell: &mut Shell, form: &str, rest: &str) -> Ended {
+    let file = rest.split_whitespace().next().unwrap_or("");
+    if opaque::is_in(if form == "$$>a<" { file } else { rest }) {
+        return failed(shell, &opaque::show(rest), "text from the dump, a file or a command names no script to run");
+    }
     if form != "$$>a<" {
         return run_file(shell, rest.trim_matches('"'), &[]);
     }
@@ -62,7 +67,7 @@ fn read(path: &str) -> Result<String, String> {
         return Err(format!("{size} bytes are too many for a script"));
     }
     let bytes = fs::read(path).map_err(|e| e.to_string())?;
-    Ok(String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}').to_owned())
+    Ok(opaque::typed(String::from_utf8_lossy(&bytes).trim_start_matches('\u{feff}')).into_owned())
 }
 
 fn lines(shell: &mut Shell, path: &str, text: &str, args: &[String]) -> Ended {

@@ -6,16 +6,22 @@ use std::time::Duration;
 use rustyline::history::MemHistory;
 use rustyline::{Cmd, Editor, KeyEvent};
 
+use super::quote::clean_lines;
 use crate::watch::Watch;
 
-/// A line on standard output. That its reader has gone is no error.
+/// A line on standard output, in which nothing acts on the terminal. That its reader has gone is no error.
 pub fn say(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
+    let _ = writeln!(io::stdout(), "{}", clean_lines(text));
 }
 
-/// A line on standard error. That its reader has gone is no error.
+/// A line on standard error, in which nothing acts on the terminal. That its reader has gone is no error.
 pub fn tell(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", clean_lines(text));
+}
+
+/// An error message on standard error.
+pub fn tell_error(text: &str) {
+    let _ = writeln!(io::stderr(), "{}", super::style::error(&clean_lines(text)));
 }
 
 /// A thread that shows progress on stderr after half a second; nothing when stderr is no terminal.
