@@ -31,6 +31,8 @@ usage: clrscope DUMP [options]
   --no-pager      do not stop after a screenful
   --cache FOLDER  where compressed dumps are unpacked to and indexes are kept
   --index FILE    keep the index of the dump in this file; none: keep none
+  --safe          nothing outside the dump is read, written or run: no .shell, -o, .logopen, .export, .opendump, scripts
+                  run by scripts, .foreach /f and the like; no index is kept
   -V, --version   print the version
   -h, --help      print this
 
@@ -53,6 +55,7 @@ struct Arguments {
     format: Format,
     cache: Option<PathBuf>,
     index: IndexMode,
+    safe: bool,
 }
 
 fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
@@ -67,6 +70,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
         format: Format::Text,
         cache: None,
         index: IndexMode::default(),
+        safe: false,
     };
     // The debugger's spelling has one dash, which would be that of short options.
     let given = std::env::args_os().map(|a| if a == "-index" { "--index".into() } else { a });
@@ -87,6 +91,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             Long("csv") => a.format = Format::Csv,
             Long("no-color") => style::disable(),
             Long("cache") => a.cache = Some(parser.value()?.into()),
+            Long("safe") => a.safe = true,
             Long("index") => a.index = IndexMode::parse(&parser.value()?.string()?),
             Short('V') | Long("version") => {
                 say(concat!("clrscope ", env!("CARGO_PKG_VERSION")));
@@ -144,7 +149,8 @@ fn run(a: Arguments) -> ExitCode {
     }
     shell.settings.image_paths = a.images;
     shell.settings.symbol_path = a.symbols;
-    shell.settings.index = a.index;
+    shell.settings.index = if a.safe { IndexMode::None } else { a.index };
+    shell.settings.safe = a.safe;
     shell.settings.providers_off = a.providers_off;
     if let Some(path) = &a.dump {
         let shown = show_progress(&watch);

@@ -6,6 +6,7 @@ use super::range::Words;
 use super::{matches, module_name, symbol, tick, value};
 use crate::dump::{Dump, Module};
 use crate::shell::banner::utc;
+use crate::shell::opaque::show;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 const OPTIONS: &[Arg] = &[Arg::pos("OPTIONS", Kind::Rest, "[v|f] [m PATTERN] [a ADDR]")];
@@ -70,11 +71,11 @@ fn wanted(ctx: &Ctx<'_>, args: &Args, detail: Detail) -> Result<Wanted> {
             "v" => wanted.detail = Detail::All,
             "f" => wanted.detail = Detail::Path,
             "1m" => wanted.detail = Detail::Bare,
-            "m" => wanted.pattern = words.take().map(str::to_owned),
+            "m" => wanted.pattern = words.take().map(|w| show(w).into_owned()),
             "a" => wanted.address = words.expression().map(|e| value(ctx, &e)).transpose()?,
             // As in `lmvm NAME`, the letter m being part of the command.
-            _ if wanted.pattern.is_none() => wanted.pattern = Some(word.to_owned()),
-            _ => bail!("unexpected `{word}`; usage: lm [v|f] [m PATTERN] [a ADDR]"),
+            _ if wanted.pattern.is_none() => wanted.pattern = Some(show(word).into_owned()),
+            _ => bail!("unexpected `{}`; usage: lm [v|f] [m PATTERN] [a ADDR]", show(word)),
         }
     }
     Ok(wanted)

@@ -5,6 +5,7 @@ use anyhow::{Result, anyhow, bail};
 use super::range::{Range, Words, take};
 use super::value;
 use crate::session::Session;
+use crate::shell::opaque::show;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `s`.
@@ -93,10 +94,10 @@ fn parse(ctx: &Ctx<'_>, text: &str) -> Result<Search> {
         take(&mut words, size, &|t| value(ctx, t))?.ok_or_else(|| anyhow!("a range is needed: ADDR L COUNT"))?;
     let mut pattern = Vec::new();
     match (kind, quoted) {
-        ('u', Some(t)) => pattern.extend(t.encode_utf16().flat_map(u16::to_le_bytes)),
-        (_, Some(t)) => pattern.extend(t.bytes()),
-        ('a', None) => pattern.extend(words.rest().join(" ").bytes()),
-        ('u', None) => pattern.extend(words.rest().join(" ").encode_utf16().flat_map(u16::to_le_bytes)),
+        ('u', Some(t)) => pattern.extend(show(t).encode_utf16().flat_map(u16::to_le_bytes)),
+        (_, Some(t)) => pattern.extend(show(t).bytes()),
+        ('a', None) => pattern.extend(show(&words.rest().join(" ")).bytes()),
+        ('u', None) => pattern.extend(show(&words.rest().join(" ")).encode_utf16().flat_map(u16::to_le_bytes)),
         _ => {
             for w in words.rest() {
                 let v = value(ctx, w)?;

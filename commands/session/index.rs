@@ -18,7 +18,7 @@ pub const INDEX: Command = Command {
            are computed as fast. -save writes it now, however small the heap.\n\n\
            The program's option --index FILE keeps it in that file instead of the cache folder, --index none nowhere. An \
            index belongs to one dump and one version of the program; what is stale or damaged is computed anew.",
-    args: &[Arg::flag("save", "write it now")],
+    args: &[Arg::flag("save", "write it now").outside()],
     examples: &[Example { line: ".index", what: "where it is" }],
     needs: Needs::Clr,
     returns: Returns::NOTHING,

@@ -1,9 +1,9 @@
 //! The language of scripts: conditions, loops, `.foreach`, aliases, programs outside.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
-use crate::shell::opaque::{hide, show};
 use crate::shell::control::{self, Control, Jump};
+use crate::shell::opaque::{hide, show};
 use crate::shell::run::set_alias;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns, flow,
@@ -218,11 +218,14 @@ fn set(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         Some("x") => hide(&format!("0x{:x}", crate::commands::memory::value(ctx, value)?)),
         Some("ma") => hide(&bytes(ctx, false)?),
         Some("mu") => hide(&bytes(ctx, true)?),
-        Some("e") => match std::env::var(&*show(value)) {
-            Ok(v) => hide(&v),
-            Err(_) => bail!("no environment variable {value}"),
-        },
-        Some("f") => hide(flow::read(value.trim_matches('"')).map_err(anyhow::Error::msg)?.trim_end()),
+        Some(o @ ("e" | "f")) => {
+            ctx.settings.may(&format!("as /{o}"))?;
+            let text = match o {
+                "f" => flow::read(value.trim_matches('"')).map_err(anyhow::Error::msg)?,
+                _ => std::env::var(&*show(value)).map_err(|_| anyhow!("no environment variable {}", show(value)))?,
+            };
+            hide(text.trim_end())
+        }
         Some("c") => {
             ctx.request = Some(Request::Capture { name: name.to_owned(), line: value.to_owned() });
             return Ok(Outcome::Complete);
@@ -279,7 +282,7 @@ pub const SHELL: Command = Command {
     help: "Runs a program of this machine through its shell (sh, or cmd on Windows) and prints what it prints. With -ci the \
            commands in quotes run first and what they print is the program's input. Nothing of the dump decides what \
            runs.",
-    args: &[Arg::pos("[-ci \"COMMANDS\"] PROGRAM", Kind::Line, "what to run")],
+    args: &[Arg::pos("[-ci \"COMMANDS\"] PROGRAM", Kind::Line, "what to run").outside()],
     examples: &[Example { line: ".shell -ci \"!dumpheap -stat\" sort", what: "the statistics in another order" }],
     run: |ctx, args| {
         let mut text = args.text(SHELL.args[0].name).unwrap_or("");

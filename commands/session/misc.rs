@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::dump::DumpKind;
 use crate::shell::banner::{event, utc};
+use crate::shell::opaque::show;
 use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns};
 
 const fn plain(name: &'static str, prefix: Prefix, summary: &'static str) -> Command {
@@ -42,7 +43,7 @@ pub const ECHO: Command = Command {
     args: &[Arg::pos("TEXT", Kind::Rest, "what to print")],
     examples: &[Example { line: ".echo ---- heap ----", what: "a heading in a log" }],
     run: |ctx, args| {
-        ctx.out.line(args.text("TEXT").unwrap_or(""))?;
+        ctx.out.line(show(args.text("TEXT").unwrap_or("")))?;
         Ok(Outcome::Complete)
     },
     ..plain("echo", Prefix::Dot, "print text")

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::shell::opaque::show;
 use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns};
 
 const BASE: Command = Command {
@@ -27,7 +28,7 @@ pub const EXEPATH: Command = Command {
     help: "Shows or sets the folders (separated by ;) that are searched, besides the dump's own folder and the recorded \
            paths, for images that are not in the dump. Files are taken when their identity matches (timestamp and size, \
            MVID, build id); others are refused, and said so. .exepath+ FOLDER adds one. The dump is read anew.",
-    args: &[Arg::pos("FOLDERS", Kind::Rest, "folders; + in front adds")],
+    args: &[Arg::pos("FOLDERS", Kind::Rest, "folders; + in front adds").outside()],
     examples: &[Example { line: ".exepath+ /opt/app", what: "look there too" }],
     run: exepath,
     ..BASE
@@ -39,7 +40,7 @@ pub const SYMPATH: Command = Command {
     summary: "symbol path whose local folders are searched for images",
     help: "Shows or sets the symbol path. Its local folders (FOLDER, SRV*FOLDER*URL, cache*FOLDER) are searched for \
            images the dump lacks. Nothing is ever downloaded.",
-    args: &[Arg::pos("PATH", Kind::Rest, "the path; + in front adds")],
+    args: &[Arg::pos("PATH", Kind::Rest, "the path; + in front adds").outside()],
     examples: &[Example { line: ".sympath SRV*c:\\symbols*https://example", what: "use a local cache" }],
     run: sympath,
     ..BASE
@@ -50,9 +51,9 @@ pub const SYMFIX: Command = Command {
     name: "symfix",
     summary: "accepted: symbols are not used, nothing is downloaded",
     help: "With a folder, that folder is added to the symbol path; no server is asked.",
-    args: &[Arg::pos("FOLDER", Kind::Rest, "local cache")],
+    args: &[Arg::pos("FOLDER", Kind::Rest, "local cache").outside()],
     run: |ctx, args| {
-        let folder = args.text("FOLDER").unwrap_or("").trim_start_matches('+').trim().to_owned();
+        let folder = show(args.text("FOLDER").unwrap_or("")).trim_start_matches('+').trim().to_owned();
         if !folder.is_empty() {
             ctx.settings.symbol_path = join(&ctx.settings.symbol_path, &folder, true);
             ctx.request = ctx.session.map(|_| Request::Reopen);
@@ -68,9 +69,9 @@ fn join(old: &str, new: &str, add: bool) -> String {
 }
 
 fn exepath(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
-    let text = args.text("FOLDERS").unwrap_or("").trim();
+    let text = show(args.text("FOLDERS").unwrap_or("").trim());
     if !text.is_empty() {
-        let (add, list) = text.strip_prefix('+').map_or((false, text), |r| (true, r.trim()));
+        let (add, list) = text.strip_prefix('+').map_or((false, &*text), |r| (true, r.trim()));
         let folders = list.split(';').map(str::trim).filter(|f| !f.is_empty()).map(PathBuf::from);
         if !add {
             ctx.settings.image_paths.clear();
@@ -102,9 +103,9 @@ fn how_text(how: crate::dump::images::FoundBy) -> &'static str {
 }
 
 fn sympath(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
-    let text = args.text("PATH").unwrap_or("").trim();
+    let text = show(args.text("PATH").unwrap_or("").trim());
     if !text.is_empty() {
-        let (add, path) = text.strip_prefix('+').map_or((false, text), |r| (true, r.trim()));
+        let (add, path) = text.strip_prefix('+').map_or((false, &*text), |r| (true, r.trim()));
         ctx.settings.symbol_path = join(&ctx.settings.symbol_path, path, add);
         ctx.request = ctx.session.map(|_| Request::Reopen);
     }

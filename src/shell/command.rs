@@ -108,13 +108,16 @@ pub struct Arg {
     pub required: bool,
     /// May be given more than once.
     pub many: bool,
+    /// Makes the command read or write a file beside the dump, or run a program: `--safe` refuses it.
+    pub outside: bool,
     /// Help line.
     pub help: &'static str,
 }
 
 impl Arg {
     const fn new(name: &'static str, kind: Kind, positional: bool, help: &'static str) -> Self {
-        Self { name, aliases: &[], kind, positional, required: false, many: false, help }
+        let outside = matches!(kind, Kind::File);
+        Self { name, aliases: &[], kind, positional, required: false, many: false, outside, help }
     }
 
     /// An option without a value.
@@ -141,6 +144,12 @@ impl Arg {
     /// Lets it occur more than once.
     pub const fn many(mut self) -> Self {
         self.many = true;
+        self
+    }
+
+    /// Says that it makes the command reach outside the dump, as every path does.
+    pub const fn outside(mut self) -> Self {
+        self.outside = true;
         self
     }
 
@@ -263,6 +272,20 @@ pub struct Settings {
     pub user: [u64; 20],
     /// Aliases by name, in the order they were made.
     pub aliases: Vec<(String, String)>,
+    /// Nothing outside the dump is read, written or run, whatever a command says (`--safe`).
+    pub safe: bool,
+}
+
+impl Settings {
+    /// An error where `--safe` forbids `what`, which reads, writes or runs something outside the dump.
+    pub fn may(&self, what: &str) -> Result<()> {
+        if self.safe {
+            return Err(anyhow!(
+                "{what}: switched off by --safe, which lets nothing be read, written or run but the dump"
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// What a running command sees.

@@ -133,7 +133,11 @@ fn holds(shell: &mut Shell, condition: &str) -> Result<bool, Ended> {
     };
     match evaluate(&condition, &scope) {
         Ok(v) => Ok(v != 0),
-        Err(why) => Err(mistake(shell, condition.trim(), &format!("in the condition `{}`: {why}", opaque::show(condition.trim())))),
+        Err(why) => Err(mistake(
+            shell,
+            condition.trim(),
+            &format!("in the condition `{}`: {why}", opaque::show(condition.trim())),
+        )),
     }
 }
 
@@ -196,7 +200,10 @@ fn words(shell: &mut Shell, source: &Source) -> Result<String, Ended> {
     match source {
         Source::Commands(line) => taken(shell, line),
         Source::Text(text) => shell.expand(text),
-        Source::File(path) => read(path).map_err(|why| mistake(shell, path, &why)),
+        Source::File(path) => {
+            let read = shell.settings.may(".foreach /f").map_err(|e| format!("{e:#}")).and_then(|()| read(path));
+            read.map_err(|why| mistake(shell, path, &why))
+        }
     }
 }
 
@@ -285,7 +292,8 @@ pub fn program(shell: &mut Shell, program: &str, line: Option<&str>) -> Ended {
 
 /// What is run, if each opaque word in it is a number.
 fn of_numbers(program: &str) -> Option<Cow<'_, str>> {
-    let is_number = |w: &str| w.starts_with(|c: char| c.is_ascii_digit()) && w.chars().all(|c| c.is_ascii_alphanumeric());
+    let is_number =
+        |w: &str| w.starts_with(|c: char| c.is_ascii_digit()) && w.chars().all(|c| c.is_ascii_alphanumeric());
     let opaque_in = |w: &&str| opaque::is_in(w);
     let words = program.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric()).filter(opaque_in);
     words.map(opaque::show).all(|w| is_number(&w)).then(|| opaque::show(program))

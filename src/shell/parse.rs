@@ -238,7 +238,9 @@ fn read(arg: &Arg, word: &Word, scope: &Scope<'_>) -> Result<Value, SyntaxError>
     Ok(match arg.kind {
         Kind::Flag => Value::Flag,
         Kind::Address | Kind::Object | Kind::MethodTable => Value::Number(evaluate(&word.text, scope).map_err(wrong)?),
-        Kind::Count => Value::Number(count(&show(&word.text)).ok_or_else(|| wrong(format!("expected {}", expected(arg))))?),
+        Kind::Count => {
+            Value::Number(count(&show(&word.text)).ok_or_else(|| wrong(format!("expected {}", expected(arg))))?)
+        }
         Kind::OneOf(words) => match words.iter().find(|w| w.eq_ignore_ascii_case(&show(&word.text))) {
             Some(w) => Value::Text((*w).to_owned()),
             None => return Err(wrong(format!("expected {}", expected(arg)))),

@@ -7,8 +7,8 @@ use rustyline::Editor;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 
-use super::opaque;
 use super::complete::Prompt;
+use super::opaque;
 use super::run::{Ended, Shell};
 use super::terminal::{say, show_progress};
 

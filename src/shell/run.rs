@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::command::{Command, Ctx, Needs, Outcome, Prefix, Request, Settings};
+use super::command::{Arg, Command, Ctx, Needs, Outcome, Prefix, Request, Settings};
 use super::control::Jump;
 use super::expr::Scope;
 use super::flow::Taken;
@@ -239,6 +239,16 @@ impl Shell {
                 return Ended::Failed;
             }
         };
+        let given = |a: &&Arg| a.outside && args.has(a.name) && args.text(a.name) != Some("");
+        let allowed = match command.args.iter().find(given) {
+            Some(_) => self.settings.may(&spelled(command)),
+            None => Ok(()),
+        };
+        if let Err(e) = allowed {
+            self.answer_failed(&text, &format!("{e:#}"), asked(call).unwrap_or(self.format));
+            self.complain(&format!("{e:#}"));
+            return Ended::Failed;
+        }
         let taken = self.state.taken.is_some() && common.output.is_none();
         let format = if taken { Format::Text } else { common.format.unwrap_or(self.format) };
         let sink = match self.make_sink(common.output.as_deref()) {
@@ -283,6 +293,7 @@ impl Shell {
     pub fn make_sink(&self, output: Option<&str>) -> Result<Box<dyn Write + Send>> {
         let sink: Box<dyn Write + Send> = match output {
             Some(path) => {
+                self.settings.may(&format!("-o {path}"))?;
                 let file = File::create(path).with_context(|| format!("cannot write {path}"))?;
                 Box::new(io::BufWriter::new(file))
             }

@@ -24,6 +24,9 @@ pub fn run(shell: &mut Shell, form: &str, rest: &str) -> Ended {
     if opaque::is_in(if form == "$$>a<" { file } else { rest }) {
         return failed(shell, &opaque::show(rest), "text from the dump, a file or a command names no script to run");
     }
+    if let Err(e) = shell.settings.may(form) {
+        return failed(shell, form, &format!("{e:#}"));
+    }
     if form != "$$>a<" {
         return run_file(shell, rest.trim_matches('"'), &[]);
     }
