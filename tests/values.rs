@@ -26,11 +26,8 @@ use words::Said;
 
 /// Commands that do not yet return what they print. The list only gets shorter: one that keeps the rule is taken off.
 const NOT_YET: &[&str] = &[
-    "?",
     "|",
     "address",
-    "al",
-    "clrmodules",
     "clrthreads",
     "d",
     "da",
@@ -47,25 +44,15 @@ const NOT_YET: &[&str] = &[
     "dpu",
     "dq",
     "du",
-    "dumpalc",
-    "dumpassembly",
     "dumpclass",
-    "dumpdomain",
     "dumpexceptions",
     "dumpgen",
-    "dumpmd",
-    "dumpmodule",
-    "dumpmt",
-    "dumpruntimetypes",
     "dumpstackobjects",
     "dw",
     "eeheap",
     "ephrefs",
     "ephtoloh",
-    "exepath",
-    "export",
     "finalizequeue",
-    "findappdomain",
     "finq",
     "formats",
     "frq",
@@ -73,8 +60,6 @@ const NOT_YET: &[&str] = &[
     "gcheapstat",
     "gcwhere",
     "gle",
-    "index",
-    "ip2md",
     "leaks",
     "listnearobj",
     "lm",
@@ -82,33 +67,27 @@ const NOT_YET: &[&str] = &[
     "lmf",
     "lmv",
     "ln",
-    "loadby",
     "maddress",
-    "name2ee",
     "objsize",
     "peb",
     "printexception",
     "r",
     "refs",
     "retained",
-    "runtimes",
     "s",
     "sizestats",
-    "sosstatus",
     "strings",
     "syncblk",
     "teb",
     "threadpool",
     "threadpoolqueue",
     "timerinfo",
-    "token2ee",
     "vadump",
     "verifyheap",
     "verifyobj",
     "vmmap",
     "vmstat",
     "vprot",
-    "~",
 ];
 
 /// Commands whose text says nothing of the dump, and what it is instead.
@@ -116,7 +95,7 @@ const OTHERS: &[(&str, &str)] =
     &[("help", "what commands are for"), ("printf", "what was typed"), ("shell", "what a program prints")];
 
 /// Phrases that hold numbers or names and say nothing of the dump.
-const PROSE: &[&str] = &["larger than 0.5 MB", "-limit 0 shows all"];
+const PROSE: &[&str] = &["larger than 0.5 MB", "-limit 0 shows all", "Current CodeAddr:     ffffffffffffffff", "IL_"];
 
 fn data(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -132,7 +111,7 @@ struct Valid {
 fn compiled() -> Valid {
     let mut compiler = Compiler::new();
     let all = schema::all(ALL);
-    let place = |name: &str| format!("https://clrscope.example/schema/{name}.json");
+    let place = |name: &str| format!("https://clrscope.example/schema/{}", schema::file(name));
     for (name, value) in &all {
         compiler.add_resource(&place(name), value.clone()).unwrap();
     }
@@ -281,7 +260,7 @@ fn schemas_are_current() {
     let bless = std::env::var_os("CLRSCOPE_BLESS").is_some();
     let mut names = BTreeSet::new();
     for (name, value) in schema::all(ALL) {
-        let file = format!("{name}.json");
+        let file = schema::file(&name);
         let wanted = serde_json::to_string_pretty(&value).unwrap() + "\n";
         if bless {
             std::fs::create_dir_all(&folder).unwrap();
