@@ -44,7 +44,6 @@ const NOT_YET: &[&str] = &[
     "dpu",
     "dq",
     "du",
-    "dumpclass",
     "dumpexceptions",
     "dumpgen",
     "dumpstackobjects",

@@ -36,7 +36,8 @@ pub const DUMPCLASS: Command = Command {
         Fact::new("instance_fields", "instance fields, the inherited ones included", Type::Count),
         Fact::new("static_fields", "its static fields, those of threads not counted", Type::Count),
         Fact::new("thread_static_fields", "its thread static fields", Type::Count),
-    ]),
+    ])
+    .with(&[&fieldtable::RETURNS]),
     run,
 };
 
