@@ -26,11 +26,8 @@ use words::Said;
 
 /// Commands that do not yet return what they print. The list only gets shorter: one that keeps the rule is taken off.
 const NOT_YET: &[&str] = &[
-    "?",
     "|",
     "address",
-    "al",
-    "clrmodules",
     "clrthreads",
     "d",
     "da",
@@ -47,43 +44,21 @@ const NOT_YET: &[&str] = &[
     "dpu",
     "dq",
     "du",
-    "dumpalc",
-    "dumparray",
-    "dumpassembly",
-    "dumpasync",
-    "dumpclass",
-    "dumpcollection",
-    "dumpconcurrentdictionary",
-    "dumpconcurrentqueue",
-    "dumpdelegate",
-    "dumpdomain",
     "dumpexceptions",
     "dumpgen",
-    "dumpmd",
-    "dumpmodule",
-    "dumpmt",
-    "dumpobj",
-    "dumpruntimetypes",
     "dumpstackobjects",
-    "dumpvc",
     "dw",
     "eeheap",
     "ephrefs",
     "ephtoloh",
-    "exepath",
-    "export",
     "finalizequeue",
-    "findappdomain",
     "finq",
-    "foreach",
     "formats",
     "frq",
     "gchandles",
     "gcheapstat",
     "gcwhere",
     "gle",
-    "index",
-    "ip2md",
     "leaks",
     "listnearobj",
     "lm",
@@ -91,33 +66,27 @@ const NOT_YET: &[&str] = &[
     "lmf",
     "lmv",
     "ln",
-    "loadby",
     "maddress",
-    "name2ee",
     "objsize",
     "peb",
     "printexception",
     "r",
     "refs",
     "retained",
-    "runtimes",
     "s",
     "sizestats",
-    "sosstatus",
     "strings",
     "syncblk",
     "teb",
     "threadpool",
     "threadpoolqueue",
     "timerinfo",
-    "token2ee",
     "vadump",
     "verifyheap",
     "verifyobj",
     "vmmap",
     "vmstat",
     "vprot",
-    "~",
 ];
 
 /// Commands whose text says nothing of the dump, and what it is instead.
@@ -125,7 +94,7 @@ const OTHERS: &[(&str, &str)] =
     &[("help", "what commands are for"), ("printf", "what was typed"), ("shell", "what a program prints")];
 
 /// Phrases that hold numbers or names and say nothing of the dump.
-const PROSE: &[&str] = &["larger than 0.5 MB", "-limit 0 shows all"];
+const PROSE: &[&str] = &["larger than 0.5 MB", "-limit 0 shows all", "Current CodeAddr:     ffffffffffffffff", "IL_"];
 
 fn data(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -141,7 +110,7 @@ struct Valid {
 fn compiled() -> Valid {
     let mut compiler = Compiler::new();
     let all = schema::all(ALL);
-    let place = |name: &str| format!("https://clrscope.example/schema/{name}.json");
+    let place = |name: &str| format!("https://clrscope.example/schema/{}", schema::file(name));
     for (name, value) in &all {
         compiler.add_resource(&place(name), value.clone()).unwrap();
     }
@@ -183,6 +152,7 @@ fn wrong(valid: &Valid, shell: &Shell, line: &str, text: &str, json: &str) -> Ve
         {
             found.push("it returns what it does not declare".into());
         }
+        found.extend(orphans(command, &value));
         let content = contents(command);
         said.take(&value, &|name| content.contains(name), &mut found);
         for c in command.returns.all_tables().iter().flat_map(|t| t.columns) {
@@ -201,6 +171,25 @@ fn wrong(valid: &Valid, shell: &Shell, line: &str, text: &str, json: &str) -> Ve
             text = text.replace(phrase, " ");
         }
         found.extend(said.missing(&text).into_iter().map(|w| format!("`{w}` stands in the text alone: {text:.160}")));
+    }
+    found
+}
+
+/// Rows that say they belong to a row of another table, which is not there.
+fn orphans(command: &Command, answer: &Value) -> Vec<String> {
+    let column = |name: &str, key: &str| -> Option<Vec<Value>> {
+        let table = answer["tables"].as_array()?.iter().find(|t| t["name"] == name)?;
+        let at = table["columns"].as_array()?.iter().position(|c| c == key)?;
+        Some(table["rows"].as_array()?.iter().map(|r| r[at].clone()).collect())
+    };
+    let mut found = Vec::new();
+    for t in command.returns.all_tables() {
+        let Some(parent) = t.parent else { continue };
+        let above: HashSet<Value> = column(parent.table, parent.key).unwrap_or_default().into_iter().collect();
+        let own = column(t.name, parent.key).unwrap_or_default();
+        if let Some(orphan) = own.iter().find(|k| !above.contains(k)) {
+            found.push(format!("a row of {} belongs to {} {orphan}, which is not there", t.name, parent.table));
+        }
     }
     found
 }
@@ -270,7 +259,7 @@ fn schemas_are_current() {
     let bless = std::env::var_os("CLRSCOPE_BLESS").is_some();
     let mut names = BTreeSet::new();
     for (name, value) in schema::all(ALL) {
-        let file = format!("{name}.json");
+        let file = schema::file(&name);
         let wanted = serde_json::to_string_pretty(&value).unwrap() + "\n";
         if bless {
             std::fs::create_dir_all(&folder).unwrap();

@@ -12,7 +12,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell;
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, Type};
 use writer::{Style, Table};
 
 /// What one table is: its name, its columns, what fills it.
@@ -185,9 +186,20 @@ pub const EXPORT: Command = Command {
     ],
     examples: &[Example { line: ".export /tmp/model -tables objects,types -format csv", what: "two tables as CSV" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&FILES]),
     run: export,
 };
+
+/// The files written.
+const FILES: shell::Table = shell::Table::new(
+    "files",
+    &[
+        Col::data("table", Type::Text).titled("what it holds"),
+        Col::data("rows", Type::Count).titled("rows of it"),
+        Col::data("path", Type::Text).titled("the file"),
+        Col::data("partial", Type::Text).titled("why rows may be missing"),
+    ],
+);
 
 fn export(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
@@ -220,11 +232,12 @@ fn export(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         let path = dir.join(format!("{}.{}", spec.name, style.extension()));
         let mut table =
             Table::create(&path, style, spec.columns).with_context(|| format!("cannot write {}", path.display()))?;
-        if let Some(why) = (spec.fill)(session, &mut table)? {
-            partial.push(format!("{}: {why}", spec.name));
-        }
+        let why = (spec.fill)(session, &mut table)?;
         let rows = table.finish().with_context(|| format!("cannot write {}", path.display()))?;
-        ctx.out.line(format!("{:<14} {rows:>10} rows  {}", spec.name, path.display()))?;
+        let path = path.display().to_string();
+        let cells = [Cell::text(spec.name), Cell::Num(rows), Cell::text(&path), Cell::maybe(why.as_deref())];
+        ctx.out.row_as(&FILES, &cells, format!("{:<14} {rows:>10} rows  {path}", spec.name))?;
+        partial.extend(why.map(|why| format!("{}: {why}", spec.name)));
     }
     Ok(if partial.is_empty() { Outcome::Complete } else { Outcome::Partial(partial.join("; ")) })
 }

@@ -1,12 +1,15 @@
 //! `!dumpalc`: assembly load contexts.
 
+use std::collections::HashMap;
+
 use anyhow::{Result, bail};
 
 use crate::clr::Clr;
 use crate::clr::runtime::loadcontexts::LoadContext;
 use crate::session::Session;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    digits,
 };
 
 /// `!dumpalc [ADDR]`.
@@ -26,7 +29,17 @@ pub const DUMPALC: Command = Command {
         Example { line: "!dumpalc $OBJECT", what: "where an object's type comes from" },
     ],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("context", "the context; nothing when the default one has no object yet", Type::Address),
+        Fact::new("type", "its type", Type::TypeName),
+        Fact::new("name", "its name", Type::Content),
+        Fact::new("collectible", "it can be unloaded", Type::Bool),
+        Fact::new("state", "Alive or Unloading", Type::Text),
+        Fact::new("native_binder", "the runtime's record of it", Type::Address),
+        Fact::new("loader_allocator", "LoaderAllocator object of a collectible context", Type::Address),
+        Fact::new("default_assemblies", "assemblies of the default context when it has no object yet", Type::Count),
+    ])
+    .and(&[&CONTEXTS, &ASSEMBLIES]),
     run,
 };
 
@@ -43,7 +56,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             match own.or_else(|| clr.load_context_of(module, &contexts)) {
                 Some(c) => one(clr, ctx.out, c, &contexts)?,
                 None => {
-                    ctx.out.line("Default ALC - The managed instance of this context doesn't exist yet.")?;
+                    ctx.out.datum("context", &Cell::None);
+                    ctx.out.note("Default ALC - The managed instance of this context doesn't exist yet.")?;
                     assemblies(clr, ctx.out, None, &contexts)?;
                 }
             }
@@ -75,31 +89,41 @@ fn state(c: &LoadContext) -> &'static str {
     if c.unloading { "Unloading" } else { "Alive" }
 }
 
-fn list(clr: &Clr, out: &mut Out, contexts: &[LoadContext]) -> Result<()> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Address", "address", 16),
-        Col::left("Collectible", "collectible", 11),
+const CONTEXTS: Table = Table::new(
+    "contexts",
+    &[
+        Col::right("Address", "context", 16).of(Type::Address),
+        Col::left("Collectible", "collectible", 11).of(Type::Bool),
         Col::left("State", "state", 9),
-        Col::right("Assemblies", "assemblies", 10),
-        Col::left("Name", "name", 0),
-    ];
-    let all = clr.assemblies();
-    let homes: Vec<u64> =
-        all.items.iter().map(|a| clr.load_context_of(a.module, contexts).map_or(0, |c| c.object)).collect();
-    let count = |object: u64| homes.iter().filter(|&&h| h == object).count() as u64;
-    out.table("contexts", COLUMNS, true)?;
+        Col::right("Assemblies", "assemblies", 10).of(Type::Count),
+        Col::left("Name", "name", 0).of(Type::Content),
+        Col::data("type", Type::TypeName).titled("type of the context"),
+        Col::data("native_binder", Type::Address).titled("the runtime's record of it"),
+    ],
+);
+
+fn list(clr: &Clr, out: &mut Out, contexts: &[LoadContext]) -> Result<()> {
+    let mut counts: HashMap<u64, u64> = HashMap::new();
+    for a in &clr.assemblies().items {
+        *counts.entry(clr.load_context_of(a.module, contexts).map_or(0, |c| c.object)).or_default() += 1;
+    }
+    let count = |object: u64| counts.get(&object).copied().unwrap_or(0);
+    out.open(&CONTEXTS)?;
     for c in contexts {
         out.row(&[
             Cell::Addr(c.object),
-            Cell::text(if c.collectible { "true" } else { "false" }),
+            Cell::Bool(c.collectible),
             Cell::text(state(c)),
             Cell::Num(count(c.object)),
-            Cell::text(title(clr, c)),
+            Cell::shown(title(clr, c), Cell::maybe(c.name.as_deref())),
+            Cell::text(&*clr.type_name(c.method_table)),
+            Cell::Addr(c.binder),
         ])?;
     }
     let rest = count(0);
     if rest > 0 {
-        out.line(format!("Default ALC without a managed instance: {rest} assemblies"))?;
+        let line = format!("Default ALC without a managed instance: {rest} assemblies");
+        out.fact("default_assemblies", Cell::Num(rest), line)?;
     }
     Ok(())
 }
@@ -111,23 +135,36 @@ fn title(clr: &Clr, c: &LoadContext) -> String {
 }
 
 fn one(clr: &Clr, out: &mut Out, c: &LoadContext, contexts: &[LoadContext]) -> Result<()> {
-    out.line(format!("AssemblyLoadContext: {:0w$x} {}", c.object, title(clr, c), w = digits()))?;
-    out.line(format!("Collectible:         {}", c.collectible))?;
-    out.line(format!("State:               {}", state(c)))?;
-    out.line(format!("Native binder:       {:0w$x}", c.binder, w = digits()))?;
+    let w = digits();
+    let facts = [
+        ("context", Cell::Addr(c.object)),
+        ("type", Cell::text(clr.type_name(c.method_table).to_string())),
+        ("name", Cell::maybe(c.name.as_deref())),
+    ];
+    out.facts(&facts, format!("AssemblyLoadContext: {:0w$x} {}", c.object, title(clr, c)))?;
+    out.fact("collectible", Cell::Bool(c.collectible), format!("Collectible:         {}", c.collectible))?;
+    out.fact("state", Cell::text(state(c)), format!("State:               {}", state(c)))?;
+    out.fact("native_binder", Cell::Addr(c.binder), format!("Native binder:       {:0w$x}", c.binder))?;
     let modules = clr.assemblies().items.iter().map(|a| a.module);
     let mut own = modules.filter(|&m| clr.load_context_of(m, contexts).is_some_and(|o| o.object == c.object));
     if let Some(a) = own.find_map(|m| clr.loader_allocator_of(m)) {
-        out.line(format!("LoaderAllocator:     {:0w$x}", a.object, w = digits()))?;
+        out.fact("loader_allocator", Cell::Addr(a.object), format!("LoaderAllocator:     {:0w$x}", a.object))?;
     }
     assemblies(clr, out, Some(c), contexts)
 }
 
+const ASSEMBLIES: Table = Table::new(
+    "assemblies",
+    &[
+        Col::right("Assembly", "assembly", 16).of(Type::Address),
+        Col::right("Module", "module", 16).of(Type::Address),
+        Col::left("Name", "name", 0),
+    ],
+);
+
 fn assemblies(clr: &Clr, out: &mut Out, of: Option<&LoadContext>, contexts: &[LoadContext]) -> Result<()> {
-    const COLUMNS: &[Col] =
-        &[Col::right("Assembly", "assembly", 16), Col::right("Module", "module", 16), Col::left("Name", "name", 0)];
-    out.line("Assemblies:")?;
-    out.table("assemblies", COLUMNS, true)?;
+    out.note("Assemblies:")?;
+    out.open(&ASSEMBLIES)?;
     for a in &clr.assemblies().items {
         if clr.load_context_of(a.module, contexts).map(|c| c.object) != of.map(|c| c.object) {
             continue;

@@ -6,7 +6,9 @@ use crate::clr::Clr;
 use crate::clr::code::lookup::{CodeAt, CodeKind};
 use crate::clr::code::methods::MethodDesc;
 use crate::clr::image::modules::Module;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits};
+use crate::shell::{
+    Arg, Args, Cell, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Type, digits,
+};
 
 /// `!dumpmd MD`.
 pub const DUMPMD: Command = Command {
@@ -21,7 +23,7 @@ pub const DUMPMD: Command = Command {
     args: &[Arg::pos("MD", Kind::Address, "MethodDesc").required()],
     examples: &[Example { line: "!dumpmd $METHOD", what: "a method" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: METHOD,
     run: dumpmd,
 };
 
@@ -41,9 +43,40 @@ pub const IP2MD: Command = Command {
     args: &[Arg::pos("IP", Kind::Address, "address in code").required()],
     examples: &[Example { line: "!ip2md $CODE", what: "whose code is it" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("address", "the address asked about", Type::Address),
+        Fact::new("stub", "kind of the runtime's stub that holds it", Type::Number),
+        Fact::new("image", "path of the image that holds it, where no method of it is known", Type::Text),
+        Fact::new("image_offset", "its distance from the base of that image", Type::Bytes),
+        Fact::new("funclet", "start of the funclet that holds it", Type::Address),
+        Fact::new("il_offset", "IL offset of the instruction", Type::Hex),
+        Fact::new("il_offset_of_call", "IL offset of the call before it, where that is another", Type::Hex),
+        Fact::new("source_file", "source file of the instruction, else of the call", Type::Text),
+        Fact::new("source_line", "line in it", Type::Number),
+        Fact::new("call_source_file", "source file of the call, where file or line are others", Type::Text),
+        Fact::new("call_source_line", "line in it", Type::Number),
+    ])
+    .with(&[&METHOD]),
     run: ip2md,
 };
+
+/// What is known of a method.
+const METHOD: Returns = Returns::facts(&[
+    Fact::new("method_desc", "the MethodDesc", Type::Address),
+    Fact::new("name", "type, name and parameters of the method", Type::Text),
+    Fact::new("ee_class", "EEClass of its type", Type::Address),
+    Fact::new("method_table", "MethodTable of its type", Type::Address),
+    Fact::new("token", "its MethodDef token", Type::Hex),
+    Fact::new("module", "Module that defines it", Type::Address),
+    Fact::new("jitted", "its MethodDesc leads to code, or code of it was found", Type::Bool),
+    Fact::new("code", "where its code begins now", Type::Address),
+    Fact::new(
+        "version_code",
+        "where the version of its code begins that is shown: the one that holds the address",
+        Type::Address,
+    ),
+    Fact::new("ready_to_run", "that version is precompiled", Type::Bool),
+]);
 
 fn dumpmd(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
@@ -52,6 +85,7 @@ fn dumpmd(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let Some(md) = clr.valid_method_desc(address).or_else(|| clr.method_of_stub(address)) else {
         bail!("{address:x} is not a MethodDesc; !dumpmt -md and !name2ee print them")
     };
+    ctx.out.datum("method_desc", &Cell::Addr(md.address));
     show(clr, ctx.out, &md, None)?;
     Ok(Outcome::Complete)
 }
@@ -59,24 +93,30 @@ fn dumpmd(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 /// Prints a method; `code` is where its code begins and whether that is precompiled, when it is known from elsewhere.
 fn show(clr: &Clr, out: &mut Out, md: &MethodDesc, code: Option<(u64, bool)>) -> Result<()> {
     let mt = clr.method_table(md.owner);
-    let class = mt.as_ref().and_then(|m| clr.mts().eeclass(clr.space(), m)).unwrap_or(0);
-    let module = mt.as_ref().and_then(|m| clr.defining_module(m)).unwrap_or(0);
+    let class = mt.as_ref().and_then(|m| clr.mts().eeclass(clr.space(), m));
+    let module = mt.as_ref().and_then(|m| clr.defining_module(m));
+    let known = |at: Option<u64>| at.map_or(Cell::None, Cell::Addr);
     let native = clr.native_code(md);
     let code = code.or_else(|| {
         let kind = |n| clr.code().at(n).is_some_and(|a| !matches!(a.kind, CodeKind::Jit | CodeKind::Stub(_)));
         native.map(|n| (n, kind(n)))
     });
-    out.line(format!("Method Name:          {}", clr.method_name(md)))?;
-    out.line(format!("Class:                {class:0w$x}", w = digits()))?;
-    out.line(format!("MethodTable:          {:0w$x}", md.owner, w = digits()))?;
-    out.line(format!("mdToken:              {:0w$X}", md.token(), w = digits()))?;
-    out.line(format!("Module:               {module:0w$x}", w = digits()))?;
-    out.line(format!("IsJitted:             {}", if code.is_some() { "yes" } else { "no" }))?;
-    out.line(format!("Current CodeAddr:     {:0w$x}", native.or(code.map(|c| c.0)).unwrap_or(u64::MAX), w = digits()))?;
+    let (name, token, w) = (clr.method_name(md), u64::from(md.token()), digits());
+    out.fact("name", Cell::text(&name), format!("Method Name:          {name}"))?;
+    out.fact("ee_class", known(class), format!("Class:                {:0w$x}", class.unwrap_or(0)))?;
+    out.fact("method_table", Cell::Addr(md.owner), format!("MethodTable:          {:0w$x}", md.owner))?;
+    out.fact("token", Cell::Hex(token), format!("mdToken:              {token:0w$X}"))?;
+    out.fact("module", known(module), format!("Module:               {:0w$x}", module.unwrap_or(0)))?;
+    let words = if code.is_some() { "yes" } else { "no" };
+    out.fact("jitted", Cell::Bool(code.is_some()), format!("IsJitted:             {words}"))?;
+    let current = native.or(code.map(|c| c.0));
+    let line = format!("Current CodeAddr:     {:0w$x}", current.unwrap_or(u64::MAX));
+    out.fact("code", known(current), line)?;
     if let Some((code, precompiled)) = code {
         let kind = if precompiled { "  (ReadyToRun)" } else { "" };
-        out.line("Version History:")?;
-        out.line(format!("     CodeAddr:           {code:0w$x}{kind}", w = digits()))?;
+        out.note("Version History:")?;
+        let facts = [("version_code", Cell::Addr(code)), ("ready_to_run", Cell::Bool(precompiled))];
+        out.facts(&facts, format!("     CodeAddr:           {code:0w$x}{kind}"))?;
     }
     Ok(())
 }
@@ -85,24 +125,25 @@ fn ip2md(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let clr = session.clr()?;
     let ip = args.number("IP").unwrap_or(0);
+    ctx.out.datum("address", &Cell::Addr(ip));
     let at = clr.code().at(ip);
     if let Some(at) = at.filter(|a| !matches!(a.kind, CodeKind::Stub(_))) {
         return code(clr, ctx.out, &at);
     }
     if let Some(md) = clr.method_of_stub(ip) {
-        ctx.out.line(format!("MethodDesc:   {:0w$x}", md.address, w = digits()))?;
+        method_desc(ctx.out, &md)?;
         show(clr, ctx.out, &md, None)?;
         return Ok(Outcome::Complete);
     }
     if let Some(CodeKind::Stub(kind)) = at.map(|a| a.kind) {
-        ctx.out.line(format!("{ip:x} is in a stub of the runtime (kind {kind})"))?;
+        let line = format!("{ip:x} is in a stub of the runtime (kind {kind})");
+        ctx.out.fact("stub", Cell::Num(u64::from(kind)), line)?;
         return Ok(Outcome::Complete);
     }
     for a in &clr.assemblies().items {
         let m = clr.module(a.module);
         if m.image_base != 0 && ip.wrapping_sub(m.image_base) < m.size {
-            let name = m.display_name(clr);
-            ctx.out.line(format!("{ip:x} is in the image of {name}, at {:x}", ip - m.image_base))?;
+            in_image(clr, ctx.out, &m, (ip, m.image_base))?;
             return Ok(Outcome::Partial(unknown(clr, &m)));
         }
     }
@@ -115,30 +156,45 @@ fn ip2md(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     }
 }
 
+/// Prints that an address is in an image, of which no method is known to hold it.
+fn in_image(clr: &Clr, out: &mut Out, m: &Module, (ip, base): (u64, u64)) -> Result<()> {
+    let (name, offset) = (m.display_name(clr), ip.wrapping_sub(base));
+    let facts = [("image", Cell::text(&name)), ("image_offset", Cell::Num(offset)), ("module", Cell::Addr(m.address))];
+    Ok(out.facts(&facts, format!("{ip:x} is in the image of {name}, at {offset:x}"))?)
+}
+
+fn method_desc(out: &mut Out, md: &MethodDesc) -> Result<()> {
+    let line = format!("MethodDesc:   {:0w$x}", md.address, w = digits());
+    Ok(out.fact("method_desc", Cell::Addr(md.address), line)?)
+}
+
 /// Prints the method of compiled code, then what the address stands for in its source.
 fn code(clr: &Clr, out: &mut Out, at: &CodeAt) -> Result<Outcome> {
     let precompiled = at.kind != CodeKind::Jit;
     let method = at.method.and_then(|m| clr.method_desc(m));
     match (&method, clr.code().name(at)) {
         (Some(md), _) => {
-            out.line(format!("MethodDesc:   {:0w$x}", md.address, w = digits()))?;
+            method_desc(out, md)?;
             show(clr, out, md, Some((at.start, precompiled)))?;
         }
         (None, Some(name)) => {
-            out.line(format!("Method Name:          {name}"))?;
-            out.line(format!("mdToken:              {:0w$X}", at.token.unwrap_or(0), w = digits()))?;
-            out.line(format!("Module:               {:0w$x}", at.module, w = digits()))?;
-            out.line(format!("Current CodeAddr:     {:0w$x}", at.start, w = digits()))?;
+            let (token, w) = (u64::from(at.token.unwrap_or(0)), digits());
+            out.fact("name", Cell::text(&*name), format!("Method Name:          {name}"))?;
+            out.fact("token", Cell::Hex(token), format!("mdToken:              {token:0w$X}"))?;
+            out.fact("module", Cell::Addr(at.module), format!("Module:               {:0w$x}", at.module))?;
+            out.fact("code", Cell::Addr(at.start), format!("Current CodeAddr:     {:0w$x}", at.start))?;
+            out.datum("version_code", &Cell::Addr(at.start));
+            out.datum("ready_to_run", &Cell::Bool(precompiled));
         }
         (None, None) => {
             let module = clr.module(at.module);
-            let name = module.display_name(clr);
-            out.line(format!("{:x} is in the image of {name}, at {:x}", at.ip, at.ip.wrapping_sub(at.base)))?;
+            in_image(clr, out, &module, (at.ip, at.base))?;
             return Ok(Outcome::Partial(unknown(clr, &module)));
         }
     }
     if let Some(funclet) = at.function.filter(|_| at.in_funclet()) {
-        out.line(format!("Funclet:              {:0w$x}", funclet.start, w = digits()))?;
+        let line = format!("Funclet:              {:0w$x}", funclet.start, w = digits());
+        out.fact("funclet", Cell::Addr(funclet.start), line)?;
     }
     source(clr, out, at)?;
     Ok(match method {
@@ -154,18 +210,20 @@ fn source(clr: &Clr, out: &mut Out, at: &CodeAt) -> Result<()> {
     let own = code.il_of_suspension(at);
     let before = code.il_of_return(at).filter(|b| Some(*b) != own);
     if let Some(il) = own {
-        out.line(format!("IL offset:            IL_{il:04x}"))?;
+        out.fact("il_offset", Cell::Hex(il.into()), format!("IL offset:            IL_{il:04x}"))?;
     }
     if let Some(il) = before {
-        out.line(format!("IL offset of call:    IL_{il:04x}"))?;
+        out.fact("il_offset_of_call", Cell::Hex(il.into()), format!("IL offset of call:    IL_{il:04x}"))?;
     }
     let line = own.or(before).and_then(|il| code.line(at, il));
     let of_call = before.and_then(|il| code.line(at, il)).filter(|l| line.as_ref() != Some(l));
     if let Some(l) = line {
-        out.line(format!("Source file:  {} @ {}", l.document, l.line))?;
+        let facts = [("source_file", Cell::text(&*l.document)), ("source_line", Cell::Num(l.line.into()))];
+        out.facts(&facts, format!("Source file:  {} @ {}", l.document, l.line))?;
     }
     if let Some(l) = of_call {
-        out.line(format!("Source of call:  {} @ {}", l.document, l.line))?;
+        let facts = [("call_source_file", Cell::text(&*l.document)), ("call_source_line", Cell::Num(l.line.into()))];
+        out.facts(&facts, format!("Source of call:  {} @ {}", l.document, l.line))?;
     }
     Ok(())
 }

@@ -7,7 +7,8 @@ use crate::clr::code::methods::MethodDesc;
 use crate::clr::types::methodtable::MethodTable;
 use crate::session::Session;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    digits,
 };
 
 /// `!dumpmt MT`.
@@ -28,7 +29,31 @@ pub const DUMPMT: Command = Command {
     ],
     examples: &[Example { line: "!dumpmt -md $MT", what: "a type with its methods" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("method_table", "the MethodTable", Type::Address),
+        Fact::new("parent", "MethodTable of the base class; 0 without one", Type::Address),
+        Fact::new("canonical", "MethodTable that shares its code; itself for most types", Type::Address),
+        Fact::new("ee_class", "its EEClass", Type::Address),
+        Fact::new("module", "Module that defines it", Type::Address),
+        Fact::new("name", "its name", Type::TypeName),
+        Fact::new("token", "its TypeDef token", Type::Hex),
+        Fact::new("file", "path of its module, or its name where there is no file", Type::Text),
+        Fact::new("loader_allocator", "LoaderAllocator object that keeps a collectible type alive", Type::Address),
+        Fact::new("base_size", "bytes of an instance without components", Type::Bytes),
+        Fact::new("component_size", "bytes of a component of an array or string", Type::Bytes),
+        Fact::new("contains_pointers", "its instances refer to objects", Type::Bool),
+        Fact::new("methods", "its methods, the inherited virtual ones included", Type::Count),
+        Fact::new("interfaces", "interfaces it implements", Type::Count),
+        Fact::new("flags", "flags of the MethodTable, the first word", Type::Hex),
+        Fact::new("flags2", "flags of the MethodTable, the second word", Type::Hex),
+        Fact::new("virtual_slots", "slots of its vtable", Type::Count),
+        Fact::new("has_finalizer", "it has a finalizer", Type::Bool),
+        Fact::new("value_type", "it is a value type", Type::Bool),
+        Fact::new("interface", "it is an interface", Type::Bool),
+        Fact::new("generic", "it is an instantiation of a generic type, or one", Type::Bool),
+        Fact::new("collectible", "it can be unloaded", Type::Bool),
+    ])
+    .and(&[&METHODS]),
     run,
 };
 
@@ -67,43 +92,60 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 }
 
 fn head(clr: &Clr, out: &mut Out, mt: &MethodTable) -> Result<()> {
-    out.line(format!("Parent:              {:0w$x}", mt.parent, w = digits()))?;
+    let w = digits();
+    out.datum("method_table", &Cell::Addr(mt.address));
+    out.fact("parent", Cell::Addr(mt.parent), format!("Parent:              {:0w$x}", mt.parent))?;
     let canonical = clr.mts().canonical(mt);
     if canonical != mt.address {
-        out.line(format!("Canonical:           {canonical:0w$x}", w = digits()))?;
+        out.fact("canonical", Cell::Addr(canonical), format!("Canonical:           {canonical:0w$x}"))?;
+    } else {
+        out.datum("canonical", &Cell::Addr(canonical));
     }
     if let Some(class) = clr.mts().eeclass(clr.space(), mt) {
-        out.line(format!("EEClass:             {class:0w$X}", w = digits()))?;
+        out.fact("ee_class", Cell::Addr(class), format!("EEClass:             {class:0w$X}"))?;
     }
     let module = clr.defining_module(mt);
-    out.line(format!("Module:              {:0w$X}", module.unwrap_or(0), w = digits()))?;
-    out.line(format!("Name:                {}", clr.type_name_long(mt.address)))?;
-    out.line(format!("mdToken:             {:0w$X}", 0x0200_0000 | u64::from(clr.type_rid(mt)), w = digits()))?;
-    let file = module.map(|m| clr.module(m).display_name(clr)).unwrap_or_default();
-    out.line(format!("File:                {file}"))?;
+    let line = format!("Module:              {:0w$X}", module.unwrap_or(0));
+    out.fact("module", module.map_or(Cell::None, Cell::Addr), line)?;
+    let name = clr.type_name_long(mt.address);
+    out.fact("name", Cell::text(&*name), format!("Name:                {name}"))?;
+    let token = 0x0200_0000 | u64::from(clr.type_rid(mt));
+    out.fact("token", Cell::Hex(token), format!("mdToken:             {token:0w$X}"))?;
+    let file = module.map(|m| clr.module(m).display_name(clr));
+    let line = format!("File:                {}", file.as_deref().unwrap_or_default());
+    out.fact("file", Cell::maybe(file), line)?;
     if let Some(a) = clr.loader_allocator_of_type(mt) {
-        out.line(format!("LoaderAllocator:     {:016X}", a.object))?;
+        out.fact("loader_allocator", Cell::Addr(a.object), format!("LoaderAllocator:     {:016X}", a.object))?;
     }
-    out.line(format!("BaseSize:            0x{:x}", mt.base_size))?;
+    let base = u64::from(mt.base_size);
+    out.fact("base_size", Cell::Num(base), format!("BaseSize:            0x{base:x}"))?;
     if mt.has_component_size() {
-        out.line(format!("ComponentSize:       0x{:x}", mt.component_size()))?;
+        let size = u64::from(mt.component_size());
+        out.fact("component_size", Cell::Num(size), format!("ComponentSize:       0x{size:x}"))?;
     }
-    out.line(format!("Has GC Pointers:     {}", mt.contains_pointers()))?;
+    let pointers = mt.contains_pointers();
+    out.fact("contains_pointers", Cell::Bool(pointers), format!("Has GC Pointers:     {pointers}"))?;
     let count = usize::from(mt.virtuals) + others(clr, mt).0.len();
-    out.line(format!("Number of Methods:   {count}"))?;
-    out.line(format!("Number of IFaces in IFaceMap: {}", mt.interfaces))?;
+    out.fact("methods", Cell::Num(count as u64), format!("Number of Methods:   {count}"))?;
+    let interfaces = u64::from(mt.interfaces);
+    out.fact("interfaces", Cell::Num(interfaces), format!("Number of IFaces in IFaceMap: {interfaces}"))?;
     Ok(())
 }
 
 fn flags(clr: &Clr, out: &mut Out, mt: &MethodTable) -> Result<()> {
-    let yes = |b: bool| if b { "true" } else { "false" };
-    out.line(format!("Flags:               {:08x} {:x}", mt.flags, mt.flags2))?;
-    out.line(format!("Virtual slots:       {}", mt.virtuals))?;
-    out.line(format!("Has finalizer:       {}", yes(mt.has_finalizer())))?;
-    out.line(format!("Is value type:       {}", yes(mt.is_value_type())))?;
-    out.line(format!("Is interface:        {}", yes(mt.is_interface())))?;
-    out.line(format!("Is generic:          {}", yes(mt.is_generic())))?;
-    out.line(format!("Collectible:         {}", yes(clr.mts().is_collectible(mt))))?;
+    let words = [("flags", Cell::Hex(mt.flags.into())), ("flags2", Cell::Hex(mt.flags2.into()))];
+    out.facts(&words, format!("Flags:               {:08x} {:x}", mt.flags, mt.flags2))?;
+    let slots = u64::from(mt.virtuals);
+    out.fact("virtual_slots", Cell::Num(slots), format!("Virtual slots:       {slots}"))?;
+    for (key, title, holds) in [
+        ("has_finalizer", "Has finalizer:", mt.has_finalizer()),
+        ("value_type", "Is value type:", mt.is_value_type()),
+        ("interface", "Is interface:", mt.is_interface()),
+        ("generic", "Is generic:", mt.is_generic()),
+        ("collectible", "Collectible:", clr.mts().is_collectible(mt)),
+    ] {
+        out.fact(key, Cell::Bool(holds), format!("{title:<20} {holds}"))?;
+    }
     Ok(())
 }
 
@@ -133,33 +175,43 @@ fn virtuals(clr: &Clr, mt: &MethodTable) -> Vec<Option<MethodDesc>> {
     slots
 }
 
-fn methods(clr: &Clr, out: &mut Out, mt: &MethodTable) -> Result<Outcome> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Entry", "entry", 16),
-        Col::right("MethodDesc", "methodDesc", 16),
+/// Methods by slot.
+const METHODS: Table = Table::new(
+    "methods",
+    &[
+        Col::right("Entry", "entry", 16).of(Type::Address),
+        Col::right("MethodDesc", "method_desc", 16).of(Type::Address),
         Col::right("JIT", "jit", 6),
-        Col::left("Slot", "slot", 16),
+        Col::left("Slot", "slot", 16).of(Type::Number),
         Col::left("Name", "name", 0),
-    ];
-    out.line("--------------------------------------")?;
-    out.line("MethodDesc Table")?;
-    out.table("methods", COLUMNS, true)?;
-    let mut row = |entry: u64, m: Option<&MethodDesc>, slot: u16| {
+    ],
+);
+
+fn methods(clr: &Clr, out: &mut Out, mt: &MethodTable) -> Result<Outcome> {
+    out.note("--------------------------------------")?;
+    out.note("MethodDesc Table")?;
+    out.open(&METHODS)?;
+    // What is not set and what is not known stands as zeros in text.
+    let place = |at: Option<u64>| match at.filter(|&a| a != 0) {
+        Some(at) => Cell::AddrUpper(at, 16),
+        None => Cell::shown(format!("{:0w$X}", 0, w = digits()), Cell::None),
+    };
+    let mut row = |entry: Option<u64>, m: Option<&MethodDesc>, slot: u16| {
         out.row(&[
-            Cell::text(format!("{entry:0w$X}", w = digits())),
-            Cell::text(format!("{:0w$X}", m.map_or(0, |m| m.address), w = digits())),
-            Cell::text(m.map_or("NONE", |m| jit(clr, m, entry))),
-            Cell::text(format!("{slot:0w$X}", w = digits())),
-            Cell::text(m.map_or_else(|| "<not in the dump>".into(), |m| clr.method_name(m))),
+            place(entry),
+            place(m.map(|m| m.address)),
+            Cell::text(m.map_or("NONE", |m| jit(clr, m, entry.unwrap_or(0)))),
+            Cell::As(format!("{slot:0w$X}", w = digits()).into(), slot.into()),
+            m.map_or_else(|| Cell::shown("<not in the dump>", Cell::None), |m| Cell::text(clr.method_name(m))),
         ])
     };
     for (i, m) in virtuals(clr, mt).iter().enumerate() {
         let slot = i as u16;
-        row(clr.vtable_slot(mt, slot).unwrap_or(0), m.as_ref(), slot)?;
+        row(clr.vtable_slot(mt, slot), m.as_ref(), slot)?;
     }
     let (own, partial) = others(clr, mt);
     for m in &own {
-        row(clr.own_slot(m).or_else(|| clr.native_code(m)).unwrap_or(0), Some(m), m.slot)?;
+        row(clr.own_slot(m).or_else(|| clr.native_code(m)), Some(m), m.slot)?;
     }
     Ok(partial.map_or(Outcome::Complete, Outcome::Partial))
 }

@@ -11,7 +11,8 @@ use crate::clr::runtime::domains::{self, LoadedAssembly};
 use crate::clr::runtime::loaderheaps::Owner;
 use crate::session::Session;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    digits,
 };
 
 /// `!clrmodules`.
@@ -29,7 +30,7 @@ pub const CLRMODULES: Command = Command {
     ],
     examples: &[Example { line: "!clrmodules", what: "all managed modules" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&MODULES]),
     run: clrmodules,
 };
 
@@ -44,7 +45,7 @@ pub const DUMPDOMAIN: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Address, "address of a domain; all without")],
     examples: &[Example { line: "!dumpdomain", what: "all domains" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&DOMAINS, &ASSEMBLIES]),
     run: dumpdomain,
 };
 
@@ -59,7 +60,14 @@ pub const DUMPASSEMBLY: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Address, "address of an assembly").required()],
     examples: &[Example { line: "!dumpassembly $ASSEMBLY", what: "an assembly" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("assembly", "address of the assembly", Type::Address),
+        Fact::new("domain", "app domain it belongs to", Type::Address),
+        Fact::new("name", "path of its file, or its name where there is no file", Type::Text),
+        Fact::new("module", "its Module", Type::Address),
+        Fact::new("dynamic", "made at run time", Type::Bool),
+        Fact::new("path", "path of its file", Type::Text),
+    ]),
     run: dumpassembly,
 };
 
@@ -78,51 +86,104 @@ pub const DUMPMODULE: Command = Command {
     ],
     examples: &[Example { line: "!dumpmodule -mt $MODULE", what: "a module and its types" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("module", "address of the Module", Type::Address),
+        Fact::new("name", "path of its file, or its name where there is no file", Type::Text),
+        Fact::new("in_file", "it has a file", Type::Bool),
+        Fact::new("dynamic", "made at run time", Type::Bool),
+        Fact::new("assembly", "address of the assembly", Type::Address),
+        Fact::new("image_base", "where its image is; 0 without one", Type::Address),
+        Fact::new("size", "bytes of the image", Type::Bytes),
+        Fact::new("typedef_map", "its map from TypeDef rows to MethodTables", Type::Address),
+        Fact::new("typeref_map", "its map from TypeRef rows to MethodTables", Type::Address),
+        Fact::new("metadata_start", "where its metadata is in the process", Type::Address),
+        Fact::new("metadata_size", "bytes of the metadata in the process", Type::Bytes),
+        Fact::new("metadata", METADATA, Type::Text),
+        Fact::new("metadata_file", METADATA_FILE, Type::Text),
+        Fact::new("metadata_missing", METADATA_MISSING, Type::Text),
+    ])
+    .and(&[&DEFINED, &REFERENCED]),
     run: dumpmodule,
 };
+
+const METADATA: &str = "where its metadata comes from: dump, dynamic, file, file by name only; nothing without any";
+const METADATA_FILE: &str = "the file its metadata comes from";
+const METADATA_MISSING: &str = "why it has no metadata";
+
+const IMAGE_BASE: Col = Col::left("ImageBase", "image_base", 16).of(Type::Address);
+const SIZE: Col = Col::left("Size", "size", 8).of(Type::Bytes);
+const MODULE: Col = Col::left("Module", "module", 16).of(Type::Address);
+const PATH: Col = Col::left("Path", "path", 0);
+const SOURCE: Col = Col::left("Metadata", "metadata", 0);
+const SOURCE_FILE: Col = Col::data("metadata_file", Type::Text).titled(METADATA_FILE);
+const SOURCE_MISSING: Col = Col::data("metadata_missing", Type::Text).titled(METADATA_MISSING);
+const ASSEMBLY: Col = Col::data("assembly", Type::Address).titled("address of the assembly");
+const NAME: Col = Col::data("name", Type::Text).titled("path of its file, or its name where there is no file");
+const DYNAMIC: Col = Col::data("dynamic", Type::Bool).titled("made at run time");
+
+/// Managed modules as `-v` shows them.
+const MODULES: Table = Table::new(
+    "modules",
+    &[IMAGE_BASE, SIZE, MODULE, PATH, SOURCE, SOURCE_FILE, SOURCE_MISSING, ASSEMBLY, DYNAMIC, NAME],
+);
+/// The same table with less of it in text.
+const MODULES_SHORT: Table = Table::new(
+    "modules",
+    &[
+        IMAGE_BASE,
+        SIZE,
+        Col::data("module", Type::Address),
+        PATH,
+        Col::data("metadata", Type::Text),
+        SOURCE_FILE,
+        SOURCE_MISSING,
+        ASSEMBLY,
+        DYNAMIC,
+        NAME,
+    ],
+);
 
 fn outcome(partial: Option<&String>) -> Outcome {
     partial.map_or(Outcome::Complete, |p| Outcome::Partial(p.clone()))
 }
 
 fn clrmodules(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
-    const PLAIN: &[Col] =
-        &[Col::left("ImageBase", "imageBase", 16), Col::left("Size", "size", 8), Col::left("Path", "path", 0)];
-    const VERBOSE: &[Col] = &[
-        Col::left("ImageBase", "imageBase", 16),
-        Col::left("Size", "size", 8),
-        Col::left("Module", "module", 16),
-        Col::left("Path", "path", 0),
-        Col::left("Metadata", "metadata", 0),
-    ];
     let session = ctx.session()?;
     let clr = session.clr()?;
     let assemblies = clr.assemblies();
     let wanted = args.text("name").map(str::to_ascii_lowercase);
     let verbose = args.has("v");
-    ctx.out.table("modules", if verbose { VERBOSE } else { PLAIN }, false)?;
+    ctx.out.open_bare(if verbose { &MODULES } else { &MODULES_SHORT })?;
+    let metadata = verbose || ctx.out.wants_data();
     for a in &assemblies.items {
         let m = clr.module(a.module);
-        let path = if m.dynamic { "(Dynamic)".to_owned() } else { m.display_name(clr) };
-        if wanted.as_ref().is_some_and(|w| !path.to_ascii_lowercase().contains(w.as_str())) {
+        let name = m.display_name(clr);
+        let shown = if m.dynamic { "(Dynamic)" } else { &name };
+        if wanted.as_ref().is_some_and(|w| !shown.to_ascii_lowercase().contains(w.as_str())) {
             continue;
         }
-        let (base, size) =
-            (Cell::text(format!("{:0w$X}", m.image_base, w = digits())), Cell::text(format!("{:08X}", m.size)));
-        if verbose {
-            let source = source(clr, &m);
-            ctx.out.row(&[base, size, Cell::AddrPad(m.address, 16), Cell::text(path), Cell::text(source)])?;
-        } else {
-            ctx.out.row(&[base, size, Cell::text(path)])?;
-        }
+        let source = metadata.then(|| m.metadata_source(clr));
+        let [kind, file, missing] = source.map_or([Cell::None, Cell::None, Cell::None], source_cells);
+        let kind = Cell::shown(source.map(source_words).unwrap_or_default(), kind);
+        ctx.out.row(&[
+            Cell::AddrUpper(m.image_base, 16),
+            Cell::As(format!("{:08X}", m.size).into(), m.size),
+            Cell::AddrPad(m.address, 16),
+            Cell::shown(shown, path_cell(&m)),
+            kind,
+            file,
+            missing,
+            Cell::Addr(identity(a)),
+            Cell::Bool(m.dynamic),
+            Cell::text(&name),
+        ])?;
     }
     Ok(outcome(assemblies.partial.as_ref()))
 }
 
 /// Where a module's metadata comes from, in words.
-fn source(clr: &Clr, m: &Module) -> String {
-    match m.metadata_source(clr) {
+fn source_words(source: &MetadataSource) -> String {
+    match source {
         MetadataSource::Dump => "(metadata: dump)".into(),
         MetadataSource::Dynamic => "(metadata: dynamic)".into(),
         MetadataSource::File(path) => format!("(metadata: {path})"),
@@ -131,30 +192,86 @@ fn source(clr: &Clr, m: &Module) -> String {
     }
 }
 
+/// Where a module's metadata comes from, the file, why there is none.
+fn source_cells(source: &MetadataSource) -> [Cell<'_>; 3] {
+    let text = |t| Cell::Text(std::borrow::Cow::Borrowed(t));
+    match source {
+        MetadataSource::Dump => [text("dump"), Cell::None, Cell::None],
+        MetadataSource::Dynamic => [text("dynamic"), Cell::None, Cell::None],
+        MetadataSource::File(path) => [text("file"), text(path), Cell::None],
+        MetadataSource::FileByNameOnly(path) => [text("file by name only"), text(path), Cell::None],
+        MetadataSource::Missing(why) => [Cell::None, Cell::None, text(why)],
+    }
+}
+
 /// Address that identifies an assembly: the `Assembly`, or its list item where that is all there is.
 fn identity(a: &LoadedAssembly) -> u64 {
     if a.assembly != 0 { a.assembly } else { a.item }
 }
 
-fn assembly_block(clr: &Clr, out: &mut Out, a: &LoadedAssembly) -> Result<()> {
+/// Domains as `!dumpdomain` lists them.
+const DOMAINS: Table = Table::new(
+    "domains",
+    &[
+        Col::data("domain", Type::Address).titled("address of the domain"),
+        Col::data("kind", Type::Text).titled("system or app"),
+        Col::data("number", Type::Number).titled("number of the app domain"),
+        Col::data("low_frequency_heap", Type::Address).titled("LowFrequencyHeap"),
+        Col::data("high_frequency_heap", Type::Address).titled("HighFrequencyHeap"),
+        Col::data("stub_heap", Type::Address).titled("StubHeap"),
+        Col::data("stage", Type::Text).titled("Stage"),
+        Col::data("name", Type::Text).titled("Name"),
+    ],
+);
+
+/// Assemblies of a domain.
+const ASSEMBLIES: Table = Table::new(
+    "assemblies",
+    &[
+        Col::data("domain", Type::Address).titled("domain it belongs to"),
+        ASSEMBLY,
+        DYNAMIC,
+        NAME,
+        Col::data("module", Type::Address).titled("its Module"),
+        Col::data("path", Type::Text).titled("path of its file"),
+    ],
+)
+.under("domains", "domain");
+
+fn assembly_row(clr: &Clr, out: &mut Out, domain: u64, a: &LoadedAssembly) -> Result<()> {
     let m = clr.module(a.module);
     let dynamic = if m.dynamic { "(Dynamic) " } else { "" };
     // Of an image loaded from bytes the name is that of its module.
-    let name = if m.dynamic { String::new() } else { m.display_name(clr) };
-    out.line(format!("Assembly:           {:0w$x} {dynamic}[{name}]", identity(a), w = digits()))?;
-    module_line(out, &m)
+    let name = m.display_name(clr);
+    let shown = if m.dynamic { "" } else { &name };
+    let cells = [
+        Cell::Addr(domain),
+        Cell::Addr(identity(a)),
+        Cell::Bool(m.dynamic),
+        Cell::text(&name),
+        Cell::Addr(m.address),
+        path_cell(&m),
+    ];
+    let line = format!(
+        "Assembly:           {:0w$x} {dynamic}[{shown}]\n  Module\n{}\n",
+        identity(a),
+        module_line(&m),
+        w = digits()
+    );
+    Ok(out.row_as(&ASSEMBLIES, &cells, line)?)
 }
 
-fn module_line(out: &mut Out, m: &Module) -> Result<()> {
+fn path_cell(m: &Module) -> Cell<'_> {
+    if m.path.is_empty() { Cell::None } else { Cell::text(&m.path) }
+}
+
+fn module_line(m: &Module) -> String {
     let path = match () {
         () if m.dynamic => "Dynamic Module",
         () if m.path.is_empty() => "Unknown Module",
         () => &m.path,
     };
-    out.line("  Module")?;
-    out.line(format!("  {:0w$x}    {path}", m.address, w = digits()))?;
-    out.line("")?;
-    Ok(())
+    format!("  {:0w$x}    {path}", m.address, w = digits())
 }
 
 fn dumpdomain(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
@@ -168,37 +285,42 @@ fn dumpdomain(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         bail!("{address:x} is not a domain; !dumpdomain without an address lists them");
     }
     if let Some(system) = system.filter(|s| wanted.is_none_or(|w| w == *s)) {
-        ctx.out.line("--------------------------------------")?;
-        ctx.out.line(format!("System Domain:      {system:0w$x}", w = digits()))?;
-        domain_heaps(session, ctx.out, Owner::Global)?;
-        ctx.out.line("Name:               None")?;
+        domain_row(session, ctx.out, system, Owner::Global)?;
     }
     let Some(app) = app.filter(|a| wanted.is_none_or(|w| w == *a)) else { return Ok(Outcome::Complete) };
-    ctx.out.line("--------------------------------------")?;
-    ctx.out.line(format!("Domain 1:           {app:0w$x}", w = digits()))?;
-    domain_heaps(session, ctx.out, Owner::Domain)?;
-    // The host's name for the only domain there is.
-    ctx.out.line("Name:               clrhost")?;
+    domain_row(session, ctx.out, app, Owner::Domain)?;
     let assemblies = clr.assemblies();
     for a in &assemblies.items {
-        assembly_block(clr, ctx.out, a)?;
+        assembly_row(clr, ctx.out, app, a)?;
     }
     Ok(outcome(assemblies.partial.as_ref()))
 }
 
-/// The loader heaps a domain allocates from: its own, or those of the global allocator, which all domains share since 3.0.
-fn domain_heaps(session: &Session, out: &mut Out, owner: Owner) -> Result<()> {
+/// A domain with the loader heaps it allocates from: its own, or those of the global allocator, which all domains share
+/// since 3.0.
+fn domain_row(session: &Session, out: &mut Out, domain: u64, owner: Owner) -> Result<()> {
+    let (kind, number, title) = match owner {
+        Owner::Global => ("system", Cell::None, "System Domain:"),
+        _ => ("app", Cell::Num(1), "Domain 1:"),
+    };
+    // The host's name for the only domain there is.
+    let name = if owner == Owner::Global { None } else { Some("clrhost") };
     let heaps = &session.loader_heaps()?.heaps.items;
     let owner = if heaps.iter().any(|h| h.owner == owner) { owner } else { Owner::Global };
-    for kind in ["LowFrequencyHeap", "HighFrequencyHeap", "StubHeap"] {
-        if let Some(h) = heaps.iter().find(|h| h.owner == owner && h.kind == kind) {
+    let mut line = format!("--------------------------------------\n{title:<20}{domain:0w$x}", w = digits());
+    let mut places = [Cell::None, Cell::None, Cell::None];
+    for (kind, place) in ["LowFrequencyHeap", "HighFrequencyHeap", "StubHeap"].iter().zip(&mut places) {
+        if let Some(h) = heaps.iter().find(|h| h.owner == owner && h.kind == *kind) {
             // The list of blocks comes behind the heap's own first word.
             let address = h.address.saturating_sub(session.clr()?.header());
-            out.line(format!("{:<20}{address:0w$X}", format!("{kind}:"), w = digits()))?;
+            line.push_str(&format!("\n{:<20}{address:0w$X}", format!("{kind}:"), w = digits()));
+            *place = Cell::Addr(address);
         }
     }
-    out.line("Stage:              OPEN")?;
-    Ok(())
+    line.push_str(&format!("\nStage:              OPEN\nName:               {}", name.unwrap_or("None")));
+    let [low, high, stub] = places;
+    let cells = [Cell::Addr(domain), Cell::text(kind), number, low, high, stub, Cell::text("OPEN"), Cell::maybe(name)];
+    Ok(out.row_as(&DOMAINS, &cells, line)?)
 }
 
 fn dumpassembly(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
@@ -208,10 +330,17 @@ fn dumpassembly(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let Some(a) = clr.assemblies().items.iter().find(|a| [a.assembly, a.item, a.module].contains(&address)) else {
         bail!("{address:x} is not an assembly; !dumpdomain lists them")
     };
-    let m = clr.module(a.module);
-    ctx.out.line(format!("Parent Domain:      {:0w$x}", domains::app_domain(clr).unwrap_or(0), w = digits()))?;
-    ctx.out.line(format!("Name:               {}", m.display_name(clr)))?;
-    module_line(ctx.out, &m)?;
+    let (m, domain) = (clr.module(a.module), domains::app_domain(clr));
+    let name = m.display_name(clr);
+    let out = &mut *ctx.out;
+    out.datum("assembly", &Cell::Addr(identity(a)));
+    let line = format!("Parent Domain:      {:0w$x}", domain.unwrap_or(0), w = digits());
+    out.fact("domain", domain.map_or(Cell::None, Cell::Addr), line)?;
+    out.fact("name", Cell::text(&name), format!("Name:               {name}"))?;
+    out.note("  Module")?;
+    out.datum("dynamic", &Cell::Bool(m.dynamic));
+    out.facts(&[("module", Cell::Addr(m.address)), ("path", path_cell(&m))], module_line(&m))?;
+    out.note("")?;
     Ok(Outcome::Complete)
 }
 
@@ -235,59 +364,81 @@ fn dumpmodule(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let clr = session.clr()?;
     let (m, assembly) = look_up(session, args.number("ADDR").unwrap_or(0))?;
-    ctx.out.line(format!("Name:                 {}", m.display_name(clr)))?;
+    let name = m.display_name(clr);
+    let out = &mut *ctx.out;
+    out.datum("module", &Cell::Addr(m.address));
+    out.fact("name", Cell::text(&name), format!("Name:                 {name}"))?;
     let kind = if m.path.is_empty() { "Reflection " } else { "PEFile " };
-    ctx.out.line(format!("Attributes:           {kind}"))?;
+    out.fact("in_file", Cell::Bool(!m.path.is_empty()), format!("Attributes:           {kind}"))?;
+    out.datum("dynamic", &Cell::Bool(m.dynamic));
     if let Some(a) = assembly {
-        ctx.out.line(format!("Assembly:             {:0w$x}", identity(&a), w = digits()))?;
+        let line = format!("Assembly:             {:0w$x}", identity(&a), w = digits());
+        out.fact("assembly", Cell::Addr(identity(&a)), line)?;
     }
-    ctx.out.line(format!("BaseAddress:          {:0w$X}", m.image_base, w = digits()))?;
-    for (label, field) in
-        [("TypeDefToMethodTableMap", "TypeDefToMethodTableMap"), ("TypeRefToMethodTableMap", "TypeRefToMethodTableMap")]
-    {
+    let line = format!("BaseAddress:          {:0w$X}", m.image_base, w = digits());
+    out.facts(&[("image_base", Cell::Addr(m.image_base)), ("size", Cell::Num(m.size))], line)?;
+    for (key, field) in [("typedef_map", "TypeDefToMethodTableMap"), ("typeref_map", "TypeRefToMethodTableMap")] {
         if let Some(at) = clr.layout().try_offset("Module", field) {
-            ctx.out.line(format!("{:<26}{:0w$X}", format!("{label}:"), m.address.saturating_add(at), w = digits()))?;
+            let address = m.address.saturating_add(at);
+            let line = format!("{:<26}{address:0w$X}", format!("{field}:"), w = digits());
+            out.fact(key, Cell::Addr(address), line)?;
         }
+    }
+    let source = m.metadata_source(clr);
+    for (key, cell) in ["metadata", "metadata_file", "metadata_missing"].into_iter().zip(source_cells(source)) {
+        out.datum(key, &cell);
     }
     match m.metadata_range(clr) {
         Some((start, length)) => {
-            ctx.out.line(format!("MetaData start address: {start:0w$X} ({length} bytes)", w = digits()))?
+            let line = format!("MetaData start address: {start:0w$X} ({length} bytes)", w = digits());
+            out.facts(&[("metadata_start", Cell::Addr(start)), ("metadata_size", Cell::Num(length))], line)?;
         }
-        None => ctx.out.line(format!("MetaData:             {}", source(clr, &m)))?,
+        None => out.note(format!("MetaData:             {}", source_words(source)))?,
     }
     if args.has("mt") {
-        return types(session, ctx.out, &m);
+        return types(session, out, &m);
     }
     Ok(Outcome::Complete)
 }
 
+const TOKEN: u8 = 18;
+const DEFINED: Table = Table::new(
+    "defined",
+    &[
+        Col::right("MT", "method_table", 16).of(Type::Address),
+        Col::right("TypeDef", "token", TOKEN).of(Type::Hex),
+        Col::left("Name", "name", 0).of(Type::TypeName),
+    ],
+);
+const REFERENCED: Table = Table::new(
+    "referenced",
+    &[Col::right("TypeRef", "token", TOKEN).of(Type::Hex), Col::left("Name", "name", 0).of(Type::TypeName)],
+);
+
 fn types(session: &Session, out: &mut Out, m: &Module) -> Result<Outcome> {
-    const DEFINED: &[Col] =
-        &[Col::right("MT", "mt", 16), Col::right("TypeDef", "token", 18), Col::left("Name", "name", 0)];
-    const REFERENCED: &[Col] = &[Col::right("TypeRef", "token", 18), Col::left("Name", "name", 0)];
     let clr = session.clr()?;
-    out.line("")?;
-    out.line("Types defined in this module")?;
-    out.line("")?;
-    out.table("defined", DEFINED, true)?;
+    let token = |t: u32| Cell::shown(format!("0x{t:08x}"), Cell::Hex(t.into()));
+    out.note("")?;
+    out.note("Types defined in this module")?;
+    out.note("")?;
+    out.open(&DEFINED)?;
     let loaded = clr.loaded_types(m.address);
     for &(rid, mt) in &loaded.items {
         let name = clr.type_name_long(mt);
-        let token = format!("0x{:08x}", 0x0200_0000 | rid);
-        out.row(&[Cell::AddrPad(mt, 16), Cell::text(token), Cell::text(&*name)])?;
+        out.row(&[Cell::AddrPad(mt, 16), token(0x0200_0000 | rid), Cell::text(&*name)])?;
     }
     let Some(metadata) = m.metadata(clr) else {
         return Ok(Outcome::Partial("the module's metadata is not in the dump".into()));
     };
-    out.line("")?;
-    out.line("Types referenced in this module")?;
-    out.line("")?;
-    out.table("referenced", REFERENCED, true)?;
+    out.done(&DEFINED)?;
+    out.note("")?;
+    out.note("Types referenced in this module")?;
+    out.note("")?;
+    out.open(&REFERENCED)?;
     for rid in 1..=metadata.rows(table::TYPE_REF) {
         session.watch.cancel.check()?;
         if clr.typeref_resolved(m.address, rid) != Some(false) {
-            let token = format!("0x{:08x}", 0x0100_0000 | rid);
-            out.row(&[Cell::text(token), Cell::text(metadata.typeref_full_name(rid))])?;
+            out.row(&[token(0x0100_0000 | rid), Cell::text(metadata.typeref_full_name(rid))])?;
         }
     }
     Ok(outcome(loaded.partial.as_ref()))

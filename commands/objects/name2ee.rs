@@ -11,7 +11,10 @@ use crate::clr::image::modules::Module;
 use crate::clr::types::methodtable::MethodTable;
 use crate::clr::types::typename::canonical;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    digits,
+};
 
 /// `!name2ee MODULE ITEM`.
 pub const NAME2EE: Command = Command {
@@ -34,7 +37,7 @@ pub const NAME2EE: Command = Command {
         Example { line: "!name2ee System.Private.CoreLib.dll!System.String.Concat", what: "the overloads of a method" },
     ],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: RETURNS,
     run: name2ee,
 };
 
@@ -52,9 +55,34 @@ pub const TOKEN2EE: Command = Command {
     ],
     examples: &[Example { line: "!token2ee System.Private.CoreLib.dll 02000002", what: "the type of a token" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: RETURNS,
     run: token2ee,
 };
+
+/// What was found.
+const MATCHES: Table = Table::new(
+    "matches",
+    &[
+        Col::data("module", Type::Address).titled("Module it is in"),
+        Col::data("assembly", Type::Text).titled("file of the module, or its name where there is no file"),
+        Col::data("kind", Type::Text).titled("type or method"),
+        Col::data("token", Type::Hex).titled("its TypeDef or MethodDef token"),
+        Col::data("loaded", Type::Bool).titled("the runtime has loaded it"),
+        Col::data("method_table", Type::Address).titled("MethodTable of a type"),
+        Col::data("ee_class", Type::Address).titled("EEClass of a type"),
+        Col::data("method_desc", Type::Address).titled("MethodDesc of a method"),
+        Col::data("name", Type::Text).titled("name of the type, or type and name of the method"),
+        Col::data("code", Type::Address).titled("where the code of a method begins"),
+    ],
+);
+
+/// What both commands return.
+const RETURNS: Returns = Returns::facts(&[
+    Fact::new("modules", "modules searched", Type::Count),
+    Fact::new("modules_without_match", "modules in which nothing matches", Type::Count),
+    Fact::new("modules_unreadable", "modules whose metadata is not in the dump", Type::Count),
+])
+.and(&[&MATCHES]);
 
 /// Modules called `name`: file name with or without extension, assembly name, path or address; `*` is all.
 pub fn find(session: &Session, name: &str) -> Result<Vec<Arc<Module>>> {
@@ -114,7 +142,7 @@ fn name2ee(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     }
     let all = module.contains('*');
     let item = item.trim().replace('/', "+");
-    let mut search = Search { session, all, scanned: 0, found: 0, unreadable: 0 };
+    let mut search = Search { session, all, modules: modules.len(), scanned: 0, found: 0, unreadable: 0 };
     for m in &modules {
         session.watch.cancel.check()?;
         search.name(ctx.out, m, &item)?;
@@ -130,7 +158,8 @@ fn token2ee(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         bail!("no module is called {module}; !clrmodules lists them");
     }
     let token = args.number("TOKEN").unwrap_or(0) as u32;
-    let mut search = Search { session, all: module.contains('*'), scanned: 0, found: 0, unreadable: 0 };
+    let all = module.contains('*');
+    let mut search = Search { session, all, modules: modules.len(), scanned: 0, found: 0, unreadable: 0 };
     for m in &modules {
         search.token(ctx.out, m, token)?;
     }
@@ -140,6 +169,7 @@ fn token2ee(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 struct Search<'a> {
     session: &'a Session,
     all: bool,
+    modules: usize,
     scanned: usize,
     found: usize,
     unreadable: usize,
@@ -147,8 +177,14 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn finish(&self, out: &mut Out) -> Result<Outcome> {
+        out.datum("modules", &Cell::Num(self.modules as u64));
+        out.datum("modules_unreadable", &Cell::Num(self.unreadable as u64));
+        let scanned = Cell::Num(self.scanned as u64);
         if self.scanned > 0 && self.all {
-            out.line(format!("Scanned {} modules which had no matches.", self.scanned))?;
+            let line = format!("Scanned {} modules which had no matches.", self.scanned);
+            out.fact("modules_without_match", scanned, line)?;
+        } else {
+            out.datum("modules_without_match", &scanned);
         }
         if self.unreadable > 0 {
             return Ok(Outcome::Partial(format!("the metadata of {} modules is not in the dump", self.unreadable)));
@@ -156,16 +192,36 @@ impl Search<'_> {
         Ok(if self.found == 0 { Outcome::Empty } else { Outcome::Complete })
     }
 
-    fn head(&mut self, out: &mut Out, m: &Module) -> Result<()> {
+    /// Prints a match; `token` and what else is known of it.
+    fn show(&mut self, out: &mut Out, m: &Module, token: u32, found: Found) -> Result<()> {
         if self.found > 0 {
-            out.line("--------------------------------------")?;
+            out.note("--------------------------------------")?;
         }
         self.found += 1;
         let clr = self.session.clr()?;
-        out.line(format!("Module:      {:0w$x}", m.address, w = digits()))?;
-        let name = if m.path.is_empty() { m.display_name(clr) } else { m.file_name().to_owned() };
-        out.line(format!("Assembly:    {name}"))?;
-        Ok(())
+        let assembly = if m.path.is_empty() { m.display_name(clr) } else { m.file_name().to_owned() };
+        let (token, w) = (u64::from(token), digits());
+        let head = [
+            format!("Module:      {:0w$x}", m.address),
+            format!("Assembly:    {assembly}"),
+            format!("Token:       {token:0w$x}"),
+        ];
+        let lines = head.into_iter().chain(found.lines()).map(|l| l.trim_end_matches(' ').to_owned());
+        let known = |at: Option<u64>| at.map_or(Cell::None, Cell::Addr);
+        let (mt, md) = if found.method { (None, found.record) } else { (found.record, None) };
+        let cells = [
+            Cell::Addr(m.address),
+            Cell::text(&assembly),
+            Cell::text(if found.method { "method" } else { "type" }),
+            Cell::Hex(token),
+            Cell::Bool(found.record.is_some()),
+            known(mt),
+            known(found.class),
+            known(md),
+            Cell::text(&found.name),
+            known(found.code),
+        ];
+        Ok(out.row_as(&MATCHES, &cells, lines.collect::<Vec<_>>().join("\n"))?)
     }
 
     fn name(&mut self, out: &mut Out, m: &Module, item: &str) -> Result<()> {
@@ -176,14 +232,14 @@ impl Search<'_> {
         };
         let before = self.found;
         if let Some(rid) = metadata.typedef_by_name(item) {
-            self.head(out, m)?;
-            type_lines(self.session, out, m, metadata, rid)?;
+            let found = of_type(self.session, m, metadata, rid)?;
+            self.show(out, m, TYPE | rid, found)?;
         }
         self.instantiation(out, m, item)?;
         for (rid, name) in methods(metadata, item) {
             for method in metadata.methods_of(rid).filter(|&r| metadata.method(r).is_some_and(|x| x.name == name)) {
-                self.head(out, m)?;
-                method_lines(self.session, out, m, rid, method)?;
+                let found = of_method(self.session, m, metadata, (rid, method))?;
+                self.show(out, m, METHOD | method, found)?;
             }
         }
         if self.found == before {
@@ -200,9 +256,7 @@ impl Search<'_> {
         let clr = self.session.clr()?;
         for mt in self.session.find_types(&canonical(item))? {
             let Some(table) = clr.method_table(mt).filter(|t| home(clr, t) == Some(m.address)) else { continue };
-            self.head(out, m)?;
-            out.line(format!("Token:       {:0w$x}", 0x0200_0000 | u64::from(clr.type_rid(&table)), w = digits()))?;
-            loaded_lines(clr, out, mt)?;
+            self.show(out, m, TYPE | clr.type_rid(&table), loaded(clr, mt))?;
         }
         Ok(())
     }
@@ -216,13 +270,13 @@ impl Search<'_> {
         let rid = token & 0x00FF_FFFF;
         match token >> 24 {
             2 if metadata.typedef(rid).is_some() => {
-                self.head(out, m)?;
-                type_lines(self.session, out, m, metadata, rid)
+                let found = of_type(self.session, m, metadata, rid)?;
+                self.show(out, m, token, found)
             }
             6 if metadata.method(rid).is_some() => {
-                self.head(out, m)?;
                 let owner = metadata.method_owner(rid).unwrap_or(0);
-                method_lines(self.session, out, m, owner, rid)
+                let found = of_method(self.session, m, metadata, (owner, rid))?;
+                self.show(out, m, token, found)
             }
             2 | 6 => {
                 self.scanned += 1;
@@ -255,49 +309,58 @@ fn methods<'a>(metadata: &Metadata, item: &'a str) -> Vec<(u32, &'a str)> {
     metadata.typedef_by_name(owner).map(|rid| (rid, name)).into_iter().collect()
 }
 
-fn loaded_lines(clr: &Clr, out: &mut Out, mt: u64) -> Result<()> {
-    out.line(format!("MethodTable: {mt:0w$x}", w = digits()))?;
-    if let Some(class) = clr.method_table(mt).and_then(|t| clr.mts().eeclass(clr.space(), &t)) {
-        out.line(format!("EEClass:     {class:0w$x}", w = digits()))?;
-    }
-    out.line(format!("Name:        {}", clr.type_name_long(mt)))?;
-    Ok(())
+/// Tokens of the two tables (ECMA-335 II.22.37, II.22.26).
+const TYPE: u32 = 0x0200_0000;
+const METHOD: u32 = 0x0600_0000;
+
+/// A type or method that matches.
+struct Found {
+    method: bool,
+    /// Its MethodTable or MethodDesc, when it is loaded.
+    record: Option<u64>,
+    class: Option<u64>,
+    name: String,
+    code: Option<u64>,
 }
 
-fn type_lines(session: &Session, out: &mut Out, m: &Module, metadata: &Metadata, rid: u32) -> Result<()> {
-    out.line(format!("Token:       {:0w$x}", 0x0200_0000 | u64::from(rid), w = digits()))?;
-    match session.loaded_types()?.of_def(m.address, rid) {
-        Some(mt) => loaded_lines(session.clr()?, out, mt),
-        None => {
-            out.line("MethodTable: <not loaded yet>")?;
-            out.line(format!("Name:        {}", metadata.full_name(rid)))?;
-            Ok(())
+impl Found {
+    /// What text prints behind the token.
+    fn lines(&self) -> Vec<String> {
+        let w = digits();
+        let title = if self.method { "MethodDesc:  " } else { "MethodTable: " };
+        let record = self.record.map_or_else(|| "<not loaded yet>".into(), |at| format!("{at:0w$x}"));
+        let mut lines = vec![format!("{title}{record}")];
+        lines.extend(self.class.map(|class| format!("EEClass:     {class:0w$x}")));
+        lines.push(format!("Name:        {}", self.name));
+        if self.method {
+            let jitted = |code| format!("JITTED Code Address: {code:0w$x}");
+            lines.push(self.code.map_or_else(|| "Not JITTED yet.".into(), jitted));
         }
+        lines
     }
 }
 
-fn method_lines(session: &Session, out: &mut Out, m: &Module, owner: u32, rid: u32) -> Result<()> {
+fn loaded(clr: &Clr, mt: u64) -> Found {
+    let class = clr.method_table(mt).and_then(|t| clr.mts().eeclass(clr.space(), &t));
+    Found { method: false, record: Some(mt), class, name: clr.type_name_long(mt).to_string(), code: None }
+}
+
+fn of_type(session: &Session, m: &Module, metadata: &Metadata, rid: u32) -> Result<Found> {
+    Ok(match session.loaded_types()?.of_def(m.address, rid) {
+        Some(mt) => loaded(session.clr()?, mt),
+        None => Found { method: false, record: None, class: None, name: metadata.full_name(rid), code: None },
+    })
+}
+
+fn of_method(session: &Session, m: &Module, metadata: &Metadata, (owner, rid): (u32, u32)) -> Result<Found> {
     let clr = session.clr()?;
-    out.line(format!("Token:       {:0w$x}", 0x0600_0000 | u64::from(rid), w = digits()))?;
     let desc = session.loaded_types()?.of_def(m.address, owner).and_then(|mt| method_of(clr, mt, rid));
-    match desc {
-        Some(md) => {
-            out.line(format!("MethodDesc:  {:0w$x}", md.address, w = digits()))?;
-            out.line(format!("Name:        {}", clr.method_name(&md)))?;
-            match clr.native_code(&md) {
-                Some(code) => out.line(format!("JITTED Code Address: {code:0w$x}", w = digits()))?,
-                None => out.line("Not JITTED yet.")?,
-            }
-        }
-        None => {
-            let metadata = m.metadata(clr);
-            let name = metadata.and_then(|x| x.method(rid).map(|r| format!("{}.{}", x.full_name(owner), r.name)));
-            out.line("MethodDesc:  <not loaded yet>")?;
-            out.line(format!("Name:        {}", name.unwrap_or_default()))?;
-            out.line("Not JITTED yet.")?;
-        }
-    }
-    Ok(())
+    let (record, code) = (desc.as_ref().map(|md| md.address), desc.as_ref().and_then(|md| clr.native_code(md)));
+    let name = match &desc {
+        Some(md) => clr.method_name(md),
+        None => metadata.method(rid).map(|r| format!("{}.{}", metadata.full_name(owner), r.name)).unwrap_or_default(),
+    };
+    Ok(Found { method: true, record, class: None, name, code })
 }
 
 fn method_of(clr: &Clr, mt: u64, rid: u32) -> Option<MethodDesc> {

@@ -4,7 +4,10 @@ use anyhow::Result;
 
 use super::dumpobj::look_up;
 use crate::clr::runtime::domains;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+    digits, narrow_digits,
+};
 
 /// `!dumpruntimetypes`.
 pub const DUMPRUNTIMETYPES: Command = Command {
@@ -18,7 +21,7 @@ pub const DUMPRUNTIMETYPES: Command = Command {
     args: &[],
     examples: &[Example { line: "!dumpruntimetypes", what: "which types the program asked about" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&TYPES]),
     run: runtime_types,
 };
 
@@ -34,17 +37,27 @@ pub const FINDAPPDOMAIN: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Object, "address of the object").required()],
     examples: &[Example { line: "!findappdomain $OBJECT", what: "the domain it lives in" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("domain", "address of the app domain", Type::Address),
+        Fact::new("name", "its name", Type::Text),
+        Fact::new("id", "its number", Type::Number),
+    ]),
     run: find_app_domain,
 };
 
+/// The objects.
+const TYPES: Table = Table::new(
+    "types",
+    &[
+        Col::right("Address", "address", 16).of(Type::Address),
+        Col::right("Domain", "domain", 16).of(Type::Address),
+        Col::right("MT", "method_table", 16).of(Type::Address),
+        Col::left("Type Name", "type_name", 0).of(Type::TypeName),
+        Col::data("handle", Type::Address).titled("the MethodTable, or the TypeDesc of what has none"),
+    ],
+);
+
 fn runtime_types(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Address", "address", 16),
-        Col::right("Domain", "domain", 16),
-        Col::right("MT", "method_table", 16),
-        Col::left("Type Name", "type_name", 0),
-    ];
     let session = ctx.session()?;
     let (clr, walker) = (session.clr()?, session.walker()?);
     let (parts, report) = walker.parallel(
@@ -58,11 +71,11 @@ fn runtime_types(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
     )?;
     let objects: Vec<u64> = parts.concat();
     if objects.is_empty() {
-        ctx.out.line("No System.RuntimeType objects found.")?;
+        ctx.out.note("No System.RuntimeType objects found.")?;
         return Ok(report.sentence().map_or(Outcome::Empty, Outcome::Partial));
     }
-    let domain = domains::app_domain(clr).unwrap_or(0);
-    ctx.out.table("types", COLUMNS, true)?;
+    let domain = domains::app_domain(clr);
+    ctx.out.open(&TYPES)?;
     for address in objects {
         session.watch.cancel.check()?;
         let handle = session.value(address).and_then(|v| v.pointer(&["m_handle"])).filter(|&h| h != 0);
@@ -70,9 +83,10 @@ fn runtime_types(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
         let name = handle.map(|h| clr.handle_tree(h).display());
         ctx.out.row(&[
             Cell::Addr(address),
-            Cell::Addr(domain),
-            mt.map_or(Cell::text("?"), Cell::Addr),
-            Cell::text(name.unwrap_or_else(|| "?".into())),
+            domain.map_or_else(|| Cell::shown(format!("{:0w$x}", 0, w = narrow_digits()), Cell::None), Cell::Addr),
+            mt.map_or_else(|| Cell::shown("?", Cell::None), Cell::Addr),
+            name.map_or_else(|| Cell::shown("?", Cell::None), Cell::text),
+            handle.map_or(Cell::None, Cell::Addr),
         ])?;
     }
     Ok(report.sentence().map_or(Outcome::Complete, Outcome::Partial))
@@ -84,9 +98,10 @@ fn find_app_domain(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let Some(domain) = domains::app_domain(session.clr()?) else {
         return Ok(Outcome::Partial("the app domain is not in the dump".into()));
     };
-    ctx.out.line(format!("AppDomain: {domain:0w$x}", w = digits()))?;
+    let line = format!("AppDomain: {domain:0w$x}", w = digits());
+    ctx.out.fact("domain", Cell::Addr(domain), line)?;
     // The host's name for the only domain there is, and its id.
-    ctx.out.line("Name:      clrhost")?;
-    ctx.out.line("ID:        1")?;
+    ctx.out.fact("name", Cell::text("clrhost"), "Name:      clrhost")?;
+    ctx.out.fact("id", Cell::Num(1), "ID:        1")?;
     Ok(Outcome::Complete)
 }

@@ -3,10 +3,12 @@
 use anyhow::Result;
 
 use crate::clr::Clr;
-use crate::clr::layout::verdict::Verdict;
+use crate::clr::layout::verdict::{Check, Verdict};
 use crate::dump::Os;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix, Returns, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Needs, Out, Outcome, Prefix, Returns, Table, Type, digits,
+};
 
 /// `!eeversion`.
 pub const EEVERSION: Command = Command {
@@ -19,7 +21,12 @@ pub const EEVERSION: Command = Command {
     args: &[],
     examples: &[Example { line: "!eeversion", what: "version and GC mode" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("version", "version of the runtime as its image has it", Type::Text),
+        Fact::new("version_text", "the same with what stands behind it there", Type::Text),
+        Fact::new("server_gc", "the GC is that of servers", Type::Bool),
+        Fact::new("heaps", "heaps of the GC", Type::Count),
+    ]),
     run: eeversion,
 };
 
@@ -39,7 +46,14 @@ pub const RUNTIMES: Command = Command {
     ],
     examples: &[Example { line: "!runtimes -v", what: "the runtime and how far its layout is proved" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("layout", "what the layout of the runtime's structures is based on", Type::Text),
+        Fact::new("checks_passed", "checks of the layout that held", Type::Count),
+        Fact::new("checks_failed", "checks of the layout that did not: what they vouch for is not used", Type::Count),
+        Fact::new("checks_not_possible", "checks whose memory is not in the dump, or that have no case", Type::Count),
+    ])
+    .and(&[&PROVIDERS, &CHECKS, &LAYOUT, &NOTICED])
+    .with(&[&RUNTIME, &HEAP]),
     run: runtimes,
 };
 
@@ -55,9 +69,63 @@ pub const SOSSTATUS: Command = Command {
     args: &[],
     examples: &[Example { line: "!sosstatus", what: "the state of the session" }],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("os", "operating system", Type::Text),
+        Fact::new("arch", "processor architecture", Type::Text),
+        Fact::new("pid", "process id", Type::Number),
+        Fact::new("file", "path of the dump", Type::Text),
+        Fact::new("runtime_error", "why there is no runtime to read", Type::Text),
+        Fact::new("symbol_path", "the symbol path", Type::Text),
+    ])
+    .and(&[&FOLDERS, &NOTICED])
+    .with(&[&RUNTIME, &HEAP]),
     run: sosstatus,
 };
+
+/// The runtime's module.
+const RUNTIME: Returns = Returns::facts(&[
+    Fact::new("runtime_version", "version of the runtime", Type::Text),
+    Fact::new("runtime_base", "base of its module", Type::Address),
+    Fact::new("runtime_size", "bytes of its module", Type::Bytes),
+    Fact::new("runtime_index", "what symbol servers know it by: ELF build id, or PE timestamp and size", Type::Text),
+    Fact::new("runtime_path", "path of its module", Type::Text),
+    Fact::new("runtime_directory", "folder of its module", Type::Text),
+    Fact::new("single_file", "it is linked into the program", Type::Bool),
+    Fact::new("standalone_gc", "base of the module of a GC of its own", Type::Address),
+]);
+
+/// The invariants of the heap.
+const HEAP: Returns = Returns::facts(&[
+    Fact::new("heap_checks_passed", "invariants of the heap that held wherever they were looked at", Type::Count),
+    Fact::new("heap_checks_failed", "invariants that are broken", Type::Count),
+    Fact::new("heap_checks_idle", "invariants with nothing to look at", Type::Count),
+    Fact::new("without_objects", "the objects are not in the dump", Type::Bool),
+    Fact::new("heap_error", "why the heap cannot be checked", Type::Text),
+])
+.and(&[&HEAP_CHECKS]);
+
+/// What was odd about the dump.
+pub const NOTICED: Table = Table::new(
+    "noticed",
+    &[
+        Col::data("place", Type::Text).titled("layout, heap, or a part of the file"),
+        Col::data("what", Type::Text).titled("what is odd"),
+    ],
+);
+
+/// What was odd about layout and file, for data alone.
+pub fn noticed(session: &Session, out: &mut Out) -> std::io::Result<()> {
+    for line in session.describe_providers() {
+        out.data_row(&NOTICED, &[Cell::text("layout"), Cell::text(line)])?;
+    }
+    for p in &session.dump().problems {
+        out.data_row(&NOTICED, &[Cell::text(p.place.to_string()), Cell::text(p.what.to_string())])?;
+    }
+    Ok(())
+}
+
+const FOLDERS: Table =
+    Table::new("image_folders", &[Col::data("path", Type::Text).titled("folder searched for images")]);
 
 fn version(clr: &Clr) -> String {
     let era = clr.found.era;
@@ -71,16 +139,19 @@ fn eeversion(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
     let number = full.split(' ').next().unwrap_or(&full);
     // Versions of .NET Core 3 are numbered 4.700.
     let old = if number.starts_with("4.700.") { " (3.x runtime)" } else { "" };
-    ctx.out.line(format!("{number}{old}"))?;
-    if full.len() > number.len() {
-        ctx.out.line(&full)?;
+    ctx.out.fact("version", Cell::text(number), format!("{number}{old}"))?;
+    match full.len() > number.len() {
+        true => ctx.out.fact("version_text", Cell::text(&full), &full)?,
+        false => ctx.out.datum("version_text", &Cell::text(&full)),
     }
-    if clr.found.gc.is_server() {
-        let heaps = session.heap().map(|h| h.heaps.len()).unwrap_or(0);
-        ctx.out.line(format!("Server mode with {heaps} gc heaps"))?;
-    } else {
-        ctx.out.line("Workstation mode")?;
-    }
+    let server = clr.found.gc.is_server();
+    let heaps = if server || ctx.out.wants_data() { session.heap().map(|h| h.heaps.len()).ok() } else { None };
+    let line = match server {
+        true => format!("Server mode with {} gc heaps", heaps.unwrap_or(0)),
+        false => "Workstation mode".into(),
+    };
+    let heaps = heaps.map_or(Cell::None, |n| Cell::Num(n as u64));
+    ctx.out.facts(&[("server_gc", Cell::Bool(server)), ("heaps", heaps)], line)?;
     Ok(Outcome::Complete)
 }
 
@@ -94,17 +165,29 @@ fn runtime_lines(session: &Session, out: &mut Out, indent: &str) -> Result<()> {
     let index =
         module.and_then(|x| x.build_id.as_ref()).map(|b| b.iter().map(|x| format!("{x:02x}")).collect::<String>());
     let index = index.or_else(|| module.and_then(|x| Some(format!("{:x}{:x}", x.timestamp?, x.image_size?))));
-    let index = index.map(|i| format!(" index {i}")).unwrap_or_default();
-    out.line(format!("{indent}#0 .NET Core runtime {number} at {:0w$X} size {size:08X}{index}", m.base, w = digits()))?;
-    out.line(format!("    Runtime module path: {}", m.path))?;
+    let shown = index.as_ref().map(|i| format!(" index {i}")).unwrap_or_default();
+    let facts = [
+        ("runtime_version", Cell::text(number)),
+        ("runtime_base", Cell::Addr(m.base)),
+        ("runtime_size", Cell::Num(size)),
+        ("runtime_index", Cell::maybe(index)),
+    ];
+    let line = format!("{indent}#0 .NET Core runtime {number} at {:0w$X} size {size:08X}{shown}", m.base, w = digits());
+    out.facts(&facts, line)?;
+    out.fact("runtime_path", Cell::text(&m.path), format!("    Runtime module path: {}", m.path))?;
     if let Some(cut) = m.path.rfind(['/', '\\']) {
-        out.line(format!("    Runtime module directory: {}", m.path.get(..cut).unwrap_or_default()))?;
+        let folder = m.path.get(..cut).unwrap_or_default();
+        out.fact("runtime_directory", Cell::text(folder), format!("    Runtime module directory: {folder}"))?;
     }
-    if m.single_file {
-        out.line("    The runtime is linked into the program (single file)")?;
+    match m.single_file {
+        true => {
+            let line = "    The runtime is linked into the program (single file)";
+            out.fact("single_file", Cell::Bool(true), line)?;
+        }
+        false => out.datum("single_file", &Cell::Bool(false)),
     }
     if let Some((start, _)) = m.gc_module {
-        out.line(format!("    Standalone GC at {start:0w$X}", w = digits()))?;
+        out.fact("standalone_gc", Cell::Addr(start), format!("    Standalone GC at {start:0w$X}", w = digits()))?;
     }
     Ok(())
 }
@@ -114,12 +197,13 @@ fn runtimes(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let clr = session.clr()?;
     runtime_lines(session, ctx.out, "")?;
     if let Some(table) = &clr.found.table {
-        ctx.out.line(format!("    Layout: {table}"))?;
+        ctx.out.fact("layout", Cell::text(table), format!("    Layout: {table}"))?;
     }
-    let refused = clr.found.checks.iter().filter(|c| c.verdict == Verdict::Failed).count();
+    let (passed, failed, rest) = verdicts(&clr.found.checks);
     let lost = clr.found.lost();
     for line in session.describe_providers() {
-        ctx.out.line(format!("    Note: {line}"))?;
+        let row = [Cell::text("layout"), Cell::text(&line)];
+        ctx.out.row_as(&NOTICED, &row, format!("    Note: {line}"))?;
     }
     if args.has("v") {
         verbose(clr, ctx.out)?;
@@ -128,91 +212,128 @@ fn runtimes(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if args.has("facts") {
         facts(clr, ctx.out)?;
     }
-    if refused > 0 && lost.is_empty() {
-        ctx.out.line(format!("{refused} checks failed on the table's values; what they refused was found anew"))?;
+    if failed > 0 && lost.is_empty() {
+        ctx.out.note(format!("{failed} checks failed on the table's values; what they refused was found anew"))?;
+    }
+    for (key, count) in [("checks_passed", passed), ("checks_failed", failed), ("checks_not_possible", rest)] {
+        ctx.out.datum(key, &Cell::Num(count as u64));
     }
     Ok(match &lost[..] {
         [] => Outcome::Complete,
-        lost => Outcome::Partial(format!("{refused} checks of the layout failed; not used: {}", lost.join(", "))),
+        lost => Outcome::Partial(format!("{failed} checks of the layout failed; not used: {}", lost.join(", "))),
     })
 }
 
-fn verbose(clr: &Clr, out: &mut Out) -> Result<()> {
-    const PROVIDERS: &[Col] = &[Col::left("Provider", "provider", 24), Col::left("Answer", "answer", 0)];
-    const CHECKS: &[Col] = &[
+/// How many checks passed, failed, were not possible.
+fn verdicts(checks: &[Check]) -> (usize, usize, usize) {
+    let passed = checks.iter().filter(|c| c.verdict == Verdict::Passed).count();
+    let failed = checks.iter().filter(|c| c.verdict == Verdict::Failed).count();
+    (passed, failed, checks.len() - passed - failed)
+}
+
+const PROVIDERS: Table =
+    Table::new("providers", &[Col::left("Provider", "provider", 24), Col::left("Answer", "answer", 0)]);
+const CHECKS: Table = Table::new(
+    "checks",
+    &[
         Col::left("Verdict", "verdict", 12),
         Col::left("Check", "check", 40),
         Col::left("Expected", "expected", 32),
         Col::left("Found", "found", 24),
         Col::left("Source", "source", 24),
         Col::left("Fields", "fields", 0),
-    ];
-    out.line("Providers:")?;
-    out.table("providers", PROVIDERS, false)?;
+        Col::data("why", Type::Text).titled("why the check was not possible"),
+    ],
+);
+
+fn verbose(clr: &Clr, out: &mut Out) -> Result<()> {
+    out.note("Providers:")?;
+    out.open_bare(&PROVIDERS)?;
     for (name, answer) in &clr.found.providers {
         out.row(&[Cell::text(name.as_str()), Cell::text(answer.as_str())])?;
     }
     let checks = &clr.found.checks;
-    let passed = checks.iter().filter(|c| c.verdict == Verdict::Passed).count();
-    let failed = checks.iter().filter(|c| c.verdict == Verdict::Failed).count();
-    let rest = checks.len() - passed - failed;
-    out.line(format!("Checks: {passed} passed, {failed} failed, {rest} not possible"))?;
-    out.table("checks", CHECKS, true)?;
+    let (passed, failed, rest) = verdicts(checks);
+    out.note(format!("Checks: {passed} passed, {failed} failed, {rest} not possible"))?;
+    out.open(&CHECKS)?;
     for c in checks {
-        let verdict = match &c.verdict {
-            Verdict::Passed => "passed".to_owned(),
-            Verdict::Failed => "FAILED".to_owned(),
-            Verdict::NotPossible(why) => format!("not possible: {why}"),
+        let (verdict, why) = match &c.verdict {
+            Verdict::Passed => (Cell::text("passed"), None),
+            Verdict::Failed => (Cell::shown("FAILED", Cell::text("failed")), None),
+            Verdict::NotPossible(why) => {
+                (Cell::shown(format!("not possible: {why}"), Cell::text("not possible")), Some(why.as_str()))
+            }
         };
         out.row(&[
-            Cell::text(verdict),
+            verdict,
             Cell::text(c.name),
             Cell::text(c.expected.as_str()),
             Cell::text(c.found.as_str()),
             Cell::text(c.source.to_string()),
             Cell::text(c.fields.join(" ")),
+            Cell::maybe(why),
         ])?;
     }
     Ok(())
 }
 
-/// The heap's invariants on a sample: one line, or a row each.
-fn heap_checks(session: &Session, out: &mut Out, each: bool) -> Result<()> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Held", "held", 8),
-        Col::right("Broken", "broken", 8),
+const HEAP_CHECKS: Table = Table::new(
+    "heap_checks",
+    &[
+        Col::right("Held", "held", 8).of(Type::Count),
+        Col::right("Broken", "broken", 8).of(Type::Count),
         Col::left("Invariant", "invariant", 66),
         Col::left("First broken", "first", 0),
-    ];
+    ],
+);
+
+/// The heap's invariants on a sample: one line, or a row each.
+fn heap_checks(session: &Session, out: &mut Out, each: bool) -> Result<()> {
     let check = match session.heap_check() {
         Ok(check) => check,
-        Err(why) => return Ok(out.line(format!("Heap checks: not possible: {why:#}"))?),
+        Err(why) => {
+            let why = format!("{why:#}");
+            return Ok(out.fact("heap_error", Cell::text(&why), format!("Heap checks: not possible: {why}"))?);
+        }
     };
     let (held, broken, idle) = check.verdicts();
     let note =
         if check.without_objects { "the objects are not in the dump" } else { "on a sample; !verifyheap checks all" };
-    out.line(format!("Heap checks: {held} passed, {broken} failed, {idle} with nothing to check ({note})"))?;
+    let facts = [
+        ("heap_checks_passed", Cell::Num(held as u64)),
+        ("heap_checks_failed", Cell::Num(broken as u64)),
+        ("heap_checks_idle", Cell::Num(idle as u64)),
+        ("without_objects", Cell::Bool(check.without_objects)),
+    ];
+    out.facts(&facts, format!("Heap checks: {held} passed, {broken} failed, {idle} with nothing to check ({note})"))?;
     if each {
-        out.table("heapchecks", COLUMNS, true)?;
+        out.open(&HEAP_CHECKS)?;
     }
     for c in check.checks.iter().filter(|c| each || c.broken > 0) {
+        let first = if c.first.is_empty() { Cell::None } else { Cell::text(c.first.as_str()) };
+        let row = [Cell::Num(c.held), Cell::Num(c.broken), Cell::text(c.name), first];
         if each {
-            out.row(&[Cell::Num(c.held), Cell::Num(c.broken), Cell::text(c.name), Cell::text(c.first.as_str())])?;
+            out.row(&row)?;
         } else {
-            out.line(format!("FAILED: {}: {} of {} ({})", c.name, c.broken, c.held + c.broken, c.first))?;
+            let line = format!("FAILED: {}: {} of {} ({})", c.name, c.broken, c.held + c.broken, c.first);
+            out.row_as(&HEAP_CHECKS, &row, line)?;
         }
     }
     for problem in session.heap().map(|h| h.problems.as_slice()).unwrap_or_default() {
-        out.line(format!("Heap: {problem}"))?;
+        out.row_as(&NOTICED, &[Cell::text("heap"), Cell::text(problem)], format!("Heap: {problem}"))?;
     }
     Ok(())
 }
 
+/// Every fact of the layout in use.
+const LAYOUT: Table = Table::new(
+    "layout_facts",
+    &[Col::left("Name", "name", 44), Col::right("Value", "value", 16).of(Type::Hex), Col::left("Source", "source", 0)],
+);
+
 fn facts(clr: &Clr, out: &mut Out) -> Result<()> {
-    const COLUMNS: &[Col] =
-        &[Col::left("Name", "name", 44), Col::right("Value", "value", 16), Col::left("Source", "source", 0)];
-    out.line("Layout:")?;
-    out.table("facts", COLUMNS, true)?;
+    out.note("Layout:")?;
+    out.open(&LAYOUT)?;
     for (name, value, source) in clr.layout().facts() {
         out.row(&[Cell::text(name), Cell::Hex(value), Cell::text(source.to_string())])?;
     }
@@ -222,39 +343,47 @@ fn facts(clr: &Clr, out: &mut Out) -> Result<()> {
 fn sosstatus(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let dump = session.dump();
-    let os = match dump.os {
-        Os::Linux => "LINUX",
-        Os::Windows => "WINDOWS",
-        #[allow(unreachable_patterns, reason = "systems may be added")]
-        _ => "?",
-    };
+    let os = if dump.os == Os::Windows { "windows" } else { "linux" };
     let pid = dump.process.pid.unwrap_or(0);
-    let arch = dump.arch.name().to_ascii_uppercase();
-    let path = dump.path.display();
-    ctx.out.line(format!("Target OS: {os} Architecture: {arch} ProcessId: {pid} (0x{pid:X}) {path}"))?;
+    let arch = dump.arch.name();
+    let path = dump.path.display().to_string();
+    let facts = [
+        ("os", Cell::text(os)),
+        ("arch", Cell::text(arch)),
+        ("pid", dump.process.pid.map_or(Cell::None, Cell::Num)),
+        ("file", Cell::text(&path)),
+    ];
+    let [os, arch] = [os, arch].map(str::to_ascii_uppercase);
+    let line = format!("Target OS: {os} Architecture: {arch} ProcessId: {pid} (0x{pid:X}) {path}");
+    ctx.out.facts(&facts, line)?;
     let outcome = match session.clr() {
         Ok(_) => {
             runtime_lines(session, ctx.out, "    ")?;
             for line in session.describe_providers() {
-                ctx.out.line(format!("Noticed: {line}"))?;
+                let row = [Cell::text("layout"), Cell::text(&line)];
+                ctx.out.row_as(&NOTICED, &row, format!("Noticed: {line}"))?;
             }
             Outcome::Complete
         }
         Err(why) => {
-            ctx.out.line(format!("    {why:#}"))?;
+            let why = format!("{why:#}");
+            ctx.out.fact("runtime_error", Cell::text(&why), format!("    {why}"))?;
             Outcome::Partial("the .NET runtime cannot be read".into())
         }
     };
-    ctx.out.line("Search paths:")?;
+    ctx.out.note("Search paths:")?;
     for folder in &ctx.settings.image_paths {
-        ctx.out.line(format!("-> Images: {}", folder.display()))?;
+        let folder = folder.display().to_string();
+        ctx.out.row_as(&FOLDERS, &[Cell::text(&folder)], format!("-> Images: {folder}"))?;
     }
-    ctx.out.line(format!("-> Symbols: {}", ctx.settings.symbol_path))?;
+    let symbols = &ctx.settings.symbol_path;
+    ctx.out.fact("symbol_path", Cell::text(symbols), format!("-> Symbols: {symbols}"))?;
     if session.clr().is_ok() {
         heap_checks(session, ctx.out, false)?;
     }
     for problem in &dump.problems {
-        ctx.out.line(format!("Noticed: {}: {}", problem.place, problem.what))?;
+        let row = [Cell::text(problem.place.to_string()), Cell::text(problem.what.to_string())];
+        ctx.out.row_as(&NOTICED, &row, format!("Noticed: {}: {}", problem.place, problem.what))?;
     }
     Ok(outcome)
 }

@@ -3,7 +3,9 @@
 use anyhow::{Result, bail};
 
 use crate::shell::parse::{spelled, synopsis};
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, Type};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// Chapters in order, with their titles.
 pub const CHAPTERS: &[(Group, &str)] = &[
@@ -31,9 +33,44 @@ pub const HELP: Command = Command {
     args: &[Arg::pos("COMMAND", Kind::CommandName, "the command to explain")],
     examples: &[Example { line: ".help dumpheap", what: "explain one command" }],
     needs: Needs::Nothing,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("synopsis", "how it is called", Type::Text),
+        Fact::new("help", "the explanation, paragraphs parted by an empty line", Type::Text),
+    ])
+    .and(&[&COMMANDS, &ALIASES, &ARGUMENTS, &EXAMPLES]),
     run,
 };
+
+const COMMAND: Col = Col::data("command", Type::Text).titled("the command as it is typed");
+const COMMANDS: Table = Table::new(
+    "commands",
+    &[
+        Col::data("chapter", Type::Text).titled("chapter it stands in"),
+        COMMAND,
+        Col::data("summary", Type::Text).titled("what it is for"),
+    ],
+);
+const ALIASES: Table = Table::new("aliases", &[COMMAND, Col::data("alias", Type::Text).titled("another name of it")])
+    .under("commands", "command");
+const ARGUMENTS: Table = Table::new(
+    "arguments",
+    &[
+        COMMAND,
+        Col::data("argument", Type::Text).titled("its name; of an option with the dash"),
+        Col::data("required", Type::Bool).titled("it must be there"),
+        Col::data("meaning", Type::Text).titled("what it means"),
+    ],
+)
+.under("commands", "command");
+const EXAMPLES: Table = Table::new(
+    "examples",
+    &[
+        COMMAND,
+        Col::data("line", Type::Text).titled("what to type"),
+        Col::data("meaning", Type::Text).titled("what it shows"),
+    ],
+)
+.under("commands", "command");
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     match args.text("COMMAND") {
@@ -42,30 +79,61 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             let bare = name.trim_start_matches(['!', '.']).to_lowercase();
             let found = ctx.commands.iter().find(|c| c.name == bare || c.aliases.contains(&bare.as_str()));
             let Some(command) = found else { bail!("no command {name}; .help lists all") };
+            explained(ctx.out, command)?;
             for line in explain(command) {
-                ctx.out.line(line)?;
+                ctx.out.note(line)?;
             }
             Ok(Outcome::Complete)
         }
     }
 }
 
+/// What [`explain`] says, as values.
+fn explained(out: &mut Out, c: &Command) -> Result<()> {
+    let name = spelled(c);
+    let chapter = CHAPTERS.iter().find(|g| g.0 == c.group).map(|g| g.1);
+    out.data_row(&COMMANDS, &[Cell::maybe(chapter), Cell::text(&name), Cell::text(c.summary)])?;
+    out.datum("synopsis", &Cell::text(synopsis(c)));
+    out.datum("help", &Cell::text(c.help));
+    aliases(out, c, &name)?;
+    for a in c.args {
+        let row = [Cell::text(&name), Cell::text(argument(a)), Cell::Bool(a.required), Cell::text(a.help)];
+        out.data_row(&ARGUMENTS, &row)?;
+    }
+    for e in c.examples {
+        out.data_row(&EXAMPLES, &[Cell::text(&name), Cell::text(e.line), Cell::text(e.what)])?;
+    }
+    Ok(())
+}
+
+fn aliases(out: &mut Out, c: &Command, name: &str) -> std::io::Result<()> {
+    c.aliases.iter().try_for_each(|a| out.data_row(&ALIASES, &[Cell::text(name), Cell::text(*a)]))
+}
+
 fn list(ctx: &mut Ctx<'_>) -> Result<Outcome> {
     for (group, title) in CHAPTERS {
-        ctx.out.line(format!("{title}:"))?;
+        ctx.out.note(format!("{title}:"))?;
         for c in ctx.commands.iter().filter(|c| c.group == *group) {
-            let names = std::iter::once(spelled(c)).chain(c.aliases.iter().map(|a| (*a).to_owned()));
-            ctx.out.line(format!("  {:<34} {}", names.collect::<Vec<_>>().join(", "), c.summary))?;
+            let name = spelled(c);
+            let names = std::iter::once(name.as_str()).chain(c.aliases.iter().copied());
+            let line = format!("  {:<34} {}", names.collect::<Vec<_>>().join(", "), c.summary);
+            ctx.out.row_as(&COMMANDS, &[Cell::text(*title), Cell::text(&name), Cell::text(c.summary)], line)?;
+            aliases(ctx.out, c, &name)?;
         }
-        ctx.out.line("")?;
+        ctx.out.note("")?;
     }
-    ctx.out.line(".help COMMAND explains one. Every command takes -json, -csv, -o FILE, | find TEXT, | top N.")?;
-    ctx.out.line("")?;
-    ctx.out.line(
+    ctx.out.note(".help COMMAND explains one. Every command takes -json, -csv, -o FILE, | find TEXT, | top N.")?;
+    ctx.out.note("")?;
+    ctx.out.note(
         "Memory that grows: !dumpheap -stat, !leaks, then !gcroot ADDR of one object. A crash: .lastevent, !pe, r.",
     )?;
-    ctx.out.line("A hang: !clrthreads, !syncblk, ~*e !dso. The rest of the process: !address -summary, lm, !peb.")?;
+    ctx.out.note("A hang: !clrthreads, !syncblk, ~*e !dso. The rest of the process: !address -summary, lm, !peb.")?;
     Ok(Outcome::Complete)
+}
+
+/// An argument as it is typed.
+fn argument(a: &Arg) -> String {
+    if a.positional { a.name.to_owned() } else { format!("-{}", a.name) }
 }
 
 /// The help of one command, line by line.
@@ -80,8 +148,7 @@ pub fn explain(command: &Command) -> Vec<String> {
         lines.push(String::new());
     }
     for a in command.args {
-        let name = if a.positional { a.name.to_owned() } else { format!("-{}", a.name) };
-        lines.push(format!("  {name:<16} {}", a.help));
+        lines.push(format!("  {:<16} {}", argument(a), a.help));
     }
     if !command.args.is_empty() {
         lines.push(String::new());
@@ -134,8 +201,7 @@ pub fn reference(commands: &[&Command]) -> String {
             if !c.args.is_empty() {
                 text.push_str("\n| argument | meaning |\n| --- | --- |\n");
                 for a in c.args {
-                    let name = if a.positional { a.name.to_owned() } else { format!("-{}", a.name) };
-                    text.push_str(&format!("| `{name}` | {} |\n", a.help.replace('|', "\\|")));
+                    text.push_str(&format!("| `{}` | {} |\n", argument(a), a.help.replace('|', "\\|")));
                 }
             }
             returned(&mut text, c);

@@ -3,7 +3,9 @@
 use anyhow::Result;
 
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Needs, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `.index`.
 pub const INDEX: Command = Command {
@@ -21,34 +23,55 @@ pub const INDEX: Command = Command {
     args: &[Arg::flag("save", "write it now").outside()],
     examples: &[Example { line: ".index", what: "where it is" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("file", "path of the index; nothing when none is kept", Type::Text),
+        Fact::new("saved", "it was written now", Type::Bool),
+        Fact::new("present", "it is there and of this dump and version", Type::Bool),
+        Fact::new("size", "bytes of the file", Type::Bytes),
+        Fact::new("unsaved", "more was computed since it was written", Type::Bool),
+    ])
+    .and(&[&PARTS]),
     run,
 };
+
+/// What an index holds.
+const PARTS: Table = Table::new("parts", &[Col::data("part", Type::Text).titled("what is kept")]);
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     if args.has("save") {
         match session.save_index(true)? {
-            Some(path) => ctx.out.line(format!("saved {}", path.display()))?,
-            None => ctx.out.line("nothing new to save")?,
+            Some(path) => {
+                let path = path.display().to_string();
+                let facts = [("file", Cell::text(&path)), ("saved", Cell::Bool(true))];
+                ctx.out.facts(&facts, format!("saved {path}"))?;
+            }
+            None => ctx.out.fact("saved", Cell::Bool(false), "nothing new to save")?,
         }
         return Ok(Outcome::Complete);
     }
     let state = session.index_state()?;
     let Some(path) = state.path else {
-        ctx.out.line("No index is kept (--index none, or no cache folder).")?;
+        ctx.out.fact("file", Cell::None, "No index is kept (--index none, or no cache folder).")?;
         return Ok(Outcome::Empty);
     };
-    ctx.out.line(format!("File:   {}", path.display()))?;
+    let path = path.display().to_string();
+    ctx.out.fact("file", Cell::text(&path), format!("File:   {path}"))?;
     match state.found {
         Some(bytes) => {
-            ctx.out.line(format!("Size:   {} bytes", thousands(bytes)))?;
-            ctx.out.line(format!("Holds:  {}", state.holds.join(", ")))?;
+            let facts = [("present", Cell::Bool(true)), ("size", Cell::Num(bytes))];
+            ctx.out.facts(&facts, format!("Size:   {} bytes", thousands(bytes)))?;
+            ctx.out.note(format!("Holds:  {}", state.holds.join(", ")))?;
+            state.holds.iter().try_for_each(|part| ctx.out.data_row(&PARTS, &[Cell::text(*part)]))?;
         }
-        None => ctx.out.line("Not there yet, or not of this dump and version.")?,
+        None => ctx.out.fact("present", Cell::Bool(false), "Not there yet, or not of this dump and version.")?,
     }
-    if state.fresh {
-        ctx.out.line("More was computed since; it is saved when the dump is left.")?;
+    match state.fresh {
+        true => {
+            let line = "More was computed since; it is saved when the dump is left.";
+            ctx.out.fact("unsaved", Cell::Bool(true), line)?;
+        }
+        false => ctx.out.datum("unsaved", &Cell::Bool(false)),
     }
     Ok(Outcome::Complete)
 }

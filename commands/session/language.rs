@@ -6,7 +6,8 @@ use crate::shell::control::{self, Control, Jump};
 use crate::shell::opaque::{hide, show};
 use crate::shell::run::set_alias;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns, flow,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns, Table, Type,
+    flow,
 };
 
 const fn dot(name: &'static str, summary: &'static str) -> Command {
@@ -258,20 +259,21 @@ pub const AD: Command = Command {
     ..dot("ad", "delete an alias")
 };
 
+const ALIASES: Table =
+    Table::new("aliases", &[Col::left("Alias", "alias", 16), Col::left("Value", "value", 0).of(Type::Content)]);
+
 /// `al`.
 pub const AL: Command = Command {
     prefix: Prefix::Plain,
     help: "Lists the aliases with their texts.",
     examples: &[Example { line: "al", what: "which aliases there are" }],
+    returns: Returns::tables(&[&ALIASES]),
     run: |ctx, _| {
         if ctx.settings.aliases.is_empty() {
-            ctx.out.line("No aliases")?;
+            ctx.out.note("No aliases")?;
             return Ok(Outcome::Empty);
         }
-        let aliases = ctx.settings.aliases.clone();
-        let rows: Vec<Vec<Cell<'_>>> =
-            aliases.iter().map(|(n, t)| vec![Cell::text(n.as_str()), Cell::text(show(t))]).collect();
-        ctx.out.rows("aliases", &[Col::left("Alias", "alias", 16), Col::left("Value", "value", 0)], true, &rows)?;
+        ctx.out.fill(&ALIASES, ctx.settings.aliases.iter().map(|(name, text)| [Cell::text(name), Cell::text(show(text))]))?;
         Ok(Outcome::Complete)
     },
     ..dot("al", "list the aliases")

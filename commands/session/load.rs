@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 
-use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{Arg, Args, Cell, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Type};
 
 /// Whatever follows is not looked at.
 const IGNORED: &[Arg] = &[Arg::pos("TEXT", Kind::Rest, "ignored")];
+
+const RUNTIME: Returns = Returns::facts(&[Fact::new("runtime", "path of the .NET runtime in the dump", Type::Text)]);
 
 const fn accepted(name: &'static str, summary: &'static str) -> Command {
     Command {
@@ -20,7 +21,7 @@ const fn accepted(name: &'static str, summary: &'static str) -> Command {
         args: IGNORED,
         examples: &[],
         needs: Needs::Nothing,
-        returns: Returns::NOTHING,
+        returns: RUNTIME,
         run: |ctx, _| answer(ctx, ""),
     }
 }
@@ -49,19 +50,17 @@ pub const DML: Command = accepted("prefer_dml", "accepted: no links are printed"
 /// `!sym`.
 pub const SYM: Command = Command { prefix: Prefix::Bang, ..accepted("sym", "accepted: no symbols are used") };
 
-fn runtime(session: &Session) -> String {
-    match session.clr() {
-        Ok(clr) => format!("this dump has {}, read without it", clr.found.module.path),
-        Err(e) => format!("{e}"),
-    }
-}
-
 fn answer(ctx: &mut Ctx<'_>, lead: &str) -> Result<Outcome> {
-    let what = match ctx.session {
-        Some(s) => runtime(s),
-        None => "no dump is open".into(),
+    let clr = ctx.session.map(|s| s.clr());
+    let (path, what) = match &clr {
+        Some(Ok(clr)) => {
+            let path = clr.found.module.path.as_str();
+            (Some(path), format!("this dump has {path}, read without it"))
+        }
+        Some(Err(why)) => (None, format!("{why}")),
+        None => (None, "no dump is open".into()),
     };
-    ctx.out.line(format!("{lead}nothing to load; {what}"))?;
+    ctx.out.fact("runtime", Cell::maybe(path), format!("{lead}nothing to load; {what}"))?;
     Ok(Outcome::Complete)
 }
 

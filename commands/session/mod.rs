@@ -7,4 +7,5 @@ pub mod load;
 pub mod misc;
 pub mod paths;
 pub mod printf;
+pub mod target;
 pub mod threads;

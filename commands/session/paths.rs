@@ -4,8 +4,57 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::dump::images::{FoundBy, Refusal};
+use crate::session::Session;
 use crate::shell::opaque::show;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Request, Returns,
+    Table, Type,
+};
+
+/// Image files taken.
+const USED: Table = Table::new(
+    "images_used",
+    &[
+        Col::data("path", Type::Text).titled("the file"),
+        Col::data("proved", Type::Bool).titled("its identity is proved; else it has the name only"),
+    ],
+);
+
+/// Image files that are other builds.
+const REFUSED: Table = Table::new(
+    "images_refused",
+    &[Col::data("path", Type::Text).titled("the file"), Col::data("why", Type::Text).titled("what differs")],
+);
+
+/// What [`images`] returns.
+pub const IMAGES: Returns = Returns::tables(&[&USED, &REFUSED]);
+
+fn used_row((path, how): &(PathBuf, FoundBy)) -> [Cell<'static>; 2] {
+    [Cell::text(path.display().to_string()), Cell::Bool(*how == FoundBy::Identity)]
+}
+
+fn refused_row(r: &Refusal) -> [Cell<'_>; 2] {
+    [Cell::text(r.path.display().to_string()), Cell::text(r.why.as_str())]
+}
+
+/// The image files that were taken and refused so far, for data alone.
+pub fn images(session: &Session, out: &mut Out) -> std::io::Result<()> {
+    let images = &session.dump().images;
+    images.used().iter().try_for_each(|u| out.data_row(&USED, &used_row(u)))?;
+    images.refused().iter().try_for_each(|r| out.data_row(&REFUSED, &refused_row(r)))
+}
+
+/// Folders searched.
+const FOLDERS: Table = Table::new(
+    "folders",
+    &[
+        Col::data("path", Type::Text).titled("the folder"),
+        Col::data("exists", Type::Bool).titled("there is such a folder"),
+    ],
+);
+
+const SYMBOL_PATH: Returns = Returns::facts(&[Fact::new("symbol_path", "the symbol path", Type::Text)]);
 
 const BASE: Command = Command {
     name: "",
@@ -30,6 +79,7 @@ pub const EXEPATH: Command = Command {
            MVID, build id); others are refused, and said so. .exepath+ FOLDER adds one. The dump is read anew.",
     args: &[Arg::pos("FOLDERS", Kind::Rest, "folders; + in front adds").outside()],
     examples: &[Example { line: ".exepath+ /opt/app", what: "look there too" }],
+    returns: Returns::tables(&[&FOLDERS]).with(&[&IMAGES]),
     run: exepath,
     ..BASE
 };
@@ -42,6 +92,7 @@ pub const SYMPATH: Command = Command {
            images the dump lacks. Nothing is ever downloaded.",
     args: &[Arg::pos("PATH", Kind::Rest, "the path; + in front adds").outside()],
     examples: &[Example { line: ".sympath SRV*c:\\symbols*https://example", what: "use a local cache" }],
+    returns: SYMBOL_PATH,
     run: sympath,
     ..BASE
 };
@@ -51,14 +102,16 @@ pub const SYMFIX: Command = Command {
     name: "symfix",
     summary: "accepted: symbols are not used, nothing is downloaded",
     help: "With a folder, that folder is added to the symbol path; no server is asked.",
-    args: &[Arg::pos("FOLDER", Kind::Rest, "local cache").outside()],
+    args: &[Arg::pos("FOLDER", Kind::Rest, "local cache")],
+    returns: SYMBOL_PATH,
     run: |ctx, args| {
         let folder = show(args.text("FOLDER").unwrap_or("")).trim_start_matches('+').trim().to_owned();
         if !folder.is_empty() {
             ctx.settings.symbol_path = join(&ctx.settings.symbol_path, &folder, true);
             ctx.request = ctx.session.map(|_| Request::Reopen);
         }
-        ctx.out.line("no symbol server is asked; local folders of .sympath are searched for images")?;
+        ctx.out.datum("symbol_path", &Cell::text(&ctx.settings.symbol_path));
+        ctx.out.note("no symbol server is asked; local folders of .sympath are searched for images")?;
         Ok(Outcome::Complete)
     },
     ..BASE
@@ -80,25 +133,31 @@ fn exepath(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         ctx.request = ctx.session.map(|_| Request::Reopen);
     }
     let shown: Vec<String> = ctx.settings.image_paths.iter().map(|p| p.display().to_string()).collect();
-    ctx.out.line(format!("Executable image search path is: {}", shown.join(";")))?;
-    for missing in ctx.settings.image_paths.clone().iter().filter(|p| !p.exists()) {
-        ctx.out.line(format!("  {}: there is no such folder", missing.display()))?;
+    ctx.out.note(format!("Executable image search path is: {}", shown.join(";")))?;
+    for (path, folder) in ctx.settings.image_paths.iter().zip(&shown) {
+        let row = [Cell::text(folder), Cell::Bool(path.exists())];
+        match path.exists() {
+            true => ctx.out.data_row(&FOLDERS, &row)?,
+            false => ctx.out.row_as(&FOLDERS, &row, format!("  {folder}: there is no such folder"))?,
+        }
     }
     if let Some(s) = ctx.session {
-        for (path, how) in s.dump().images.used() {
-            ctx.out.line(format!("  used {} ({})", path.display(), how_text(how)))?;
+        for u in s.dump().images.used() {
+            let line = format!("  used {} ({})", u.0.display(), how_text(u.1));
+            ctx.out.row_as(&USED, &used_row(&u), line)?;
         }
         for r in s.dump().images.refused() {
-            ctx.out.line(format!("  refused {}: {}", r.path.display(), r.why))?;
+            let line = format!("  refused {}: {}", r.path.display(), r.why);
+            ctx.out.row_as(&REFUSED, &refused_row(&r), line)?;
         }
     }
     Ok(Outcome::Complete)
 }
 
-fn how_text(how: crate::dump::images::FoundBy) -> &'static str {
+fn how_text(how: FoundBy) -> &'static str {
     match how {
-        crate::dump::images::FoundBy::Identity => "identity proved",
-        crate::dump::images::FoundBy::NameOnly => "by name only",
+        FoundBy::Identity => "identity proved",
+        FoundBy::NameOnly => "by name only",
     }
 }
 
@@ -109,6 +168,7 @@ fn sympath(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         ctx.settings.symbol_path = join(&ctx.settings.symbol_path, path, add);
         ctx.request = ctx.session.map(|_| Request::Reopen);
     }
-    ctx.out.line(format!("Symbol search path is: {}", ctx.settings.symbol_path))?;
+    let path = &ctx.settings.symbol_path;
+    ctx.out.fact("symbol_path", Cell::text(path), format!("Symbol search path is: {path}"))?;
     Ok(Outcome::Complete)
 }

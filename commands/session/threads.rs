@@ -3,20 +3,26 @@
 use anyhow::{Result, bail};
 
 use crate::commands::memory::{symbol, tick, value};
-use crate::dump::Dump;
+use crate::dump::{Dump, Thread};
 use crate::shell::parse::each;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns, Table, Type,
 };
 
-const THREADS: &[Col] = &[
-    Col::right("", "current", 1),
-    Col::right("", "index", 3),
-    Col::left("", "id", 22),
-    Col::left("", "suspend", 11),
-    Col::left("", "teb", 22),
-    Col::left("", "name", 0),
-];
+const THREADS: Table = Table::new(
+    "threads",
+    &[
+        Col::right("the current thread", "current", 1).of(Type::Bool),
+        Col::right("number of the thread", "index", 3).of(Type::Number),
+        Col::left("operating system id", "os_id", 22).of(Type::Hex),
+        Col::left("how often it is suspended", "suspend_count", 11).of(Type::Count),
+        Col::left("its TEB", "teb", 22).of(Type::Address),
+        Col::left("its name", "name", 0).of(Type::Content),
+        Col::data("event", Type::Bool).titled("thread of the event"),
+        Col::data("start_address", Type::Address).titled("where it began"),
+        Col::data("start_symbol", Type::Text).titled("module that lies in, and the distance from its base"),
+    ],
+);
 
 /// `~`.
 pub const THREAD: Command = Command {
@@ -35,7 +41,7 @@ pub const THREAD: Command = Command {
         Example { line: "~*e ? @$tid", what: "a line for every thread" },
     ],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&THREADS]),
     run,
 };
 
@@ -57,11 +63,10 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     list(ctx, dump, &chosen)?;
     // One thread alone, with what else is known of it.
     if let ([i], true) = (chosen.as_slice(), !matches!(spec.as_str(), "" | "*"))
-        && let Some(start) = dump.threads.get(*i).and_then(|t| t.info.as_ref()).map(|i| i.start_address)
-        && start != 0
+        && let Some(start) = dump.threads.get(*i).and_then(start)
     {
         let place = symbol(dump, start).map(|s| format!("{s} ")).unwrap_or_default();
-        ctx.out.line(format!("      Start: {place}({})", tick(start, dump.arch.pointer_size())))?;
+        ctx.out.note(format!("      Start: {place}({})", tick(start, dump.arch.pointer_size())))?;
     }
     Ok(if chosen.is_empty() { Outcome::Empty } else { Outcome::Complete })
 }
@@ -96,25 +101,37 @@ fn select(ctx: &Ctx<'_>, dump: &Dump, which: &str) -> Result<Vec<usize>> {
     })
 }
 
+/// Where a thread began, when the dump knows.
+fn start(thread: &Thread) -> Option<u64> {
+    thread.info.as_ref().map(|i| i.start_address).filter(|&a| a != 0)
+}
+
 fn list(ctx: &mut Ctx<'_>, dump: &Dump, chosen: &[usize]) -> Result<()> {
     let event = dump.exception.as_ref().map(|e| e.thread_id);
     let pid = dump.process.pid.unwrap_or(0);
-    ctx.out.table("threads", THREADS, false)?;
+    ctx.out.open_bare(&THREADS)?;
     for &i in chosen {
         let Some(t) = dump.threads.get(i) else { continue };
-        let mark = match i == ctx.settings.thread {
-            true => ".",
-            false if Some(t.os_id) == event => "#",
-            false => "",
+        let (current, of_event) = (i == ctx.settings.thread, Some(t.os_id) == event);
+        let mark = match (current, of_event) {
+            (true, _) => ".",
+            (false, true) => "#",
+            (false, false) => "",
         };
-        let teb = t.teb.map(|a| format!("Teb: {}", tick(a, dump.arch.pointer_size()))).unwrap_or_default();
+        let teb = |a| Cell::shown(format!("Teb: {}", tick(a, dump.arch.pointer_size())), Cell::Addr(a));
+        let name = |n: &String| Cell::shown(format!("\"{n}\""), Cell::text(n.clone()));
+        let start = start(t);
+        let place = start.filter(|_| ctx.out.wants_data()).and_then(|a| symbol(dump, a));
         ctx.out.row(&[
-            Cell::text(mark),
+            Cell::shown(mark, Cell::Bool(current)),
             Cell::Num(i as u64),
-            Cell::text(format!(" Id: {pid:x}.{:x}", t.os_id)),
-            Cell::text(format!("Suspend: {}", t.suspend_count)),
-            Cell::text(teb),
-            Cell::text(t.name.as_ref().map(|n| format!("\"{n}\"")).unwrap_or_default()),
+            Cell::shown(format!(" Id: {pid:x}.{:x}", t.os_id), Cell::Hex(t.os_id)),
+            Cell::As(format!("Suspend: {}", t.suspend_count).into(), t.suspend_count.into()),
+            t.teb.map_or(Cell::None, teb),
+            t.name.as_ref().map_or(Cell::None, name),
+            Cell::Bool(of_event),
+            start.map_or(Cell::None, Cell::Addr),
+            Cell::maybe(place),
         ])?;
     }
     Ok(())

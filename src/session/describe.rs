@@ -1,5 +1,7 @@
 //! What is said of a dump on opening: the exception of interest, and what is not there.
 
+use std::sync::Arc;
+
 use super::Session;
 use crate::clr::runtime::threads::ClrThread;
 use crate::dump::images::FoundBy;
@@ -36,6 +38,39 @@ pub struct About {
     pub runtime_build: Option<String>,
 }
 
+/// The managed exception of the thread a dump was taken at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thrown {
+    /// Address of the object.
+    pub address: u64,
+    /// Name of its type.
+    pub type_name: Arc<str>,
+    /// Its message.
+    pub message: Option<String>,
+}
+
+/// How many there are, and how many of them are not in the dump.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Share {
+    /// All.
+    pub all: u64,
+    /// Those that are missing.
+    pub missing: u64,
+}
+
+/// What a dump lacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Bytes of mapped images and files.
+    pub images: u64,
+    /// Bytes of other memory.
+    pub other: u64,
+    /// Segments of the managed heap that have objects; `None` when the heap cannot be read.
+    pub segments: Option<Share>,
+    /// Assemblies, missing those without metadata; `None` without a runtime.
+    pub assemblies: Option<Share>,
+}
+
 impl Session {
     /// Which dump this is.
     pub fn about(&self) -> About {
@@ -67,28 +102,46 @@ impl Session {
         name().map_or_else(String::new, |n| n.1)
     }
 
-    /// The managed exception of the thread the dump was taken at: its type and message; `None` when there was no event or
-    /// its thread has no exception.
-    pub fn describe_exception(&self) -> Option<String> {
+    /// The managed exception of the thread the dump was taken at; `None` when there was no event or its thread has no
+    /// exception.
+    pub fn managed_exception(&self) -> Option<Thrown> {
         let id = self.dump.exception.as_ref()?.thread_id;
         let clr = self.clr().ok()?;
         let thread = clr.threads().items.iter().find(|t| t.os_id == id && t.exception != 0)?;
         let mt = clr.object_type(thread.exception).and_then(|m| clr.valid_method_table(m))?;
         let e = clr.exception_at(thread.exception, mt.address);
-        let message: String = e.message.unwrap_or_default().chars().take(MOST_MESSAGE).collect();
-        let name = clr.type_name(mt.address);
+        Some(Thrown { address: thread.exception, type_name: clr.type_name(mt.address), message: e.message })
+    }
+
+    /// That exception in a line: its type, address and message.
+    pub fn describe_exception(&self) -> Option<String> {
+        let Thrown { address, type_name, message } = self.managed_exception()?;
+        let message: String = message.unwrap_or_default().chars().take(MOST_MESSAGE).collect();
         let text = if message.is_empty() { String::new() } else { format!(": {message}") };
-        Some(format!("{name} {:x}{text} (!pe shows it)", thread.exception))
+        Some(format!("{type_name} {address:x}{text} (!pe shows it)"))
+    }
+
+    /// What the dump lacks.
+    pub fn missing(&self) -> Missing {
+        let absent = |e: &&MapEntry| e.state == MapState::Commit && e.presence != Presence::Dumped;
+        let mut missing = Missing { assemblies: self.without_metadata(), ..Missing::default() };
+        for e in self.dump.map.iter().filter(absent) {
+            let image = e.module.is_some() || e.file.is_some();
+            *(if image { &mut missing.images } else { &mut missing.other }) += e.end - e.start;
+        }
+        missing.segments = self.heap().ok().map(|heap| {
+            let used = heap.segments.iter().filter(|s| s.end > s.start);
+            used.fold(Share::default(), |Share { all, missing }, s| Share {
+                all: all + 1,
+                missing: missing + u64::from(!self.dump.space.readable(s.start)),
+            })
+        });
+        missing
     }
 
     /// What the dump lacks, a clause for each kind of thing.
     pub fn describe_missing(&self) -> Vec<String> {
-        let absent = |e: &&MapEntry| e.state == MapState::Commit && e.presence != Presence::Dumped;
-        let (mut images, mut other) = (0u64, 0u64);
-        for e in self.dump.map.iter().filter(absent) {
-            let image = e.module.is_some() || e.file.is_some();
-            *(if image { &mut images } else { &mut other }) += e.end - e.start;
-        }
+        let Missing { images, other, segments, .. } = self.missing();
         let mut out = Vec::new();
         if images > 0 {
             out.push(format!("{} of mapped images and files", mega(images)));
@@ -96,32 +149,28 @@ impl Session {
         if other > 0 {
             out.push(format!("{} of other memory", mega(other)));
         }
-        if let Ok(heap) = self.heap() {
-            let used = heap.segments.iter().filter(|s| s.end > s.start);
-            let (all, there) = used
-                .fold((0u64, 0u64), |(all, there), s| (all + 1, there + u64::from(self.dump.space.readable(s.start))));
-            if there < all {
-                let which = if there == 0 {
-                    "the managed heap".into()
-                } else {
-                    format!("{} of {all} heap segments", all - there)
-                };
-                out.push(which);
-            }
+        match segments {
+            None | Some(Share { missing: 0, .. }) => {}
+            Some(Share { all, missing }) if all == missing => out.push("the managed heap".into()),
+            Some(Share { all, missing }) => out.push(format!("{missing} of {all} heap segments")),
         }
         out.extend(self.missing_metadata());
         out
     }
 
-    /// How many assemblies have no metadata at hand, so that their types have no names, and what helps; `None` when all
-    /// have.
-    pub fn missing_metadata(&self) -> Option<String> {
+    /// How many assemblies have no metadata at hand, so that their types have no names; `None` without a runtime.
+    fn without_metadata(&self) -> Option<Share> {
         let clr = self.clr().ok()?;
         let assemblies = &clr.assemblies().items;
         let without = assemblies.iter().filter(|a| clr.module(a.module).metadata(clr).is_none()).count();
-        let all = assemblies.len();
+        Some(Share { all: assemblies.len() as u64, missing: without as u64 })
+    }
+
+    /// How many assemblies have no metadata at hand, in words, and what helps; `None` when all have.
+    pub fn missing_metadata(&self) -> Option<String> {
+        let Share { all, missing } = self.without_metadata().filter(|a| a.missing > 0)?;
         let help = "(-i FOLDER or .exepath FOLDER says where their files are)";
-        (without > 0).then(|| format!("the metadata of {without} of {all} assemblies {help}"))
+        Some(format!("the metadata of {missing} of {all} assemblies {help}"))
     }
 }
 

@@ -25,7 +25,7 @@ pub fn lines(session: &Session, thread: usize) -> Vec<String> {
     lines.extend(session.describe_images());
     lines.extend(session.describe_providers().into_iter().map(|l| format!("note: {l}")));
     if let Some(odd) = heap_state(session) {
-        lines.push(format!("note: {odd}"));
+        lines.push(format!("note: {odd}; !verifyheap tells more"));
     }
     for problem in dump.problems.iter().take(3) {
         lines.push(format!("note: {}: {}", problem.place, problem.what));
@@ -47,7 +47,8 @@ const FULL_MEMORY: u64 = 0x2;
 const PRIVATE_MEMORY: u64 = 0x200;
 const FILTER_TRIAGE: u64 = 0x10_0000;
 
-fn kind(dump: &Dump) -> String {
+/// Format of the dump and what wrote it.
+pub fn kind(dump: &Dump) -> String {
     match &dump.kind {
         DumpKind::Minidump { .. } if dump.os == Os::Linux => "Linux minidump (Breakpad or Crashpad)".into(),
         DumpKind::Minidump { flags } => {
@@ -146,11 +147,10 @@ pub fn event(os: Os, e: &ExceptionInfo) -> String {
 
 /// What is wrong with the managed heap: its shape, or an invariant that a sample of it breaks. `None` when nothing is, or
 /// there is no heap to look at.
-fn heap_state(session: &Session) -> Option<String> {
+pub fn heap_state(session: &Session) -> Option<String> {
     let heap = session.heap().ok()?;
     let odd = heap.problems.first().cloned();
     // Inside a collection invariants do not hold, and a dump without the heap has none.
     let checked = |s: &Session| s.heap_check().ok().and_then(|c| c.sentence());
-    let odd = odd.or_else(|| checked(session).map(|s| format!("the heap is not sound: {s}")))?;
-    Some(format!("{odd}; !verifyheap tells more"))
+    odd.or_else(|| checked(session).map(|s| format!("the heap is not sound: {s}")))
 }

@@ -374,7 +374,7 @@ impl Shell {
                         out.end("partial", Some(why))
                     }
                     Outcome::Partial(why) => {
-                        let shown = if format == Format::Text { out.line(format!("partial: {why}")) } else { Ok(()) };
+                        let shown = if format == Format::Text { out.note(format!("partial: {why}")) } else { Ok(()) };
                         shown.and_then(|()| out.end("partial", Some(why)))
                     }
                 };
