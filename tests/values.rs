@@ -48,24 +48,16 @@ const NOT_YET: &[&str] = &[
     "dq",
     "du",
     "dumpalc",
-    "dumparray",
     "dumpassembly",
-    "dumpasync",
     "dumpclass",
-    "dumpcollection",
-    "dumpconcurrentdictionary",
-    "dumpconcurrentqueue",
-    "dumpdelegate",
     "dumpdomain",
     "dumpexceptions",
     "dumpgen",
     "dumpmd",
     "dumpmodule",
     "dumpmt",
-    "dumpobj",
     "dumpruntimetypes",
     "dumpstackobjects",
-    "dumpvc",
     "dw",
     "eeheap",
     "ephrefs",
@@ -75,7 +67,6 @@ const NOT_YET: &[&str] = &[
     "finalizequeue",
     "findappdomain",
     "finq",
-    "foreach",
     "formats",
     "frq",
     "gchandles",
@@ -183,6 +174,7 @@ fn wrong(valid: &Valid, shell: &Shell, line: &str, text: &str, json: &str) -> Ve
         {
             found.push("it returns what it does not declare".into());
         }
+        found.extend(orphans(command, &value));
         let content = contents(command);
         said.take(&value, &|name| content.contains(name), &mut found);
         for c in command.returns.all_tables().iter().flat_map(|t| t.columns) {
@@ -201,6 +193,25 @@ fn wrong(valid: &Valid, shell: &Shell, line: &str, text: &str, json: &str) -> Ve
             text = text.replace(phrase, " ");
         }
         found.extend(said.missing(&text).into_iter().map(|w| format!("`{w}` stands in the text alone: {text:.160}")));
+    }
+    found
+}
+
+/// Rows that say they belong to a row of another table, which is not there.
+fn orphans(command: &Command, answer: &Value) -> Vec<String> {
+    let column = |name: &str, key: &str| -> Option<Vec<Value>> {
+        let table = answer["tables"].as_array()?.iter().find(|t| t["name"] == name)?;
+        let at = table["columns"].as_array()?.iter().position(|c| c == key)?;
+        Some(table["rows"].as_array()?.iter().map(|r| r[at].clone()).collect())
+    };
+    let mut found = Vec::new();
+    for t in command.returns.all_tables() {
+        let Some(parent) = t.parent else { continue };
+        let above: HashSet<Value> = column(parent.table, parent.key).unwrap_or_default().into_iter().collect();
+        let own = column(t.name, parent.key).unwrap_or_default();
+        if let Some(orphan) = own.iter().find(|k| !above.contains(k)) {
+            found.push(format!("a row of {} belongs to {} {orphan}, which is not there", t.name, parent.table));
+        }
     }
     found
 }

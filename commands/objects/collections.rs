@@ -1,16 +1,19 @@
 //! `!dumpcollection`, `!dumpconcurrentdictionary`, `!dumpconcurrentqueue`: what is in a collection.
 
+pub mod item;
 pub mod read;
 
 use anyhow::{Result, bail};
 
+use self::item::{Place, Said};
 use self::read::{Entry, Shape};
 use super::dumpobj::look_up;
-use crate::clr::types::fields::{Element, et};
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!dumpcollection ADDR`.
 pub const DUMPCOLLECTION: Command = Command {
@@ -32,7 +35,7 @@ pub const DUMPCOLLECTION: Command = Command {
     ],
     examples: &[Example { line: "!dumpcollection $LIST", what: "what a list holds" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[COLLECTION, TYPE, COUNT]).and(&[&ITEMS, &PAIRS]),
     run: dump_collection,
 };
 
@@ -49,7 +52,7 @@ pub const DUMPCONCURRENTDICTIONARY: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Object, "address of the dictionary").required()],
     examples: &[Example { line: "!dcd $CONCURRENTDICTIONARY", what: "what it holds" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[COLLECTION, TYPE, COUNT]).and(&[&PAIRS]),
     run: dump_concurrent_dictionary,
 };
 
@@ -65,63 +68,91 @@ pub const DUMPCONCURRENTQUEUE: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Object, "address of the queue").required()],
     examples: &[Example { line: "!dcq $CONCURRENTQUEUE", what: "what waits in it" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[COLLECTION, TYPE, COUNT]).and(&[&WAITING]),
     run: dump_concurrent_queue,
 };
 
-/// Characters of a string shown.
-const SHOWN: usize = 100;
+const COLLECTION: Fact = Fact::new("collection", "address of the collection", Type::Address);
+const TYPE: Fact = Fact::new("type", "its type", Type::TypeName);
+const COUNT: Fact = Fact::new("items", "items in it", Type::Count);
 
-/// Where a key, value or item is, and what it is.
-#[derive(Debug, Clone, Copy)]
-pub struct Place {
-    /// Element type.
-    pub element: Element,
-    /// MethodTable of a struct.
-    pub mt: Option<u64>,
-    /// Its address.
-    pub at: u64,
+const INDEX: Col = Col::right("Index", "index", 8).of(Type::Count);
+const KEY: Col = Col::left("Key", "key", 32).of(Type::Content);
+const VALUE: Col = Col::left("Value", "value", 0).of(Type::Content);
+
+/// Columns behind [`VALUE`] and [`KEY`] that say more of it.
+const MORE: [Col; 5] = [
+    Col::data("value_number", Type::Number).titled("the number the value is: 1 for true, the code of a character"),
+    Col::data("value_object", Type::Address).titled("the object it is; 0x0 for null"),
+    Col::data("value_address", Type::Address).titled("where it stands"),
+    Col::data("value_type", Type::TypeName).titled("type of the object, struct or number"),
+    Col::data("value_method_table", Type::Address).titled("MethodTable of the object or struct"),
+];
+const MORE_OF_KEY: [Col; 5] = [
+    Col::data("key_number", Type::Number).titled("the number the key is"),
+    Col::data("key_object", Type::Address).titled("the object it is; 0x0 for null"),
+    Col::data("key_address", Type::Address).titled("where it stands"),
+    Col::data("key_type", Type::TypeName).titled("type of the object, struct or number"),
+    Col::data("key_method_table", Type::Address).titled("MethodTable of the object or struct"),
+];
+
+const ITEMS: Table = Table::new("items", &[INDEX, VALUE, MORE[0], MORE[1], MORE[2], MORE[3], MORE[4]]);
+
+const PAIRS: Table = Table::new(
+    "items",
+    &[
+        INDEX,
+        KEY,
+        VALUE,
+        MORE_OF_KEY[0],
+        MORE_OF_KEY[1],
+        MORE_OF_KEY[2],
+        MORE_OF_KEY[3],
+        MORE_OF_KEY[4],
+        MORE[0],
+        MORE[1],
+        MORE[2],
+        MORE[3],
+        MORE[4],
+    ],
+);
+
+/// As [`ITEMS`], numbered as SOS numbers what waits in a queue.
+const WAITING: Table = Table::new(
+    "items",
+    &[
+        Col::data("number", Type::Count).titled("its number, the oldest has 1"),
+        VALUE,
+        MORE[0],
+        MORE[1],
+        MORE[2],
+        MORE[3],
+        MORE[4],
+    ],
+);
+
+/// Prints the first line.
+fn head(out: &mut Out, value: &Value<'_>) -> Result<()> {
+    let name = value.type_name();
+    out.datum("collection", &Cell::Addr(value.address()));
+    out.fact("type", Cell::text(&*name), &name)?;
+    Ok(())
 }
 
-/// An object, a struct or a primitive in one word: a value, or the command that shows it.
-pub fn show(session: &Session, place: &Place) -> String {
-    let Ok(clr) = session.clr() else { return "?".into() };
-    if place.element.0 == et::STRUCT {
-        return match place.mt {
-            Some(mt) => format!("dumpvc {mt:0w$x} {:0w$x}", place.at, w = digits()),
-            None => format!("{:0w$x}", place.at, w = digits()),
-        };
-    }
-    if !place.element.is_reference() {
-        let text = super::value::text(clr, place.element, place.at);
-        return match (place.element.0, text.as_deref()) {
-            (et::BOOLEAN, Some("0")) => "False".into(),
-            (et::BOOLEAN, Some(_)) => "True".into(),
-            (et::CHAR, _) => {
-                let c = clr.space().u16(place.at).and_then(|c| char::from_u32(u32::from(c)));
-                c.map_or_else(|| "?".into(), |c| format!("'{c}'"))
-            }
-            (_, t) => t.unwrap_or("?").to_owned(),
-        };
-    }
-    match clr.space().ptr(place.at) {
-        None => "?".into(),
-        Some(0) => "null".into(),
-        Some(object) => show_object(session, object),
-    }
+fn said(session: &Session, out: &Out, place: &Place) -> Said {
+    Said::of(session, place, out.wants_data())
 }
 
-/// As [`show`], of the object at `address`.
-pub fn show_object(session: &Session, address: u64) -> String {
-    let (Ok(clr), Ok(walker)) = (session.clr(), session.walker()) else { return "?".into() };
-    match walker.object_at(address) {
-        Some(o) if o.ty.is_string => {
-            let (length, text) = clr.string_at(address, SHOWN).unwrap_or_default();
-            format!("\"{text}{}\"", if length as usize > SHOWN { "..." } else { "" })
-        }
-        Some(o) if o.ty.mt.is_array() => format!("dumparray {address:0w$x}", w = digits()),
-        _ => format!("dumpobj {address:0w$x}", w = digits()),
-    }
+/// A row of [`PAIRS`].
+fn pair_row(index: u64, key: Said, value: Said) -> [Cell<'static>; 13] {
+    let ([k, k1, k2, k3, k4, k5], [v, v1, v2, v3, v4, v5]) = (key.cells(), value.cells());
+    [Cell::Num(index), k, v, k1, k2, k3, k4, k5, v1, v2, v3, v4, v5]
+}
+
+/// A row of [`ITEMS`] or [`WAITING`].
+fn item_row(number: u64, value: Said) -> [Cell<'static>; 7] {
+    let [v, v1, v2, v3, v4, v5] = value.cells();
+    [Cell::Num(number), v, v1, v2, v3, v4, v5]
 }
 
 fn collection<'s>(session: &'s Session, args: &Args) -> Result<Value<'s>> {
@@ -140,9 +171,6 @@ fn outcome(partial: Option<String>, count: u64) -> Outcome {
 }
 
 fn dump_collection(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
-    const ITEMS: &[Col] = &[Col::right("Index", "index", 8), Col::left("Value", "value", 0)];
-    const PAIRS: &[Col] =
-        &[Col::right("Index", "index", 8), Col::left("Key", "key", 32), Col::left("Value", "value", 0)];
     let session = ctx.session()?;
     let value = collection(session, args)?;
     let Some(shape) = Shape::of(&value) else {
@@ -156,8 +184,8 @@ fn dump_collection(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let start = args.number("start").unwrap_or(0);
     let end = args.number("length").map_or(u64::MAX, |n| start.saturating_add(n));
     let find = args.text("find").map(str::to_lowercase);
-    ctx.out.line(&*value.type_name())?;
-    ctx.out.table("items", if shape.has_pairs() { PAIRS } else { ITEMS }, true)?;
+    head(ctx.out, &value)?;
+    ctx.out.open(if shape.has_pairs() { &PAIRS } else { &ITEMS })?;
     let mut count = 0u64;
     let partial = shape.each(session, &value, &mut |entry| {
         let index = count;
@@ -165,18 +193,24 @@ fn dump_collection(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         if !(start..end).contains(&index) {
             return Ok(());
         }
-        let texts = match &entry {
-            Entry::Item(i) => vec![show(session, i)],
-            Entry::Pair(k, v) => vec![show(session, k), show(session, v)],
-        };
-        if find.as_ref().is_some_and(|f| !texts.iter().any(|t| t.to_lowercase().contains(f.as_str()))) {
-            return Ok(());
+        let found = |said: &Said| find.as_ref().is_none_or(|f| said.text.to_lowercase().contains(f.as_str()));
+        match &entry {
+            Entry::Item(i) => {
+                let value = said(session, ctx.out, i);
+                if found(&value) {
+                    ctx.out.row_in(&ITEMS, &item_row(index, value))?;
+                }
+            }
+            Entry::Pair(k, v) => {
+                let (key, value) = (said(session, ctx.out, k), said(session, ctx.out, v));
+                if found(&key) || found(&value) {
+                    ctx.out.row_in(&PAIRS, &pair_row(index, key, value))?;
+                }
+            }
         }
-        let mut row = vec![Cell::Num(index)];
-        row.extend(texts.into_iter().map(Cell::text));
-        Ok(ctx.out.row(&row)?)
+        Ok(())
     })?;
-    ctx.out.line(format!("{} items", thousands(count)))?;
+    ctx.out.fact("items", Cell::Num(count), format!("{} items", thousands(count)))?;
     Ok(outcome(partial, count))
 }
 
@@ -186,19 +220,19 @@ fn dump_concurrent_dictionary(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome>
     let Some(shape) = Shape::of(&value).filter(|s| *s == Shape::ConcurrentDictionary) else {
         bail!("{:x} ({}) is not a ConcurrentDictionary", value.address(), value.type_name())
     };
-    ctx.out.line(&*value.type_name())?;
+    head(ctx.out, &value)?;
     let mut count = 0u64;
     let partial = shape.each(session, &value, &mut |entry| {
         if let Entry::Pair(key, value) = &entry {
+            let (key, value) = (said(session, ctx.out, key), said(session, ctx.out, value));
+            let line = format!("    -----\n      Key: {}\n    Value: {}", key.text.trim_end_matches(' '), value.text);
+            ctx.out.row_as(&PAIRS, &pair_row(count, key, value), line)?;
             count += 1;
-            ctx.out.line("    -----")?;
-            ctx.out.line(format!("      Key: {}", show(session, key)))?;
-            ctx.out.line(format!("    Value: {}", show(session, value)))?;
         }
         Ok(())
     })?;
-    ctx.out.line("-".repeat(45))?;
-    ctx.out.line(format!("{count} items"))?;
+    ctx.out.note("-".repeat(45))?;
+    ctx.out.fact("items", Cell::Num(count), format!("{count} items"))?;
     Ok(outcome(partial, count))
 }
 
@@ -208,16 +242,18 @@ fn dump_concurrent_queue(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let Some(shape) = Shape::of(&value).filter(|s| *s == Shape::ConcurrentQueue) else {
         bail!("{:x} ({}) is not a ConcurrentQueue", value.address(), value.type_name())
     };
-    ctx.out.line(&*value.type_name())?;
+    head(ctx.out, &value)?;
     let mut count = 0u64;
     let partial = shape.each(session, &value, &mut |entry| {
-        if let Entry::Item(item) = &entry {
+        if let Entry::Item(place) = &entry {
             count += 1;
-            ctx.out.line(format!("{count:>4} - {}", show(session, item)))?;
+            let value = said(session, ctx.out, place);
+            let line = format!("{count:>4} - {}", value.text);
+            ctx.out.row_as(&WAITING, &item_row(count, value), line)?;
         }
         Ok(())
     })?;
-    ctx.out.line("-".repeat(45))?;
-    ctx.out.line(format!("{count} items"))?;
+    ctx.out.note("-".repeat(45))?;
+    ctx.out.fact("items", Cell::Num(count), format!("{count} items"))?;
     Ok(outcome(partial, count))
 }

@@ -4,12 +4,16 @@ use anyhow::{Result, bail};
 
 use super::continuation;
 use super::fieldtable::{self, Of};
+use super::head::{self, Head};
 use crate::clr::Clr;
 use crate::clr::runtime::locks::{LOCK, LockKind};
 use crate::clr::types::fields::{Element, et};
 use crate::heap::Found;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    digits,
+};
 
 /// `!dumpobj ADDR`.
 pub const DUMPOBJ: Command = Command {
@@ -30,9 +34,37 @@ pub const DUMPOBJ: Command = Command {
     ],
     examples: &[Example { line: "!dumpobj $OBJECT", what: "the object's fields" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("string", "text of the string", Type::Content),
+        Fact::new(
+            "content",
+            "characters or bytes of the array, 65536 at most; a byte is the character of that number",
+            Type::Content,
+        ),
+        Fact::new("stands_for", "the type the RuntimeType stands for", Type::TypeName),
+        Fact::new("stands_for_method_table", "MethodTable, or handle, of that type", Type::Address),
+        Fact::new("thin_lock_owner", "managed id of the thread that holds the thin lock", Type::Number),
+        Fact::new("thin_lock_recursion", "how often it entered the lock again", Type::Count),
+        Fact::new("lock_monitor_of", "object whose monitor the Lock is", Type::Address),
+        Fact::new("lock_owner", "managed id of the thread that holds the Lock", Type::Number),
+        Fact::new("lock_owner_os_id", "operating system id of that thread", Type::Hex),
+        Fact::new("lock_count", "how often it entered the Lock", Type::Count),
+        Fact::new("lock_waiters", "threads that wait for the Lock", Type::Count),
+    ])
+    .and(&[&REFERENCES])
+    .with(&[&head::RETURNS, &head::ARRAY_RETURNS, &continuation::RETURNS, &fieldtable::RETURNS]),
     run,
 };
+
+const REFERENCES: Table = Table::new(
+    "references",
+    &[
+        Col::right("Field", "field", 20).of(Type::FieldPath),
+        Col::right("Offset", "offset", 8).of(Type::Bytes),
+        Col::right("Object", "object", 16).of(Type::Address),
+        Col::left("Type", "type", 0).of(Type::TypeName),
+    ],
+);
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
@@ -66,13 +98,10 @@ pub fn look_up(session: &Session, address: u64) -> Result<Found<'_>> {
 }
 
 /// Prints the object's head and fields.
-pub fn show(session: &Session, out: &mut Out, o: &Found<'_>, fields: bool) -> Result<()> {
+fn show(session: &Session, out: &mut Out, o: &Found<'_>, fields: bool) -> Result<()> {
     let clr = session.clr()?;
     let mt = &o.ty.mt;
-    out.line(format!("Name:        {}", clr.type_name_long(mt.address)))?;
-    out.line(format!("MethodTable: {:0w$x}", mt.address, w = digits()))?;
-    let size = own_size(clr, o);
-    out.line(format!("Size:        {size}(0x{size:x}) bytes"))?;
+    Head { address: o.address, mt: mt.address, class: None, size: own_size(clr, o) }.print(clr, out)?;
     if o.ty.is_free {
         return Ok(());
     }
@@ -82,13 +111,14 @@ pub fn show(session: &Session, out: &mut Out, o: &Found<'_>, fields: bool) -> Re
     if mt.is_array() {
         array_head(session, out, o)?;
     } else {
-        let module = clr.defining_module(mt).map(|m| clr.module(m).display_name(clr));
-        out.line(format!("File:        {}", module.unwrap_or_default()))?;
+        head::file(clr, out, mt)?;
     }
     if o.ty.is_string
         && let Some((_, text)) = clr.string_at(o.address, 1 << 20)
     {
-        out.line(format!("String:      {}", printable(&text)))?;
+        let line = format!("String:      {}", printable(&text));
+        let whole = out.wants_data().then(|| clr.string_units(o.address, usize::MAX)).flatten();
+        out.fact("string", whole.map_or(Cell::text(text), |(_, units)| Cell::Units(units.into())), line)?;
     }
     if clr.may_be_continuation(mt.address) {
         continuation::head(session, out, o.address)?;
@@ -114,65 +144,32 @@ fn array_head(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
     let mt = &o.ty.mt;
     let rank = mt.rank(clr.ptr_size());
     let count = clr.component_count(o.address).unwrap_or(0);
-    out.line(format!(
-        "Array:       Rank {rank}, Number of elements {count}, Type {}",
-        element_word(session, mt.per_inst)
-    ))?;
+    head::array(session, out, mt, count.into())?;
     let bytes = mt.component_size() == 1 && rank == 1;
-    let chars = element_type(session, mt.per_inst) == Some(Element(et::CHAR));
+    let chars = head::element_type(session, mt.per_inst) == Some(Element(et::CHAR));
     if (bytes || chars)
         && let Some((_, data)) = clr.array_shape(o.address, mt.is_sz_array(), rank)
     {
-        out.line(format!("Content:     {}", content(session, data, count, if chars { 2 } else { 1 })))?;
+        let units = content(session, data, count, if chars { 2 } else { 1 }, out.wants_data());
+        let dot = |c: &u16| char::from_u32((*c).into()).filter(|c| (' '..='~').contains(c)).unwrap_or('.');
+        let shown: String = units.iter().take(SHOWN as usize).map(dot).collect();
+        out.fact("content", Cell::Units(units.into()), format!("Content:     {shown}"))?;
     }
     Ok(())
 }
 
-/// The element's type in the word SOS prints: `CLASS`, `VALUETYPE`, or the primitive's name.
-pub fn element_word(session: &Session, handle: u64) -> &'static str {
-    match element_type(session, handle) {
-        Some(Element(et::CLASS)) => "CLASS",
-        Some(Element(et::STRUCT)) => "VALUETYPE",
-        Some(Element(et::SZARRAY)) => "SZARRAY",
-        Some(Element(et::ARRAY)) => "ARRAY",
-        Some(Element(et::U1)) => "Byte",
-        Some(Element(et::I1)) => "SByte",
-        Some(Element(et::R4)) => "Single",
-        Some(Element(et::I)) => "IntPtr",
-        Some(Element(et::U)) => "UIntPtr",
-        Some(Element(et::PTR)) => "PTR",
-        Some(Element(et::FNPTR)) => "FNPTR",
-        Some(e) => e.name(),
-        None => "?",
-    }
-}
+/// Characters or bytes of an array shown in text.
+const SHOWN: u32 = 64;
+/// As many are values.
+const MOST: u32 = 1 << 16;
 
-/// Element type of values of the type behind `handle`.
-pub fn element_type(session: &Session, handle: u64) -> Option<Element> {
-    let clr = session.clr().ok()?;
-    if handle & 2 != 0 {
-        return clr.space().u8(handle & !3).map(Element);
-    }
-    let mt = clr.method_table(handle)?;
-    if mt.is_array() {
-        return Some(Element(if mt.is_sz_array() { et::SZARRAY } else { et::ARRAY }));
-    }
-    if !mt.is_value_type() {
-        return Some(Element(et::CLASS));
-    }
-    let class = clr.mts().eeclass(clr.space(), &mt)?;
-    let at = class.checked_add(clr.layout().try_offset("EEClass", "InternalCorElementType")?)?;
-    clr.space().u8(at).map(Element)
-}
-
-fn content(session: &Session, data: u64, count: u32, unit: u64) -> String {
+/// The first characters or bytes of an array, as far as they are in the dump.
+fn content(session: &Session, data: u64, count: u32, unit: u64, whole: bool) -> Vec<u16> {
     let space = &session.dump().space;
-    let dot = |c: u32| char::from_u32(c).filter(|c| (' '..='~').contains(c)).unwrap_or('.');
-    (0..u64::from(count.min(64)))
+    (0..u64::from(count.min(if whole { MOST } else { SHOWN })))
         .map_while(|i| {
             let at = data.checked_add(i * unit)?;
-            let c = if unit == 2 { u32::from(space.u16(at)?) } else { u32::from(space.u8(at)?) };
-            Some(dot(c))
+            if unit == 2 { space.u16(at) } else { space.u8(at).map(u16::from) }
         })
         .collect()
 }
@@ -191,15 +188,19 @@ fn runtime_type(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
         .find(|f| &*f.name == "m_handle")
         .and_then(|f| clr.space().ptr(o.address.checked_add(clr.header())?.checked_add(f.offset())?));
     if let Some(handle) = handle {
-        out.line(format!("Type Name:   {}", clr.handle_tree(handle).reflection()))?;
-        out.line(format!("Type MT:     {handle:0w$x}", w = digits()))?;
+        let name = clr.handle_tree(handle).reflection();
+        out.fact("stands_for", Cell::text(&*name), format!("Type Name:   {name}"))?;
+        let line = format!("Type MT:     {handle:0w$x}", w = digits());
+        out.fact("stands_for_method_table", Cell::Addr(handle), line)?;
     }
     Ok(())
 }
 
 fn thin_lock(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
     if let Some((owner, recursion)) = session.thin_lock(o.address) {
-        out.line(format!("ThinLock owner {owner:x}, Recursive {recursion:x}"))?;
+        let facts =
+            [("thin_lock_owner", Cell::Num(owner.into())), ("thin_lock_recursion", Cell::Num(recursion.into()))];
+        out.facts(&facts, format!("ThinLock owner {owner:x}, Recursive {recursion:x}"))?;
     }
     Ok(())
 }
@@ -212,26 +213,24 @@ fn lock(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
     }
     let Some(lock) = session.lock_at(o.address).filter(|l| l.monitor_held() != 0) else { return Ok(()) };
     let owner = clr.threads().items.iter().find(|t| t.address == lock.owner && lock.held);
-    let owner = owner.map_or_else(|| "none".into(), |t| format!("{:x} (OSID {:x})", t.managed_id, t.os_id));
-    let of = match lock.kind {
-        LockKind::Lock => String::new(),
-        _ => format!("monitor of {:0w$x}, ", lock.object, w = digits()),
-    };
-    out.line(format!("Lock: {of}owner {owner}, Count {}, Waiters {}", lock.count, lock.waiters))?;
+    let shown = owner.map_or_else(|| "none".into(), |t| format!("{:x} (OSID {:x})", t.managed_id, t.os_id));
+    let monitor = lock.kind != LockKind::Lock;
+    let of = if monitor { format!("monitor of {:0w$x}, ", lock.object, w = digits()) } else { String::new() };
+    let facts = [
+        ("lock_monitor_of", if monitor { Cell::Addr(lock.object) } else { Cell::None }),
+        ("lock_owner", owner.map_or(Cell::None, |t| Cell::Num(t.managed_id.into()))),
+        ("lock_owner_os_id", owner.map_or(Cell::None, |t| Cell::Hex(t.os_id))),
+        ("lock_count", Cell::Num(lock.count.into())),
+        ("lock_waiters", Cell::Num(lock.waiters.into())),
+    ];
+    out.facts(&facts, format!("Lock: {of}owner {shown}, Count {}, Waiters {}", lock.count, lock.waiters))?;
     Ok(())
 }
 
 fn refs(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
-    use crate::shell::{Cell, Col};
-    const COLUMNS: &[Col] = &[
-        Col::right("Field", "field", 20),
-        Col::right("Offset", "offset", 8),
-        Col::right("Object", "object", 16),
-        Col::left("Type", "type", 0),
-    ];
     let clr = session.clr()?;
-    out.line("GC Refs:")?;
-    out.table("references", COLUMNS, true)?;
+    out.note("GC Refs:")?;
+    out.open(&REFERENCES)?;
     let fields = clr.fields(o.ty.mt.address);
     let mut slots = Vec::new();
     o.ty.refs.slots(o.size, clr.header(), |s| slots.push(s));
@@ -240,10 +239,10 @@ fn refs(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
         let name = fields.instance.iter().find(|f| f.offset() + clr.header() == slot).map(|f| f.name.clone());
         let ty = clr.object_type(target).map(|t| clr.type_name_long(t));
         out.row(&[
-            Cell::text(name.as_deref().unwrap_or("").to_owned()),
-            Cell::Hex(slot),
+            Cell::maybe(name.as_deref()),
+            Cell::As(format!("{slot:x}").into(), slot),
             Cell::Addr(target),
-            Cell::text(ty.as_deref().unwrap_or("?").to_owned()),
+            ty.as_deref().map_or(Cell::shown("?", Cell::None), Cell::text),
         ])?;
     }
     Ok(())

@@ -3,7 +3,8 @@
 use anyhow::{Result, bail};
 
 use super::fieldtable::{self, Of};
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, digits};
+use super::head::{self, Head};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
 
 /// `!dumpvc MT ADDR`.
 pub const DUMPVC: Command = Command {
@@ -20,7 +21,7 @@ pub const DUMPVC: Command = Command {
     ],
     examples: &[Example { line: "!dumpvc $VALUETYPE $VALUE", what: "the fields of a struct" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: head::RETURNS.with(&[&fieldtable::RETURNS]),
     run,
 };
 
@@ -37,15 +38,9 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if !session.dump().space.readable(address) {
         bail!("{address:x} is not in the dump");
     }
-    ctx.out.line(format!("Name:        {}", clr.type_name_long(mt)))?;
-    ctx.out.line(format!("MethodTable: {mt:0w$x}", w = digits()))?;
-    if let Some(class) = clr.mts().eeclass(clr.space(), &table) {
-        ctx.out.line(format!("EEClass:     {class:0w$x}", w = digits()))?;
-    }
-    let size = table.base_size;
-    ctx.out.line(format!("Size:        {size}(0x{size:x}) bytes"))?;
-    let module = clr.defining_module(&table).map(|m| clr.module(m).display_name(clr));
-    ctx.out.line(format!("File:        {}", module.unwrap_or_default()))?;
+    let class = clr.mts().eeclass(clr.space(), &table);
+    Head { address, mt, class, size: table.base_size.into() }.print(clr, ctx.out)?;
+    head::file(clr, ctx.out, &table)?;
     fieldtable::print(session, ctx.out, mt, &Of::Value(address))?;
     Ok(Outcome::Complete)
 }

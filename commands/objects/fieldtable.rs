@@ -4,35 +4,84 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::value;
+use super::value::{self, Held};
 use crate::clr::types::fields::{Field, Fields, et};
 use crate::clr::{Clr, types::statics};
 use crate::session::Session;
-use crate::shell::{Cell, Col, Format, Out, digits};
+use crate::shell::{Cell, Col, Out, Returns, Table, Type, digits};
 
-/// Columns of the table; the type column is cut from the front to 20 characters as SOS does.
-const COLUMNS: &[Col] = &[
-    Col::right("MT", "mt", 16),
-    Col::right("Field", "field", 8),
-    Col::right("Offset", "offset", 8),
-    Col::right("Type", "type", 20),
-    Col::right("VT", "vt", 4),
-    Col::right("Attr", "attr", 8),
-    Col::right("Value", "value", 16),
-    Col::left("Name", "name", 0),
-];
+const FIELD: Col = Col::data("field", Type::Count).titled("number of the row");
+const MT: Col = Col::right("MT", "method_table", 16).of(Type::Address);
+const TOKEN: Col = Col::right("Field", "token", 8).of(Type::Hex);
+const OFFSET: Col = Col::right("Offset", "offset", 8).of(Type::Bytes);
+const TYPE: Col = Col::right("Type", "type", 20).of(Type::TypeName);
+const VALUE_TYPE: Col = Col::right("VT", "value_type", 4).of(Type::Bool);
+const ATTRIBUTE: Col = Col::right("Attr", "attribute", 8);
+const NAME: Col = Col::left("Name", "name", 0);
+const DECLARED_BY: Col = Col::data("declared_by", Type::TypeName).titled("class that declares the field");
 
-/// As [`COLUMNS`] with the wider spacing of tables under an array element.
-const NESTED: &[Col] = &[
-    Col::right("MT", "mt", 24),
-    Col::right("Field", "field", 8),
-    Col::right("Offset", "offset", 8),
-    Col::right("Type", "type", 24),
-    Col::right("VT", "vt", 8),
-    Col::right("Attr", "attr", 12),
-    Col::right("Value", "value", 20),
-    Col::left("Name", "name", 0),
-];
+/// The table; the type column is cut from the front to 20 characters as SOS does.
+const FIELDS: Table = Table::new(
+    "fields",
+    &[
+        FIELD,
+        MT,
+        TOKEN,
+        OFFSET,
+        TYPE,
+        VALUE_TYPE,
+        ATTRIBUTE,
+        value::NUMBER,
+        NAME,
+        value::REFERENCE,
+        value::ADDRESS,
+        DECLARED_BY,
+    ],
+);
+
+/// As [`FIELDS`] with the wider spacing of tables under an array element.
+const NESTED: Table = Table::new(
+    "fields",
+    &[
+        Col::data("index", Type::Count).titled("number of the element"),
+        FIELD,
+        wide(MT, 24),
+        TOKEN,
+        OFFSET,
+        wide(TYPE, 24),
+        wide(VALUE_TYPE, 8),
+        wide(ATTRIBUTE, 12),
+        wide(value::NUMBER, 20),
+        NAME,
+        value::REFERENCE,
+        value::ADDRESS,
+        DECLARED_BY,
+    ],
+)
+.under("elements", "index");
+
+const fn wide(mut col: Col, width: u8) -> Col {
+    col.width = width;
+    col
+}
+
+/// What each thread has in thread static fields.
+const THREAD_STATICS: Table = Table::new(
+    "thread_statics",
+    &[
+        FIELD,
+        Col::data("thread", Type::Hex).titled("operating system id of the thread"),
+        Col::data("value", Type::Number).titled("the number the value is"),
+        value::REFERENCE,
+        value::ADDRESS,
+    ],
+)
+.under("fields", "field");
+
+/// What [`print`] returns.
+pub const RETURNS: Returns = Returns::tables(&[&FIELDS, &THREAD_STATICS]);
+/// What [`print_nested`] returns.
+pub const NESTED_RETURNS: Returns = Returns::tables(&[&NESTED, &THREAD_STATICS]);
 
 /// Whose fields are shown.
 pub enum Of {
@@ -59,33 +108,30 @@ pub fn print(session: &Session, out: &mut Out, mt: u64, of: &Of) -> Result<()> {
     let clr = session.clr()?;
     let classes = classes(clr, mt);
     if !matches!(of, Of::Type) {
-        out.line("Fields:")?;
+        out.note("Fields:")?;
     }
     if nothing(&classes) {
-        out.line("None")?;
+        out.note("None")?;
         return Ok(());
     }
-    out.table("fields", COLUMNS, true)?;
-    rows(session, clr, out, &classes, of, "")
+    out.open(&FIELDS)?;
+    Printer { session, clr, out, element: None }.rows(&classes, of)
 }
 
-/// As [`print`], indented as under an array element.
-pub fn print_nested(session: &Session, out: &mut Out, mt: u64, of: &Of) -> Result<()> {
+/// As [`print`], indented as under an array element, the one with the number `element`.
+pub fn print_nested(session: &Session, out: &mut Out, mt: u64, of: &Of, element: u64) -> Result<()> {
     let clr = session.clr()?;
     let classes = classes(clr, mt);
-    out.line("    Fields:")?;
+    out.note("    Fields:")?;
     if nothing(&classes) {
-        out.line("    None")?;
+        out.note("    None")?;
         return Ok(());
     }
-    let text = out.format() == Format::Text;
-    if text {
-        out.line(
-            "                      MT    Field   Offset                 Type   VT     Attr            Value Name",
-        )?;
-    }
-    out.table("fields", NESTED, false)?;
-    rows(session, clr, out, &classes, of, if text { "    " } else { "" })
+    out.open_as(
+        &NESTED,
+        "                      MT    Field   Offset                 Type   VT     Attr            Value Name",
+    )?;
+    Printer { session, clr, out, element: Some(element) }.rows(&classes, of)
 }
 
 /// The fields of one class of a hierarchy.
@@ -123,83 +169,122 @@ fn classes(clr: &Clr, mt: u64) -> Vec<Class> {
         .collect()
 }
 
-fn rows(session: &Session, clr: &Clr, out: &mut Out, classes: &[Class], of: &Of, indent: &str) -> Result<()> {
-    let shift = of.shift(clr);
-    for class in classes {
-        for f in class.fields.instance.get(class.own.clone()).unwrap_or(&[]) {
-            let value = match of {
-                Of::Object(data) | Of::Value(data) => value::text(clr, f.element, data.saturating_add(f.offset())),
-                Of::Type => Some(String::new()),
-            };
-            row(session, out, f, (f.offset() + shift, indent), "instance", value.unwrap_or_else(|| "?".into()))?;
-        }
-        for f in &class.fields.statics {
-            if f.desc.is_thread_static {
-                row(session, out, f, (f.offset(), indent), "TLstatic", String::new())?;
-                thread_values(clr, out, f, class.mt, indent)?;
-            } else {
-                let value = static_value(clr, f, class.mt);
-                row(session, out, f, (f.offset() + shift, indent), "static", value)?;
-            }
-        }
-    }
-    Ok(())
-}
-
 /// The value of a static field; that of one without storage yet is zero.
-fn static_value(clr: &Clr, f: &Field, mt: u64) -> String {
+fn static_value(clr: &Clr, f: &Field, mt: u64) -> Held {
     let reference = f.element.is_reference() || f.element.0 == et::STRUCT;
     let place = clr.method_table(mt).and_then(|m| statics::place(clr, &m, &f.desc, reference).storage());
     let Some(address) = place else { return value::zero(f.element) };
-    stored(clr, f, address).unwrap_or_else(|| "?".into())
+    stored(clr, f, address).unwrap_or_else(|| Held::unknown("?"))
 }
 
 /// A value in statics storage.
-fn stored(clr: &Clr, f: &Field, address: u64) -> Option<String> {
+fn stored(clr: &Clr, f: &Field, address: u64) -> Option<Held> {
     match f.element.0 {
         // The storage holds a reference to a boxed copy: an address for dumpobj.
-        et::STRUCT => clr.space().ptr(address).map(|boxed| format!("{boxed:0w$x}", w = digits())),
-        _ => value::text(clr, f.element, address),
+        et::STRUCT => clr.space().ptr(address).map(|boxed| Held::boxed(clr, boxed)),
+        _ => value::read(clr, f.element, address),
     }
 }
 
-/// What each thread has in a thread static field.
-fn thread_values(clr: &Clr, out: &mut Out, f: &Field, mt: u64, indent: &str) -> Result<()> {
-    let Some(table) = clr.method_table(mt) else { return Ok(()) };
-    let reference = f.element.is_reference() || f.element.0 == et::STRUCT;
-    out.line(format!("{indent}    Thread static values (Thread:Value)"))?;
-    for thread in clr.threads().items.iter().filter(|t| !t.is_dead()) {
-        let place = statics::thread_place(clr, thread.address, &table, &f.desc, reference);
-        let null = |at: u64| reference && clr.space().ptr(at) == Some(0);
-        if let Some(value) = place.filter(|&at| !null(at)).and_then(|at| stored(clr, f, at)) {
-            out.line(format!("{indent}        {:x}:    {value}", thread.os_id))?;
+/// Prints the rows.
+struct Printer<'a> {
+    session: &'a Session,
+    clr: &'a Clr,
+    out: &'a mut Out,
+    /// Number of the array element whose fields they are.
+    element: Option<u64>,
+}
+
+impl Printer<'_> {
+    fn indent(&self) -> &'static str {
+        if self.element.is_some() { "    " } else { "" }
+    }
+
+    fn rows(&mut self, classes: &[Class], of: &Of) -> Result<()> {
+        let (clr, shift) = (self.clr, of.shift(self.clr));
+        for class in classes {
+            for f in class.fields.instance.get(class.own.clone()).unwrap_or(&[]) {
+                let value = match of {
+                    Of::Object(data) | Of::Value(data) => value::read(clr, f.element, data.saturating_add(f.offset())),
+                    Of::Type => Some(Held::nothing()),
+                };
+                let value = value.unwrap_or_else(|| Held::unknown("?"));
+                self.row(f, class.mt, f.offset() + shift, "instance", value)?;
+            }
+            for f in &class.fields.statics {
+                if f.desc.is_thread_static {
+                    let number = self.row(f, class.mt, f.offset(), "TLstatic", Held::nothing())?;
+                    self.thread_values(f, class.mt, number)?;
+                } else {
+                    self.row(f, class.mt, f.offset() + shift, "static", static_value(clr, f, class.mt))?;
+                }
+            }
         }
+        Ok(())
     }
-    out.line("")?;
-    Ok(())
+
+    /// What each thread has in the thread static field of row `number`.
+    fn thread_values(&mut self, f: &Field, mt: u64, number: u64) -> Result<()> {
+        let (clr, indent) = (self.clr, self.indent());
+        let Some(table) = clr.method_table(mt) else { return Ok(()) };
+        let reference = f.element.is_reference() || f.element.0 == et::STRUCT;
+        self.out.note(format!("{indent}    Thread static values (Thread:Value)"))?;
+        for thread in clr.threads().items.iter().filter(|t| !t.is_dead()) {
+            let place = statics::thread_place(clr, thread.address, &table, &f.desc, reference);
+            let null = |at: u64| reference && clr.space().ptr(at) == Some(0);
+            if let Some(value) = place.filter(|&at| !null(at)).and_then(|at| stored(clr, f, at)) {
+                let line = format!("{indent}        {:x}:    {}", thread.os_id, value.text);
+                let [value, reference, address] = value.cells();
+                let cells = [Cell::Num(number), Cell::Hex(thread.os_id), value, reference, address];
+                self.out.row_as(&THREAD_STATICS, &cells, line)?;
+            }
+        }
+        self.out.note("")?;
+        Ok(())
+    }
+
+    /// Prints the row of a field of the class `class` and gives its number.
+    fn row(&mut self, f: &Field, class: u64, offset: u64, attribute: &'static str, value: Held) -> Result<u64> {
+        let number = self.out.count(if self.element.is_some() { &NESTED } else { &FIELDS }) + 1;
+        let name = f.type_name.as_ref().map(|t| t.reflection()).unwrap_or_else(|| f.element.name().to_owned());
+        let token = 0x0400_0000 | u64::from(f.desc.rid);
+        let declared_by = self.out.wants_data().then(|| self.clr.type_name_long(class));
+        let [value, reference, address] = value.cells();
+        let cells = [
+            self.element.map_or(Cell::None, Cell::Num),
+            Cell::Num(number),
+            known(self.session.field_type(f).unwrap_or(0)),
+            Cell::shown(format!("{token:08x}"), Cell::Hex(token)),
+            Cell::As(format!("{offset:x}").into(), offset),
+            cut(name, 20),
+            Cell::Either(value::is_value_type(f.element), "Yes", "No"),
+            Cell::text(attribute),
+            value,
+            Cell::shown(format!("{}{}", self.indent(), f.name), Cell::text(&*f.name)),
+            reference,
+            address,
+            Cell::maybe(declared_by.as_deref()),
+        ];
+        // Only fields of array elements have the number of an element in front.
+        self.out.row(if self.element.is_some() { &cells } else { &cells[1..] })?;
+        Ok(number)
+    }
 }
 
-fn row(
-    session: &Session,
-    out: &mut Out,
-    f: &Field,
-    (offset, indent): (u64, &str),
-    attr: &str,
-    value: String,
-) -> Result<()> {
-    let mt = session.field_type(f).unwrap_or(0);
-    let name = f.type_name.as_ref().map(|t| t.reflection()).unwrap_or_else(|| f.element.name().to_owned());
-    out.row(&[
-        Cell::AddrPad(mt, 16),
-        Cell::text(format!("{:08x}", 0x0400_0000 | f.desc.rid)),
-        Cell::Hex(offset),
-        Cell::text(cut_front(&name, 20)),
-        Cell::text(if value::is_value_type(f.element) { "Yes" } else { "No" }),
-        Cell::text(attr),
-        Cell::text(value),
-        Cell::text(format!("{indent}{}", f.name)),
-    ])?;
-    Ok(())
+/// An address that is 0 where it is not known.
+pub fn known(address: u64) -> Cell<'static> {
+    match address {
+        0 => Cell::shown(format!("{:0w$x}", 0, w = digits()), Cell::None),
+        _ => Cell::AddrPad(address, 16),
+    }
+}
+
+/// A type's name, in text cut from the front.
+fn cut(name: String, width: usize) -> Cell<'static> {
+    match cut_front(&name, width) {
+        short if short == name => Cell::text(name),
+        short => Cell::shown(short, Cell::text(name)),
+    }
 }
 
 /// Cuts a long type name from the front, as the column does.

@@ -11,6 +11,7 @@ pub mod dumpmt;
 pub mod dumpobj;
 pub mod dumpvc;
 pub mod fieldtable;
+pub mod head;
 pub mod modules;
 pub mod name2ee;
 pub mod runtimetypes;

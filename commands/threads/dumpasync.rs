@@ -10,11 +10,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::clr::Clr;
 use crate::commands::heap::gcroot;
-use crate::commands::objects::dumpdelegate::called;
+use crate::commands::objects::dumpdelegate::Method;
+use crate::commands::objects::fieldtable::known;
 use crate::session::Session;
 use crate::session::tasks::{Awaited, Kind as What, Node, Tasks};
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type, digits,
 };
 
 /// `!dumpasync`.
@@ -49,9 +50,114 @@ pub const DUMPASYNC: Command = Command {
         Example { line: "!dumpasync -coalesce", what: "what they wait for" },
     ],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[
+        &STATE_MACHINES,
+        &STACKS,
+        &FRAMES,
+        &fields::FIELDS,
+        &KEPT_ALIVE,
+        &gcroot::ROOTS,
+        &gcroot::CHAIN,
+        &GROUPS,
+        &MERGED,
+    ]),
     run,
 };
+
+const STATE: Col = Col::data("state", Type::Number).titled("number of the await the method stands at");
+const DEPTH: Col = Col::data("depth", Type::Count).titled("how far below the top of the stack");
+const MT: Col = Col::data("method_table", Type::Address).titled("MethodTable of the object");
+const TYPE: Col =
+    Col::data("type", Type::TypeName).titled("type of the state machine or task, or the method of runtime-async");
+const METHOD: Col = Col::data("method", Type::Text).titled("method the task runs");
+const FILE: Col = Col::data("source_file", Type::Text).titled("source file of the await, where it is known");
+const LINE: Col = Col::data("source_line", Type::Number).titled("line in it");
+const KIND: Col = Col::data("kind", Type::Text).titled("task, state machine, suspended method or running method");
+
+/// With -stats. The most frequent come first.
+const STATE_MACHINES: Table = Table::new(
+    "state_machines",
+    &[
+        Col::left("MT", "method_table", 16).of(Type::Address),
+        Col::left("Count", "count", 8).of(Type::Count),
+        Col::left("Type", "type", 0).of(Type::TypeName),
+        KIND,
+    ],
+);
+
+const STACKS: Table = Table::new(
+    "stacks",
+    &[
+        Col::data("stack", Type::Count).titled("number of the stack"),
+        Col::data("awaits", Type::Address).titled("object its top waits for, where that is no task"),
+        Col::data("awaits_method_table", Type::Address).titled("MethodTable of that object"),
+        Col::data("awaits_type", Type::TypeName).titled("its type"),
+        Col::data("awaits_text", Type::Text).titled("what is awaited, where it is no object"),
+    ],
+);
+
+/// The lines of the stacks, each behind the one it continues.
+const FRAMES: Table = Table::new(
+    "frames",
+    &[
+        Col::data("stack", Type::Count).titled("number of the stack"),
+        Col::data("frame", Type::Count).titled("number of the row"),
+        Col::data("continues", Type::Count).titled("the frame it waits for; nothing for the top of a stack"),
+        DEPTH,
+        Col::data("object", Type::Address).titled("the object; of a running method its place on the stack"),
+        MT,
+        KIND,
+        STATE,
+        Col::data("thread", Type::Number).titled("managed id of the thread a running method is on"),
+        Col::data("state_flags", Type::Hex).titled("m_stateFlags of the task"),
+        Col::data("flags_text", Type::Text).titled("what is set in them, with bars between"),
+        TYPE,
+        METHOD,
+        FILE,
+        LINE,
+    ],
+)
+.under("stacks", "stack");
+
+/// With -roots: the last object of each stack, the target of its roots.
+const KEPT_ALIVE: Table = Table::new(
+    "kept_alive",
+    &[
+        Col::data("stack", Type::Count).titled("number of the stack"),
+        Col::data("target", Type::Address).titled("its last object, target of the roots"),
+        Col::data("roots", Type::Count).titled("roots that reach it"),
+    ],
+)
+.under("stacks", "stack");
+
+/// With -coalesce: stacks that begin alike.
+const GROUPS: Table = Table::new(
+    "groups",
+    &[
+        Col::data("group", Type::Count).titled("number of the group"),
+        Col::data("count", Type::Count).titled("stacks in it"),
+    ],
+);
+
+/// The lines of the groups, each behind the one it continues.
+const MERGED: Table = Table::new(
+    "merged",
+    &[
+        Col::data("group", Type::Count).titled("number of the group"),
+        Col::data("frame", Type::Count).titled("number of the row"),
+        Col::data("continues", Type::Count).titled("the frame it waits for; nothing for the top of a group"),
+        DEPTH,
+        Col::data("count", Type::Count).titled("objects that look like this"),
+        MT,
+        KIND,
+        STATE,
+        TYPE,
+        METHOD,
+        FILE,
+        LINE,
+    ],
+)
+.under("groups", "group");
 
 /// Deepest chain printed.
 const MAX_DEPTH: usize = 4096;
@@ -126,31 +232,71 @@ fn look(n: &Node) -> Look {
     }
 }
 
-/// The method or type a line shows, with the method a task runs.
-fn label(session: &Session, n: &Node) -> String {
-    /// The method its action leads to is that of the loop that runs it.
-    const RUNTIME_ASYNC: &str = "System.Runtime.CompilerServices.AsyncHelpers+RuntimeAsyncTask<";
-    let task = n.kind == What::Task && !n.name.starts_with(RUNTIME_ASYNC);
-    let action =
-        task.then(|| session.value(n.address).and_then(|t| t.pointer(&["m_action"])).filter(|&a| a != 0)).flatten();
-    let method = action.and_then(|a| {
-        let clr = session.clr().ok()?;
-        called(clr, clr.invoked(&clr.delegate(a)?).items.first()?).1
-    });
-    method.map_or_else(|| format!("{}{}", n.name, place(session, n)), |m| format!("{} {{{m}}}", n.name))
+/// What a line shows of a node behind its numbers.
+#[derive(Default)]
+struct Label {
+    /// Type, or method of runtime-async.
+    name: Arc<str>,
+    /// Method a task runs: in words, and its name.
+    method: Option<(String, Option<String>)>,
+    /// Where a suspended method stands, when its source line is known.
+    line: Option<(Arc<str>, u32)>,
+    kind: &'static str,
 }
 
-/// Where a suspended method stands, when its source line is known.
-fn place(session: &Session, n: &Node) -> String {
-    let What::Suspended(c) = n.kind else { return String::new() };
-    let line = session.suspended_method(&c).and_then(|m| m.line.clone());
-    line.map_or_else(String::new, |(file, line)| format!(" [{file} @ {line}]"))
+impl Label {
+    fn of(session: &Session, n: &Node) -> Self {
+        /// The method its action leads to is that of the loop that runs it.
+        const RUNTIME_ASYNC: &str = "System.Runtime.CompilerServices.AsyncHelpers+RuntimeAsyncTask<";
+        let task = n.kind == What::Task && !n.name.starts_with(RUNTIME_ASYNC);
+        let action =
+            task.then(|| session.value(n.address).and_then(|t| t.pointer(&["m_action"])).filter(|&a| a != 0)).flatten();
+        let method = action.and_then(|a| {
+            let clr = session.clr().ok()?;
+            let invoked = clr.invoked(&clr.delegate(a)?);
+            let d = invoked.items.first()?;
+            let method = Some(Method::of(clr, d)).filter(|m| *m != Method::Unknown)?;
+            Some((method.words(d), method.name().map(str::to_owned)))
+        });
+        let line = match n.kind {
+            What::Suspended(c) => session.suspended_method(&c).and_then(|m| m.line.clone()),
+            _ => None,
+        };
+        Self { name: n.name.clone(), method, line, kind: kind(n) }
+    }
+
+    /// As a line shows it.
+    fn text(&self) -> String {
+        match (&self.method, &self.line) {
+            (Some((method, _)), _) => format!("{} {{{method}}}", self.name),
+            (None, Some((file, line))) => format!("{} [{file} @ {line}]", self.name),
+            (None, None) => self.name.to_string(),
+        }
+    }
+
+    /// Cells of [`TYPE`], [`METHOD`], [`FILE`] and [`LINE`].
+    fn cells(&self) -> [Cell<'_>; 4] {
+        let line = self.line.as_ref();
+        [
+            Cell::text(&*self.name),
+            Cell::maybe(self.method.as_ref().and_then(|m| m.1.as_deref())),
+            Cell::maybe(line.map(|l| &*l.0)),
+            line.map_or(Cell::None, |l| Cell::Num(l.1.into())),
+        ]
+    }
+}
+
+fn kind(n: &Node) -> &'static str {
+    match n.kind {
+        What::Task => "task",
+        What::Machine(_) => "state machine",
+        What::Suspended(_) => "suspended method",
+        What::Running { .. } => "running method",
+    }
 }
 
 /// Counts by method; true when there was nothing.
 fn stats(out: &mut Out, graph: &Tasks, chosen: &Chosen<'_>) -> Result<bool> {
-    const COLUMNS: &[Col] =
-        &[Col::left("MT", "method_table", 16), Col::left("Count", "count", 8), Col::left("Type", "type", 0)];
     let mut counts: FxHashMap<Look, (u64, &Node)> = FxHashMap::default();
     for n in graph.nodes.iter().filter(|n| (chosen.tasks || n.is_method()) && chosen.matches(n)) {
         let (mt, name, _) = look(n);
@@ -158,9 +304,9 @@ fn stats(out: &mut Out, graph: &Tasks, chosen: &Chosen<'_>) -> Result<bool> {
     }
     let mut rows: Vec<_> = counts.into_values().collect();
     rows.sort_by_key(|(count, n)| (std::cmp::Reverse(*count), n.mt, n.name.clone()));
-    out.table("state_machines", COLUMNS, true)?;
+    out.open(&STATE_MACHINES)?;
     for (count, n) in &rows {
-        out.row(&[Cell::AddrPad(n.mt, 16), Cell::Sep(*count), Cell::text(n.name.to_string())])?;
+        out.row(&[known(n.mt), Cell::Sep(*count), Cell::text(&*n.name), Cell::text(kind(n))])?;
     }
     Ok(rows.is_empty())
 }
@@ -175,38 +321,85 @@ fn stacks(session: &Session, out: &mut Out, graph: &Tasks, roots: &[u32], show: 
     let clr = session.clr()?;
     for (number, &root) in roots.iter().enumerate() {
         session.watch.cancel.check()?;
-        out.line(format!("STACK {}", number + 1))?;
-        if let Some(text) = graph.awaited_by(session, root).map(|a| awaiting(clr, &a)) {
-            out.line(format!("<< Awaiting: {text} >>"))?;
-        }
-        let (mut work, mut on_path) = (vec![(root, 0usize)], FxHashSet::default());
+        let stack = number as u64 + 1;
+        head(clr, out, stack, graph.awaited_by(session, root))?;
+        let (mut work, mut on_path) = (vec![(root, 0usize, None)], FxHashSet::default());
         let mut last = None;
-        while let Some((i, depth)) = work.pop() {
+        while let Some((i, depth, above)) = work.pop() {
             let Some(n) = graph.nodes.get(i as usize).filter(|_| on_path.insert(i) && depth < MAX_DEPTH) else {
                 continue;
             };
-            let indent = " ".repeat(2 * depth);
-            let (state, label, w) = (n.state_text(), label(session, n), digits());
-            out.line(format!("{indent}{:0w$x} {:0w$x} ({state}) {label}", n.address, n.mt))?;
+            let number = frame(session, out, n, (stack, above, depth))?;
             if show.fields && n.is_method() {
-                fields::list(session, out, n, &indent)?;
+                fields::list(session, out, n, number, &indent(depth))?;
             }
             last = Some(n);
-            work.extend(n.next.iter().rev().map(|&c| (c, depth + 1)));
+            work.extend(n.next.iter().rev().map(|&c| (c, depth + 1, Some(number))));
         }
         if let Some(n) = last.filter(|_| show.roots) {
+            let before = out.count(&gcroot::ROOTS);
             gcroot::print_roots(session, out, n.address)?;
+            let found = out.count(&gcroot::ROOTS) - before;
+            out.data_row(&KEPT_ALIVE, &[Cell::Num(stack), Cell::Addr(n.address), Cell::Num(found)])?;
         }
-        out.line("")?;
+        out.note("")?;
     }
     Ok(())
 }
 
-fn awaiting(clr: &Clr, awaited: &Awaited) -> String {
+fn indent(depth: usize) -> String {
+    " ".repeat(2 * depth)
+}
+
+/// The lines above a stack.
+fn head(clr: &Clr, out: &mut Out, stack: u64, awaited: Option<Awaited>) -> Result<()> {
+    let mut cells = [Cell::Num(stack), Cell::None, Cell::None, Cell::None, Cell::None];
+    let mut line = format!("STACK {stack}");
     match awaited {
-        Awaited::Object(address, mt) => format!("{address:0w$x} {mt:0w$x} {}", clr.type_name(*mt), w = digits()),
-        Awaited::Words(words) => (*words).to_owned(),
+        None => {}
+        Some(Awaited::Object(address, mt)) => {
+            let name = clr.type_name(mt);
+            line += &format!("\n<< Awaiting: {address:0w$x} {mt:0w$x} {name} >>", w = digits());
+            (cells[1], cells[2]) = (Cell::Addr(address), Cell::Addr(mt));
+            cells[3] = Cell::text(name.to_string());
+        }
+        Some(Awaited::Words(words)) => {
+            line += &format!("\n<< Awaiting: {words} >>");
+            cells[4] = Cell::text(words);
+        }
     }
+    Ok(out.row_as(&STACKS, &cells, line)?)
+}
+
+/// Prints the line of a node in a stack, below the frame `above`, and gives the number of its row.
+fn frame(session: &Session, out: &mut Out, n: &Node, at: (u64, Option<u64>, usize)) -> Result<u64> {
+    let (stack, above, depth) = at;
+    let (label, w, number) = (Label::of(session, n), digits(), out.count(&FRAMES) + 1);
+    let (indent, state, text) = (indent(depth), n.state_text(), label.text());
+    let line = format!("{indent}{:0w$x} {:0w$x} ({state}) {text}", n.address, n.mt);
+    let thread = if let What::Running { thread, .. } = n.kind { Some(thread) } else { None };
+    // The state of a task is what its flags say.
+    let of_task = n.kind == What::Task;
+    let [name, method, file, source_line] = label.cells();
+    let cells = [
+        Cell::Num(stack),
+        Cell::Num(number),
+        above.map_or(Cell::None, Cell::Num),
+        Cell::Num(depth as u64),
+        Cell::Addr(n.address),
+        known(n.mt),
+        Cell::text(label.kind),
+        n.state().map_or(Cell::None, Cell::Int),
+        thread.map_or(Cell::None, |t| Cell::Num(t.into())),
+        if n.flags == 0 { Cell::None } else { Cell::Hex(n.flags as u32 as u64) },
+        Cell::maybe(Some(state.trim()).filter(|s| of_task && !s.is_empty())),
+        name,
+        method,
+        file,
+        source_line,
+    ];
+    out.row_as(&FRAMES, &cells, line)?;
+    Ok(number)
 }
 
 /// Nodes that look the same, merged level by level.
@@ -216,7 +409,7 @@ struct Merged {
     below: BTreeMap<Look, Merged>,
     /// MethodTable of the first of them.
     mt: u64,
-    label: String,
+    label: Label,
 }
 
 fn coalesced(session: &Session, out: &mut Out, graph: &Tasks, roots: &[u32]) -> Result<()> {
@@ -236,8 +429,8 @@ fn coalesced(session: &Session, out: &mut Out, graph: &Tasks, roots: &[u32]) -> 
                 at = at.below.entry(key.clone()).or_default();
             }
             at.count += 1;
-            if at.label.is_empty() {
-                at.label = label(session, n);
+            if at.count == 1 {
+                at.label = Label::of(session, n);
                 at.mt = n.mt;
             }
             work.extend(n.next.iter().map(|&c| (c, path.clone())));
@@ -246,16 +439,35 @@ fn coalesced(session: &Session, out: &mut Out, graph: &Tasks, roots: &[u32]) -> 
     let mut stacks: Vec<_> = top.below.iter().collect();
     stacks.sort_by(|(a, m), (b, n)| n.count.cmp(&m.count).then_with(|| a.cmp(b)));
     for (number, (key, merged)) in stacks.into_iter().enumerate() {
-        out.line(format!("STACKS {}", number + 1))?;
-        let mut work = vec![(key, merged, 0usize)];
-        while let Some(((_, _, state), m, depth)) = work.pop() {
+        let group = number as u64 + 1;
+        out.row_as(&GROUPS, &[Cell::Num(group), Cell::Num(merged.count)], format!("STACKS {group}"))?;
+        let mut work = vec![(key, merged, 0usize, None)];
+        while let Some(((_, _, state), m, depth, above)) = work.pop() {
+            let frame = out.count(&MERGED) + 1;
+            let [name, method, file, source_line] = m.label.cells();
+            let cells = [
+                Cell::Num(group),
+                Cell::Num(frame),
+                above.map_or(Cell::None, Cell::Num),
+                Cell::Num(depth as u64),
+                Cell::Num(m.count),
+                known(m.mt),
+                Cell::text(m.label.kind),
+                state.map_or(Cell::None, Cell::Int),
+                name,
+                method,
+                file,
+                source_line,
+            ];
             let state = state.map_or_else(String::new, |s| format!(" ({s})"));
-            out.line(format!("{}[{}] {:0w$x}{state} {}", " ".repeat(2 * depth), m.count, m.mt, m.label, w = digits()))?;
+            let (indent, text) = (indent(depth), m.label.text());
+            let line = format!("{indent}[{}] {:0w$x}{state} {text}", m.count, m.mt, w = digits());
+            out.row_as(&MERGED, &cells, line)?;
             let mut below: Vec<_> = m.below.iter().collect();
             below.sort_by(|(a, m), (b, n)| m.count.cmp(&n.count).then_with(|| b.cmp(a)));
-            work.extend(below.into_iter().map(|(k, m)| (k, m, depth + 1)));
+            work.extend(below.into_iter().map(|(k, m)| (k, m, depth + 1, Some(frame))));
         }
-        out.line("")?;
+        out.note("")?;
     }
     Ok(())
 }

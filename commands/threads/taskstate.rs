@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{Arg, Args, Cell, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Type};
 
 /// `!taskstate ADDR`.
 pub const TASKSTATE: Command = Command {
@@ -20,7 +20,11 @@ pub const TASKSTATE: Command = Command {
     ],
     examples: &[Example { line: "!taskstate -v 33555456", what: "a value seen in !dumpobj" }],
     needs: Needs::Nothing,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("task", "address of the task", Type::Address),
+        Fact::new("status", "its state in a word, as Task.Status", Type::Text),
+        Fact::new("state_flags", "value of the field m_stateFlags", Type::Hex),
+    ]),
     run,
 };
 
@@ -55,7 +59,11 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         }
         (None, None) => bail!("give the address of a task, or -v and a value"),
     };
-    ctx.out.line(status(flags))?;
+    if let (Some(address), None) = (args.number("ADDR"), args.number("value")) {
+        ctx.out.datum("task", &Cell::Addr(address));
+    }
+    ctx.out.datum("state_flags", &Cell::Hex(flags));
+    ctx.out.fact("status", Cell::text(status(flags)), status(flags))?;
     Ok(Outcome::Complete)
 }
 

@@ -62,7 +62,13 @@ impl Said {
                     Some(number) => {
                         self.numbers.insert(number);
                     }
-                    None => self.name(text),
+                    None => {
+                        self.name(text);
+                        // Where a string is one line of text its control characters and backslashes are escaped.
+                        if text.contains(['\\', '\n', '"']) {
+                            self.name(&text.escape_debug().to_string());
+                        }
+                    }
                 };
             }
             Value::Bool(_) | Value::Null => {}

@@ -6,7 +6,7 @@
 use anyhow::Result;
 use rustc_hash::FxHashSet;
 
-use super::Place;
+use super::item::Place;
 use crate::clr::types::fields::{Element, et};
 use crate::session::Session;
 use crate::session::value::{Elements, Value};
@@ -237,7 +237,7 @@ fn array<'s>(v: &Value<'s>, names: &[&str]) -> Option<Elements<'s>> {
 /// Where element `i` is, with its type.
 fn element(a: &Elements<'_>, i: u64) -> Option<Place> {
     let element = a.element();
-    Some(Place { element, mt: (element.0 == et::STRUCT).then_some(a.handle), at: a.place(i)? })
+    Some(Place { element, mt: (!element.is_reference()).then_some(a.handle), at: a.place(i)? })
 }
 
 fn place(v: &Value<'_>, names: &[&str]) -> Option<Place> {
