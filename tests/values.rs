@@ -253,6 +253,65 @@ fn what_text_says_stands_in_facts_and_tables() {
     assert!(done.is_empty(), "these keep the rule, take them off NOT_YET: {done:?}");
 }
 
+/// The first object of each type the heap holds.
+fn one_of_each(runner: &mut Runner) -> Vec<String> {
+    let mut types = HashSet::new();
+    let listing = runner.run("!dumpheap").1;
+    let rows = listing.lines().take_while(|l| !l.starts_with("Statistics")).map(|l| l.split_whitespace());
+    rows.filter_map(|mut words| {
+        let (address, mt) = (words.next()?.to_owned(), words.next()?.to_owned());
+        (u64::from_str_radix(&mt, 16).is_ok() && types.insert(mt)).then_some(address)
+    })
+    .collect()
+}
+
+/// What a row of `fields` holds, as the text of `!dumpobj` spells it: `None` where it says nothing.
+fn spelled(row: &BTreeMap<&str, &Value>) -> Option<String> {
+    let address = |key: &str| row[key].as_str().map(|a| a[2..].to_owned());
+    match row["type"].as_str()? {
+        "System.Single" | "System.Double" => row["value"].as_f64().map(|v| format!("{v:.6}")),
+        "System.Char" => row["value"].as_u64().map(|v| format!("{v:x}")),
+        _ if !row["value"].is_null() => Some(row["value"].to_string()),
+        _ => address("reference").or_else(|| address("address")),
+    }
+}
+
+#[test]
+fn fields_hold_what_text_prints() {
+    let mut runner = Runner::on("linux-x64-10.0-leak-heap.core.zst");
+    let mut compared = 0;
+    for address in one_of_each(&mut runner) {
+        let line = format!("!dumpobj {address}");
+        let text = runner.run(&line).1;
+        runner.shell.format = Format::Json;
+        let answer: Value = serde_json::from_str(&runner.run(&line).1).unwrap();
+        runner.shell.format = Format::Text;
+        let Some(table) = answer["tables"].as_array().unwrap().iter().find(|t| t["name"] == "fields") else { continue };
+        let keys: Vec<&str> = table["columns"].as_array().unwrap().iter().map(|k| k.as_str().unwrap()).collect();
+        let behind_titles = text.lines().skip_while(|l| !l.trim_start().starts_with("MT    Field"));
+        let mut lines = behind_titles.filter(|l| {
+            !l.contains("Thread static values")
+                && [" instance ", " static ", " TLstatic "].iter().any(|a| l.contains(a))
+        });
+        for row in table["rows"].as_array().unwrap() {
+            let row: BTreeMap<&str, &Value> = keys.iter().copied().zip(row.as_array().unwrap()).collect();
+            let line = lines.next().unwrap();
+            let attribute = format!(" {} ", row["attribute"].as_str().unwrap());
+            let (_, behind) = line.split_once(&attribute).unwrap();
+            let name = row["name"].as_str().unwrap();
+            assert!(line.ends_with(name), "{address}: {name} is not the field of {line}");
+            let shown = behind.split_whitespace().next().filter(|w| row["attribute"] != "TLstatic" && *w != "?");
+            let shown = shown.map(str::to_lowercase);
+            let shown = shown.map(|w| if row["value"].is_null() { w.trim_start_matches('0').to_owned() } else { w });
+            let held = spelled(&row).map(|h| if row["value"].is_null() && h == "0" { String::new() } else { h });
+            assert_eq!(shown, held, "{address}: {line}");
+            compared += 1;
+        }
+        assert_eq!(lines.next(), None, "{address}: more fields in text");
+    }
+    assert!(compared > 900, "only {compared} fields");
+}
+
 #[test]
 fn schemas_are_current() {
     let folder = data("docs/schema");
