@@ -16,6 +16,14 @@ pub fn all(commands: &[&Command]) -> Vec<(String, Value)> {
     std::iter::once((ANSWER.to_owned(), answer())).chain(of_commands).collect()
 }
 
+/// Name of the file of a schema: other characters than letters, digits and `_` as `x` and their number, since not every
+/// system has files called `?`.
+pub fn file(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let spelled = name.chars().map(|c| if plain(c) { c.to_string() } else { format!("x{:02x}", u32::from(c)) });
+    spelled.collect::<String>() + ".json"
+}
+
 /// What holds for every answer.
 fn answer() -> Value {
     let defs: Map<String, Value> = Type::ALL.iter().map(|t| (t.name().to_owned(), of_type(*t))).collect();
