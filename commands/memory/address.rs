@@ -2,12 +2,13 @@
 
 use anyhow::{Result, anyhow, bail};
 
-use super::usage::{UsageRange, classify, detail, word};
+use super::usage::{Detail, UsageRange, classify, detail, word};
 use super::{module_name, protect, summary, tick};
 use crate::dump::{Dump, MapEntry, MapState, MapType, Presence};
 use crate::session::ranges::ManagedRange;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request, Returns,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Request, Returns, Table,
+    Type,
 };
 
 /// `!address`.
@@ -41,7 +42,35 @@ pub const ADDRESS: Command = Command {
         Example { line: "!address @$csp", what: "what the stack pointer points to" },
     ],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("address", "the address asked for", Type::Address),
+        Fact::new("usage", "what the region that holds it is used for", Type::Text),
+        Fact::new("base", "where the region begins", Type::Address),
+        Fact::new("end", "one past its last address", Type::Address),
+        Fact::new("size", "its bytes", Type::Bytes),
+        Fact::new("state", "MEM_COMMIT, MEM_RESERVE or MEM_FREE", Type::Text),
+        Fact::new("state_bits", "the same as bits", Type::Hex),
+        Fact::new("protect", "its protection", Type::Text),
+        Fact::new("protect_bits", "the same as bits", Type::Hex),
+        Fact::new("type", "MEM_PRIVATE, MEM_MAPPED or MEM_IMAGE", Type::Text),
+        Fact::new("type_bits", "the same as bits", Type::Hex),
+        Fact::new("allocation_base", "where the allocation begins that it is a part of", Type::Address),
+        Fact::new("allocation_protect", "protection of the allocation when it was made", Type::Text),
+        Fact::new("allocation_protect_bits", "the same as bits", Type::Hex),
+        Fact::new("module", "the module mapped there", Type::Text),
+        Fact::new("path", "the path of the module or file mapped there", Type::Text),
+        Fact::new("file", "the file name of the module", Type::Text),
+        Fact::new("mapped_file", "the path of the file mapped there, as the memory map has it", Type::Text),
+        Fact::new("detail", "what the runtime says of it", Type::Text),
+        Fact::new("thread", "number of the thread whose stack or block it is", Type::Number),
+        Fact::new("os_id", "operating system id of that thread", Type::Hex),
+        Fact::new("pid", "process id, of what belongs to the process or a thread", Type::Number),
+        Fact::new("heap", "handle of the heap of the operating system it belongs to", Type::Address),
+        Fact::new("content_source", "0 none, 1 the dump, 2 an image file", Type::Number),
+        Fact::new("content_length", "bytes that can be read from the address on", Type::Bytes),
+    ])
+    .and(&[&REGIONS])
+    .with(&[&summary::RETURNS]),
     run: address,
 };
 
@@ -58,11 +87,12 @@ fn address(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     }
     let kept: Vec<&UsageRange> = ranges.iter().filter(|r| filter.passes(session.dump(), r)).collect();
     if let Some(line) = args.text("c") {
+        rows(ctx, session.dump(), &managed, &kept)?;
         ctx.request = Some(Request::Lines(kept.iter().filter_map(|r| filled(session.dump(), r, line)).collect()));
         return Ok(if kept.is_empty() { Outcome::Empty } else { Outcome::Complete });
     }
     match args.text("o") {
-        Some("1") => bare(ctx, &kept)?,
+        Some("1") => bare(ctx, session.dump(), &managed, &kept)?,
         Some(o) => machine(ctx, session.dump(), &managed, &kept, if o == "tsv" { '\t' } else { ',' })?,
         None => list(ctx, session.dump(), &managed, &kept)?,
     }
@@ -142,59 +172,94 @@ pub fn wide(address: u64) -> String {
     format!("{:8x}`{:08x}", address >> 32, address & 0xFFFF_FFFF)
 }
 
-const LIST: &[Col] = &[
-    Col::left("", "new", 1),
-    Col::right("BaseAddress", "base", 17),
-    Col::right("EndAddress+1", "end", 17),
-    Col::right("RegionSize", "size", 17),
-    Col::left("Type", "type", 11),
-    Col::left("State", "state", 11),
-    Col::left("Protect", "protect", 34),
-    Col::left("Usage", "usage", 10),
-    Col::left("Content", "content", 8),
-    Col::left("", "detail", 0),
-];
+/// The regions; the options for programs print other lines of the same.
+const REGIONS: Table = Table::new(
+    "regions",
+    &[
+        Col::left("", "first", 1).of(Type::Bool).titled("an allocation begins here"),
+        Col::right("BaseAddress", "base", 17).of(Type::Address),
+        Col::right("EndAddress+1", "end", 17).of(Type::Address),
+        Col::right("RegionSize", "size", 17).of(Type::Bytes),
+        Col::left("Type", "type", 11),
+        Col::left("State", "state", 11),
+        Col::left("Protect", "protect", 34),
+        Col::left("Usage", "usage", 10),
+        Col::left("Content", "content", 8),
+        Col::left("", "detail", 0).titled("what the runtime says of it"),
+        Col::data("thread", Type::Number).titled("number of the thread whose stack or block it is"),
+        Col::data("os_id", Type::Hex).titled("operating system id of that thread"),
+        Col::data("pid", Type::Number).titled("process id, of what belongs to the process or a thread"),
+        Col::data("heap", Type::Address).titled("handle of the heap of the operating system it belongs to"),
+        Col::data("module", Type::Text).titled("the module mapped there"),
+        Col::data("path", Type::Text).titled("the path of the module or file mapped there"),
+    ],
+);
+const HEAD: &str = "        BaseAddress      EndAddress+1        RegionSize     Type       State                 Protect             Usage      Content";
+
+fn row<'r>(r: &UsageRange, e: &MapEntry, d: &'r Detail<'_>) -> [Cell<'r>; 16] {
+    let first = e.allocation_base == r.start || e.state == MapState::Free;
+    let [detail, thread, os_id, pid, heap, module, path] = detail_cells(d);
+    [
+        Cell::Either(first, "+", ""),
+        Cell::shown(wide(r.start), Cell::Addr(r.start)),
+        Cell::shown(wide(r.end), Cell::Addr(r.end)),
+        Cell::shown(wide(r.size()), Cell::Num(r.size())),
+        protect::kind_cell(e.kind),
+        Cell::text(protect::state(e.state).1),
+        protect::cell(protect::of(e)),
+        Cell::text(r.usage),
+        Cell::text(protect::presence(e.presence)),
+        Cell::shown(d.text(), detail),
+        thread,
+        os_id,
+        pid,
+        heap,
+        module,
+        path,
+    ]
+}
+
+/// What the runtime says, thread and its id, process, heap, module, path.
+fn detail_cells<'r>(d: &'r Detail<'_>) -> [Cell<'r>; 7] {
+    [
+        Cell::maybe(d.managed),
+        d.thread.map_or(Cell::None, |t| Cell::Num(u64::from(t.0))),
+        d.thread.map_or(Cell::None, |t| Cell::Hex(t.1)),
+        d.pid.map_or(Cell::None, Cell::Num),
+        d.heap.map_or(Cell::None, Cell::Addr),
+        Cell::maybe(d.module.as_deref()),
+        Cell::maybe(d.path),
+    ]
+}
 
 fn list(ctx: &mut Ctx<'_>, dump: &Dump, managed: &[ManagedRange], ranges: &[&UsageRange]) -> Result<()> {
     let session = ctx.session()?;
-    ctx.out.line("")?;
-    ctx.out.line(
-        "        BaseAddress      EndAddress+1        RegionSize     Type       State                 Protect             Usage      Content",
-    )?;
-    ctx.out.line("-".repeat(132))?;
-    ctx.out.table("regions", LIST, false)?;
+    ctx.out.note("")?;
+    ctx.out.open_as(&REGIONS, &format!("{HEAD}\n{}", "-".repeat(132)))?;
     for r in ranges {
         session.watch.cancel.check()?;
         let Some(e) = dump.map.get(r.entry) else { continue };
-        let opens = e.allocation_base == r.start || e.state == MapState::Free;
-        ctx.out.row(&[
-            Cell::text(if opens { "+" } else { "" }),
-            padded(ctx.out.format(), r.start),
-            padded(ctx.out.format(), r.end),
-            padded(ctx.out.format(), r.size()),
-            Cell::text(protect::kind(e.kind).1),
-            Cell::text(protect::state(e.state).1),
-            Cell::text(protect::of(e)),
-            Cell::text(r.usage),
-            Cell::text(protect::presence(e.presence)),
-            Cell::text(detail(dump, managed, r)),
-        ])?;
+        ctx.out.row(&row(r, e, &detail(dump, managed, r)))?;
     }
     Ok(())
 }
 
-/// Text has the debugger's blanks, the other formats a number.
-fn padded(format: Format, address: u64) -> Cell<'static> {
-    match format {
-        Format::Text => Cell::text(wide(address)),
-        _ => Cell::Addr(address),
+/// The regions as data alone: text has what the commands of `-c` print of them.
+fn rows(ctx: &mut Ctx<'_>, dump: &Dump, managed: &[ManagedRange], ranges: &[&UsageRange]) -> Result<()> {
+    if !ctx.out.wants_data() {
+        return Ok(());
     }
+    for r in ranges {
+        let Some(e) = dump.map.get(r.entry) else { continue };
+        ctx.out.data_row(&REGIONS, &row(r, e, &detail(dump, managed, r)))?;
+    }
+    Ok(())
 }
 
-fn bare(ctx: &mut Ctx<'_>, ranges: &[&UsageRange]) -> Result<()> {
-    ctx.out.table("regions", &[Col::left("BaseAddress", "base", 0)], false)?;
+fn bare(ctx: &mut Ctx<'_>, dump: &Dump, managed: &[ManagedRange], ranges: &[&UsageRange]) -> Result<()> {
     for r in ranges {
-        ctx.out.row(&[Cell::text(format!("{:#x}", r.start))])?;
+        let Some(e) = dump.map.get(r.entry) else { continue };
+        ctx.out.row_as(&REGIONS, &row(r, e, &detail(dump, managed, r)), format!("{:#x}", r.start))?;
     }
     Ok(())
 }
@@ -207,10 +272,12 @@ fn machine(ctx: &mut Ctx<'_>, dump: &Dump, managed: &[ManagedRange], ranges: &[&
     };
     let heads =
         ["BaseAddress", "EndAddress+1", "RegionSize", "Type", "State", "Protect", "Usage", "Content", "Comment"];
-    let mut lines = vec![join(&heads.map(str::to_owned))];
+    ctx.out.open_bare(&REGIONS)?;
+    ctx.out.facts(&[], join(&heads.map(str::to_owned)))?;
     for r in ranges {
         let Some(e) = dump.map.get(r.entry) else { continue };
-        lines.push(join(&[
+        let d = detail(dump, managed, r);
+        let line = join(&[
             format!("{:#x}", r.start),
             format!("{:#x}", r.end),
             format!("{:#x}", r.size()),
@@ -219,17 +286,12 @@ fn machine(ctx: &mut Ctx<'_>, dump: &Dump, managed: &[ManagedRange], ranges: &[&
             protect::of(e),
             r.usage.to_owned(),
             protect::presence(e.presence).to_owned(),
-            detail(dump, managed, r),
-        ]));
-    }
-    // A table of one column keeps tabs out of the cells' own cleaning only in lines that have none.
-    for line in lines {
-        ctx.out.line(line)?;
+            d.text(),
+        ]);
+        ctx.out.row_as(&REGIONS, &row(r, e, &d), line)?;
     }
     Ok(())
 }
-
-const FACTS: &[Col] = &[Col::left("", "name", 23), Col::left("", "value", 0)];
 
 fn one(
     ctx: &mut Ctx<'_>,
@@ -241,65 +303,83 @@ fn one(
     let at = ranges.partition_point(|r| r.end <= address);
     let Some((r, e)) = ranges.get(at).filter(|r| r.start <= address).and_then(|r| Some((r, dump.map.get(r.entry)?)))
     else {
-        ctx.out.line(format!(
-            "{} lies in no region the dump describes: it is free, or the dump leaves it out",
-            tick(address, dump.arch.pointer_size())
-        ))?;
+        let shown = tick(address, dump.arch.pointer_size());
+        let line = format!("{shown} lies in no region the dump describes: it is free, or the dump leaves it out");
+        ctx.out.datum("address", &Cell::Addr(address));
+        ctx.out.note(line)?;
         return Ok(Outcome::Empty);
     };
-    ctx.out.line("")?;
-    ctx.out.table("region", FACTS, false)?;
-    for (name, value) in facts(dump, managed, r, e) {
-        ctx.out.row(&[Cell::text(name), Cell::text(value)])?;
-    }
-    ctx.out.line("")?;
-    ctx.out.line("")?;
-    ctx.out.line(content(dump, r, e, address))?;
+    ctx.out.datum("address", &Cell::Addr(address));
+    ctx.out.note("")?;
+    region(ctx, dump, managed, r, e)?;
+    ctx.out.note("")?;
+    ctx.out.note("")?;
+    content(ctx, dump, r, e, address)?;
     Ok(Outcome::Complete)
 }
 
-fn facts(dump: &Dump, managed: &[ManagedRange], r: &UsageRange, e: &MapEntry) -> Vec<(&'static str, String)> {
+fn region(ctx: &mut Ctx<'_>, dump: &Dump, managed: &[ManagedRange], r: &UsageRange, e: &MapEntry) -> Result<()> {
     let p = dump.arch.pointer_size();
-    let numbered = |(n, name): (u32, &str)| format!("{n:08x}          {name}").trim_end().to_owned();
-    let mut out = vec![
-        ("Usage:", r.usage.to_owned()),
-        ("Base Address:", tick(r.start, p)),
-        ("End Address:", tick(r.end, p)),
-        ("Region Size:", format!("{} ({})", tick(r.size(), p), summary::human(r.size()))),
-        ("State:", numbered(protect::state(e.state))),
-        ("Protect:", numbered((e.protect, &protect::of(e)))),
-        ("Type:", numbered(protect::kind(e.kind))),
-        ("Allocation Base:", tick(e.allocation_base, p)),
-        ("Allocation Protect:", numbered((e.allocation_protect, &protect::name(e.allocation_protect)))),
-    ];
-    if let Some(m) = e.module.and_then(|i| dump.modules.get(i as usize)) {
+    // One line whatever a path holds.
+    let mut line = |name: &str, facts: &[(&'static str, Cell<'_>)], text: &str| {
+        ctx.out.facts(facts, format!("{name:<23} {}", text.replace('\n', ".")))
+    };
+    let numbered = |n: u32, name: &str| format!("{n:08x}          {name}");
+    let bits = |n: u32| Cell::Hex(u64::from(n));
+    let (size, state, kind) = (r.size(), protect::state(e.state), protect::kind(e.kind));
+    let (own, first) = (protect::of(e), protect::name(e.allocation_protect));
+    line("Usage:", &[("usage", Cell::text(r.usage))], r.usage)?;
+    line("Base Address:", &[("base", Cell::Addr(r.start))], &tick(r.start, p))?;
+    line("End Address:", &[("end", Cell::Addr(r.end))], &tick(r.end, p))?;
+    let shown = format!("{} ({})", tick(size, p), summary::human(size));
+    line("Region Size:", &[("size", Cell::Num(size))], &shown)?;
+    let facts = [("state", Cell::text(state.1)), ("state_bits", bits(state.0))];
+    line("State:", &facts, &numbered(state.0, state.1))?;
+    let facts = [("protect", protect::cell(own.clone())), ("protect_bits", bits(e.protect))];
+    line("Protect:", &facts, &numbered(e.protect, &own))?;
+    let facts = [("type", protect::kind_cell(e.kind)), ("type_bits", bits(kind.0))];
+    line("Type:", &facts, &numbered(kind.0, kind.1))?;
+    let base = e.allocation_base;
+    line("Allocation Base:", &[("allocation_base", Cell::Addr(base))], &tick(base, p))?;
+    let bits = bits(e.allocation_protect);
+    let facts = [("allocation_protect", protect::cell(first.clone())), ("allocation_protect_bits", bits)];
+    line("Allocation Protect:", &facts, &numbered(e.allocation_protect, &first))?;
+    let d = detail(dump, managed, r);
+    let module = e.module.and_then(|i| dump.modules.get(i as usize));
+    if let Some(m) = module {
         let name = module_name(m);
-        out.push(("Image Path:", m.path.clone()));
-        out.push(("Module Name:", name.clone()));
-        out.push(("Loaded Image Name:", m.file_name().to_owned()));
-        out.push(("More info:", format!("lmvm {name}")));
+        line("Image Path:", &[("path", Cell::text(m.path.as_str()))], &m.path)?;
+        line("Module Name:", &[("module", Cell::text(name.as_str()))], &name)?;
+        line("Loaded Image Name:", &[("file", Cell::text(m.file_name()))], m.file_name())?;
+        line("More info:", &[], &format!("lmvm {name}"))?;
     }
     if let Some(f) = &e.file {
-        out.push(("Mapped file name:", f.clone()));
+        let facts = [("mapped_file", Cell::text(f.as_str())), ("path", Cell::text(f.as_str()))];
+        line("Mapped file name:", if module.is_none() { &facts } else { &facts[..1] }, f)?;
     }
-    let what = detail(dump, managed, r);
+    let what = d.text();
+    let [managed, thread, os_id, pid, heap, ..] = detail_cells(&d);
+    let facts = [("detail", managed), ("thread", thread), ("os_id", os_id), ("pid", pid), ("heap", heap)];
     if !what.is_empty() && e.module.is_none() && e.file.is_none() {
-        out.push(("Additional info:", what));
+        line("Additional info:", &facts, &what)?;
     }
-    out
+    Ok(())
 }
 
 /// Where the bytes at `address` come from and how many follow.
-fn content(dump: &Dump, r: &UsageRange, e: &MapEntry, address: u64) -> String {
+fn content(ctx: &mut Ctx<'_>, dump: &Dump, r: &UsageRange, e: &MapEntry, address: u64) -> Result<()> {
     let left = r.end - address;
-    match (e.presence, dump.space.readable(address)) {
-        (Presence::Dumped, true) => format!("Content source: 1 (target), length: {left:x}"),
-        (_, true) => format!("Content source: 2 (mapped), length: {left:x}, from the image file: not in the dump"),
-        (Presence::MappedOnly, false) => {
-            "Content source: 0 (invalid): mapped in the process, but its bytes are not in the dump".into()
+    let (source, length, line) = match (e.presence, dump.space.readable(address)) {
+        (Presence::Dumped, true) => (1, left, format!("Content source: 1 (target), length: {left:x}")),
+        (_, true) => {
+            (2, left, format!("Content source: 2 (mapped), length: {left:x}, from the image file: not in the dump"))
         }
-        _ => "Content source: 0 (invalid), length: 0".into(),
-    }
+        (Presence::MappedOnly, false) => {
+            (0, 0, "Content source: 0 (invalid): mapped in the process, but its bytes are not in the dump".to_owned())
+        }
+        _ => (0, 0, "Content source: 0 (invalid), length: 0".to_owned()),
+    };
+    Ok(ctx.out.facts(&[("content_source", Cell::Num(source)), ("content_length", Cell::Num(length))], line)?)
 }
 
 #[cfg(test)]

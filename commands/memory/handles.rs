@@ -4,7 +4,9 @@ use anyhow::{Result, bail};
 use rustc_hash::FxHashMap;
 
 use crate::dump::{DumpKind, Thread};
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!handle`.
 pub const HANDLE: Command = Command {
@@ -23,13 +25,16 @@ pub const HANDLE: Command = Command {
     ],
     examples: &[Example { line: "!handle", what: "how many handles of each type" }],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[Fact::new("handles", "handles listed", Type::Count)]).and(&[&HANDLES, &COUNTS]),
     run: handle,
 };
 
-const HANDLES: &[Col] =
-    &[Col::right("Handle", "handle", 16), Col::left("Type", "type", 20), Col::left("Name", "name", 0)];
-const COUNTS: &[Col] = &[Col::left("Type", "type", 20), Col::right("Count", "count", 8)];
+const HANDLES: Table = Table::new(
+    "handles",
+    &[Col::right("Handle", "handle", 16).of(Type::Hex), Col::left("Type", "type", 20), Col::left("Name", "name", 0)],
+);
+const COUNTS: Table =
+    Table::new("types", &[Col::left("Type", "type", 20), Col::right("Count", "count", 8).of(Type::Count)]);
 
 fn handle(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let dump = ctx.session()?.dump();
@@ -40,7 +45,7 @@ fn handle(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             }
             DumpKind::ElfCore { .. } => "a core records no open files",
         };
-        ctx.out.line(why)?;
+        ctx.out.note(why)?;
         return Ok(Outcome::Empty);
     }
     let one = args.number("HANDLE").filter(|&h| h != 0);
@@ -55,22 +60,22 @@ fn handle(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         bail!("no handle {v:x}; !handle lists them");
     }
     // As native debuggers have it: names only when something is asked of them.
-    let names = one.is_some() || args.number("FLAGS").is_some_and(|f| f > 0) || ctx.out.format() != Format::Text;
-    ctx.out.table("handles", HANDLES, true)?;
+    let names = one.is_some() || args.number("FLAGS").is_some_and(|f| f > 0);
+    ctx.out.open(&HANDLES)?;
     let mut counts = FxHashMap::<&str, u64>::default();
     for h in &chosen {
         *counts.entry(h.type_name.as_str()).or_default() += 1;
-        let name = h.object_name.as_deref().filter(|_| names).unwrap_or("");
-        ctx.out.row(&[Cell::Hex(h.value), Cell::text(h.type_name.as_str()), Cell::text(name)])?;
+        let name = Cell::maybe(h.object_name.as_deref());
+        let name = if names { name } else { Cell::shown("", name) };
+        let ty = Some(h.type_name.as_str()).filter(|t| !t.is_empty());
+        ctx.out.row(&[Cell::Hex(h.value), Cell::maybe(ty), name])?;
     }
     let mut counts: Vec<(&str, u64)> = counts.into_iter().collect();
     counts.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-    ctx.out.line(format!("{} Handles", chosen.len()))?;
-    let rows: Vec<Vec<Cell<'_>>> = counts
-        .into_iter()
-        .map(|(t, n)| vec![Cell::text(if t.is_empty() { "None" } else { t }), Cell::Num(n)])
-        .collect();
-    ctx.out.rows("types", COUNTS, true, &rows)?;
+    let count = chosen.len();
+    ctx.out.fact("handles", Cell::Num(count as u64), format!("{count} Handles"))?;
+    let ty = |t| if str::is_empty(t) { Cell::shown("None", Cell::None) } else { Cell::text(t) };
+    ctx.out.fill(&COUNTS, counts.iter().map(|&(t, n)| [ty(t), Cell::Num(n)]))?;
     Ok(if chosen.is_empty() { Outcome::Empty } else { Outcome::Complete })
 }
 
@@ -86,11 +91,20 @@ pub const RUNAWAY: Command = Command {
     args: &[Arg::pos("FLAGS", Kind::Address, "1 user, 2 kernel, 4 elapsed, 7 all")],
     examples: &[Example { line: "!runaway 7", what: "all times of all threads" }],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&TIMES]),
     run: runaway,
 };
 
-const TIMES: &[Col] = &[Col::right("Thread", "thread", 10), Col::right("Time", "time", 24), Col::left("", "name", 0)];
+const TIMES: Table = Table::new(
+    "times",
+    &[
+        Col::data("mode", Type::Text).titled("which time: user, kernel or elapsed"),
+        Col::right("Thread", "number", 10).of(Type::Number),
+        Col::data("os_id", Type::Hex).titled("operating system id of the thread"),
+        Col::right("Time", "time", 24).of(Type::Number).unit("ms"),
+        Col::right("", "name", 0),
+    ],
+);
 
 fn runaway(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let dump = ctx.session()?.dump();
@@ -101,7 +115,7 @@ fn runaway(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             }
             DumpKind::ElfCore { .. } => "this core does not record what time its threads used; those of the kernel do",
         };
-        ctx.out.line(why)?;
+        ctx.out.note(why)?;
         return Ok(Outcome::Empty);
     }
     let flags = args.number("FLAGS").unwrap_or(1);
@@ -114,17 +128,19 @@ fn runaway(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         (2, "kernel", " Kernel Mode Time", &|t| t.info.map(|i| i.kernel_time)),
         (4, "elapsed", " Elapsed Time", &elapsed),
     ];
-    for (_, name, title, time) in kinds.iter().filter(|k| flags & k.0 != 0) {
+    for (_, mode, title, time) in kinds.iter().filter(|k| flags & k.0 != 0) {
         let mut times: Vec<(usize, &Thread, u64)> =
             dump.threads.iter().enumerate().filter_map(|(i, t)| Some((i, t, time(t)?))).collect();
         times.sort_by_key(|t| (std::cmp::Reverse(t.2), t.0));
-        ctx.out.line(*title)?;
-        ctx.out.table(name, TIMES, true)?;
+        ctx.out.note(*title)?;
+        ctx.out.open(&TIMES)?;
         for (i, t, v) in times {
             ctx.out.row(&[
-                Cell::text(format!("{i}:{:x}", t.os_id)),
-                Cell::As(span(v).into(), v),
-                Cell::text(t.name.as_deref().unwrap_or("")),
+                Cell::text(*mode),
+                Cell::shown(format!("{i}:{:x}", t.os_id), Cell::Num(i as u64)),
+                Cell::Hex(t.os_id),
+                Cell::shown(span(v), Cell::Float(v as f64 / 10_000.0)),
+                Cell::maybe(t.name.as_deref()),
             ])?;
         }
     }

@@ -2,12 +2,15 @@
 
 use anyhow::{Result, bail};
 
+use super::display::{Thing, cells, thing};
 use super::range::Words;
-use super::{matches, module_name, symbol, tick, value};
+use super::{matches, module_name, tick, value};
 use crate::dump::{Dump, Module};
 use crate::shell::banner::utc;
 use crate::shell::opaque::show;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+};
 
 const OPTIONS: &[Arg] = &[Arg::pos("OPTIONS", Kind::Rest, "[v|f] [m PATTERN] [a ADDR]")];
 const EXAMPLES: &[Example] = &[Example { line: "lm", what: "all modules" }];
@@ -25,7 +28,7 @@ const fn lm(name: &'static str, summary: &'static str, run: fn(&mut Ctx<'_>, &Ar
         args: OPTIONS,
         examples: EXAMPLES,
         needs: Needs::Dump,
-        returns: Returns::NOTHING,
+        returns: Returns::tables(&[&MODULES, &UNLOADED]),
         run,
     }
 }
@@ -81,12 +84,60 @@ fn wanted(ctx: &Ctx<'_>, args: &Args, detail: Detail) -> Result<Wanted> {
     Ok(wanted)
 }
 
-const COLUMNS: &[Col] = &[
-    Col::left("start", "start", 17),
-    Col::left("end", "end", 19),
-    Col::left("module name", "module", 24),
-    Col::left("", "path", 0),
-];
+const MODULES: Table = Table::new(
+    "modules",
+    &[
+        Col::left("start", "start", 17).of(Type::Address),
+        Col::left("end", "end", 19).of(Type::Address),
+        Col::left("module name", "module", 24),
+        Col::left("", "path", 0),
+        Col::data("file", Type::Text).titled("its file name"),
+        Col::data("timestamp", Type::Hex).titled("the time stamp of its PE header"),
+        Col::data("time", Type::Time).titled("that as a moment, which it is not in a reproducible build"),
+        Col::data("image_size", Type::Bytes).titled("the size its PE header names, else what is mapped"),
+        Col::data("version", Type::Text).titled("its file version"),
+        Col::data("build_id", Type::Text).titled("its ELF build id"),
+        Col::data("pdb", Type::Text).titled("its PDB as the image names it"),
+        Col::data("headers", Type::Bool).titled("its headers can be read"),
+    ],
+);
+
+const UNLOADED: Table = Table::new(
+    "unloaded",
+    &[
+        Col::data("start", Type::Address).titled("where it was"),
+        Col::data("end", Type::Address).titled("where it ended"),
+        Col::data("name", Type::Text).titled("its name"),
+    ],
+);
+
+/// What is known of a module; text has the path where it is to be shown.
+fn row<'m>(dump: &Dump, m: &'m Module, path: bool) -> [Cell<'m>; 12] {
+    let pointer = dump.arch.pointer_size();
+    let version = m.version.map(|[a, b, c, d]| format!("{a}.{b}.{c}.{d}"));
+    [
+        Cell::AddrTick(m.base, pointer),
+        Cell::AddrTick(m.base.saturating_add(m.size), pointer),
+        Cell::text(module_name(m)),
+        if path { Cell::text(m.path.as_str()) } else { Cell::shown("", Cell::text(m.path.as_str())) },
+        Cell::text(m.file_name()),
+        m.timestamp.map_or(Cell::None, |t| Cell::Hex(u64::from(t))),
+        m.timestamp.map_or(Cell::None, |t| Cell::Time(u64::from(t))),
+        Cell::Num(image_size(m)),
+        Cell::maybe(version),
+        Cell::maybe(m.build_id.as_deref().map(hex)),
+        Cell::maybe(m.pdb.as_deref()),
+        Cell::Bool(dump.space.readable(m.base)),
+    ]
+}
+
+fn image_size(m: &Module) -> u64 {
+    m.image_size.map_or(m.size, u64::from)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
 
 fn list(ctx: &mut Ctx<'_>, args: &Args, detail: Detail) -> Result<Outcome> {
     let dump = ctx.session()?.dump();
@@ -100,34 +151,26 @@ fn list(ctx: &mut Ctx<'_>, args: &Args, detail: Detail) -> Result<Outcome> {
         .collect();
     if wanted.detail == Detail::Bare {
         for m in &chosen {
-            ctx.out.line(module_name(m))?;
+            ctx.out.row_as(&MODULES, &row(dump, m, false), module_name(m))?;
         }
         return Ok(if chosen.is_empty() { Outcome::Empty } else { Outcome::Complete });
     }
-    ctx.out.table("modules", COLUMNS, true)?;
+    ctx.out.open(&MODULES)?;
     for m in &chosen {
-        let path = if wanted.detail == Detail::Name { "" } else { m.path.as_str() };
-        ctx.out.row(&[
-            Cell::AddrTick(m.base, pointer),
-            Cell::AddrTick(m.base.saturating_add(m.size), pointer),
-            Cell::text(module_name(m)),
-            Cell::text(path),
-        ])?;
+        ctx.out.row(&row(dump, m, wanted.detail != Detail::Name))?;
         if wanted.detail == Detail::All {
             details(ctx, dump, m)?;
         }
     }
     let all = wanted.pattern.is_none() && wanted.address.is_none();
     if all && !dump.unloaded.is_empty() {
-        ctx.out.line("")?;
-        ctx.out.line("Unloaded modules:")?;
+        ctx.out.note("")?;
+        ctx.out.note("Unloaded modules:")?;
         for u in &dump.unloaded {
-            ctx.out.line(format!(
-                "{} {}   {}",
-                tick(u.base, pointer),
-                tick(u.base.saturating_add(u.size), pointer),
-                u.name
-            ))?;
+            let (start, end) = (u.base, u.base.saturating_add(u.size));
+            let line = format!("{} {}   {}", tick(start, pointer), tick(end, pointer), u.name);
+            let cells = [Cell::AddrTick(start, pointer), Cell::AddrTick(end, pointer), Cell::text(u.name.as_str())];
+            ctx.out.row_as(&UNLOADED, &cells, line)?;
         }
     }
     Ok(if chosen.is_empty() { Outcome::Empty } else { Outcome::Complete })
@@ -146,12 +189,12 @@ fn details(ctx: &mut Ctx<'_>, dump: &Dump, m: &Module) -> Result<()> {
         // Reproducible builds put a hash here, which is no time: then the number alone says something.
         facts.push(("Timestamp", format!("{} ({t:08X})", utc(u64::from(t)))));
     }
-    facts.push(("ImageSize", format!("{:08X}", m.image_size.map_or(m.size, u64::from))));
+    facts.push(("ImageSize", format!("{:08X}", image_size(m))));
     if let Some([a, b, c, d]) = m.version {
         facts.push(("File version", format!("{a}.{b}.{c}.{d}")));
     }
     if let Some(id) = &m.build_id {
-        facts.push(("Build id", id.iter().map(|b| format!("{b:02x}")).collect()));
+        facts.push(("Build id", hex(id)));
     }
     if let Some(pdb) = &m.pdb {
         facts.push(("PDB", pdb.clone()));
@@ -159,7 +202,7 @@ fn details(ctx: &mut Ctx<'_>, dump: &Dump, m: &Module) -> Result<()> {
     let held = dump.space.readable(m.base);
     facts.push(("Headers", if held { "readable" } else { "not in the dump" }.to_owned()));
     for (name, text) in facts {
-        ctx.out.line(format!("    {:<17}{text}", format!("{name}:")))?;
+        ctx.out.facts(&[], format!("    {:<17}{text}", format!("{name}:")))?;
     }
     Ok(())
 }
@@ -176,18 +219,30 @@ pub const LN: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Address, "the address").required()],
     examples: &[Example { line: "ln @$ip", what: "where the thread stands" }],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("address", "the address", Type::Address),
+        Fact::new("kind", "what it belongs to: object, method_table or module", Type::Text),
+        Fact::new("type", "the type of the object or MethodTable", Type::TypeName),
+        Fact::new("module", "the module", Type::Text),
+        Fact::new("offset", "how far into the module it is", Type::Hex),
+        Fact::new("path", "the path of the module", Type::Text),
+    ]),
     run: |ctx, args| {
         let session = ctx.session()?;
         let a = args.number("ADDR").unwrap_or(0);
-        let name = super::display::name(session, a);
-        if name.is_empty() {
-            ctx.out.line(format!("{} belongs to no module", tick(a, session.dump().arch.pointer_size())))?;
+        let shown = tick(a, session.dump().arch.pointer_size());
+        let Some(found) = thing(session, a) else {
+            ctx.out.datum("address", &Cell::Addr(a));
+            ctx.out.note(format!("{shown} belongs to no module"))?;
             return Ok(Outcome::Empty);
-        }
-        ctx.out.line(format!("({})   {name}", tick(a, session.dump().arch.pointer_size())))?;
-        if let Some(m) = session.dump().module_at(a).filter(|_| symbol(session.dump(), a).as_deref() == Some(&name)) {
-            ctx.out.line(format!("    {}", m.path))?;
+        };
+        let line = format!("({shown})   {}", found.text());
+        let native = matches!(found, Thing::Module(..));
+        let [kind, ty, module, offset] = cells(Some(found));
+        let facts = [("address", Cell::Addr(a)), ("kind", kind), ("type", ty), ("module", module), ("offset", offset)];
+        ctx.out.facts(&facts, line)?;
+        if let Some(m) = session.dump().module_at(a).filter(|_| native) {
+            ctx.out.fact("path", Cell::text(m.path.as_str()), format!("    {}", m.path))?;
         }
         Ok(Outcome::Complete)
     },

@@ -6,7 +6,10 @@ use super::protect;
 use super::usage::{Owner, UsageRange, classify, word};
 use crate::dump::{Dump, MapEntry, MapState, MapType};
 use crate::session::ranges::ManagedRange;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::out::thousands;
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!maddress`.
 pub const MADDRESS: Command = Command {
@@ -32,26 +35,31 @@ pub const MADDRESS: Command = Command {
         Example { line: "!maddress -list GCHeap,Stack", what: "the ranges of two kinds" },
     ],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("total_count", "ranges in all", Type::Count),
+        Fact::new("total_size", "their bytes", Type::Bytes),
+    ])
+    .and(&[&RANGES, &TOTALS, &IMAGES]),
     run: maddress,
 };
 
-const RANGES: &[Col] = &[
-    Col::left("Memory Kind", "kind", 20),
-    Col::right("StartAddr", "start", 16),
-    Col::right("EndAddr-1", "last", 16),
-    Col::right("Size", "size", 11),
-    Col::left("Type", "type", 11),
-    Col::left("State", "state", 11),
-    Col::left("Protect", "protect", 30),
-    Col::left("Image", "image", 0),
-];
-const TOTALS: &[Col] = &[
-    Col::left("Memory Type", "kind", 0),
-    Col::right("Count", "count", 0),
-    Col::right("Size", "size", 0),
-    Col::right("Size (bytes)", "bytes", 0),
-];
+const RANGES: Table = Table::new(
+    "ranges",
+    &[
+        Col::left("Memory Kind", "kind", 20),
+        Col::right("StartAddr", "start", 16).of(Type::Address),
+        Col::right("EndAddr-1", "last", 16).of(Type::Address),
+        Col::right("Size", "size", 11).of(Type::Bytes),
+        Col::left("Type", "type", 11),
+        Col::left("State", "state", 11),
+        Col::left("Protect", "protect", 30),
+        Col::left("Image", "image", 0),
+    ],
+);
+const TOTALS: Table = Table::new("totals", &[Col::data("kind", Type::Text).titled("kind of memory"), COUNT, SIZE]);
+const IMAGES: Table = Table::new("images", &[Col::data("image", Type::Text).titled("path of the image"), COUNT, SIZE]);
+const COUNT: Col = Col::data("count", Type::Count).titled("ranges");
+const SIZE: Col = Col::data("size", Type::Bytes).titled("their bytes");
 
 /// The kind of a range in SOS's words.
 fn kind(dump: &Dump, r: &UsageRange, e: &MapEntry) -> String {
@@ -71,6 +79,11 @@ fn kind(dump: &Dump, r: &UsageRange, e: &MapEntry) -> String {
         usage if reserved && r.owner == Owner::Entry => format!("[{usage}Reserve]"),
         usage => usage.into(),
     }
+}
+
+/// A kind without the brackets of reserved memory.
+fn bare(kind: &str) -> &str {
+    kind.trim_matches(['[', ']'])
 }
 
 fn is_runtime(dump: &Dump, e: &MapEntry) -> bool {
@@ -101,8 +114,7 @@ fn maddress(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             continue;
         }
         let kind = kind(dump, &r, e);
-        let bare = kind.trim_matches(['[', ']']);
-        if lists.as_ref().is_none_or(|l| l.iter().any(|w| w.trim_matches(['[', ']']).eq_ignore_ascii_case(bare))) {
+        if lists.as_ref().is_none_or(|l| l.iter().any(|w| bare(w).eq_ignore_ascii_case(bare(&kind)))) {
             chosen.push((kind, r, e));
         }
     }
@@ -112,33 +124,33 @@ fn maddress(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     }
     if args.has("images") {
         let images = chosen.iter().filter_map(|c| Some((dump.modules.get(c.2.module? as usize)?.path.as_str(), &c.1)));
-        return totals(ctx, "images", images);
+        return totals(ctx, &IMAGES, images);
     }
     if !args.has("summary") {
-        ctx.out.table("ranges", RANGES, true)?;
+        ctx.out.open(&RANGES)?;
         for (kind, r, e) in &chosen {
             session.watch.cancel.check()?;
             let image = e.module.and_then(|i| dump.modules.get(i as usize)).map(|m| m.path.as_str());
             ctx.out.row(&[
-                Cell::text(kind.as_str()),
+                Cell::shown(kind.as_str(), Cell::text(bare(kind))),
                 Cell::Addr(r.start),
                 Cell::Addr(r.end - 1),
                 Cell::As(human(r.size()).into(), r.size()),
-                Cell::text(protect::kind(e.kind).1),
+                protect::kind_cell(e.kind),
                 Cell::text(protect::state(e.state).1),
-                Cell::text(protect::of(e)),
-                Cell::text(image.or(e.file.as_deref()).unwrap_or("")),
+                protect::cell(protect::of(e)),
+                Cell::maybe(image.or(e.file.as_deref())),
             ])?;
         }
-        ctx.out.line("")?;
+        ctx.out.note("")?;
     }
-    totals(ctx, "totals", chosen.iter().map(|c| (c.0.as_str(), &c.1)))
+    totals(ctx, &TOTALS, chosen.iter().map(|c| (c.0.as_str(), &c.1)))
 }
 
 /// Ranges added up by name, the largest sum first, with the total of all.
 fn totals<'r>(
     ctx: &mut Ctx<'_>,
-    name: &'static str,
+    table: &Table,
     ranges: impl Iterator<Item = (&'r str, &'r UsageRange)>,
 ) -> Result<Outcome> {
     let mut sums = rustc_hash::FxHashMap::<&str, (u64, u64)>::default();
@@ -149,14 +161,24 @@ fn totals<'r>(
     let mut sums: Vec<(&str, (u64, u64))> = sums.into_iter().collect();
     sums.sort_by(|a, b| b.1.1.cmp(&a.1.1).then(a.0.cmp(b.0)));
     let all = sums.iter().fold((0, 0), |t, s| (t.0 + s.1.0, t.1 + s.1.1));
-    let row = |name: &'r str, (count, bytes): (u64, u64)| {
-        vec![Cell::text(name), Cell::Sep(count), Cell::As(human(bytes).into(), bytes), Cell::Sep(bytes)]
+    let line = |name: &str, (count, size): (u64, u64)| {
+        [name.replace('\n', "."), thousands(count), human(size), thousands(size)]
     };
-    let mut rows: Vec<Vec<Cell<'_>>> = sums.iter().map(|(n, s)| row(n, *s)).collect();
-    if ctx.out.format() == Format::Text {
-        rows.push(row("[TOTAL]", all));
+    let titles = ["Memory Type", "Count", "Size", "Size (bytes)"].map(str::to_owned);
+    let lines: Vec<[String; 4]> = sums.iter().map(|(n, s)| line(n, *s)).collect();
+    let total = line("[TOTAL]", all);
+    let width = |i: usize| {
+        let widths = lines.iter().chain([&titles, &total]).filter_map(|l| l.get(i)).map(|t| t.chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let [a, b, c, d] = [width(0), width(1), width(2), width(3)];
+    let aligned = |[name, count, size, bytes]: &[String; 4]| format!("{name:<a$} {count:>b$} {size:>c$} {bytes:>d$}");
+    ctx.out.open_as(table, &aligned(&titles))?;
+    for ((name, (count, size)), l) in sums.iter().zip(&lines) {
+        let cells = [Cell::text(bare(name)), Cell::Num(*count), Cell::Num(*size)];
+        ctx.out.row_as(table, &cells, aligned(l))?;
     }
-    ctx.out.rows(name, TOTALS, true, &rows)?;
+    ctx.out.facts(&[("total_count", Cell::Num(all.0)), ("total_size", Cell::Num(all.1))], aligned(&total))?;
     Ok(if sums.is_empty() { Outcome::Empty } else { Outcome::Complete })
 }
 
@@ -171,36 +193,39 @@ pub const VMMAP: Command = Command {
     args: &[],
     examples: &[Example { line: "!vmmap | find EXECUTE", what: "where code may run" }],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&REGIONS]),
     run: |ctx, _| {
         let session = ctx.session()?;
         let digits = session.dump().arch.pointer_size() * 2;
-        ctx.out.table("regions", VMMAP_COLUMNS, true)?;
+        ctx.out.open(&REGIONS)?;
         for e in &session.dump().map {
             session.watch.cancel.check()?;
             ctx.out.row(&[
                 Cell::AddrPad(e.start, digits),
                 Cell::AddrPad(e.end - 1, digits),
-                Cell::Hex(e.end - e.start),
-                Cell::text(protect::name(e.allocation_protect)),
-                Cell::text(protect::of(e)),
+                Cell::shown(format!("{:x}", e.end - e.start), Cell::Num(e.end - e.start)),
+                protect::cell(protect::name(e.allocation_protect)),
+                protect::cell(protect::of(e)),
                 Cell::text(protect::state(e.state).1),
-                Cell::text(protect::kind(e.kind).1),
+                protect::kind_cell(e.kind),
             ])?;
         }
         Ok(Outcome::Complete)
     },
 };
 
-const VMMAP_COLUMNS: &[Col] = &[
-    Col::right("Start", "start", 16),
-    Col::right("Stop", "stop", 16),
-    Col::right("Length", "length", 12),
-    Col::left("AllocProtect", "alloc_protect", 22),
-    Col::left("Protect", "protect", 22),
-    Col::left("State", "state", 11),
-    Col::left("Type", "type", 0),
-];
+const REGIONS: Table = Table::new(
+    "regions",
+    &[
+        Col::right("Start", "start", 16).of(Type::Address),
+        Col::right("Stop", "stop", 16).of(Type::Address),
+        Col::right("Length", "length", 12).of(Type::Bytes),
+        Col::left("AllocProtect", "allocation_protect", 22),
+        Col::left("Protect", "protect", 22),
+        Col::left("State", "state", 11),
+        Col::left("Type", "type", 0),
+    ],
+);
 
 /// `!vmstat`.
 pub const VMSTAT: Command = Command {
@@ -214,18 +239,21 @@ pub const VMSTAT: Command = Command {
     args: &[],
     examples: &[Example { line: "!vmstat", what: "sizes of regions" }],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&SIZES]),
     run: vmstat,
 };
 
-const VMSTAT_COLUMNS: &[Col] = &[
-    Col::left("TYPE", "type", 8),
-    Col::right("MINIMUM", "minimum", 14),
-    Col::right("MAXIMUM", "maximum", 14),
-    Col::right("AVERAGE", "average", 14),
-    Col::right("BLK COUNT", "count", 11),
-    Col::right("TOTAL", "total", 16),
-];
+const SIZES: Table = Table::new(
+    "sizes",
+    &[
+        Col::left("TYPE", "type", 8),
+        Col::right("MINIMUM", "minimum", 14).of(Type::Number).unit("kB"),
+        Col::right("MAXIMUM", "maximum", 14).of(Type::Number).unit("kB"),
+        Col::right("AVERAGE", "average", 14).of(Type::Number).unit("kB"),
+        Col::right("BLK COUNT", "count", 11).of(Type::Count),
+        Col::right("TOTAL", "total", 16).of(Type::Number).unit("kB"),
+    ],
+);
 
 fn vmstat(ctx: &mut Ctx<'_>, _: &Args) -> Result<Outcome> {
     let dump = ctx.session()?.dump();
@@ -238,7 +266,7 @@ fn vmstat(ctx: &mut Ctx<'_>, _: &Args) -> Result<Outcome> {
         ("Mapped", |e| e.state != MapState::Free && e.kind == MapType::Mapped),
         ("Image", |e| e.state != MapState::Free && e.kind == MapType::Image),
     ];
-    ctx.out.table("sizes", VMSTAT_COLUMNS, true)?;
+    ctx.out.open(&SIZES)?;
     for (name, test) in rows {
         let sizes: Vec<u64> = dump.map.iter().filter(|e| test(e)).map(|e| (e.end - e.start) / 1024).collect();
         let total: u64 = sizes.iter().sum();

@@ -1,6 +1,7 @@
 //! Names of states, types and protections, as Windows has them.
 
 use crate::dump::{MapEntry, MapState, MapType, Presence};
+use crate::shell::Cell;
 
 /// `PAGE_*` bits with their names; modifiers follow the protections.
 const PAGES: &[(u32, &str)] = &[
@@ -50,6 +51,16 @@ pub fn kind(kind: MapType) -> (u32, &'static str) {
         MapType::Image => (0x100_0000, "MEM_IMAGE"),
         MapType::Unknown => (0, ""),
     }
+}
+
+/// That name; nothing where the dump does not say.
+pub fn kind_cell(kind: MapType) -> Cell<'static> {
+    Cell::maybe(Some(self::kind(kind).1).filter(|n| !n.is_empty()))
+}
+
+/// Names of protections; nothing where there are none.
+pub fn cell(names: String) -> Cell<'static> {
+    Cell::maybe(Some(names).filter(|n| !n.is_empty()))
 }
 
 /// Protection of a range; free memory has none that counts.

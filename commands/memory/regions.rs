@@ -4,7 +4,9 @@ use anyhow::{Result, bail};
 
 use super::{protect, tick};
 use crate::dump::{Dump, MapEntry};
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!vprot ADDR`.
 pub const VPROT: Command = Command {
@@ -17,7 +19,7 @@ pub const VPROT: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Address, "an address in the region").required()],
     examples: &[Example { line: "!vprot @$csp", what: "the region of the stack pointer" }],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[Fact::new("address", "the address asked for", Type::Address)]).and(&[&REGIONS]),
     run: vprot,
 };
 
@@ -32,29 +34,44 @@ pub const VADUMP: Command = Command {
     args: &[Arg::flag("v", "with allocation base and protection")],
     examples: &[Example { line: "!vadump", what: "all regions" }],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&REGIONS]),
     run: vadump,
 };
 
-const COLUMNS: &[Col] = &[
-    Col::left("", "base", 0),
-    Col::left("", "allocation_base", 0),
-    Col::left("", "allocation_protect", 0),
-    Col::left("", "size", 0),
-    Col::left("", "state", 0),
-    Col::left("", "protect", 0),
-    Col::left("", "type", 0),
-];
+/// Regions; text has lines of each.
+const REGIONS: Table = Table::new(
+    "regions",
+    &[
+        Col::data("base", Type::Address).titled("where it begins; with an address, the page of that"),
+        Col::data("size", Type::Bytes).titled("bytes from there to its end"),
+        Col::data("allocation_base", Type::Address).titled("where the allocation begins that it is a part of"),
+        Col::data("allocation_protect", Type::Text).titled("protection of the allocation when it was made"),
+        Col::data("allocation_protect_bits", Type::Hex).titled("the same as bits"),
+        Col::data("state", Type::Text).titled("MEM_COMMIT, MEM_RESERVE or MEM_FREE"),
+        Col::data("state_bits", Type::Hex).titled("the same as bits"),
+        Col::data("protect", Type::Text).titled("protection"),
+        Col::data("protect_bits", Type::Hex).titled("the same as bits"),
+        Col::data("type", Type::Text).titled("MEM_PRIVATE, MEM_MAPPED or MEM_IMAGE"),
+        Col::data("type_bits", Type::Hex).titled("the same as bits"),
+    ],
+);
 
-fn row(e: &MapEntry) -> [Cell<'static>; 7] {
+/// A region from `base` on.
+fn row(e: &MapEntry, base: u64) -> [Cell<'static>; 11] {
+    let (state, kind) = (protect::state(e.state), protect::kind(e.kind));
+    let bits = |n: u32| Cell::Hex(u64::from(n));
     [
-        Cell::Addr(e.start),
+        Cell::Addr(base),
+        Cell::Num(e.end.saturating_sub(base)),
         Cell::Addr(e.allocation_base),
-        Cell::text(protect::name(e.allocation_protect)),
-        Cell::Num(e.end - e.start),
-        Cell::text(protect::state(e.state).1),
-        Cell::text(protect::of(e)),
-        Cell::text(protect::kind(e.kind).1),
+        protect::cell(protect::name(e.allocation_protect)),
+        bits(e.allocation_protect),
+        Cell::text(state.1),
+        bits(state.0),
+        protect::cell(protect::of(e)),
+        bits(e.protect),
+        protect::kind_cell(e.kind),
+        bits(kind.0),
     ]
 }
 
@@ -63,18 +80,16 @@ fn vprot(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let Some(address) = args.number("ADDR") else { bail!("an address is needed") };
     let Some(e) = dump.map_at(address) else {
         let shown = tick(address, dump.arch.pointer_size());
-        ctx.out.line(format!("{shown} lies in no region the dump describes"))?;
+        ctx.out.datum("address", &Cell::Addr(address));
+        ctx.out.note(format!("{shown} lies in no region the dump describes"))?;
         return Ok(Outcome::Empty);
     };
-    if ctx.out.format() != Format::Text {
-        ctx.out.table("region", COLUMNS, false)?;
-        ctx.out.row(&row(e))?;
-        return Ok(Outcome::Complete);
-    }
+    ctx.out.datum("address", &Cell::Addr(address));
     // The system answers for the page asked and what follows it.
     let base = (address & !(dump.process.page_size.max(1) - 1)).max(e.start);
+    ctx.out.data_row(&REGIONS, &row(e, base))?;
     for line in block(dump, e, base, true, 19) {
-        ctx.out.line(line)?;
+        ctx.out.facts(&[], line)?;
     }
     Ok(Outcome::Complete)
 }
@@ -82,18 +97,13 @@ fn vprot(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 fn vadump(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let dump = session.dump();
-    let text = ctx.out.format() == Format::Text;
-    ctx.out.table("regions", COLUMNS, false)?;
     for e in dump.map.iter().filter(|e| e.state != crate::dump::MapState::Free) {
         session.watch.cancel.check()?;
-        if !text {
-            ctx.out.row(&row(e))?;
-            continue;
-        }
+        ctx.out.data_row(&REGIONS, &row(e, e.start))?;
         for line in block(dump, e, e.start, args.has("v"), if args.has("v") { 19 } else { 13 }) {
-            ctx.out.line(line)?;
+            ctx.out.facts(&[], line)?;
         }
-        ctx.out.line("")?;
+        ctx.out.note("")?;
     }
     Ok(if dump.map.is_empty() { Outcome::Empty } else { Outcome::Complete })
 }

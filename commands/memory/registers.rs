@@ -2,12 +2,13 @@
 
 use anyhow::{Result, anyhow, bail};
 
-use super::{symbol, tick, value};
-use crate::dump::{Arch, Dump, Registers};
-use crate::shell::banner::event;
+use super::{module_name, symbol, tick, value};
+use crate::dump::{Arch, Dump, Os, Registers};
+use crate::shell::banner::{event, event_name};
 use crate::shell::run::set_alias;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request, Returns, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Request, Returns,
+    Table, Type, digits,
 };
 
 /// `r`.
@@ -26,11 +27,34 @@ pub const R: Command = Command {
         Example { line: "r $t1 = @$csp + 10", what: "keep a number" },
     ],
     needs: Needs::Nothing,
-    returns: Returns::NOTHING,
+    returns: REGISTERS,
     run: registers,
 };
 
-const COLUMNS: &[Col] = &[Col::left("", "register", 0), Col::left("", "value", 0)];
+/// What `r` returns.
+const REGISTERS: Returns = Returns::facts(&[
+    Fact::new("iopl", "I/O privilege level (x86)", Type::Number),
+    Fact::new("module", "the module the instruction pointer points into", Type::Text),
+    Fact::new("offset", "how far into it", Type::Hex),
+])
+.and(&[&VALUES]);
+
+/// Registers; text has several in a line.
+const VALUES: Table = Table::new(
+    "registers",
+    &[
+        Col::data("register", Type::Text).titled("name of the register"),
+        Col::data("value", Type::Hex).titled("its value"),
+    ],
+);
+
+/// Rows of registers.
+fn values<'n>(out: &mut Out, registers: impl Iterator<Item = (&'n str, u64)>) -> Result<()> {
+    for (name, v) in registers {
+        out.data_row(&VALUES, &[Cell::text(name), Cell::Hex(v)])?;
+    }
+    Ok(())
+}
 
 fn registers(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let text = args.text("REGISTERS").unwrap_or("").trim();
@@ -60,15 +84,9 @@ fn registers(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         chosen.push((name, v));
     }
     let digits = ctx.session.map_or(16, |s| usize::from(s.dump().arch.pointer_size()) * 2);
-    ctx.out.table("registers", COLUMNS, false)?;
-    if ctx.out.format() != Format::Text {
-        for (name, v) in chosen {
-            ctx.out.row(&[Cell::text(name), Cell::Hex(v)])?;
-        }
-        return Ok(Outcome::Complete);
-    }
+    values(ctx.out, chosen.iter().map(|(n, v)| (n.as_str(), *v)))?;
     let line: Vec<String> = chosen.iter().map(|(n, v)| format!("{n}={v:0digits$x}")).collect();
-    ctx.out.line(line.join(" "))?;
+    ctx.out.facts(&[], line.join(" "))?;
     Ok(Outcome::Complete)
 }
 
@@ -98,18 +116,16 @@ fn current<'a>(ctx: &Ctx<'a>) -> Result<&'a Registers> {
 fn all(ctx: &mut Ctx<'_>) -> Result<Outcome> {
     let dump = ctx.session()?.dump();
     let regs = current(ctx)?;
-    ctx.out.table("registers", COLUMNS, false)?;
-    if ctx.out.format() != Format::Text {
-        for (name, v) in &regs.general {
-            ctx.out.row(&[Cell::text(*name), Cell::Hex(*v)])?;
-        }
-        return Ok(Outcome::Complete);
-    }
+    values(ctx.out, regs.general.iter().copied())?;
     for line in block(dump.arch, regs) {
-        ctx.out.line(line)?;
+        ctx.out.facts(&[], line)?;
     }
-    if let Some(at) = symbol(dump, regs.ip) {
-        ctx.out.line(format!("{at}:"))?;
+    if let Some(flags) = regs.get("efl").filter(|_| matches!(dump.arch, Arch::X64 | Arch::X86)) {
+        ctx.out.datum("iopl", &Cell::Num(iopl(flags)));
+    }
+    if let (Some(at), Some(m)) = (symbol(dump, regs.ip), dump.module_at(regs.ip)) {
+        let facts = [("module", Cell::text(module_name(m))), ("offset", Cell::Hex(regs.ip - m.base))];
+        ctx.out.facts(&facts, format!("{at}:"))?;
     }
     Ok(Outcome::Complete)
 }
@@ -130,11 +146,16 @@ fn block(arch: Arch, regs: &Registers) -> Vec<String> {
     let per_line = if digits == 8 { 6 } else { 3 };
     let mut lines: Vec<String> = main.chunks(per_line).map(|c| c.join(" ")).collect();
     if let Some(flags) = regs.get("efl").filter(|_| !wide("efl")) {
-        lines.push(format!("iopl={:x}         {}", flags >> 12 & 3, flag_names(flags)));
+        lines.push(format!("iopl={:x}         {}", iopl(flags), flag_names(flags)));
         let segments = SEGMENTS.iter().filter_map(|n| Some(format!("{n}={:04x}", regs.get(n)?)));
         lines.push(format!("{}             efl={flags:08x}", segments.collect::<Vec<_>>().join("  ")));
     }
     lines
+}
+
+/// The I/O privilege level of the flags of x86.
+fn iopl(flags: u64) -> u64 {
+    flags >> 12 & 3
 }
 
 /// The flags of x86 by the names debuggers have for a set and a clear bit.
@@ -163,7 +184,7 @@ pub const EFFMACH: Command = Command {
     args: &[Arg::pos("MACHINE", Kind::Text, "accepted when it is the dump's own")],
     examples: &[Example { line: ".effmach", what: "the processor" }],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[Fact::new("machine", "the processor", Type::Text)]),
     run: |ctx, args| {
         let own = ctx.session()?.dump().arch.name();
         let asked = args.text("MACHINE").unwrap_or(own).to_lowercase();
@@ -171,7 +192,7 @@ pub const EFFMACH: Command = Command {
         if asked != own && asked != "." {
             return Err(anyhow!("the dump is of {own}; there is no {asked} in it"));
         }
-        ctx.out.line(format!("Effective machine: {own}"))?;
+        ctx.out.fact("machine", Cell::text(own), format!("Effective machine: {own}"))?;
         Ok(Outcome::Complete)
     },
 };
@@ -187,28 +208,64 @@ pub const EXR: Command = Command {
     args: &[Arg::pos("WHICH", Kind::Text, "-1: the one recorded, as without")],
     examples: &[Example { line: ".exr", what: "the exception record" }],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("address", "where it happened, or what was to be accessed", Type::Address),
+        Fact::new("module", "the module around that address", Type::Text),
+        Fact::new("offset", "how far into it", Type::Hex),
+        Fact::new("code", "exception code, or number of the signal; nothing when the dump was asked for", Type::Hex),
+        Fact::new("signal", "number of the signal (Linux)", Type::Number),
+        Fact::new("name", "its name", Type::Text),
+        Fact::new("flags", "flags of the exception, or si_code", Type::Hex),
+        Fact::new("parameters", "how many parameters there are", Type::Count),
+        Fact::new("access", "what was tried: read from, write to, execute at, use", Type::Text),
+        Fact::new("accessed", "the address that could not be accessed", Type::Address),
+    ])
+    .and(&[&PARAMETERS]),
     run: |ctx, _| {
         let dump = ctx.session()?.dump();
         exception(ctx, dump)
     },
 };
 
+const PARAMETERS: Table = Table::new(
+    "parameters",
+    &[
+        Col::data("index", Type::Number).titled("number of the parameter"),
+        Col::data("value", Type::Hex).titled("its value"),
+    ],
+);
+
 fn exception(ctx: &mut Ctx<'_>, dump: &Dump) -> Result<Outcome> {
     let Some(e) = &dump.exception else {
-        ctx.out.line("the dump records no exception: it was taken of a running process")?;
+        ctx.out.note("the dump records no exception: it was taken of a running process")?;
         return Ok(Outcome::Empty);
     };
     let p = dump.arch.pointer_size();
     let code = event(dump.os, e);
     let code = code.strip_prefix("exception ").unwrap_or(&code);
     let place = symbol(dump, e.address).map(|s| format!(" ({s})")).unwrap_or_default();
-    ctx.out.line(format!("ExceptionAddress: {}{place}", tick(e.address, p)))?;
-    ctx.out.line(format!("   ExceptionCode: {code}"))?;
-    ctx.out.line(format!("  ExceptionFlags: {:08x}", e.flags))?;
-    ctx.out.line(format!("NumberParameters: {}", e.parameters.len()))?;
+    let module = dump.module_at(e.address);
+    let facts = [
+        ("address", Cell::Addr(e.address)),
+        ("module", Cell::maybe(module.map(module_name))),
+        ("offset", module.map_or(Cell::None, |m| Cell::Hex(e.address - m.base))),
+    ];
+    ctx.out.facts(&facts, format!("ExceptionAddress: {}{place}", tick(e.address, p)))?;
+    // What the writer of a dump that was asked for puts there is no signal.
+    let number = Some(e.code).filter(|&c| dump.os == Os::Windows || c != u32::MAX).map(u64::from);
+    let signal = number.filter(|_| dump.os == Os::Linux);
+    let facts = [
+        ("code", number.map_or(Cell::None, Cell::Hex)),
+        ("signal", signal.map_or(Cell::None, Cell::Num)),
+        ("name", Cell::maybe(event_name(dump.os, e.code))),
+    ];
+    ctx.out.facts(&facts, format!("   ExceptionCode: {code}"))?;
+    ctx.out.fact("flags", Cell::Hex(u64::from(e.flags)), format!("  ExceptionFlags: {:08x}", e.flags))?;
+    let count = e.parameters.len();
+    ctx.out.fact("parameters", Cell::Num(count as u64), format!("NumberParameters: {count}"))?;
     for (i, v) in e.parameters.iter().enumerate() {
-        ctx.out.line(format!("   Parameter[{i}]: {v:0w$x}", w = digits()))?;
+        let cells = [Cell::Num(i as u64), Cell::Hex(*v)];
+        ctx.out.row_as(&PARAMETERS, &cells, format!("   Parameter[{i}]: {v:0w$x}", w = digits()))?;
     }
     if let (0xC000_0005, [how, at, ..]) = (e.code, e.parameters.as_slice()) {
         let how = match how {
@@ -217,7 +274,8 @@ fn exception(ctx: &mut Ctx<'_>, dump: &Dump) -> Result<Outcome> {
             8 => "execute at",
             _ => "use",
         };
-        ctx.out.line(format!("Attempt to {how} address {}", tick(*at, p)))?;
+        let facts = [("access", Cell::text(how)), ("accessed", Cell::Addr(*at))];
+        ctx.out.facts(&facts, format!("Attempt to {how} address {}", tick(*at, p)))?;
     }
     Ok(Outcome::Complete)
 }
@@ -233,11 +291,11 @@ pub const ECXR: Command = Command {
     args: &[],
     examples: &[Example { line: ".ecxr", what: "where it happened" }],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: REGISTERS,
     run: |ctx, args| {
         let dump = ctx.session()?.dump();
         let Some(e) = &dump.exception else {
-            ctx.out.line("the dump records no exception: it was taken of a running process")?;
+            ctx.out.note("the dump records no exception: it was taken of a running process")?;
             return Ok(Outcome::Empty);
         };
         let index = dump.threads.iter().position(|t| t.os_id == e.thread_id);

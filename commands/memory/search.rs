@@ -3,10 +3,12 @@
 use anyhow::{Result, anyhow, bail};
 
 use super::range::{Range, Words, take};
-use super::value;
+use super::{tick, value};
 use crate::session::Session;
 use crate::shell::opaque::show;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `s`.
 pub const S: Command = Command {
@@ -21,11 +23,36 @@ pub const S: Command = Command {
     args: &[Arg::pos("WHAT", Kind::Rest, "[-[1]TYPE] RANGE PATTERN...")],
     examples: &[Example { line: "s -q @$csp L200 @$csp", what: "pointers to the stack pointer on the stack" }],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&HITS, &ADDRESSES, &BYTES]),
     run,
 };
 
-const COLUMNS: &[Col] = &[Col::left("", "address", 0), Col::left("", "bytes", 0), Col::left("", "text", 0)];
+/// Hits; text shows their bytes with them.
+const HITS: Table = Table::new(
+    "hits",
+    &[
+        Col::data("hit", Type::Address).titled("where the pattern is"),
+        Col::data("text", Type::Content).titled("the bytes from there on as characters"),
+    ],
+);
+
+/// Addresses alone.
+const ADDRESSES: Table =
+    Table::new("hits", &[Col::left("", "hit", 0).of(Type::Address).titled("where the pattern is")]);
+
+/// What stands at each hit.
+const BYTES: Table = Table::new(
+    "bytes",
+    &[
+        Col::data("hit", Type::Address).titled("the hit"),
+        Col::data("address", Type::Address).titled("address of the byte"),
+        Col::data("value", Type::Hex).titled("the byte; nothing when the dump lacks it"),
+    ],
+)
+.under("hits", "hit");
+
+/// Bytes shown of a hit.
+const SHOWN: u64 = 16;
 /// Hits shown before the rest is left out.
 const MOST: usize = 100_000;
 /// Bytes of one read of the search.
@@ -43,25 +70,35 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let search = parse(ctx, args.text("WHAT").unwrap_or(""))?;
     let pointer = session.dump().arch.pointer_size();
-    ctx.out.table("hits", COLUMNS, false)?;
-    let mut hits = 0;
+    let space = &session.dump().space;
+    let byte = |at: u64, i: u64| space.u8(at.wrapping_add(i));
+    ctx.out.open_bare(if search.bare { &ADDRESSES } else { &HITS })?;
+    let (mut hits, mut found) = (0, Vec::new());
     let cut = each(session, &search, |at| {
         hits += 1;
         if search.bare {
-            ctx.out.row(&[Cell::Addr(at), Cell::None, Cell::None])?;
+            ctx.out.row(&[Cell::Addr(at)])?;
         } else {
-            let space = &session.dump().space;
-            let shown: Vec<Option<u8>> = (0..16).map(|i| space.u8(at.wrapping_add(i))).collect();
+            let shown: Vec<Option<u8>> = (0..SHOWN).map(|i| byte(at, i)).collect();
             let hex: Vec<String> = shown.iter().map(|b| b.map_or("??".into(), |b| format!("{b:02x}"))).collect();
             let letter = |b: &Option<u8>| b.filter(|b| b.is_ascii_graphic() || *b == b' ').map_or('.', char::from);
-            ctx.out.row(&[
-                Cell::AddrTick(at, pointer),
-                Cell::text(format!(" {}", hex.join(" "))),
-                Cell::text(format!(" {}", shown.iter().map(letter).collect::<String>())),
-            ])?;
+            let text: String = shown.iter().map(letter).collect();
+            let line = format!("{}  {}  {text}", tick(at, pointer), hex.join(" "));
+            ctx.out.row_as(&HITS, &[Cell::AddrTick(at, pointer), Cell::text(text)], line)?;
+            if ctx.out.wants_data() {
+                found.push(at);
+            }
         }
         Ok(hits < MOST)
     })?;
+    // Behind the hits: only one of two big tables streams.
+    ctx.out.done(if search.bare { &ADDRESSES } else { &HITS })?;
+    for at in found {
+        for i in 0..SHOWN {
+            let value = byte(at, i).map_or(Cell::None, |b| Cell::Hex(u64::from(b)));
+            ctx.out.data_row(&BYTES, &[Cell::Addr(at), Cell::Hex(at.wrapping_add(i)), value])?;
+        }
+    }
     if cut {
         return Ok(Outcome::Partial(format!("only the first {MOST} hits are shown")));
     }

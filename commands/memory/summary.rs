@@ -7,7 +7,7 @@ use super::protect;
 use super::usage::{UsageRange, word};
 use crate::dump::{Dump, DumpKind, MapState, MapType, Presence};
 use crate::session::ranges::ManagedRange;
-use crate::shell::{Cell, Col, Ctx, Format, Outcome};
+use crate::shell::{Cell, Col, Ctx, Fact, Outcome, Returns, Table, Type};
 
 /// `   2.090 GB`: three decimals in the largest unit that leaves at least one.
 pub fn human(bytes: u64) -> String {
@@ -73,20 +73,40 @@ pub fn add_up(dump: &Dump, ranges: &[UsageRange], name: impl Fn(&UsageRange) -> 
     sums
 }
 
+/// What `!address -summary` returns.
+pub const RETURNS: Returns = Returns::facts(&[
+    Fact::new("total", "bytes of all regions, free ones among them", Type::Bytes),
+    Fact::new("busy", "bytes of those that are not free", Type::Bytes),
+    Fact::new("dumped", "bytes that are in the dump", Type::Bytes),
+    Fact::new("absent", "bytes of committed memory that are not in it", Type::Bytes),
+])
+.and(&[&BY_USAGE, &BY_TYPE, &BY_STATE, &BY_PROTECT, &LARGEST]);
+
+const BY_USAGE: Table = Table::new("usage", SUMS);
+const BY_TYPE: Table = Table::new("type", SUMS);
+const BY_STATE: Table = Table::new("state", SUMS);
+const BY_PROTECT: Table = Table::new("protect", SUMS);
+
 const SUMS: &[Col] = &[
-    Col::left("", "name", 34),
-    Col::right("", "regions", 8),
-    Col::right("", "bytes", 17),
-    Col::right("", "size", 13),
-    Col::right("", "of_busy", 7),
-    Col::right("", "of_total", 8),
-    Col::right("", "dumped", 12),
-    Col::right("", "mapped_only", 12),
-    Col::right("", "unknown", 12),
+    Col::left("", "name", 34).titled("what is added up"),
+    Col::right("", "regions", 8).of(Type::Count).titled("regions"),
+    // Text has the size twice: exact, and in words.
+    Col::right("", "size", 31).of(Type::Bytes).titled("their bytes"),
+    Col::right("", "of_busy", 7).of(Type::Share).titled("share of what is not free"),
+    Col::right("", "of_total", 8).of(Type::Share).titled("share of all"),
+    Col::right("", "dumped", 12).of(Type::Bytes).titled("bytes that are in the dump"),
+    Col::right("", "mapped_only", 12).of(Type::Bytes).titled("bytes known to be mapped that are not in it"),
+    Col::right("", "unknown", 12).of(Type::Bytes).titled("bytes of which the dump says neither"),
 ];
 
-const LARGEST: &[Col] =
-    &[Col::left("", "name", 36), Col::right("", "base", 17), Col::right("", "bytes", 17), Col::right("", "size", 13)];
+const LARGEST: Table = Table::new(
+    "largest",
+    &[
+        Col::left("", "usage", 36).titled("use of memory"),
+        Col::right("", "base", 17).of(Type::Address).titled("where its largest region begins"),
+        Col::right("", "size", 31).of(Type::Bytes).titled("bytes of that"),
+    ],
+);
 
 struct Totals {
     all: u64,
@@ -101,23 +121,25 @@ pub fn print(ctx: &mut Ctx<'_>, dump: &Dump, _managed: &[ManagedRange], ranges: 
         busy: ranges.iter().filter(|r| state(r) != Some(MapState::Free)).map(UsageRange::size).sum(),
     };
     let cancel = &ctx.session()?.watch.cancel;
+    ctx.out.datum("total", &Cell::Num(totals.all));
+    ctx.out.datum("busy", &Cell::Num(totals.busy));
     let usage = add_up(dump, ranges, |r| Some(r.usage.to_owned()));
-    table(ctx, "usage", "--- Usage Summary ---------------- ", &usage, &totals)?;
+    table(ctx, &BY_USAGE, "--- Usage Summary ---------------- ", &usage, &totals)?;
     cancel.check()?;
     let kinds = add_up(dump, ranges, |r| {
         let e = dump.map.get(r.entry).filter(|e| e.state != MapState::Free)?;
         Some(if e.kind == MapType::Unknown { word::UNKNOWN } else { protect::kind(e.kind).1 }.to_owned())
     });
-    table(ctx, "type", "--- Type Summary (for busy) ------ ", &kinds, &totals)?;
+    table(ctx, &BY_TYPE, "--- Type Summary (for busy) ------ ", &kinds, &totals)?;
     cancel.check()?;
     let states = add_up(dump, ranges, |r| state(r).map(|s| protect::state(s).1.to_owned()));
-    table(ctx, "state", "--- State Summary ---------------- ", &states, &totals)?;
+    table(ctx, &BY_STATE, "--- State Summary ---------------- ", &states, &totals)?;
     cancel.check()?;
     let pages = add_up(dump, ranges, |r| {
         let e = dump.map.get(r.entry).filter(|e| e.state == MapState::Commit)?;
         Some(if e.protect == 0 { word::UNKNOWN.to_owned() } else { protect::name(e.protect) })
     });
-    table(ctx, "protect", "--- Protect Summary (for commit) - ", &pages, &totals)?;
+    table(ctx, &BY_PROTECT, "--- Protect Summary (for commit) - ", &pages, &totals)?;
     largest(ctx, &usage)?;
     content(ctx, dump, &usage)
 }
@@ -126,24 +148,25 @@ fn share(of: u64, total: u64) -> f64 {
     if total == 0 { 0.0 } else { of as f64 * 100.0 / total as f64 }
 }
 
-fn number(format: Format, bytes: u64) -> Cell<'static> {
-    if format == Format::Text { Cell::text(wide(bytes)) } else { Cell::Num(bytes) }
+/// Bytes, exact and in words in text.
+fn size(bytes: u64) -> Cell<'static> {
+    Cell::shown(format!("{} {:>13}", wide(bytes), format!("({})", human(bytes))), Cell::Num(bytes))
 }
 
-fn table(ctx: &mut Ctx<'_>, name: &'static str, title: &str, sums: &[Sum], totals: &Totals) -> Result<()> {
-    ctx.out.line("")?;
-    ctx.out.line(format!(
-        "{title}RgnCount ----------- Total Size -------- %ofBusy %ofTotal ----- Dumped -- Mapped only ---- Unknown"
-    ))?;
-    ctx.out.table(name, SUMS, false)?;
-    let format = ctx.out.format();
+fn table(ctx: &mut Ctx<'_>, table: &Table, title: &str, sums: &[Sum], totals: &Totals) -> Result<()> {
+    ctx.out.note("")?;
+    ctx.out.open_as(
+        table,
+        &format!(
+            "{title}RgnCount ----------- Total Size -------- %ofBusy %ofTotal ----- Dumped -- Mapped only ---- Unknown"
+        ),
+    )?;
     for s in sums {
         let free = s.name == word::FREE || s.name == protect::state(MapState::Free).1;
         ctx.out.row(&[
             Cell::text(s.name.as_str()),
             Cell::Num(s.count),
-            number(format, s.bytes),
-            Cell::text(format!("({})", human(s.bytes))),
+            size(s.bytes),
             if free { Cell::None } else { Cell::Percent(share(s.bytes, totals.busy)) },
             Cell::Percent(share(s.bytes, totals.all)),
             Cell::As(human(s.dumped).into(), s.dumped),
@@ -155,18 +178,12 @@ fn table(ctx: &mut Ctx<'_>, name: &'static str, title: &str, sums: &[Sum], total
 }
 
 fn largest(ctx: &mut Ctx<'_>, usage: &[Sum]) -> Result<()> {
-    ctx.out.line("")?;
-    ctx.out.line("--- Largest Region by Usage ----------- Base Address -------- Region Size ----------")?;
-    ctx.out.table("largest", LARGEST, false)?;
-    let format = ctx.out.format();
+    ctx.out.note("")?;
+    ctx.out
+        .open_as(&LARGEST, "--- Largest Region by Usage ----------- Base Address -------- Region Size ----------")?;
     for s in usage {
-        let base = if format == Format::Text { Cell::text(wide(s.largest.0)) } else { Cell::Addr(s.largest.0) };
-        ctx.out.row(&[
-            Cell::text(s.name.as_str()),
-            base,
-            number(format, s.largest.1),
-            Cell::text(format!("({})", human(s.largest.1))),
-        ])?;
+        let (base, bytes) = s.largest;
+        ctx.out.row(&[Cell::text(s.name.as_str()), Cell::shown(wide(base), Cell::Addr(base)), size(bytes)])?;
     }
     Ok(())
 }
@@ -179,13 +196,14 @@ fn content(ctx: &mut Ctx<'_>, dump: &Dump, usage: &[Sum]) -> Result<Outcome> {
     let dumped: u64 = usage.iter().map(|s| s.dumped).sum();
     let committed = dump.map.iter().filter(|e| e.state == MapState::Commit);
     let absent: u64 = committed.filter(|e| e.presence != Presence::Dumped).map(|e| e.end - e.start).sum();
-    ctx.out.line("")?;
-    ctx.out.line(format!("In the dump: {dumped:#x} bytes ({}).", human(dumped).trim_start()))?;
+    ctx.out.note("")?;
+    let line = format!("In the dump: {dumped:#x} bytes ({}).", human(dumped).trim_start());
+    ctx.out.facts(&[("dumped", Cell::Num(dumped)), ("absent", Cell::Num(absent))], line)?;
     let whole = match dump.kind {
         DumpKind::Minidump { flags } => flags & FULL_MEMORY != 0,
         // A core names its mappings itself; what it does not name is not known to exist.
         DumpKind::ElfCore { .. } => {
-            ctx.out.line("A core describes only what its writer put in: ranges in neither its segments nor its file table do not appear above.")?;
+            ctx.out.note("A core describes only what its writer put in: ranges in neither its segments nor its file table do not appear above.")?;
             true
         }
     };

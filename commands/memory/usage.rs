@@ -386,24 +386,58 @@ fn brk(dump: &Dump) -> Option<Claim> {
     Some(claim(first.start, end, 3, word::BRK, Owner::Entry))
 }
 
-/// What a range is exactly, as the native debugger's region list puts it: `[~3; 1f4.2a0]`, `[coreclr; "path"]`.
-pub fn detail(dump: &Dump, managed: &[ManagedRange], range: &UsageRange) -> String {
-    let Some(entry) = dump.map.get(range.entry) else { return String::new() };
-    match range.owner {
-        Owner::Managed(i) => match managed.get(i as usize) {
-            Some(m) if !m.detail.is_empty() => format!("[{}]", m.detail),
-            _ => String::new(),
-        },
-        Owner::Thread(i) => {
-            let id = dump.threads.get(i as usize).map_or(0, |t| t.os_id);
-            format!("[~{i}; {:x}.{id:x}]", dump.process.pid.unwrap_or(0))
+/// What a range is exactly.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Detail<'a> {
+    /// What the runtime says of it (`heap 0 Generation2`).
+    pub managed: Option<&'a str>,
+    /// Whose stack or block it is: number of the thread in the dump and operating system id.
+    pub thread: Option<(u32, u64)>,
+    /// Process id, of ranges that belong to the process or a thread.
+    pub pid: Option<u64>,
+    /// Handle of the heap of the operating system it belongs to.
+    pub heap: Option<u64>,
+    /// The name of the module that is mapped there.
+    pub module: Option<String>,
+    /// The path of the module or file that is mapped there.
+    pub path: Option<&'a str>,
+}
+
+impl Detail<'_> {
+    /// As the native debugger's region list puts it: `[~3; 1f4.2a0]`, `[coreclr; "path"]`; empty when there is nothing to
+    /// say.
+    pub fn text(&self) -> String {
+        let pid = self.pid.unwrap_or(0);
+        match (self.managed, self.thread, self.heap, &self.module, self.path) {
+            (Some(m), ..) => format!("[{m}]"),
+            (_, Some((i, id)), ..) => format!("[~{i}; {pid:x}.{id:x}]"),
+            (_, _, Some(handle), ..) => format!("[Handle: {handle:0w$x}]", w = digits()),
+            (_, _, _, Some(m), path) => format!("[{m}; \"{}\"]", path.unwrap_or("")),
+            (_, _, _, None, Some(file)) => format!("\"{file}\""),
+            _ => self.pid.map_or_else(String::new, |p| format!("[{p:x}]")),
         }
-        Owner::Heap(handle) => format!("[Handle: {handle:0w$x}]", w = digits()),
-        Owner::Entry if range.usage == word::PEB => format!("[{:x}]", dump.process.pid.unwrap_or(0)),
-        Owner::Entry => match (entry.module.and_then(|i| dump.modules.get(i as usize)), &entry.file) {
-            (Some(m), _) => format!("[{}; \"{}\"]", module_name(m), m.path),
-            (None, Some(file)) => format!("\"{file}\""),
-            (None, None) => String::new(),
+    }
+}
+
+/// What a range is exactly.
+pub fn detail<'a>(dump: &'a Dump, managed: &'a [ManagedRange], range: &UsageRange) -> Detail<'a> {
+    let mut d = Detail::default();
+    let Some(entry) = dump.map.get(range.entry) else { return d };
+    let pid = Some(dump.process.pid.unwrap_or(0));
+    match range.owner {
+        Owner::Managed(i) => {
+            d.managed = managed.get(i as usize).map(|m| m.detail.as_str()).filter(|t| !t.is_empty());
+        }
+        Owner::Thread(i) => {
+            d.thread = Some((i, dump.threads.get(i as usize).map_or(0, |t| t.os_id)));
+            d.pid = pid;
+        }
+        Owner::Heap(handle) => d.heap = Some(handle),
+        Owner::Entry if range.usage == word::PEB => d.pid = pid,
+        Owner::Entry => match entry.module.and_then(|i| dump.modules.get(i as usize)) {
+            Some(m) => (d.module, d.path) = (Some(module_name(m)), Some(m.path.as_str())),
+            None => d.path = entry.file.as_deref(),
         },
     }
+    d
 }

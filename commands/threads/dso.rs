@@ -4,7 +4,9 @@ use anyhow::{Result, bail};
 
 use crate::dump::Thread;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!dso`.
 pub const DSO: Command = Command {
@@ -24,9 +26,29 @@ pub const DSO: Command = Command {
     ],
     examples: &[Example { line: "!dso", what: "objects on the current thread's stack" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&THREADS, &OBJECTS]),
     run,
 };
+
+const THREADS: Table = Table::new(
+    "threads",
+    &[
+        Col::data("os_id", Type::Hex).titled("operating system id of the thread"),
+        Col::data("number", Type::Number).titled("its number in the dump"),
+    ],
+);
+
+const OBJECTS: Table = Table::new(
+    "objects",
+    &[
+        Col::data("os_id", Type::Hex).titled("whose stack or register it is"),
+        Col::right("SP/REG", "slot", 16).of(Type::Address),
+        Col::data("register", Type::Text).titled("the register, where it is one"),
+        Col::right("Object", "object", 16).of(Type::Address),
+        Col::left("Name", "type", 0).of(Type::TypeName),
+    ],
+)
+.under("threads", "os_id");
 
 /// Longest stack scanned in bytes.
 const MAX_STACK: u64 = 1 << 30;
@@ -57,25 +79,24 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 }
 
 fn one(session: &Session, out: &mut Out, thread: &Thread, index: usize, range: Option<(u64, u64)>) -> Result<Outcome> {
-    const COLUMNS: &[Col] =
-        &[Col::right("SP/REG", "place", 16), Col::right("Object", "object", 16), Col::left("Name", "name", 0)];
-    out.line(format!("OS Thread Id: 0x{:x} ({index})", thread.os_id))?;
-    out.table("objects", COLUMNS, true)?;
+    let whose = [Cell::Hex(thread.os_id), Cell::Num(index as u64)];
+    out.row_as(&THREADS, &whose, format!("OS Thread Id: 0x{:x} ({index})", thread.os_id))?;
+    out.open(&OBJECTS)?;
     let walker = session.walker()?;
     let clr = session.clr()?;
     let aligned = |v: u64| v != 0 && v.is_multiple_of(clr.header());
-    let mut row = |place: String, value: u64| -> Result<()> {
+    let mut row = |slot: Cell<'_>, register: Cell<'_>, value: u64| -> Result<()> {
         let found = walker.object_at(value).filter(|o| aligned(value) && !o.ty.is_free);
         if let Some(o) = found {
             let name = clr.type_name(o.ty.mt.address);
-            out.row(&[Cell::text(place), Cell::Addr(value), Cell::text(&*name)])?;
+            out.row(&[Cell::Hex(thread.os_id), slot, register, Cell::Addr(value), Cell::text(&*name)])?;
         }
         Ok(())
     };
     let registers = thread.registers.as_ref();
     if range.is_none() {
         for (name, value) in registers.iter().flat_map(|r| &r.general) {
-            row((*name).to_owned(), *value)?;
+            row(Cell::shown(*name, Cell::None), Cell::text(*name), *value)?;
         }
     }
     let own = registers.zip(thread.stack).map(|(r, (low, high))| (r.sp.max(low), high));
@@ -86,7 +107,7 @@ fn one(session: &Session, out: &mut Out, thread: &Thread, index: usize, range: O
     let mut at = start.next_multiple_of(clr.header());
     while at < end {
         match clr.space().ptr(at) {
-            Some(value) => row(format!("{at:x}"), value)?,
+            Some(value) => row(Cell::Hex(at), Cell::None, value)?,
             // Skip what the dump does not hold in one step.
             None => at = clr.space().next_readable(at).unwrap_or(end).saturating_sub(clr.header()).max(at),
         }

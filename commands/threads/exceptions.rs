@@ -7,7 +7,8 @@ use crate::clr::code::stacktrace::TraceFrame;
 use crate::clr::runtime::exceptions::ExceptionObject;
 use crate::session::Session;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    digits,
 };
 
 /// `!printexception [ADDR]`.
@@ -30,7 +31,7 @@ pub const PRINTEXCEPTION: Command = Command {
         Example { line: "!pe -nested $EXCEPTION", what: "an exception with those inside it" },
     ],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&EXCEPTIONS, &FRAMES]),
     run: print_exception,
 };
 
@@ -45,9 +46,47 @@ pub const DUMPEXCEPTIONS: Command = Command {
     args: &[Arg::opt("type", Kind::TypeName, "only types whose name contains this")],
     examples: &[Example { line: "!dumpexceptions", what: "all exceptions" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[Fact::new("objects", "exception objects", Type::Count)]).and(&[&LIST]),
     run: dump_exceptions,
 };
+
+/// An exception and those inside it; text has lines of it.
+const EXCEPTIONS: Table = Table::new(
+    "exceptions",
+    &[
+        Col::data("exception", Type::Address).titled("the exception object"),
+        Col::data("type", Type::TypeName).titled("its type"),
+        Col::data("message", Type::Content).titled("its message"),
+        Col::data("inner", Type::Address).titled("the exception inside it"),
+        Col::data("inner_type", Type::TypeName).titled("the type of that"),
+        Col::data("stack_text", Type::Content).titled("the stack trace the object keeps as a string"),
+        Col::data("hresult", Type::Hex).titled("its HRESULT"),
+    ],
+);
+
+const FRAMES: Table = Table::new(
+    "frames",
+    &[
+        Col::data("exception", Type::Address).titled("whose stack trace it is"),
+        Col::left("    SP              ", "sp", 20).of(Type::Address),
+        Col::left("IP              ", "ip", 16).of(Type::Address),
+        Col::left("Function", "function", 0),
+        Col::data("offset", Type::Hex).titled("how far IP lies behind the start of the method's code"),
+        Col::data("method_desc", Type::Address).titled("the method"),
+    ],
+)
+.under("exceptions", "exception");
+
+const LIST: Table = Table::new(
+    "exceptions",
+    &[
+        Col::right("Address", "exception", 16).of(Type::Address),
+        Col::right("MethodTable", "method_table", 16).of(Type::Address),
+        Col::left("Message Name", "type", 0).of(Type::TypeName),
+        Col::data("message", Type::Content).titled("its message"),
+        Col::data("thrown_in", Type::Text).titled("the method it was thrown in"),
+    ],
+);
 
 /// Deepest chain of inner exceptions followed.
 const MAX_INNER: usize = 64;
@@ -61,7 +100,7 @@ fn print_exception(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         None => match current(ctx, session)? {
             Ok(a) => a,
             Err(why) => {
-                ctx.out.line(why)?;
+                ctx.out.note(why)?;
                 return Ok(Outcome::Empty);
             }
         },
@@ -78,7 +117,7 @@ fn print_exception(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             break;
         };
         if !seen.is_empty() {
-            ctx.out.line(SEPARATOR)?;
+            line(ctx.out, SEPARATOR)?;
         }
         seen.push(at);
         let e = clr.exception_at(at, mt.address);
@@ -101,68 +140,89 @@ fn current(ctx: &Ctx<'_>, session: &Session) -> Result<std::result::Result<u64, 
     })
 }
 
+/// A line of what a row says.
+fn line(out: &mut Out, text: impl AsRef<str>) -> Result<()> {
+    Ok(out.facts(&[], text)?)
+}
+
+/// A string of the process, whole: text has its beginning.
+fn whole<'t>(clr: &Clr, at: u64, beginning: Option<&'t str>) -> Cell<'t> {
+    match clr.string_units(at, usize::MAX).filter(|_| at != 0) {
+        Some((_, units)) => Cell::Units(units.into()),
+        None => Cell::maybe(beginning),
+    }
+}
+
 fn one(clr: &Clr, out: &mut Out, address: u64, mt: u64, e: &ExceptionObject) -> Result<Option<String>> {
-    out.line(format!("Exception object: {address:0w$x}", w = digits()))?;
-    out.line(format!("Exception type:   {}", clr.type_name_long(mt)))?;
-    out.line(format!("Message:          {}", e.message.as_deref().unwrap_or("<none>")))?;
-    match clr.object_type(e.inner).filter(|_| e.inner != 0) {
-        Some(inner) => out.line(format!(
-            "InnerException:   {}, Use printexception {:0w$X} to see more.",
-            clr.type_name_long(inner),
-            e.inner,
-            w = digits()
-        ))?,
-        None => out.line("InnerException:   <none>")?,
+    let name = clr.type_name_long(mt);
+    let inner = clr.object_type(e.inner).filter(|_| e.inner != 0).map(|inner| clr.type_name_long(inner));
+    if out.wants_data() {
+        let cells = [
+            Cell::Addr(address),
+            Cell::text(&*name),
+            whole(clr, e.message_at, e.message.as_deref()),
+            if e.inner == 0 { Cell::None } else { Cell::Addr(e.inner) },
+            Cell::maybe(inner.as_deref()),
+            whole(clr, e.stack_text_at, e.stack_text.as_deref()),
+            Cell::Hex(u64::from(e.hresult)),
+        ];
+        out.data_row(&EXCEPTIONS, &cells)?;
+    }
+    line(out, format!("Exception object: {address:0w$x}", w = digits()))?;
+    line(out, format!("Exception type:   {name}"))?;
+    line(out, format!("Message:          {}", e.message.as_deref().unwrap_or("<none>")))?;
+    match inner {
+        Some(inner) => line(
+            out,
+            format!("InnerException:   {inner}, Use printexception {:0w$X} to see more.", e.inner, w = digits()),
+        )?,
+        None => line(out, "InnerException:   <none>")?,
     }
     let trace = clr.stack_trace(e.stack_trace);
+    line(out, "StackTrace (generated):")?;
     if trace.items.is_empty() {
-        out.line("StackTrace (generated):")?;
-        out.line("<none>")?;
+        line(out, "<none>")?;
     } else {
-        frames(clr, out, &trace.items)?;
+        frames(clr, out, address, &trace.items)?;
     }
-    out.line("")?;
-    out.line(format!("StackTraceString: {}", e.stack_text.as_deref().unwrap_or("<none>")))?;
-    out.line(format!("HResult: {:08x}", e.hresult))?;
+    line(out, "")?;
+    line(out, format!("StackTraceString: {}", e.stack_text.as_deref().unwrap_or("<none>")))?;
+    line(out, format!("HResult: {:08x}", e.hresult))?;
     Ok(trace.partial)
 }
 
-fn frames(clr: &Clr, out: &mut Out, frames: &[TraceFrame]) -> Result<()> {
-    const COLUMNS: &[Col] = &[
-        Col::left("    SP              ", "sp", 20),
-        Col::left("IP              ", "ip", 16),
-        Col::left("Function", "function", 0),
-    ];
-    out.line("StackTrace (generated):")?;
-    out.table("frames", COLUMNS, true)?;
+fn frames(clr: &Clr, out: &mut Out, exception: u64, frames: &[TraceFrame]) -> Result<()> {
+    out.open(&FRAMES)?;
     for f in frames {
+        let (function, offset) = function(clr, f);
+        let shown = match (&function, offset) {
+            (Some(name), Some(o)) => format!("{name}+0x{o:x}"),
+            (Some(name), None) => name.clone(),
+            (None, _) => format!("MethodDesc {:0w$x}", f.method, w = digits()),
+        };
         out.row(&[
-            Cell::text(format!("    {:0w$X}", f.sp, w = digits())),
-            Cell::text(format!("{:0w$X}", f.ip, w = digits())),
-            Cell::text(function(clr, f)),
+            Cell::Addr(exception),
+            Cell::shown(format!("    {:0w$X}", f.sp, w = digits()), Cell::Addr(f.sp)),
+            Cell::AddrUpper(f.ip, 16),
+            Cell::shown(shown, Cell::maybe(function)),
+            offset.map_or(Cell::None, Cell::Hex),
+            Cell::Addr(f.method),
         ])?;
     }
     Ok(())
 }
 
-/// `module!method+0xN`; the offset where the start of the method's code is known.
-fn function(clr: &Clr, f: &TraceFrame) -> String {
-    let Some(md) = clr.valid_method_desc(f.method) else {
-        return format!("MethodDesc {:0w$x}", f.method, w = digits());
-    };
+/// `module!method`, nothing where that cannot be told, and the offset where the start of the method's code is known.
+fn function(clr: &Clr, f: &TraceFrame) -> (Option<String>, Option<u64>) {
+    let Some(md) = clr.valid_method_desc(f.method) else { return (None, None) };
     let module = clr.method_table(md.owner).and_then(|mt| clr.defining_module(&mt)).map(|m| clr.module(m));
     let name = clr.method_name(&md);
     let module = module.map(|m| m.file_name().to_owned()).filter(|n| !n.is_empty()).unwrap_or_else(|| "UNKNOWN".into());
     let offset = clr.native_code(&md).and_then(|code| f.ip.checked_sub(code)).filter(|&o| o < 1 << 24);
-    offset.map_or_else(|| format!("{module}!{name}"), |o| format!("{module}!{name}+0x{o:x}"))
+    (Some(format!("{module}!{name}")), offset)
 }
 
 fn dump_exceptions(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Address", "address", 16),
-        Col::right("MethodTable", "mt", 16),
-        Col::left("Message Name", "name", 0),
-    ];
     let session = ctx.session()?;
     let clr = session.clr()?;
     let wanted = args.text("type").map(str::to_ascii_lowercase);
@@ -190,16 +250,30 @@ fn dump_exceptions(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     )?;
     let mut objects: Vec<(u64, u64)> = found.into_iter().flatten().collect();
     objects.sort_unstable();
-    ctx.out.table("exceptions", COLUMNS, true)?;
+    ctx.out.open(&LIST)?;
     for &(address, mt) in &objects {
+        session.watch.cancel.check()?;
         let e = clr.exception_at(address, mt);
-        ctx.out.row(&[Cell::Addr(address), Cell::Addr(mt), Cell::text(&*clr.type_name_long(mt))])?;
-        ctx.out.line(format!("        Message: {}", e.message.as_deref().unwrap_or("<null>")))?;
-        if let Some(md) = clr.stack_trace(e.stack_trace).items.first().and_then(|f| clr.valid_method_desc(f.method)) {
-            ctx.out.line(format!("        StackFrame: {}", clr.method_name(&md)))?;
+        let thrown = clr.stack_trace(e.stack_trace).items.first().and_then(|f| clr.valid_method_desc(f.method));
+        let thrown = thrown.map(|md| clr.method_name(&md));
+        let message = match ctx.out.wants_data() {
+            true => whole(clr, e.message_at, e.message.as_deref()),
+            false => Cell::None,
+        };
+        ctx.out.row(&[
+            Cell::Addr(address),
+            Cell::Addr(mt),
+            Cell::text(&*clr.type_name_long(mt)),
+            message,
+            Cell::maybe(thrown.as_deref()),
+        ])?;
+        line(ctx.out, format!("        Message: {}", e.message.as_deref().unwrap_or("<null>")))?;
+        if let Some(method) = thrown {
+            line(ctx.out, format!("        StackFrame: {method}"))?;
         }
     }
-    ctx.out.line("")?;
-    ctx.out.line(format!("    Total: {} objects", objects.len()))?;
+    ctx.out.note("")?;
+    let count = objects.len() as u64;
+    ctx.out.fact("objects", Cell::Num(count), format!("    Total: {count} objects"))?;
     Ok(report.sentence().map_or(Outcome::Complete, Outcome::Partial))
 }

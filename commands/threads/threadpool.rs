@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::clr::Clr;
 use crate::clr::runtime::threads::state;
 use crate::session::Session;
-use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix, Returns};
+use crate::shell::{Args, Cell, Command, Ctx, Example, Fact, Group, Needs, Outcome, Prefix, Returns, Type};
 
 /// `!threadpool`.
 pub const THREADPOOL: Command = Command {
@@ -19,7 +19,19 @@ pub const THREADPOOL: Command = Command {
     args: &[],
     examples: &[Example { line: "!threadpool", what: "the state of the pool" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("cpu_utilization", "use of the processors as the pool measured it last", Type::Share),
+        Fact::new("workers", "worker threads", Type::Count),
+        Fact::new("running", "those that process a work item", Type::Count),
+        Fact::new("idle", "those that wait for work", Type::Count),
+        Fact::new("min_limit", "fewest workers the pool is to have", Type::Count),
+        Fact::new("max_limit", "most workers it may have", Type::Count),
+        Fact::new(
+            "marked_workers",
+            "threads marked as workers, where the pool's own counters are not known",
+            Type::Count,
+        ),
+    ]),
     run,
 };
 
@@ -49,10 +61,11 @@ fn without_pool(ctx: &mut Ctx<'_>, session: &Session, clr: &Clr) -> Result<Outco
     let workers =
         clr.threads().items.iter().filter(|t| !t.is_dead() && t.state & state::THREAD_POOL_WORKER != 0).count();
     if !session.find_types("System.Threading.PortableThreadPool")?.is_empty() || workers == 0 {
-        ctx.out.line("No portable thread pool was used in this process.")?;
+        ctx.out.note("No portable thread pool was used in this process.")?;
         return Ok(Outcome::Empty);
     }
-    ctx.out.line(format!("Threads marked as workers: {workers}"))?;
+    let line = format!("Threads marked as workers: {workers}");
+    ctx.out.fact("marked_workers", Cell::Num(workers as u64), line)?;
     Ok(Outcome::Partial(
         "the pool's own counters are in native code, or its class has no name here; !threadpoolqueue lists queued work"
             .into(),
@@ -70,20 +83,24 @@ fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
         at("_separated").and_then(|(a, ty)| field(session, clr, ty?, a, "counts")).and_then(|(a, _)| space.u64(a));
     let short = |name: &str| at(name).and_then(|(a, _)| space.u16(a));
     let cpu = at("_cpuUtilization").and_then(|(a, _)| space.u32(a));
-    let show = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
     let running = counts.map(|c| c & 0xFFFF);
     let total = counts.map(|c| c >> 16 & 0xFFFF);
     let idle = total.zip(running).map(|(t, r)| t.saturating_sub(r));
     let (low, high) = (short("_minThreads").map(u64::from), short("_maxThreads").map(u64::from));
-    ctx.out.line("Using the Portable thread pool.")?;
-    ctx.out.line("")?;
-    ctx.out.line(format!("CPU utilization:  {}%", show(cpu.map(u64::from))))?;
-    ctx.out.line(format!("Workers Total:    {}", show(total)))?;
-    ctx.out.line(format!("Workers Running:  {}", show(running)))?;
-    ctx.out.line(format!("Workers Idle:     {}", show(idle)))?;
-    ctx.out.line(format!("Worker Min Limit: {}", show(low)))?;
-    ctx.out.line(format!("Worker Max Limit: {}", show(high)))?;
-    ctx.out.line("")?;
+    ctx.out.note("Using the Portable thread pool.")?;
+    ctx.out.note("")?;
+    for (key, label, n, unit) in [
+        ("cpu_utilization", "CPU utilization:", cpu.map(u64::from), "%"),
+        ("workers", "Workers Total:", total, ""),
+        ("running", "Workers Running:", running, ""),
+        ("idle", "Workers Idle:", idle, ""),
+        ("min_limit", "Worker Min Limit:", low, ""),
+        ("max_limit", "Worker Max Limit:", high, ""),
+    ] {
+        let shown = n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+        ctx.out.fact(key, n.map_or(Cell::None, Cell::Num), format!("{label:<17} {shown}{unit}"))?;
+    }
+    ctx.out.note("")?;
     let missing = counts.is_none() || low.is_none() || high.is_none() || cpu.is_none();
     Ok(if missing { Outcome::Partial("some of the pool's fields are not there".into()) } else { Outcome::Complete })
 }

@@ -10,7 +10,9 @@ use crate::commands::objects::dumpdelegate::called_method;
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
-use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix, Returns, digits};
+use crate::shell::{
+    Args, Cell, Col, Command, Ctx, Example, Fact, Group, Needs, Outcome, Prefix, Returns, Table, Type, digits,
+};
 
 /// `!threadpoolqueue`.
 pub const THREADPOOLQUEUE: Command = Command {
@@ -25,9 +27,35 @@ pub const THREADPOOLQUEUE: Command = Command {
     args: &[],
     examples: &[Example { line: "!threadpoolqueue", what: "what is waiting for a thread" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[Fact::new("work_items", "work items queued", Type::Count)])
+        .and(&[&QUEUES, &ITEMS, &METHODS]),
     run,
 };
+
+const KIND: Col = Col::data("kind", Type::Text).titled("Task, or Work for any other work item");
+const METHOD: Col = Col::data("method", Type::Text).titled("the method or state machine it will run, else its type");
+
+const QUEUES: Table = Table::new(
+    "queues",
+    &[
+        Col::data("queue", Type::Text).titled("global, or local for those of the pool's threads"),
+        Col::data("items", Type::Count).titled("work items in it"),
+        Col::data("left_out", Type::Count).titled("those of them that are not listed"),
+    ],
+);
+
+const ITEMS: Table = Table::new(
+    "items",
+    &[
+        Col::data("queue", Type::Text).titled("the queue it is in"),
+        Col::data("item", Type::Address).titled("the work item"),
+        KIND,
+        METHOD,
+    ],
+)
+.under("queues", "queue");
+
+const METHODS: Table = Table::new("methods", &[Col::data("count", Type::Count).titled("work items"), KIND, METHOD]);
 
 /// Items listed of one queue; further ones are counted.
 const MAX_LISTED: usize = 10_000;
@@ -145,28 +173,33 @@ fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
         local(&q, &mut local_queue);
     }
     let mut methods: HashMap<(&'static str, String), u64> = HashMap::new();
-    for (title, queue) in [("global work item queue", &global_queue), ("local per thread work items", &local_queue)] {
-        ctx.out.line(format!("{title:_<60}"))?;
+    for (name, title, queue) in
+        [("global", "global work item queue", &global_queue), ("local", "local per thread work items", &local_queue)]
+    {
+        let left_out = queue.count - queue.items.len() as u64;
+        let cells = [Cell::text(name), Cell::Num(queue.count), Cell::Num(left_out)];
+        ctx.out.row_as(&QUEUES, &cells, format!("{title:_<60}"))?;
         for &item in &queue.items {
             session.watch.cancel.check()?;
             let (kind, method) = describe(session, item);
-            ctx.out.line(format!("0x{item:0w$X} {kind} | {method}", w = digits()))?;
+            let cells = [Cell::text(name), Cell::Addr(item), Cell::text(kind), Cell::text(&method)];
+            ctx.out.row_as(&ITEMS, &cells, format!("0x{item:0w$X} {kind} | {method}", w = digits()))?;
             *methods.entry((kind, method)).or_default() += 1;
         }
-        if queue.count > queue.items.len() as u64 {
-            let more = thousands(queue.count - queue.items.len() as u64);
-            ctx.out.line(format!("and {more} more"))?;
+        if left_out > 0 {
+            ctx.out.facts(&[], format!("and {} more", thousands(left_out)))?;
         }
-        ctx.out.line("")?;
+        ctx.out.note("")?;
     }
     let total = global_queue.count + local_queue.count;
-    ctx.out.line("-".repeat(60))?;
+    ctx.out.facts(&[], "-".repeat(60))?;
     let mut rows: Vec<_> = methods.into_iter().collect();
     rows.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
     for ((kind, method), count) in rows {
-        ctx.out.line(format!("{count:>5} {kind} {method}"))?;
+        let cells = [Cell::Num(count), Cell::text(kind), Cell::text(&method)];
+        ctx.out.row_as(&METHODS, &cells, format!("{count:>5} {kind} {method}"))?;
     }
-    ctx.out.line(format!("{:>5} work items", thousands(total)))?;
+    ctx.out.fact("work_items", Cell::Num(total), format!("{:>5} work items", thousands(total)))?;
     if pools.is_empty() && session.find_types("System.Threading.Tasks.Task")?.is_empty() {
         partial.get_or_insert_with(|| "the names of the thread pool's classes are missing".into());
     }

@@ -9,7 +9,9 @@ use crate::commands::objects::dumpdelegate::called_method;
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
-use crate::shell::{Args, Command, Ctx, Example, Group, Needs, Outcome, Prefix, Returns, digits};
+use crate::shell::{
+    Args, Cell, Col, Command, Ctx, Example, Fact, Group, Needs, Outcome, Prefix, Returns, Table, Type, digits,
+};
 
 /// `!timerinfo`.
 pub const TIMERINFO: Command = Command {
@@ -24,9 +26,26 @@ pub const TIMERINFO: Command = Command {
     args: &[],
     examples: &[Example { line: "!timerinfo", what: "which timers keep objects alive" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[Fact::new("timers", "timers that are set", Type::Count)]).and(&[&TIMERS, &ALIKE]),
     run,
 };
+
+const SHORT: Col = Col::data("short", Type::Bool).titled("in the short list (S), not the long one (L)");
+const DUE: Col = Col::data("due", Type::Number).unit("ms").titled("when it is due after it was set; nothing for never");
+const PERIOD: Col = Col::data("period", Type::Number).unit("ms").titled("its period; nothing without one");
+const STATE: Col = Col::data("state", Type::Address).titled("the object handed to the callback");
+const STATE_TYPE: Col = Col::data("state_type", Type::TypeName).titled("its type");
+const METHOD: Col = Col::data("method", Type::Text).titled("the method called");
+
+const TIMERS: Table = Table::new(
+    "timers",
+    &[Col::data("timer", Type::Address).titled("the timer"), SHORT, DUE, PERIOD, STATE, STATE_TYPE, METHOD],
+);
+
+const ALIKE: Table = Table::new(
+    "alike",
+    &[Col::data("count", Type::Count).titled("timers alike"), SHORT, DUE, PERIOD, STATE, STATE_TYPE, METHOD],
+);
 
 /// Bound on the timers of one list.
 const MAX_TIMERS: usize = 1 << 22;
@@ -76,6 +95,21 @@ impl Timer {
         )
     }
 
+    /// A row: `first` and what this says.
+    fn cells<'c>(&'c self, first: Cell<'c>) -> [Cell<'c>; 7] {
+        let time = |ms: u64| if ms == NEVER { Cell::None } else { Cell::Num(ms) };
+        let text = |t: &'c str| Cell::maybe(Some(t).filter(|t| !t.is_empty()));
+        [
+            first,
+            Cell::Bool(self.short),
+            time(self.due),
+            time(self.period),
+            if self.state == 0 { Cell::None } else { Cell::Addr(self.state) },
+            text(&self.type_name),
+            text(&self.method),
+        ]
+    }
+
     fn list(&self) -> &'static str {
         if self.short { "(S)" } else { "(L)" }
     }
@@ -109,7 +143,8 @@ fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
                 session.watch.cancel.check()?;
                 let timer = Timer::read(session, &t, short);
                 let text = timer.text().replacen("ms | ", "ms |  ", 1);
-                ctx.out.line(format!("{} 0x{:0w$X} {text}", timer.list(), t.address(), w = digits()))?;
+                let line = format!("{} 0x{:0w$X} {text}", timer.list(), t.address(), w = digits());
+                ctx.out.row_as(&TIMERS, &timer.cells(Cell::Addr(t.address())), line)?;
                 *counts.entry(timer).or_default() += 1;
                 total += 1;
                 at = t.object(&["_next", "m_next"]);
@@ -119,13 +154,14 @@ fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
     if seen.len() >= MAX_TIMERS {
         partial.get_or_insert_with(|| format!("only the first {MAX_TIMERS} timers are listed"));
     }
-    ctx.out.line("")?;
-    ctx.out.line(format!("   {} timers", thousands(total)))?;
-    ctx.out.line("-".repeat(47))?;
+    ctx.out.note("")?;
+    ctx.out.fact("timers", Cell::Num(total), format!("   {} timers", thousands(total)))?;
+    ctx.out.facts(&[], "-".repeat(47))?;
     let mut rows: Vec<_> = counts.into_iter().collect();
     rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     for (timer, count) in rows {
-        ctx.out.line(format!("{count:>4} | {} {}", timer.list(), timer.text()))?;
+        let line = format!("{count:>4} | {} {}", timer.list(), timer.text());
+        ctx.out.row_as(&ALIKE, &timer.cells(Cell::Num(count)), line)?;
     }
     Ok(match partial {
         Some(why) => Outcome::Partial(why),

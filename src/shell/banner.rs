@@ -132,16 +132,20 @@ const SIGNALS: &[(u32, &str)] = &[
     (31, "SIGSYS"),
 ];
 
+/// The name of a signal (Linux) or exception code (Windows): `SIGABRT`, `access violation`.
+pub fn event_name(os: Os, code: u32) -> Option<&'static str> {
+    let list = if os == Os::Linux { SIGNALS } else { CODES };
+    list.iter().find(|(c, _)| *c == code).map(|(_, n)| *n)
+}
+
 /// The event in words: `signal 6 (SIGABRT)`, `exception c0000005 (access violation)`.
 pub fn event(os: Os, e: &ExceptionInfo) -> String {
-    let name = |list: &[(u32, &str)]| {
-        list.iter().find(|(c, _)| *c == e.code).map(|(_, n)| format!(" ({n})")).unwrap_or_default()
-    };
+    let name = event_name(os, e.code).map(|n| format!(" ({n})")).unwrap_or_default();
     match os {
         // Breakpad's mark of a dump that was asked for.
         Os::Linux if e.code == u32::MAX => "dump asked for, no signal".into(),
-        Os::Linux => format!("signal {}{}", e.code, name(SIGNALS)),
-        Os::Windows => format!("exception {:08x}{}", e.code, name(CODES)),
+        Os::Linux => format!("signal {}{name}", e.code),
+        Os::Windows => format!("exception {:08x}{name}", e.code),
     }
 }
 

@@ -80,6 +80,10 @@ impl Said {
         self.texts.push_str(text);
         self.texts.push('\n');
         self.words.extend(pieces(text).map(str::to_owned));
+        if text.contains(char::is_control) {
+            // Text has dots in the place of control characters.
+            self.name(&text.replace(char::is_control, "."));
+        }
     }
 
     /// The numbers and names of a line of text that no value has.
@@ -88,11 +92,19 @@ impl Said {
         let all: Vec<&str> = line.split_whitespace().collect();
         for (i, word) in all.iter().enumerate() {
             let unit = all.get(i + 1).is_some_and(|next| UNITS.iter().any(|u| next.to_lowercase().starts_with(u)));
-            let word = word.trim_matches(|c: char| "()[]{}<>:;,.\"'*=|!?".contains(c));
+            let word = word.trim_matches(|c: char| "()[]{}<>:;,.\"'*=|!?".contains(c)).trim_end_matches('_');
             if word.is_empty()
                 || self.words.contains(word)
                 || word.len() > 2 && !is_number(word) && self.texts.contains(word)
             {
+                continue;
+            }
+            // `{:e}`: what has no fraction looks like hexadecimal.
+            if word.contains('e') && word.parse().is_ok_and(|x: f64| self.amounts.contains(&x.abs())) {
+                continue;
+            }
+            // The digits of `.formats`, a byte each.
+            if word.len() == 8 && word.bytes().all(|b| matches!(b, b'0' | b'1')) && self.texts.contains(word) {
                 continue;
             }
             if let Some(number) = number(word) {
@@ -114,8 +126,17 @@ impl Said {
     fn says(&mut self, piece: &str) -> bool {
         match number(piece) {
             Some(n) => self.has(&n, piece),
-            None => self.words.contains(piece) || self.texts.contains(piece),
+            None => self.words.contains(piece) || self.texts.contains(piece) || self.says_both(piece),
         }
+    }
+
+    /// Two values that debuggers write as one word: `module+0x1f`, process and thread id `1f4.2a0`.
+    fn says_both(&mut self, piece: &str) -> bool {
+        if let Some((name, offset)) = piece.rsplit_once('+').filter(|(n, o)| !n.is_empty() && o.starts_with("0x")) {
+            return self.says(name) && self.says(offset);
+        }
+        let known = |hex: &str| u64::from_str_radix(hex, 16).is_ok_and(|n| self.numbers.contains(&n));
+        piece.split_once('.').is_some_and(|(process, thread)| known(process) && known(thread))
     }
 
     fn has(&mut self, number: &Number, word: &str) -> bool {
@@ -126,7 +147,7 @@ impl Said {
                     || self.words.contains(word)
                     || self.rounded(0, 1.0).contains(&digits(word))
             }
-            Number::Fraction => self.words.contains(word) || self.scaled(word),
+            Number::Fraction => self.words.contains(word) || self.scaled(word) || self.says_both(word),
         }
     }
 
@@ -176,7 +197,7 @@ fn number(word: &str) -> Option<Number> {
     if let Some(hex) = word.strip_prefix("0x") {
         return u64::from_str_radix(&hex.replace('`', ""), 16).ok().map(|n| Number::Whole(vec![n]));
     }
-    if !word.bytes().any(|b| b.is_ascii_digit()) {
+    if !word.bytes().any(|b| b.is_ascii_digit()) && !word.contains('`') {
         return None;
     }
     let plain = word.replace(',', "");

@@ -15,12 +15,16 @@ pub struct ExceptionObject {
     pub hresult: u32,
     /// `_message`; `None` when null or unreadable.
     pub message: Option<String>,
+    /// Address of the message, 0 for none.
+    pub message_at: u64,
     /// `_innerException`, 0 for none.
     pub inner: u64,
     /// `_stackTrace`: a byte array, or an array that holds it; 0 for none.
     pub stack_trace: u64,
     /// `_stackTraceString`; `None` when null or unreadable.
     pub stack_text: Option<String>,
+    /// Address of that string, 0 for none.
+    pub stack_text_at: u64,
 }
 
 impl Clr {
@@ -56,9 +60,11 @@ impl Clr {
         ExceptionObject {
             hresult: hresult.and_then(|a| self.space().u32(a)).unwrap_or(0),
             message: text("_message"),
+            message_at: pointer("_message"),
             inner: pointer("_innerException"),
             stack_trace: pointer("_stackTrace"),
             stack_text: text("_stackTraceString"),
+            stack_text_at: pointer("_stackTraceString"),
         }
     }
 }
