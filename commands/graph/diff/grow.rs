@@ -54,7 +54,8 @@ impl Change {
     }
 }
 
-fn difference(old: u64, new: u64) -> i64 {
+/// What is more, negative when it is less.
+pub fn difference(old: u64, new: u64) -> i64 {
     let d = i128::from(new) - i128::from(old);
     i64::try_from(d).unwrap_or(if d < 0 { i64::MIN } else { i64::MAX })
 }
@@ -125,6 +126,17 @@ type Place = (Option<u32>, Arc<str>, Arc<str>);
 /// The ways of both dumps, matched by roots, slots and names of types. A way stands behind the way of its holder.
 #[derive(Debug, Default)]
 pub struct Ways(Vec<Way>);
+
+/// A root, as far as two dumps can be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    /// Root and type in one line.
+    pub words: Arc<str>,
+    /// The static field or the kind of the root.
+    pub root: Arc<str>,
+    /// Type of what it refers to, where no field names it.
+    pub ty: Option<Arc<str>>,
+}
 
 /// A path that grew.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,12 +210,15 @@ impl Ways {
     }
 
     /// What each root holds: static fields by name, other roots by their kind and the type of what they hold.
-    pub fn owners(&self) -> Vec<(Arc<str>, Change)> {
-        let mut owners: FxHashMap<Arc<str>, Change> = FxHashMap::default();
+    pub fn owners(&self) -> Vec<(Owner, Change)> {
+        let mut owners: FxHashMap<Owner, Change> = FxHashMap::default();
         for way in self.0.iter().filter(|w| w.parent.is_none()) {
-            let is_field = way.slot.contains("static variable ");
-            let name = if is_field { way.slot.clone() } else { format!("{}: {}", way.slot, way.name).into() };
-            owners.entry(name).or_default().merge(way.all);
+            let root = way.slot.clone();
+            let owner = match root.contains("static variable ") {
+                true => Owner { words: root.clone(), root, ty: None },
+                false => Owner { words: format!("{root}: {}", way.name).into(), root, ty: Some(way.name.clone()) },
+            };
+            owners.entry(owner).or_default().merge(way.all);
         }
         owners.into_iter().filter(|(_, c)| c.is_change()).collect()
     }
@@ -236,6 +251,30 @@ impl Ways {
         }
         out.sort_by_key(|(w, c)| (Reverse(c.bytes()), Reverse(c.count()), *w));
         out
+    }
+
+    /// Steps of the path to a way, without its root.
+    pub fn length(&self, end: u32) -> usize {
+        self.upwards(end).count()
+    }
+
+    /// The ways from `end` to its root. A way stands behind that of its holder, so this ends.
+    fn upwards(&self, end: u32) -> impl Iterator<Item = &Way> {
+        let way = |w: u32| self.0.get(w as usize);
+        std::iter::successors(way(end), move |w| w.parent.and_then(way))
+    }
+
+    /// Number, slot and type of the steps of the path to a way: all, or the first and the last ones of so many.
+    pub fn steps(&self, end: u32, most: usize) -> Vec<(usize, (Arc<str>, Arc<str>))> {
+        let last = self.length(end).saturating_sub(1);
+        let step = |w: &Way| {
+            let slot = if w.parent.is_some() { w.slot.clone() } else { "".into() };
+            (slot, w.name.clone())
+        };
+        let all = self.upwards(end).enumerate().filter(|(i, _)| *i < most || *i == last);
+        let mut steps: Vec<_> = all.map(|(i, w)| (last - i, step(w))).collect();
+        steps.reverse();
+        steps
     }
 
     /// The path to a way; of a long one the end and the root.
@@ -295,7 +334,7 @@ mod tests {
         ]);
         let ways = Ways::new(&old, &new);
         let mut owners: Vec<(String, i64, i64)> =
-            ways.owners().into_iter().map(|(n, c)| (n.to_string(), c.count(), c.bytes())).collect();
+            ways.owners().into_iter().map(|(o, c)| (o.words.to_string(), c.count(), c.bytes())).collect();
         owners.sort();
         let owner = |n: &str, c, b| (n.to_owned(), c, b);
         let a = owner("static variable A", 30, 1340);
@@ -326,6 +365,8 @@ mod tests {
         let line = ways.path(grown[0]).line();
         assert!(line.starts_with("handle -> Root -> ... -> next: T9"), "{line}");
         assert!(line.ends_with("-> next: T99999 -> value: New"), "{line}");
+        let steps: Vec<usize> = ways.steps(grown[0].0, 3).iter().map(|s| s.0).collect();
+        assert_eq!((steps, ways.length(grown[0].0)), (vec![0, 99_999, 100_000, 100_001], 100_002));
     }
 
     #[test]
