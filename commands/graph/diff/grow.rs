@@ -114,6 +114,8 @@ struct Way {
     own: Change,
     /// The way at the top.
     root: u32,
+    /// Ways above it.
+    depth: u32,
     /// With everything held through these objects.
     all: Change,
     /// In the newer dump, else in the older.
@@ -183,9 +185,10 @@ impl Ways {
             let parent = n.parent.and_then(|p| here.get(p as usize)).copied();
             let place = *places.entry((parent, n.slot.clone(), n.name.clone())).or_insert_with(|| {
                 let (name, slot, number) = (n.name.clone(), n.slot.clone(), self.0.len() as u32);
-                let root = parent.and_then(|p| self.0.get(p as usize)).map_or(number, |p| p.root);
+                let above = parent.and_then(|p| self.0.get(p as usize));
+                let (root, depth) = above.map_or((number, 0), |p| (p.root, p.depth + 1));
                 let none = Change::default();
-                self.0.push(Way { parent, name, slot, own: none, root, all: none, example: 0 });
+                self.0.push(Way { parent, name, slot, own: none, root, depth, all: none, example: 0 });
                 number
             });
             here.push(place);
@@ -255,7 +258,7 @@ impl Ways {
 
     /// Steps of the path to a way, without its root.
     pub fn length(&self, end: u32) -> usize {
-        self.upwards(end).count()
+        self.0.get(end as usize).map_or(0, |w| w.depth as usize + 1)
     }
 
     /// The ways from `end` to its root. A way stands behind that of its holder, so this ends.
@@ -264,15 +267,15 @@ impl Ways {
         std::iter::successors(way(end), move |w| w.parent.and_then(way))
     }
 
-    /// Number, slot and type of the steps of the path to a way: all, or the first and the last ones of so many.
+    /// Number, slot and type of the steps of the path to a way: of one with more than so many, the first and the last ones.
     pub fn steps(&self, end: u32, most: usize) -> Vec<(usize, (Arc<str>, Arc<str>))> {
-        let last = self.length(end).saturating_sub(1);
         let step = |w: &Way| {
             let slot = if w.parent.is_some() { w.slot.clone() } else { "".into() };
-            (slot, w.name.clone())
+            (w.depth as usize, (slot, w.name.clone()))
         };
-        let all = self.upwards(end).enumerate().filter(|(i, _)| *i < most || *i == last);
-        let mut steps: Vec<_> = all.map(|(i, w)| (last - i, step(w))).collect();
+        let mut steps: Vec<_> = self.upwards(end).take(most).map(step).collect();
+        let root = self.0.get(end as usize).and_then(|w| self.0.get(w.root as usize));
+        steps.extend(root.filter(|_| self.length(end) > most).map(step));
         steps.reverse();
         steps
     }

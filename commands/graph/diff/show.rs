@@ -38,7 +38,8 @@ const DUMPS: Table = Table::new(
         Col::data("dump", Type::Text).titled("older or newer"),
         Col::data("file", Type::Text).titled("the file as given"),
         Col::data("time", Type::Time).titled("when it was written"),
-        Col::data("process", Type::Text).titled("process id and name"),
+        Col::data("pid", Type::Count).titled("process id"),
+        Col::data("process", Type::Text).titled("name of the process"),
         Col::data("runtime", Type::Text).titled("the runtime"),
         Col::data("live_objects", Type::Count).titled("objects that roots reach"),
         Col::data("live_bytes", Type::Bytes).titled("their bytes"),
@@ -56,6 +57,8 @@ const NEW_BYTES: Col = Col::right("Bytes now", "new_bytes", 0).of(Type::Bytes);
 const OLD_COUNT: Col = Col::right("Count before", "old_count", 0).of(Type::Count);
 const NEW_COUNT: Col = Col::right("Count now", "new_count", 0).of(Type::Count);
 const STATE: Col = Col::left("State", "state", 0);
+
+const VARIABLE: Col = Col::data("variable", Type::Text).titled("the static variable that is the root");
 
 /// Objects by type.
 const TYPES: Table = Table::new(
@@ -97,6 +100,7 @@ const OWNERS: Table = Table::new(
         NEW_COUNT,
         STATE,
         Col::left("Name", "root", 0),
+        VARIABLE,
         Col::data("type", Type::TypeName)
             .titled("type of the objects the roots refer to, where no variable names them"),
     ],
@@ -129,6 +133,7 @@ const PATHS: Table = Table::new(
         NEW_COUNT,
         Col::right("Example", "example", 0).of(Type::Address),
         Col::left("Path", "root", 0),
+        VARIABLE,
         Col::data("length", Type::Count).titled("steps it has"),
     ],
 );
@@ -145,8 +150,16 @@ const STEPS: Table = Table::new(
 )
 .under("paths", "path");
 
-/// Steps of a path that data has, counted from its end.
-const MOST_STEPS: usize = 4096;
+/// Steps of a path that data has, counted from its end, and the first one.
+const MOST_STEPS: usize = 256;
+
+/// A root's kind and the static variable it is: `static variable Type.Field` says both.
+fn root_cells(root: &str) -> (Cell<'static>, Cell<'static>) {
+    match root.split_once("variable ") {
+        Some((kind, field)) => (Cell::text(format!("{kind}variable")), Cell::text(field.to_owned())),
+        None => (Cell::text(root.to_owned()), Cell::None),
+    }
+}
 
 /// `+1,234` in text, a plain number elsewhere.
 fn plus(n: i64) -> Cell<'static> {
@@ -208,7 +221,8 @@ pub fn header(ctx: &mut Ctx<'_>, old: &Side, new: &Side, wanted: Wanted) -> Resu
             Cell::text(dump),
             Cell::text(&*side.file),
             side.time.map_or(Cell::None, Cell::Time),
-            Cell::text(&*side.process),
+            side.pid.map_or(Cell::None, Cell::Num),
+            Cell::maybe(side.name.as_deref()),
             Cell::text(&*side.runtime),
             live(side.live.count),
             live(side.live.bytes),
@@ -352,7 +366,9 @@ pub fn owners(ctx: &mut Ctx<'_>, show: &Show, ways: &Ways) -> Result<bool> {
         &mut all,
         |o| &o.words,
         |o, c| {
-            let mut cells = row(c, Cell::shown(&*o.words, Cell::text(&*o.root)));
+            let (root, variable) = root_cells(&o.root);
+            let mut cells = row(c, Cell::shown(&*o.words, root));
+            cells.push(variable);
             cells.push(Cell::maybe(o.ty.as_deref()));
             cells
         },
@@ -390,6 +406,7 @@ pub fn paths(ctx: &mut Ctx<'_>, show: &Show, ways: &Ways) -> Result<bool> {
     let shown = all.get(..show.top.min(all.len())).unwrap_or(&all);
     let rows = shown.iter().enumerate().map(|(i, g)| {
         let p = ways.path(*g);
+        let (root, variable) = root_cells(&p.root);
         [
             Cell::Num(i as u64 + 1),
             plus(p.change.bytes()),
@@ -397,7 +414,8 @@ pub fn paths(ctx: &mut Ctx<'_>, show: &Show, ways: &Ways) -> Result<bool> {
             Cell::Sep(p.change.old.count),
             Cell::Sep(p.change.new.count),
             if p.example == 0 { Cell::None } else { Cell::Addr(p.example) },
-            Cell::shown(p.line(), Cell::text(p.root.to_string())),
+            Cell::shown(p.line(), root),
+            variable,
             Cell::Num(ways.length(g.0) as u64),
         ]
     });
