@@ -118,7 +118,7 @@ const REGIONS: Table = Table::new(
         OLD_COUNT,
         NEW_COUNT,
         STATE,
-        Col::left("Name", "usage", 0),
+        Col::left("Name", "name", 0),
     ],
 );
 
