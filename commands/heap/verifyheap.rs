@@ -287,7 +287,7 @@ fn outside(session: &Session, out: &mut Out) -> Result<u64> {
         // What is checked in full above is not repeated from the sample.
         if c.broken > 0 && c.about_shape {
             let of = c.broken + c.held;
-            let (kind, reason, counts) = (Some(&*c.name), Some(&*c.first), Some((c.broken, of)));
+            let (kind, reason, counts) = (Some(c.name), Some(&*c.first), Some((c.broken, of)));
             let row = Outside { what: "shape", kind, counts, reason, ..Outside::default() };
             say(row, format!("{}: {} of {of} do not hold ({})", c.name, c.broken, c.first))?;
         }

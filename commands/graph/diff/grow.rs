@@ -140,6 +140,9 @@ pub struct Owner {
     pub ty: Option<Arc<str>>,
 }
 
+/// Slot and type of a step.
+pub type PathStep = (Arc<str>, Arc<str>);
+
 /// A path that grew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path {
@@ -268,7 +271,7 @@ impl Ways {
     }
 
     /// Number, slot and type of the steps of the path to a way: of one with more than so many, the first and the last ones.
-    pub fn steps(&self, end: u32, most: usize) -> Vec<(usize, (Arc<str>, Arc<str>))> {
+    pub fn steps(&self, end: u32, most: usize) -> Vec<(usize, PathStep)> {
         let step = |w: &Way| {
             let slot = if w.parent.is_some() { w.slot.clone() } else { "".into() };
             (w.depth as usize, (slot, w.name.clone()))

@@ -185,8 +185,9 @@ fn percent(c: Change) -> Cell<'static> {
 /// What both dumps are, and their sums.
 pub fn header(ctx: &mut Ctx<'_>, old: &Side, new: &Side, wanted: Wanted) -> Result<()> {
     let mapped = |s: &Side| s.regions.values().fold(0u64, |sum, t| sum.saturating_add(t.bytes));
-    let mut lines: Vec<(Option<(&'static str, i64)>, [String; 4])> =
-        vec![(None, ["", "Older", "Newer", "Growth"].map(str::to_owned))];
+    // With each line the key and the value of its fact.
+    type Line = (Option<(&'static str, i64)>, [String; 4]);
+    let mut lines: Vec<Line> = vec![(None, ["", "Older", "Newer", "Growth"].map(str::to_owned))];
     for (what, of) in
         [("file", (|s| &s.file) as fn(&Side) -> &String), ("process", |s| &s.process), ("runtime", |s| &s.runtime)]
     {
