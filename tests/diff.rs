@@ -129,9 +129,10 @@ const OWNERS: [&str; 4] = ["Zoo.Zoo.Cache", "Zoo.Zoo.Large", "Zoo.Publisher.Tick
 fn the_four_owners_that_leak_are_on_top() {
     let found = tables(&core(NEW), &format!("!diff {}", core(OLD).display()));
     let owners = &found["owners"];
-    let names: Vec<&str> = owners.iter().map(|r| r["name"].as_str().unwrap()).collect();
-    let wanted: Vec<String> = OWNERS.iter().map(|o| format!("static variable {o}")).collect();
-    assert_eq!(names[..4], wanted.iter().map(String::as_str).collect::<Vec<_>>()[..], "{names:?}");
+    let names: Vec<&str> = owners.iter().take(4).map(|r| r["variable"].as_str().unwrap()).collect();
+    assert_eq!(names, OWNERS);
+    assert!(owners[..4].iter().all(|r| r["root"] == "static variable" && r["type"].is_null()), "{owners:?}");
+    assert!(owners[4..].iter().all(|r| r["variable"].is_null() != r["type"].is_null()), "{owners:?}");
     // Nothing else grew by so much as one of them.
     assert!(owners.iter().skip(4).all(|r| number(r, "growth_bytes") * 20 < number(&owners[3], "growth_bytes")));
     for r in owners {
@@ -141,23 +142,29 @@ fn the_four_owners_that_leak_are_on_top() {
 
     let (old, new) = (Truth::of(OLD), Truth::of(NEW));
     let paths = &found["paths"];
+    let steps = |path: &Value| found["steps"].iter().filter(|s| s["path"] == *path).collect::<Vec<_>>();
+    for (i, p) in paths.iter().enumerate() {
+        let steps = steps(&p["path"]);
+        assert_eq!((number(p, "path"), number(p, "length")), (i as i64 + 1, steps.len() as i64));
+        assert!(steps.iter().enumerate().all(|(i, s)| number(s, "step") == i as i64));
+        assert!(steps.iter().all(|s| s["slot"].is_null() == (s["step"] == 0)), "{steps:?}");
+    }
     let path = |owner: &str, end: &str| {
         let is = |r: &&HashMap<String, Value>| {
-            let p = r["path"].as_str().unwrap();
-            p.starts_with(&format!("static variable {owner} -> ")) && p.ends_with(end)
+            r["variable"] == owner && steps(&r["path"]).last().is_some_and(|s| s["type"] == end)
         };
         paths.iter().find(is).unwrap_or_else(|| panic!("{owner} to {end}: {paths:#?}"))
     };
     let counts = |r: &HashMap<String, Value>| (number(r, "old_count") as u64, number(r, "new_count") as u64);
     let both = |f: &dyn Fn(&Truth) -> u64| (f(&old), f(&new));
-    let sessions = path(OWNERS[0], ": Zoo.Session");
+    let sessions = path(OWNERS[0], "Zoo.Session");
     assert_eq!(counts(sessions), both(&|t| t.facts["count:cache"]));
     assert_eq!(counts(sessions), both(&|t| t.below(t.facts["address:Cache"], "Zoo.Session")));
-    let arrays = path(OWNERS[1], ": System.Byte[]");
+    let arrays = path(OWNERS[1], "System.Byte[]");
     assert_eq!(counts(arrays), both(&|t| t.below(t.facts["address:Large"], "System.Byte[]")));
-    let handlers = path(OWNERS[2], ": System.EventHandler");
+    let handlers = path(OWNERS[2], "System.EventHandler");
     assert_eq!(counts(handlers), both(&|t| t.referred("Zoo.Subscriber", "System.EventHandler")));
-    let timers = path(OWNERS[3], ": System.Threading.Timer");
+    let timers = path(OWNERS[3], "System.Threading.Timer");
     assert_eq!(counts(timers), both(&|t| t.below(t.facts["address:Keep"], "System.Threading.Timer")));
     assert_eq!(paths[0]["path"], sessions["path"]);
     // The example is the object it says.
@@ -183,8 +190,8 @@ fn types_are_those_of_the_truth_and_both_ways_mirror() {
         };
         let found = ["old_count", "old_bytes", "new_count", "new_bytes"].map(|c| number(row, c));
         assert_eq!(found, [b.0, b.1, a.0, a.1], "{name}");
-        let state = if b.0 == 0 { "new" } else { "" };
-        assert_eq!(row["state"], if a.0 == 0 { "gone" } else { state }, "{name}");
+        let state = (a.0 == 0).then_some("gone").or((b.0 == 0).then_some("new"));
+        assert_eq!(row["state"].as_str(), state, "{name}");
         checked += 1;
     }
     assert!(checked >= 20, "{checked} types");
@@ -222,13 +229,25 @@ fn memory_is_that_of_the_summary() {
 fn across_runtimes_systems_and_without_one() {
     // Another build, the names are the same: what the program keeps is matched.
     let found = tables(&core(NEW), &format!("!diff {} -owners", data("linux-x64-8.0-wks-heap.core.zst").display()));
-    assert!(found["owners"].iter().any(|r| r["name"] == "static variable Zoo.Zoo.Large" && number(r, "old_bytes") > 0));
+    assert!(found["owners"].iter().any(|r| r["variable"] == "Zoo.Zoo.Large" && number(r, "old_bytes") > 0));
     let windows = data("win-x64-10.0-wks-full.dmp.zst");
     let found = tables(&windows, &format!("!diff {}", core("linux-x64-10.0-wks-heap").display()));
     // The same program on another system: what it keeps alive itself is alike.
-    let zoo = found["owners"].iter().filter(|r| r["name"].as_str().unwrap().contains(" Zoo.Zoo.Cache"));
+    let zoo = found["owners"].iter().filter(|r| r["variable"] == "Zoo.Zoo.Cache");
     assert!(zoo.map(|r| number(r, "growth_bytes").abs()).sum::<i64>() < 10_000, "{found:?}");
     assert!(found["regions"].iter().any(|r| r["name"] == "Image"));
+    // Types that only one of them has are listed whole, whatever the limit of rows.
+    let listed = &found["new_and_gone"];
+    let found = tables(&windows, &format!("!diff {} -stat -top 0", core("linux-x64-10.0-wks-heap").display()));
+    assert_eq!(*listed, found["new_and_gone"]);
+    for (state, count) in [("new", "new_count"), ("gone", "old_count")] {
+        let by_name = |rows: &[HashMap<String, Value>], count: &str| {
+            let of = rows.iter().filter(|r| r["state"] == state);
+            of.map(|r| (r["name"].to_string(), number(r, count))).collect::<BTreeMap<_, _>>()
+        };
+        let only = by_name(listed, "count");
+        assert!(!only.is_empty() && only == by_name(&found["types"], count), "{only:?}");
+    }
 }
 
 #[test]
@@ -245,7 +264,7 @@ fn answers_in_every_case() {
     let csv = run(&core(NEW), &format!("!diff {} -owners -top 4", core(OLD).display()), &["--csv"]);
     let csv = String::from_utf8(csv.stdout).unwrap();
     assert!(csv.contains("growth_bytes,growth_percent,growth_count,old_bytes,new_bytes"), "{csv}");
-    assert!(csv.contains(",static variable Zoo.Zoo.Cache"), "{csv}");
+    assert!(csv.contains(",static variable,Zoo.Zoo.Cache,"), "{csv}");
 
     for sort in ["count", "percent", "name"] {
         let found = rows(&format!("!diff {} -newer -stat -sort {sort} -top 5", core(NEW).display()));

@@ -138,7 +138,7 @@ fn the_four_things_are_found() {
         };
         let live = s.live().unwrap();
         let timers = (0..graph.forward.nodes()).filter(|i| live[*i as usize]).filter(timer).count() as u64;
-        let of_sessions = |s: &&Suspect| s.kind == "timers" && s.facts[0].starts_with("state: Zoo.Session");
+        let of_sessions = |s: &&Suspect| s.kind == "timers" && s.facts[0].text.starts_with("state: Zoo.Session");
         let found = all.iter().find(of_sessions).expect("timers");
         assert_eq!((found.count, timers), (scale / 200, scale / 200), "{at}: {found:?}");
         assert!(!found.path.is_empty() && found.bytes > 0, "{at}");

@@ -65,7 +65,7 @@ fn collections_of_every_kind_have_their_elements() {
     }
     // What a weak table attaches to its keys is said, and big arrays are a collection though they are few.
     let keys = of(&all, "collection", "Shop.Program.keys");
-    assert!(keys.facts.iter().any(|f| f.starts_with("600 dependent handles")), "{keys:?}");
+    assert!(keys.facts.iter().any(|f| f.text.starts_with("600 dependent handles")), "{keys:?}");
     assert_eq!(of(&all, "collection", "Shop.Program.islands").count, 30);
 }
 
@@ -73,7 +73,7 @@ fn collections_of_every_kind_have_their_elements() {
 fn what_waits_and_what_calls_back() {
     let (shell, _) = open(&data("linux-x64-10.0-shop-heap.core.zst"));
     let all = shop(&shell);
-    let says = |s: &Suspect, fact: &str| assert!(s.facts.iter().any(|f| f.contains(fact)), "{fact}: {s:?}");
+    let says = |s: &Suspect, fact: &str| assert!(s.facts.iter().any(|f| f.text.contains(fact)), "{fact}: {s:?}");
     let event = of(&all, "event", "Shop.Bus.Instance");
     assert_eq!((event.count, event.element.as_str()), (COUNT, "handlers on Shop.View"));
     says(event, "event: Shop.Bus.Message of ");
@@ -100,7 +100,7 @@ fn what_waits_and_what_calls_back() {
 fn what_is_stuck_and_what_is_wasted() {
     let (shell, _) = open(&data("linux-x64-10.0-shop-heap.core.zst"));
     let all = shop(&shell);
-    let says = |s: &Suspect, fact: &str| assert!(s.facts.iter().any(|f| f.contains(fact)), "{fact}: {s:?}");
+    let says = |s: &Suspect, fact: &str| assert!(s.facts.iter().any(|f| f.text.contains(fact)), "{fact}: {s:?}");
     let finalizer = of(&all, "finalizer", "finalizer queue");
     assert!(finalizer.count > COUNT, "{finalizer:?}");
     // One of the first lot was behind the one that blocks.

@@ -1,19 +1,18 @@
 //! `!diff`: what grew from one dump to another.
 
 pub mod grow;
+mod show;
 pub mod side;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
-use self::grow::{Change, Sort, Ways};
+use self::grow::{Sort, Ways};
 use self::side::{Side, Wanted};
 use crate::dump::Dump;
 use crate::session::Session;
-use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
 
 /// `!diff OTHER`.
 pub const DIFF: Command = Command {
@@ -53,12 +52,12 @@ pub const DIFF: Command = Command {
         Example { line: "!diff older.core.zst -regions", what: "whether the memory that grew is managed at all" },
     ],
     needs: Needs::Dump,
-    returns: Returns::NOTHING,
+    returns: show::RETURNS,
     run,
 };
 
 /// What is printed and how.
-struct Show {
+pub struct Show {
     stat: bool,
     owners: bool,
     paths: bool,
@@ -115,22 +114,22 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let (other, missing) = measure_other(session, args.text("OTHER").unwrap_or(""), &mut wanted, managed.is_err())?;
     let this = Side::measure(session, wanted)?;
     let (old, new) = if args.has("newer") { (this, other) } else { (other, this) };
-    header(ctx, &old, &new, wanted)?;
+    show::header(ctx, &old, &new, wanted)?;
     let mut grew = false;
     if show.stat && (wanted.live || wanted.all) {
-        grew |= types(ctx, &show, &old, &new, wanted)?;
+        grew |= show::types(ctx, &show, &old, &new, wanted)?;
     }
     if wanted.live {
         let ways = Ways::new(&old, &new);
         if show.owners {
-            grew |= owners(ctx, &show, &ways)?;
+            grew |= show::owners(ctx, &show, &ways)?;
         }
         if show.paths {
-            grew |= paths(ctx, &show, &ways)?;
+            grew |= show::paths(ctx, &show, &ways)?;
         }
     }
     if show.regions {
-        grew |= regions(ctx, &show, &old, &new)?;
+        grew |= show::regions(ctx, &show, &old, &new)?;
     }
     let why = missing.or(old.partial).or(new.partial);
     Ok(match why {
@@ -162,212 +161,4 @@ fn measure_other(
         missing = Some(format!("no runtime can be read in {which}: only the uses of memory are compared"));
     }
     Ok((Side::measure(&other, *wanted)?, missing))
-}
-
-/// `+1,234` in text, a plain number elsewhere.
-fn plus(format: Format, n: i64) -> Cell<'static> {
-    if format == Format::Text { Cell::text(signed(n)) } else { Cell::Int(n) }
-}
-
-fn signed(n: i64) -> String {
-    let sign = match n {
-        0 => "",
-        n if n < 0 => "-",
-        _ => "+",
-    };
-    format!("{sign}{}", thousands(n.unsigned_abs()))
-}
-
-fn percent(format: Format, c: Change) -> Cell<'static> {
-    match (format, c.percent()) {
-        (Format::Text, Some(p)) => Cell::text(format!("{p:+.1}%")),
-        (_, Some(p)) => Cell::Percent(p),
-        (Format::Text, None) => Cell::text(c.word()),
-        (_, None) => Cell::None,
-    }
-}
-
-fn header(ctx: &mut Ctx<'_>, old: &Side, new: &Side, wanted: Wanted) -> Result<()> {
-    const COLUMNS: &[Col] = &[
-        Col::left("", "what", 0),
-        Col::left("Older", "older", 0),
-        Col::left("Newer", "newer", 0),
-        Col::left("Growth", "growth", 0),
-    ];
-    let mut rows: Vec<Vec<Cell<'_>>> = Vec::new();
-    for (what, of) in
-        [("file", (|s| &s.file) as fn(&Side) -> &String), ("process", |s| &s.process), ("runtime", |s| &s.runtime)]
-    {
-        rows.push(vec![Cell::text(what), Cell::text(of(old).as_str()), Cell::text(of(new).as_str()), Cell::None]);
-    }
-    let mut number = |what: &'static str, a: u64, b: u64| {
-        let change = Change {
-            old: crate::heap::stat::Tally { count: 0, bytes: a },
-            new: crate::heap::stat::Tally { count: 0, bytes: b },
-        };
-        rows.push(vec![Cell::text(what), Cell::Sep(a), Cell::Sep(b), plus(ctx.out.format(), change.bytes())]);
-    };
-    if wanted.live {
-        number("live objects", old.live.count, new.live.count);
-        number("live bytes", old.live.bytes, new.live.bytes);
-        number("dead bytes", old.dead.bytes, new.dead.bytes);
-    }
-    if wanted.regions {
-        let sum = |s: &Side| s.regions.values().fold(0u64, |sum, t| sum.saturating_add(t.bytes));
-        number("memory mapped", sum(old), sum(new));
-    }
-    ctx.out.rows("dumps", COLUMNS, true, &rows)?;
-    if old.time.zip(new.time).is_some_and(|(o, n)| o > n) {
-        ctx.out.line("The dump taken as the older one was written later: -newer turns the comparison around.")?;
-    }
-    Ok(())
-}
-
-/// Columns of every list of names.
-const LIST: &[Col] = &[
-    Col::right("+Bytes", "growth_bytes", 0),
-    Col::right("+%", "growth_percent", 0),
-    Col::right("+Count", "growth_count", 0),
-    Col::right("Bytes before", "old_bytes", 0),
-    Col::right("Bytes now", "new_bytes", 0),
-    Col::right("Count before", "old_count", 0),
-    Col::right("Count now", "new_count", 0),
-    Col::left("State", "state", 0),
-    Col::left("Name", "name", 0),
-];
-
-fn row<'a>(format: Format, c: Change, name: &'a str) -> Vec<Cell<'a>> {
-    let state = match format {
-        Format::Text if c.word() == "new" => "",
-        _ => c.word(),
-    };
-    vec![
-        plus(format, c.bytes()),
-        percent(format, c),
-        plus(format, c.count()),
-        Cell::Sep(c.old.bytes),
-        Cell::Sep(c.new.bytes),
-        Cell::Sep(c.old.count),
-        Cell::Sep(c.new.count),
-        Cell::text(state),
-        Cell::text(name),
-    ]
-}
-
-/// Prints what grew; returns whether something did.
-fn list(
-    ctx: &mut Ctx<'_>,
-    show: &Show,
-    table: &'static str,
-    title: &str,
-    all: &mut [(Arc<str>, Change)],
-) -> Result<bool> {
-    show.sort.apply(all, |r| (&r.0, r.1));
-    let grew = |c: &Change| c.bytes() > 0 || c.bytes() == 0 && c.count() > 0;
-    let (mut rows, mut count, mut shrunk) = (Vec::new(), 0usize, (0u64, 0u64));
-    for (name, c) in all.iter() {
-        if !grew(c) {
-            shrunk = (shrunk.0 + 1, shrunk.1.saturating_add(c.bytes().unsigned_abs()));
-        }
-        if grew(c) || show.shrunk {
-            count += 1;
-            if rows.len() < show.top {
-                rows.push(row(ctx.out.format(), *c, name));
-            }
-        }
-    }
-    ctx.out.line("")?;
-    ctx.out.line(title)?;
-    if !rows.is_empty() {
-        ctx.out.rows(table, LIST, true, &rows)?;
-    }
-    let (more, (n, bytes)) = (thousands((count - rows.len()) as u64), shrunk);
-    if count > rows.len() {
-        ctx.out.line(format!("{more} more grew; -top 0 lists them"))?;
-    }
-    if n > 0 && !show.shrunk {
-        ctx.out.line(format!("{} shrank, by {} bytes in all", thousands(n), thousands(bytes)))?;
-    }
-    if count == 0 && n == 0 {
-        ctx.out.line("nothing changed")?;
-    }
-    Ok(count > 0 || n > 0)
-}
-
-fn types(ctx: &mut Ctx<'_>, show: &Show, old: &Side, new: &Side, wanted: Wanted) -> Result<bool> {
-    let mut all = grow::changes(&old.types, &new.types);
-    all.retain(|t| show.passes(&t.0));
-    let title = match wanted.all {
-        true => "Types of all objects, dead ones too:",
-        false => "Types of live objects:",
-    };
-    let changed = list(ctx, show, "types", title, &mut all)?;
-    for (word, of) in [("new", (|c: &Change| c.new.bytes) as fn(&Change) -> u64), ("gone", |c| c.old.bytes)] {
-        let mut names: Vec<&(Arc<str>, Change)> = all.iter().filter(|t| t.1.word() == word).collect();
-        names.sort_by_key(|t| (std::cmp::Reverse(of(&t.1)), t.0.clone()));
-        if names.is_empty() {
-            continue;
-        }
-        let first: Vec<&str> = names.iter().take(3).map(|t| &*t.0).collect();
-        let etc = if names.len() > first.len() { ", ..." } else { "" };
-        ctx.out.line(format!("{} types are {word}: {}{etc}", thousands(names.len() as u64), first.join(", ")))?;
-    }
-    Ok(changed)
-}
-
-fn owners(ctx: &mut Ctx<'_>, show: &Show, ways: &Ways) -> Result<bool> {
-    let mut all = ways.owners();
-    all.retain(|t| show.passes(&t.0));
-    list(ctx, show, "owners", "Owners, with all that is nearest to them:", &mut all)
-}
-
-fn regions(ctx: &mut Ctx<'_>, show: &Show, old: &Side, new: &Side) -> Result<bool> {
-    let all = grow::changes(&old.regions, &new.regions);
-    let mut all: Vec<(Arc<str>, Change)> = all.into_iter().map(|(n, c)| (n.into(), c)).collect();
-    list(ctx, show, "regions", "Uses of memory (count: regions):", &mut all)
-}
-
-fn paths(ctx: &mut Ctx<'_>, show: &Show, ways: &Ways) -> Result<bool> {
-    const COLUMNS: &[Col] = &[
-        Col::right("+Bytes", "growth_bytes", 0),
-        Col::right("+Count", "growth_count", 0),
-        Col::right("Count before", "old_count", 0),
-        Col::right("Count now", "new_count", 0),
-        Col::right("Example", "example", 0),
-        Col::left("Path", "path", 0),
-    ];
-    let mut all = ways.grown();
-    let line = |g: &(u32, Change)| ways.path(*g).line();
-    all.retain(|g| show.filter.is_none() || show.passes(&line(g)));
-    match show.sort {
-        Sort::Name => all.sort_by_cached_key(line),
-        sort => sort.apply(&mut all, |g| ("", g.1)),
-    }
-    ctx.out.line("")?;
-    ctx.out.line("Paths along which objects became more:")?;
-    let format = ctx.out.format();
-    let rows: Vec<Vec<Cell<'_>>> = all
-        .iter()
-        .take(show.top)
-        .map(|g| {
-            let p = ways.path(*g);
-            vec![
-                plus(format, p.change.bytes()),
-                plus(format, p.change.count()),
-                Cell::Sep(p.change.old.count),
-                Cell::Sep(p.change.new.count),
-                if p.example == 0 { Cell::None } else { Cell::Addr(p.example) },
-                Cell::text(p.line()),
-            ]
-        })
-        .collect();
-    if rows.is_empty() {
-        ctx.out.line("none")?;
-        return Ok(false);
-    }
-    ctx.out.rows("paths", COLUMNS, true, &rows)?;
-    if all.len() > rows.len() {
-        ctx.out.line(format!("{} more; -top 0 lists them", thousands((all.len() - rows.len()) as u64)))?;
-    }
-    Ok(true)
 }

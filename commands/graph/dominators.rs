@@ -10,7 +10,9 @@ use crate::commands::heap::gcroot::static_between;
 use crate::heap::retained::Retained;
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!dominators [ADDR]`.
 pub const DOMINATORS: Command = Command {
@@ -33,18 +35,28 @@ pub const DOMINATORS: Command = Command {
         Example { line: "!dominators $OBJECT -top 5", what: "where the bytes of one object are" },
     ],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("objects", "objects below, in all", Type::Count),
+        Fact::new("bytes", "their bytes", Type::Bytes),
+        Fact::new("more", "rows left out", Type::Count),
+        Fact::new("more_bytes", "bytes they retain", Type::Bytes),
+    ])
+    .and(&[&BELOW]),
     run,
 };
 
+/// Objects directly below one, the biggest first.
+const BELOW: Table = Table::new("dominators", COLUMNS);
+
 /// Columns of objects in the tree.
-const COLUMNS: &[Col] = &[
-    Col::right("Address", "address", 0),
-    Col::right("MT", "method_table", 0),
-    Col::right("Retained", "retained", 0),
-    Col::right("Objects", "objects", 0),
-    Col::right("Size", "size", 0),
-    Col::left("Class Name", "class_name", 0),
+pub const COLUMNS: &[Col] = &[
+    Col::right("Address", "address", 0).of(Type::Address),
+    Col::right("MT", "method_table", 0).of(Type::Address),
+    Col::right("Retained", "retained", 0).of(Type::Bytes),
+    Col::right("Objects", "objects", 0).of(Type::Count),
+    Col::right("Size", "size", 0).of(Type::Bytes),
+    Col::left("Class Name", "class_name", 0).of(Type::TypeName),
+    Col::data("variable", Type::Text).titled("the static variable that holds it"),
 ];
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
@@ -52,7 +64,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let id = args.number("ADDR").map(|a| super::id_of(session, a)).transpose()?;
     let retained = session.dominators()?;
     let Some(position) = id.map_or(Some(0), |id| retained.tree.position(id)) else {
-        ctx.out.line(UNREACHED)?;
+        ctx.out.note(UNREACHED)?;
         return Ok(Outcome::Empty);
     };
     let top = match args.number("top") {
@@ -64,21 +76,24 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let open = if position == 0 { statics_arrays(session, retained)? } else { FxHashSet::default() };
     let (biggest, count) = children(session, retained, position, &open, top)?;
     if count == 0 {
-        ctx.out.line(match id {
+        ctx.out.note(match id {
             Some(_) => "Nothing hangs on this object alone.",
             None => "No root reaches an object of this heap.",
         })?;
         return empty(session);
     }
-    table(session, ctx.out, "dominators", retained, &biggest)?;
+    table(session, ctx.out, &BELOW, retained, &biggest)?;
     let all = retained.bytes(position).saturating_sub(retained.weights.own(position));
     let shown: u64 = biggest.iter().map(|&p| retained.bytes(p)).sum();
     let rest = count - biggest.len();
     if rest > 0 {
-        ctx.out.line(format!("{} more, {} bytes", thousands(rest as u64), thousands(all.saturating_sub(shown))))?;
+        let bytes = all.saturating_sub(shown);
+        let facts = [("more", Cell::Num(rest as u64)), ("more_bytes", Cell::Num(bytes))];
+        ctx.out.facts(&facts, format!("{} more, {} bytes", thousands(rest as u64), thousands(bytes)))?;
     }
     let objects = retained.objects(position).saturating_sub(1);
-    ctx.out.line(format!("Total {} objects, {} bytes", thousands(objects), thousands(all)))?;
+    let facts = [("objects", Cell::Num(objects)), ("bytes", Cell::Num(all))];
+    ctx.out.facts(&facts, format!("Total {} objects, {} bytes", thousands(objects), thousands(all)))?;
     super::outcome(session)
 }
 
@@ -133,33 +148,29 @@ fn children(
     Ok((heap.into_sorted_vec().into_iter().map(|Reverse((_, Reverse(p)))| p).collect(), count))
 }
 
-/// Prints objects of the tree, given by position.
-pub fn table(
-    session: &Session,
-    out: &mut Out,
-    name: &'static str,
-    retained: &Retained,
-    positions: &[u32],
-) -> Result<()> {
+/// Prints objects of the tree, given by position, as a table of [`COLUMNS`].
+pub fn table(session: &Session, out: &mut Out, table: &Table, retained: &Retained, positions: &[u32]) -> Result<()> {
     let (clr, ids) = (session.clr()?, &session.index()?.ids);
     let mut rows = Vec::with_capacity(positions.len());
     for &p in positions {
         let Some(address) = retained.tree.node(p).and_then(|id| ids.address_of(id)) else { continue };
         let mt = clr.object_type(address).unwrap_or(0);
-        let mut name = session.object_name(address).to_string();
+        let name = session.object_name(address).to_string();
         let above = retained.tree.parent(p).and_then(|q| ids.address_of(retained.tree.node(q)?));
-        if let Some(field) = above.and_then(|a| static_between(session, clr, a, address)) {
-            name.push_str(&format!(" (static variable: {field})"));
-        }
-        rows.push(vec![
+        let variable = above.and_then(|a| static_between(session, clr, a, address));
+        let name = match &variable {
+            Some(v) => Cell::shown(format!("{name} (static variable: {v})"), Cell::text(name)),
+            None => Cell::text(name),
+        };
+        rows.push([
             Cell::Addr(address),
             Cell::Addr(mt),
             Cell::Sep(retained.bytes(p)),
             Cell::Sep(retained.objects(p)),
             Cell::Sep(retained.weights.own(p)),
-            Cell::text(name),
+            name,
+            Cell::maybe(variable),
         ]);
     }
-    out.rows(name, COLUMNS, true, &rows)?;
-    Ok(())
+    Ok(out.fill(table, &rows)?)
 }

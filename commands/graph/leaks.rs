@@ -1,8 +1,10 @@
 //! `!leaks`: what keeps much alive, with the evidence and what to type next.
 
+pub mod evidence;
 mod held;
 mod loads;
 mod runtime;
+mod show;
 mod space;
 mod view;
 
@@ -10,10 +12,11 @@ use std::cmp::Reverse;
 
 use anyhow::{Result, bail};
 
+use self::evidence::{Evidence, Place};
 use self::view::View;
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{Arg, Args, Cell, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
 
 /// `!leaks`.
 pub const LEAKS: Command = Command {
@@ -58,7 +61,7 @@ pub const LEAKS: Command = Command {
         Example { line: "!leaks -share 0.5 -min-count 50", what: "smaller suspects too" },
     ],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: show::RETURNS,
     run,
 };
 
@@ -107,8 +110,10 @@ pub struct Suspect {
     pub holder: u64,
     /// Root path in one line; empty without one.
     pub path: String,
+    /// Both as values.
+    pub place: Place,
     /// Further facts, a sentence each.
-    pub facts: Vec<String>,
+    pub facts: Vec<Evidence>,
     /// Commands to type next.
     pub next: Vec<String>,
 }
@@ -118,7 +123,20 @@ impl Suspect {
     pub fn is_waste(&self) -> bool {
         matches!(self.kind, "free" | "strings" | "sparse")
     }
+
+    /// Type of the elements, where they are of one.
+    pub fn element_type(&self) -> Option<&str> {
+        match self.kind {
+            "event" => self.element.strip_prefix(HANDLERS),
+            "strings" => Some("System.String"),
+            "free" | "finalizer" => None,
+            _ => Some(&self.element),
+        }
+    }
 }
+
+/// What stands before the type of an event's handlers.
+const HANDLERS: &str = "handlers on ";
 
 /// What a search found.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -176,7 +194,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let limits = limits(args)?;
     let Found { suspects: all, nameless } = find(session, &limits)?;
     if all.is_empty() {
-        ctx.out.line("Nothing stands out. Lower thresholds show more: !leaks -share 0.5 -min-count 50 -few 5")?;
+        ctx.out.note("Nothing stands out. Lower thresholds show more: !leaks -share 0.5 -min-count 50 -few 5")?;
         return super::dominators::empty(session);
     }
     let top = match args.number("top") {
@@ -185,71 +203,18 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         Some(n) => usize::try_from(n).unwrap_or(usize::MAX),
     };
     let shown = all.get(..top.min(all.len())).unwrap_or(&all);
-    summary(ctx, shown)?;
+    show::summary(ctx.out, shown)?;
     for (i, s) in shown.iter().enumerate() {
-        evidence(ctx, i + 1, s)?;
+        show::evidence(session.clr()?, ctx.out, i + 1, s)?;
     }
     if all.len() > shown.len() {
-        ctx.out.line(format!("{} more; -top 0 lists them", thousands((all.len() - shown.len()) as u64)))?;
+        let more = (all.len() - shown.len()) as u64;
+        ctx.out.fact("more", Cell::Num(more), format!("{} more; -top 0 lists them", thousands(more)))?;
     }
-    ctx.out.line("")?;
-    ctx.out.line("One dump shows what is held, not whether it grows: compare with a dump taken later.")?;
+    ctx.out.note("")?;
+    ctx.out.note("One dump shows what is held, not whether it grows: compare with a dump taken later.")?;
     Ok(match super::outcome(session)? {
         Outcome::Complete if nameless => Outcome::Partial(NAMELESS.into()),
         other => other,
     })
-}
-
-fn summary(ctx: &mut Ctx<'_>, shown: &[Suspect]) -> Result<()> {
-    const COLUMNS: &[Col] = &[
-        Col::right("#", "rank", 0),
-        Col::left("Kind", "kind", 0),
-        Col::right("Bytes", "bytes", 0),
-        Col::right("Share", "share", 0),
-        Col::right("Count", "count", 0),
-        Col::right("Holder", "holder", 0),
-        Col::left("Owner", "owner", 0),
-        Col::left("Elements", "element", 0),
-    ];
-    let address = |a: u64| if a == 0 { Cell::None } else { Cell::Addr(a) };
-    let rows: Vec<Vec<Cell<'_>>> = shown
-        .iter()
-        .enumerate()
-        .map(|(i, s)| {
-            vec![
-                Cell::Num(i as u64 + 1),
-                Cell::text(s.kind),
-                Cell::Sep(s.bytes),
-                Cell::Percent(s.share),
-                Cell::Sep(s.count),
-                address(s.holder),
-                Cell::text(s.owner.as_str()),
-                Cell::text(s.element.as_str()),
-            ]
-        })
-        .collect();
-    ctx.out.rows("suspects", COLUMNS, true, &rows)?;
-    Ok(())
-}
-
-/// What speaks for one suspect, a row for each thing.
-fn evidence(ctx: &mut Ctx<'_>, rank: usize, s: &Suspect) -> Result<()> {
-    const COLUMNS: &[Col] = &[Col::left("", "rank", 4), Col::left("", "what", 9), Col::left("", "evidence", 0)];
-    ctx.out.line("")?;
-    let (count, bytes) = (thousands(s.count), thousands(s.bytes));
-    ctx.out.line(format!("{rank}. {}: {count} {}, {bytes} bytes", s.kind, s.element))?;
-    let mut rows: Vec<(&str, String)> = Vec::new();
-    rows.push(("owner", s.owner.clone()));
-    rows.push(("path", s.path.clone()));
-    rows.extend(s.facts.iter().map(|f| ("", f.clone())));
-    if s.example != 0 {
-        rows.push(("example", format!("{:x}", s.example)));
-    }
-    rows.extend(s.next.iter().map(|n| ("try", n.clone())));
-    ctx.out.table("evidence", COLUMNS, false)?;
-    for (what, text) in rows.into_iter().filter(|r| !r.1.is_empty()) {
-        let rank = if ctx.out.format() == crate::shell::Format::Text { Cell::None } else { Cell::Num(rank as u64) };
-        ctx.out.row(&[rank, Cell::text(what), Cell::text(text)])?;
-    }
-    Ok(())
 }

@@ -1,18 +1,20 @@
 //! `!refs`: what refers to an object, and what it refers to.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use anyhow::Result;
 use rustc_hash::FxHashMap;
 
 use crate::clr::runtime::syncblocks;
-use crate::commands::heap::gcroot::{source, title};
+use crate::commands::heap::gcroot::{ROOTS, cells, source, title};
 use crate::heap::walk::Found;
 use crate::session::Session;
 use crate::session::held::{COLLECTIBLE, DEPENDENT};
 use crate::shell::out::thousands;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    digits,
 };
 
 /// `!refs ADDR`.
@@ -39,30 +41,100 @@ pub const REFS: Command = Command {
         Example { line: "!refs $OBJECT -stat", what: "types and fields that refer to it, with counts" },
     ],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("references", "references found", Type::Count),
+        Fact::new("more", "references left out", Type::Count),
+        Fact::new("roots", "roots that hold the object", Type::Count),
+        Fact::new("sync_block", "number of the object's sync block", Type::Count),
+    ])
+    .and(&[&REFERENCES, &COUNTS, &ROOTS, &WEAK]),
     run,
 };
 
 const ROWS: u64 = 1000;
 
-const COLUMNS: &[Col] = &[
-    Col::right("Address", "address", 16),
-    Col::right("MT", "method_table", 16),
-    Col::left("Field", "field", 24),
-    Col::left("Class Name", "class_name", 0),
-];
+const LINK: Col = Col::data("link", Type::Text).titled("what makes the reference, where it is no field");
+const VARIABLE: Col = Col::data("variable", Type::Text).titled("the static variable that is the reference");
 
-const COUNTS: &[Col] = &[
-    Col::right("MT", "method_table", 0),
-    Col::right("Count", "count", 0),
-    Col::left("Field", "field", 0),
-    Col::left("Class Name", "class_name", 0),
-];
+/// The objects at the other ends.
+const REFERENCES: Table = Table::new(
+    "references",
+    &[
+        Col::right("Address", "address", 16).of(Type::Address),
+        Col::right("MT", "method_table", 16).of(Type::Address),
+        Col::left("Field", "field", 24).of(Type::FieldPath),
+        Col::left("Class Name", "class_name", 0).of(Type::TypeName),
+        LINK,
+        VARIABLE,
+    ],
+);
+
+/// How many there are of each type and field.
+const COUNTS: Table = Table::new(
+    "counts",
+    &[
+        Col::right("MT", "method_table", 0).of(Type::Address),
+        Col::right("Count", "count", 0).of(Type::Count),
+        Col::left("Field", "field", 0).of(Type::FieldPath),
+        Col::left("Class Name", "class_name", 0).of(Type::TypeName),
+        LINK,
+        VARIABLE,
+    ],
+)
+.rising("count");
+
+/// Weak handles to the object, and others that do not keep it alive.
+const WEAK: Table = Table::new(
+    "weak",
+    &[
+        Col::data("handle", Type::Address).titled("the handle"),
+        Col::data("kind", Type::Text).titled("what it is"),
+        Col::data("dependent", Type::Address).titled("the object it keeps alive with this one"),
+    ],
+);
 
 /// One reference: the object at its other end, and the slot.
 struct Reference {
     id: u32,
-    slot: Arc<str>,
+    slot: Slot,
+}
+
+/// What makes a reference.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Slot {
+    /// A field or element.
+    Field(Arc<str>),
+    /// A static variable, as `static variable Type.Field` or `thread static variable Type.Field`.
+    Static(Arc<str>),
+    /// No slot: these words in parentheses.
+    Link(&'static str),
+}
+
+impl Slot {
+    /// As text has it.
+    fn shown(&self) -> Cow<'_, str> {
+        match self {
+            Self::Field(name) => (&**name).into(),
+            Self::Static(name) => format!("({name})").into(),
+            Self::Link(words) => (*words).into(),
+        }
+    }
+
+    /// The cells of the field, of what else makes the reference and of the variable.
+    fn cells(&self) -> [Cell<'_>; 3] {
+        let shown = |value| Cell::shown(self.shown(), value);
+        match self {
+            Self::Field(name) => [Cell::text(&**name), Cell::None, Cell::None],
+            Self::Static(name) => {
+                let (link, variable) = match name.split_once("variable ") {
+                    Some((kind, variable)) => (format!("{kind}variable"), variable),
+                    None => ("static variable".to_owned(), &**name),
+                };
+                [shown(Cell::None), Cell::text(link), Cell::text(variable)]
+            }
+            Self::Link(words) => [shown(Cell::None), Cell::text(words.trim_matches(['(', ')'])), Cell::None],
+        }
+    }
 }
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
@@ -77,7 +149,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let outgoing = args.has("out");
     let mut listing = Listing { session, limit, rows: 0, counts: args.has("stat").then(FxHashMap::default) };
     if !args.has("stat") {
-        ctx.out.table("references", COLUMNS, true)?;
+        ctx.out.open(&REFERENCES)?;
     }
     if outgoing {
         from_one(session, id, |r| listing.show(ctx.out, &r))?;
@@ -87,10 +159,13 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let rows = listing.rows;
     listing.finish(ctx.out)?;
     let direction = if outgoing { "from" } else { "to" };
-    ctx.out.line(format!("{} references {direction} {address:x}", thousands(rows)))?;
+    let line = format!("{} references {direction} {address:x}", thousands(rows));
+    ctx.out.fact("references", Cell::Num(rows), line)?;
     let mut found = rows;
     if !outgoing {
-        found += roots(session, ctx.out, address)?;
+        let roots = roots(session, ctx.out, address)?;
+        ctx.out.datum("roots", &Cell::Num(roots));
+        found += roots;
         weak(session, ctx.out, address)?;
     }
     if found == 0 { super::dominators::empty(session) } else { super::outcome(session) }
@@ -100,7 +175,7 @@ struct Listing<'a> {
     session: &'a Session,
     limit: u64,
     rows: u64,
-    counts: Option<FxHashMap<(u64, Arc<str>), u64>>,
+    counts: Option<FxHashMap<(u64, Slot), u64>>,
 }
 
 impl Listing<'_> {
@@ -112,8 +187,9 @@ impl Listing<'_> {
         if let Some(counts) = &mut self.counts {
             *counts.entry((mt, r.slot.clone())).or_default() += 1;
         } else if self.rows <= self.limit {
-            let name = self.session.object_name(address).to_string();
-            out.row(&[Cell::Addr(address), Cell::Addr(mt), Cell::text(&*r.slot), Cell::text(name)])?;
+            let name = self.session.object_name(address);
+            let [field, link, variable] = r.slot.cells();
+            out.row(&[Cell::Addr(address), Cell::Addr(mt), field, Cell::text(&*name), link, variable])?;
         }
         Ok(())
     }
@@ -122,23 +198,20 @@ impl Listing<'_> {
         let clr = self.session.clr()?;
         let Some(counts) = self.counts else {
             if self.rows > self.limit {
-                out.line(format!("{} more; -limit 0 shows all", thousands(self.rows - self.limit)))?;
+                let more = self.rows - self.limit;
+                out.fact("more", Cell::Num(more), format!("{} more; -limit 0 shows all", thousands(more)))?;
             }
             return Ok(());
         };
-        let mut all: Vec<((u64, Arc<str>), u64)> = counts.into_iter().collect();
-        all.sort_by(|a, b| a.1.cmp(&b.1).then_with(|| b.0.cmp(&a.0)));
+        let mut all: Vec<((u64, Slot), u64)> = counts.into_iter().collect();
+        let key = |r: &((u64, Slot), u64)| (r.1, std::cmp::Reverse((r.0.0, r.0.1.shown().into_owned())));
+        all.sort_by_cached_key(key);
         let skip = all.len().saturating_sub(usize::try_from(self.limit).unwrap_or(usize::MAX));
-        let rows: Vec<Vec<Cell<'_>>> = all
-            .iter()
-            .skip(skip)
-            .map(|((mt, slot), n)| {
-                let name = clr.type_name(*mt).to_string();
-                vec![Cell::Addr(*mt), Cell::Sep(*n), Cell::text(&**slot), Cell::text(name)]
-            })
-            .collect();
-        out.rows("counts", COUNTS, true, &rows)?;
-        Ok(())
+        let rows = all.iter().skip(skip).map(|((mt, slot), n)| {
+            let [field, link, variable] = slot.cells();
+            [Cell::Addr(*mt), Cell::Sep(*n), field, Cell::text(clr.type_name(*mt).to_string()), link, variable]
+        });
+        Ok(out.fill(&COUNTS, rows)?)
     }
 }
 
@@ -160,17 +233,17 @@ fn each_slot(session: &Session, from: &Found<'_>, mut each: impl FnMut(u64, u64)
     result
 }
 
-fn slot_name(session: &Session, o: &Found<'_>, statics: &[(u64, Arc<str>)], offset: u64) -> Result<Arc<str>> {
+fn slot_name(session: &Session, o: &Found<'_>, statics: &[(u64, Arc<str>)], offset: u64) -> Result<Slot> {
     let at = statics.binary_search_by_key(&(o.address + offset), |s| s.0);
     Ok(match at.ok().and_then(|i| statics.get(i)) {
-        Some((_, name)) => format!("({name})").into(),
-        None => session.slot_name(session.clr()?, &o.ty, offset),
+        Some((_, name)) => Slot::Static(name.clone()),
+        None => Slot::Field(session.slot_name(session.clr()?, &o.ty, offset)),
     })
 }
 
 /// How the edge is called that no slot makes.
-fn unslotted(session: &Session, from: u32, to: u32) -> Result<Arc<str>> {
-    Ok(if session.graph()?.is_dependent(from, to) { DEPENDENT } else { COLLECTIBLE }.into())
+fn unslotted(session: &Session, from: u32, to: u32) -> Result<Slot> {
+    Ok(Slot::Link(if session.graph()?.is_dependent(from, to) { DEPENDENT } else { COLLECTIBLE }))
 }
 
 fn into_one(session: &Session, id: u32, mut show: impl FnMut(Reference) -> Result<()>) -> Result<()> {
@@ -225,10 +298,10 @@ fn roots(session: &Session, out: &mut Out, address: u64) -> Result<u64> {
         count += 1;
         let title = title(root);
         if title != section {
-            out.line(format!("\n{title}"))?;
+            out.note(format!("\n{title}"))?;
             section = title;
         }
-        out.line(source(root))?;
+        out.row_as(&ROOTS, &cells(root, count, address), source(root))?;
     }
     Ok(count)
 }
@@ -236,17 +309,22 @@ fn roots(session: &Session, out: &mut Out, address: u64) -> Result<u64> {
 /// What knows the object without keeping it alive.
 fn weak(session: &Session, out: &mut Out, address: u64) -> Result<()> {
     let clr = session.clr()?;
-    let mut lines = Vec::new();
-    for h in clr.handles().items.iter().filter(|h| h.object == address && !h.kind.is_strong()) {
-        let to = if h.dependent != 0 { format!(" -> {:x}", h.dependent) } else { String::new() };
-        lines.push(format!("    {:0w$x} ({}){to}", h.address, h.kind.words(), w = digits()));
+    let handles = clr.handles();
+    let mut weak = handles.items.iter().filter(|h| h.object == address && !h.kind.is_strong()).peekable();
+    let index = clr.object_header(address).and_then(syncblocks::index_of);
+    if weak.peek().is_some() || index.is_some() {
+        out.note("\nNot keeping it alive:")?;
     }
-    if let Some(i) = clr.object_header(address).and_then(syncblocks::index_of) {
-        lines.push(format!("    sync block {i}"));
+    for h in weak {
+        let (to, dependent) = match h.dependent {
+            0 => (String::new(), Cell::None),
+            to => (format!(" -> {to:x}"), Cell::Addr(to)),
+        };
+        let cells = [Cell::Addr(h.address), Cell::text(h.kind.words()), dependent];
+        out.row_as(&WEAK, &cells, format!("    {:0w$x} ({}){to}", h.address, h.kind.words(), w = digits()))?;
     }
-    if !lines.is_empty() {
-        out.line("\nNot keeping it alive:")?;
-        lines.iter().try_for_each(|l| out.line(l))?;
+    if let Some(i) = index {
+        out.fact("sync_block", Cell::Num(u64::from(i)), format!("    sync block {i}"))?;
     }
     Ok(())
 }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::dominators::{UNREACHED, empty, table};
+use super::dominators::{self, UNREACHED, empty};
 use crate::clr::types::typename::TypeName;
 use crate::heap::TypeInfo;
 use crate::heap::retained::GroupSize;
 use crate::heap::stat::Tally;
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!retained [ADDR]`.
 pub const RETAINED: Command = Command {
@@ -45,9 +47,55 @@ pub const RETAINED: Command = Command {
         Example { line: "!retained $OBJECT", what: "what would go with one object" },
     ],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("objects", "live objects counted", Type::Count),
+        Fact::new("bytes", "their bytes", Type::Bytes),
+        Fact::new("address", "the object asked for", Type::Address),
+        Fact::new("type", "its type", Type::TypeName),
+        Fact::new("rooted", "whether a root reaches it", Type::Bool),
+        Fact::new("size", "its own bytes", Type::Bytes),
+        Fact::new("retained_bytes", "bytes it retains", Type::Bytes),
+        Fact::new("retained_objects", "objects it retains, itself included", Type::Count),
+        Fact::new("more", "objects of the chain left out", Type::Count),
+        Fact::new("head", "the last object of the whole chain", Type::Address),
+        Fact::new("head_roots", "roots that hold that one", Type::Count),
+    ])
+    .and(&[&TYPES, &ASSEMBLIES, &NAMESPACES, &DOMINATORS]),
     run,
 };
+
+const COUNT: Col = Col::right("Count", "count", 0).of(Type::Count);
+const SIZE: Col = Col::right("Size", "size", 0).of(Type::Bytes);
+const RETAINED_BYTES: Col = Col::right("Retained", "retained", 0).of(Type::Bytes);
+
+/// What is retained, by type.
+const TYPES: Table = Table::new(
+    "retained",
+    &[
+        Col::right("MT", "method_table", 0).of(Type::Address),
+        COUNT,
+        SIZE,
+        RETAINED_BYTES,
+        Col::left("Class Name", "class_name", 0).of(Type::TypeName),
+    ],
+)
+.rising("retained");
+
+/// By assembly.
+const ASSEMBLIES: Table =
+    Table::new("retained", &[COUNT, SIZE, RETAINED_BYTES, Col::left("Assembly", "assembly", 0)]).rising("retained");
+
+/// By namespace: that of types that are in none is empty.
+const NAMESPACES: Table =
+    Table::new("retained", &[COUNT, SIZE, RETAINED_BYTES, Col::left("Namespace", "namespace", 0)]).rising("retained");
+
+/// The object asked for and what dominates it, the nearest first.
+const DOMINATORS: Table = Table::new("chain", dominators::COLUMNS);
+
+/// What stands in place of the name of an assembly or namespace that is not known.
+const UNKNOWN: &str = "<unknown>";
+/// What stands in place of the name of the namespace outside of all.
+const GLOBAL: &str = "<global>";
 
 /// Dominators of one object shown without `-top`.
 const CHAIN: usize = 50;
@@ -67,9 +115,9 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     }
     let top = top.unwrap_or(usize::MAX);
     let total = if assembly {
-        by_name(session, ctx.out, "Assembly", top, |t| assembly_of(t).into())?
+        by_name(session, ctx.out, &ASSEMBLIES, top, |t| assembly_of(t).into())?
     } else if namespace {
-        by_name(session, ctx.out, "Namespace", top, |t| namespace_of(t).into())?
+        by_name(session, ctx.out, &NAMESPACES, top, |t| namespace_of(t).into())?
     } else {
         by_type(session, ctx.out, top)?
     };
@@ -95,13 +143,6 @@ fn cells<'a>(size: &GroupSize) -> [Cell<'a>; 3] {
 }
 
 fn by_type(session: &Session, out: &mut Out, top: usize) -> Result<Tally> {
-    const COLUMNS: &[Col] = &[
-        Col::right("MT", "method_table", 0),
-        Col::right("Count", "count", 0),
-        Col::right("Size", "size", 0),
-        Col::right("Retained", "retained", 0),
-        Col::left("Class Name", "class_name", 0),
-    ];
     let clr = session.clr()?;
     let sizes = session.retained_by_type()?;
     let mut rows: Vec<(Arc<TypeInfo>, GroupSize)> =
@@ -109,31 +150,22 @@ fn by_type(session: &Session, out: &mut Out, top: usize) -> Result<Tally> {
     // Types are numbered as they are met: what weighs the same stands in the order of MethodTables.
     rows.sort_by_key(|r| r.0.mt.address);
     keep_biggest(&mut rows, top);
-    let cells: Vec<Vec<Cell<'_>>> = rows
-        .iter()
-        .map(|(ty, size)| {
-            let [count, own, retained] = cells(size);
-            let mt = ty.mt.address;
-            vec![Cell::Addr(mt), count, own, retained, Cell::text(clr.type_name(mt).to_string())]
-        })
-        .collect();
-    out.rows("retained", COLUMNS, true, &cells)?;
+    let cells = rows.iter().map(|(ty, size)| {
+        let [count, own, retained] = cells(size);
+        let mt = ty.mt.address;
+        [Cell::Addr(mt), count, own, retained, Cell::text(clr.type_name(mt).to_string())]
+    });
+    out.fill(&TYPES, cells)?;
     Ok(total(sizes))
 }
 
 fn by_name(
     session: &Session,
     out: &mut Out,
-    title: &'static str,
+    table: &Table,
     top: usize,
     name: impl Fn(&TypeName) -> String,
 ) -> Result<Tally> {
-    let columns = [
-        Col::right("Count", "count", 0),
-        Col::right("Size", "size", 0),
-        Col::right("Retained", "retained", 0),
-        Col::left(title, "name", 0),
-    ];
     let clr = session.clr()?;
     let retained = session.dominators()?;
     let types = retained.types(&session.walker()?, session.index()?)?;
@@ -154,14 +186,16 @@ fn by_name(
     // What weighs the same stands in the order of names.
     rows.sort_by(|a, b| b.0.cmp(&a.0));
     keep_biggest(&mut rows, top);
-    let cells: Vec<Vec<Cell<'_>>> = rows
-        .iter()
-        .map(|(name, size)| {
-            let [count, own, retained] = cells(size);
-            vec![count, own, retained, Cell::text(name.as_str())]
-        })
-        .collect();
-    out.rows("retained", &columns, true, &cells)?;
+    let cells = rows.iter().map(|(name, size)| {
+        let [count, own, retained] = cells(size);
+        let name = match name.as_str() {
+            UNKNOWN => Cell::shown(UNKNOWN, Cell::None),
+            GLOBAL => Cell::shown(GLOBAL, Cell::text("")),
+            name => Cell::text(name),
+        };
+        [count, own, retained, name]
+    });
+    out.fill(table, cells)?;
     Ok(total(&sizes))
 }
 
@@ -178,7 +212,7 @@ fn assembly_of(ty: &TypeName) -> &str {
     match element(ty) {
         TypeName::Named(n) if !n.assembly.is_empty() => &n.assembly,
         TypeName::Missing { module, .. } => module,
-        _ => "<unknown>",
+        _ => UNKNOWN,
     }
 }
 
@@ -187,9 +221,9 @@ fn namespace_of(ty: &TypeName) -> &str {
         // The outermost type carries the namespace of those nested in it.
         TypeName::Named(n) => {
             let outer = n.name.split('+').next().unwrap_or("");
-            outer.rsplit_once('.').map_or("<global>", |(namespace, _)| namespace)
+            outer.rsplit_once('.').map_or(GLOBAL, |(namespace, _)| namespace)
         }
-        _ => "<unknown>",
+        _ => UNKNOWN,
     }
 }
 
@@ -197,30 +231,39 @@ fn one(ctx: &mut Ctx<'_>, session: &Session, address: u64, top: usize) -> Result
     let id = super::id_of(session, address)?;
     let name = session.object_name(address);
     let retained = session.dominators()?;
-    ctx.out.line(format!("{address:x} ({name})"))?;
+    let facts = [("address", Cell::Addr(address)), ("type", Cell::text(&*name))];
+    ctx.out.facts(&facts, format!("{address:x} ({name})"))?;
     let Some(position) = retained.tree.position(id) else {
-        ctx.out.line(UNREACHED)?;
+        ctx.out.fact("rooted", Cell::Bool(false), UNREACHED)?;
         return Ok(Outcome::Empty);
     };
-    ctx.out.line(format!("Size:     {} bytes", thousands(retained.weights.own(position))))?;
-    let (bytes, objects) = (thousands(retained.bytes(position)), thousands(retained.objects(position)));
-    ctx.out.line(format!("Retained: {bytes} bytes in {objects} objects"))?;
-    ctx.out.line("")?;
+    ctx.out.datum("rooted", &Cell::Bool(true));
+    let own = retained.weights.own(position);
+    ctx.out.fact("size", Cell::Num(own), format!("Size:     {} bytes", thousands(own)))?;
+    let (bytes, objects) = (retained.bytes(position), retained.objects(position));
+    ctx.out.facts(
+        &[("retained_bytes", Cell::Num(bytes)), ("retained_objects", Cell::Num(objects))],
+        format!("Retained: {} bytes in {} objects", thousands(bytes), thousands(objects)),
+    )?;
+    ctx.out.note("")?;
     let chain: Vec<u32> = retained.tree.chain(position).collect();
-    ctx.out.line("The object and what dominates it, the nearest first:")?;
-    table(session, ctx.out, "chain", retained, chain.get(..top.min(chain.len())).unwrap_or(&chain))?;
+    ctx.out.note("The object and what dominates it, the nearest first:")?;
+    let shown = chain.get(..top.min(chain.len())).unwrap_or(&chain);
+    dominators::table(session, ctx.out, &DOMINATORS, retained, shown)?;
     if chain.len() > top {
-        ctx.out.line(format!("{} more", thousands((chain.len() - top) as u64)))?;
+        let more = (chain.len() - top) as u64;
+        ctx.out.fact("more", Cell::Num(more), format!("{} more", thousands(more)))?;
     }
     let head =
         chain.last().and_then(|&p| retained.tree.node(p)).and_then(|id| session.index().ok()?.ids.address_of(id));
     if let Some(head) = head {
         let direct = session.roots()?.items.iter().filter(|r| r.object == head).count();
-        ctx.out.line(match direct {
+        let line = match direct {
             0 => format!("{head:x} is reached over several ways that share no object; !gcroot {head:x} shows them."),
             1 => format!("{head:x} is held by a root; !gcroot {head:x} names it."),
             n => format!("{head:x} is held by {n} roots; !gcroot {head:x} names them."),
-        })?;
+        };
+        ctx.out.facts(&[("head", Cell::Addr(head)), ("head_roots", Cell::Num(direct as u64))], line)?;
     }
     super::outcome(session)
 }

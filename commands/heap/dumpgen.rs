@@ -6,11 +6,13 @@ use anyhow::{Result, bail};
 
 use super::dumpheap::count;
 use super::filter::Filter;
-use super::table::wide_statistics;
+use super::table::{self, wide_statistics};
 use crate::clr::Clr;
 use crate::heap::{Generation, WalkReport};
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!dumpgen GEN`.
 pub const DUMPGEN: Command = Command {
@@ -28,9 +30,21 @@ pub const DUMPGEN: Command = Command {
     ],
     examples: &[Example { line: "!dumpgen gen2 -type Zoo", what: "what of one's own types has grown old" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[Fact::new("objects", "objects counted or listed", Type::Count)])
+        .and(&[&LISTED])
+        .with(&[&table::WIDE_RETURNS]),
     run: dumpgen,
 };
+
+/// Objects of one MethodTable.
+const LISTED: Table = Table::new(
+    "objects",
+    &[
+        Col::right("Address", "address", 16).of(Type::Address),
+        Col::right("MT", "method_table", 16).of(Type::Address),
+        Col::right("Size", "size", 8).of(Type::Bytes),
+    ],
+);
 
 /// `!sizestats`.
 pub const SIZESTATS: Command = Command {
@@ -44,9 +58,22 @@ pub const SIZESTATS: Command = Command {
     args: &[],
     examples: &[Example { line: "!sizestats", what: "sizes of objects and of gaps" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&SIZES]),
     run: sizestats,
 };
+
+/// Sizes of objects or of free blocks, the smallest of each generation first.
+const SIZES: Table = Table::new(
+    "sizes",
+    &[
+        Col::data("generation", Type::Text).titled("0, 1, 2, large, pinned or frozen"),
+        Col::data("free", Type::Bool).titled("free blocks, not objects"),
+        Col::right("Size", "size", 14).of(Type::Bytes),
+        Col::right("Count", "count", 14).of(Type::Count),
+        Col::right("Cumulative Size", "cumulative_size", 15).of(Type::Bytes),
+        Col::right("Cumulative Count", "cumulative_count", 16).of(Type::Count),
+    ],
+);
 
 /// What a walk says of its own completeness.
 fn outcome(session: &Session, report: &WalkReport, empty: bool) -> Outcome {
@@ -72,16 +99,14 @@ fn dumpgen(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     }
     let (tallies, report) = count(session, &filter)?;
     wide_statistics(session, ctx.out, &tallies, Clr::type_name)?;
-    ctx.out.line(format!("Total {} objects", tallies.total().count))?;
+    total(ctx.out, tallies.total().count)?;
     Ok(outcome(session, &report, tallies.total().count == 0))
 }
 
 fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {
-    const COLUMNS: &[Col] =
-        &[Col::right("Address", "address", 16), Col::right("MT", "method_table", 16), Col::right("Size", "size", 8)];
     let (walker, mut types) = (session.walker()?, filter.types(session)?);
     let (mut report, mut count, mut failed) = (WalkReport::default(), 0u64, None);
-    ctx.out.table("objects", COLUMNS, true)?;
+    ctx.out.open(&LISTED)?;
     for segment in filter.segments(session)? {
         report.merge(walker.segment(&segment, (segment.start, segment.end), &mut |o| {
             if !(types.passes(session, o.ty) && filter.passes(session, &segment, &o)) {
@@ -96,9 +121,13 @@ fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome
             return Err(e.into());
         }
     }
-    ctx.out.line("")?;
-    ctx.out.line(format!("Total {count} objects"))?;
+    ctx.out.note("")?;
+    total(ctx.out, count)?;
     Ok(outcome(session, &report, count == 0))
+}
+
+fn total(out: &mut Out, objects: u64) -> Result<()> {
+    Ok(out.fact("objects", Cell::Num(objects), format!("Total {objects} objects"))?)
 }
 
 /// Numbers by size: of objects, of free blocks.
@@ -133,41 +162,41 @@ fn sizestats(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
             sizes.iter().for_each(|(size, n)| *sum.entry(*size).or_default() += n);
         }
     }
-    for (kind, what) in [(0, "objects"), (1, "free objects")] {
+    for (kind, what) in ["objects", "free objects"].into_iter().enumerate() {
         for (generation, word) in ORDER {
             let sizes = &all[generation as usize][kind];
             // Heaps this runtime does not have are left out, and the frozen heap's free blocks: there are none.
             let young = !matches!(generation, Generation::Pinned | Generation::Frozen);
             let there = young || walker.heap.segments.iter().any(|s| s.generation(s.start) == generation);
             if there && (kind == 0 || generation != Generation::Frozen) {
-                print(ctx.out, &format!("Size Statistics for {word} {what}"), sizes)?;
+                ctx.out.note(format!("Size Statistics for {word} {what}"))?;
+                ctx.out.note("")?;
+                print(ctx.out, generation, kind == 1, sizes)?;
+                ctx.out.note("")?;
             }
         }
     }
     Ok(outcome(session, &report, false))
 }
 
-fn print(out: &mut Out, title: &str, sizes: &BTreeMap<u64, u64>) -> Result<()> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Size", "size", 14),
-        Col::right("Count", "count", 14),
-        Col::right("Cumulative Size", "cumulative_size", 15),
-        Col::right("Cumulative Count", "cumulative_count", 16),
-    ];
-    out.line(title)?;
-    out.line("")?;
+fn print(out: &mut Out, generation: Generation, free: bool, sizes: &BTreeMap<u64, u64>) -> Result<()> {
     if sizes.is_empty() {
-        out.line("(none)")?;
-        out.line("")?;
+        out.note("(none)")?;
         return Ok(());
     }
-    out.table("sizes", COLUMNS, true)?;
+    out.open(&SIZES)?;
     let (mut bytes, mut count) = (0u64, 0u64);
     for (&size, &n) in sizes {
-        out.row(&[Cell::Sep(size), Cell::Sep(n), Cell::Sep(bytes), Cell::Sep(count)])?;
+        out.row(&[
+            Cell::text(generation.short()),
+            Cell::Bool(free),
+            Cell::Sep(size),
+            Cell::Sep(n),
+            Cell::Sep(bytes),
+            Cell::Sep(count),
+        ])?;
         bytes = bytes.saturating_add(size.saturating_mul(n));
         count += n;
     }
-    out.line("")?;
     Ok(())
 }

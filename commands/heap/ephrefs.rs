@@ -8,7 +8,7 @@ use crate::heap::walk::pointer_in;
 use crate::heap::{Generation, Object, WalkReport};
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix, Returns};
+use crate::shell::{Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix, Returns, Table, Type};
 
 /// `!ephrefs`.
 pub const EPHREFS: Command = Command {
@@ -23,9 +23,36 @@ pub const EPHREFS: Command = Command {
     args: &[],
     examples: &[Example { line: "!ephrefs", what: "what makes young collections slow" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&REFERENCES, &PAIRS]),
     run: ephrefs,
 };
+
+/// Objects that refer to younger ones.
+const REFERENCES: Table = Table::new(
+    "references",
+    &[
+        Col::right("Object", "object", 16).of(Type::Address),
+        Col::right("MethodTable", "method_table", 16).of(Type::Address),
+        Col::right("Size", "size", 14).of(Type::Bytes),
+        Col::left("Obj Gen", "object_generation", 8),
+        Col::left("Ref Gen", "reference_generation", 8),
+        Col::right("Obj Count", "object_count", 9).of(Type::Count),
+        Col::right("Obj Size", "object_size", 14).of(Type::Bytes),
+        Col::left("Type", "type", 0).of(Type::TypeName),
+    ],
+);
+
+/// Sums of a pair of generations.
+const PAIRS: Table = Table::new(
+    "pairs",
+    &[
+        Col::data("object_generation", Type::Text).titled("the older generation"),
+        Col::data("reference_generation", Type::Text).titled("the younger generation"),
+        Col::data("holders", Type::Count).titled("objects of the older that refer to the younger"),
+        Col::data("object_count", Type::Count).titled("objects they refer to, each once for each that does"),
+        Col::data("object_size", Type::Bytes).titled("their bytes"),
+    ],
+);
 
 /// `!ephtoloh`.
 pub const EPHTOLOH: Command = Command {
@@ -39,9 +66,33 @@ pub const EPHTOLOH: Command = Command {
     args: &[],
     examples: &[Example { line: "!ephtoloh", what: "large buffers held by short-lived objects" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&DOWN, &UP, &ROUND]),
     run: ephtoloh,
 };
+
+const FROM_YOUNG: &[Col] = &[
+    Col::right("Ephemeral", "from", 16).of(Type::Address),
+    Col::left("Ephemeral Type", "from_type", 40).of(Type::TypeName),
+    Col::right("Large Object", "to", 16).of(Type::Address),
+    Col::left("Large Object Type", "to_type", 0).of(Type::TypeName),
+];
+
+/// Young objects that refer to large ones.
+const DOWN: Table = Table::new("ephemeral_to_large", FROM_YOUNG);
+
+/// Large objects that refer to young ones.
+const UP: Table = Table::new(
+    "large_to_ephemeral",
+    &[
+        Col::right("Large Object", "from", 16).of(Type::Address),
+        Col::left("Large Object Type", "from_type", 40).of(Type::TypeName),
+        Col::right("Ephemeral", "to", 16).of(Type::Address),
+        Col::left("Ephemeral Type", "to_type", 0).of(Type::TypeName),
+    ],
+);
+
+/// Young objects that refer to large ones which refer to young ones.
+const ROUND: Table = Table::new("ephemeral_to_large_and_back", FROM_YOUNG);
 
 /// Age of a generation; references from higher to lower ones are those the collector must remember.
 fn age(g: Generation) -> u8 {
@@ -129,20 +180,12 @@ fn ephrefs(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
 }
 
 fn pair(session: &Session, out: &mut Out, (from, to): (Generation, Generation), list: Vec<Holder>) -> Result<()> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Object", "object", 16),
-        Col::right("MethodTable", "method_table", 16),
-        Col::right("Size", "size", 14),
-        Col::left("Obj Gen", "object_generation", 8),
-        Col::left("Ref Gen", "reference_generation", 8),
-        Col::right("Obj Count", "object_count", 9),
-        Col::right("Obj Size", "object_size", 14),
-        Col::left("Type", "type", 0),
-    ];
     let (clr, walker) = (session.clr()?, session.walker()?);
-    out.line(format!("References from {} to {}:", word(from), word(to)))?;
-    out.line("")?;
-    out.table("references", COLUMNS, true)?;
+    out.note(format!("References from {} to {}:", word(from), word(to)))?;
+    out.note("")?;
+    out.open(&REFERENCES)?;
+    let generations =
+        [Cell::shown(word(from), Cell::text(from.short())), Cell::shown(word(to), Cell::text(to.short()))];
     let (mut objects, mut bytes, holders) = (0u64, 0u64, list.len() as u64);
     for mut h in list {
         session.watch.cancel.check()?;
@@ -155,16 +198,18 @@ fn pair(session: &Session, out: &mut Out, (from, to): (Generation, Generation), 
             Cell::Addr(h.address),
             Cell::Addr(h.mt),
             Cell::Sep(h.size),
-            Cell::text(word(from)),
-            Cell::text(word(to)),
+            generations[0].clone(),
+            generations[1].clone(),
             Cell::Sep(h.targets.len() as u64),
             Cell::Sep(size),
-            Cell::text(clr.type_name(h.mt).to_string()),
+            Cell::text(&*clr.type_name(h.mt)),
         ])?;
     }
+    let [from, to] = generations;
+    let cells = [from, to, Cell::Num(holders), Cell::Num(objects), Cell::Num(bytes)];
     let (holders, objects, bytes) = (thousands(holders), thousands(objects), thousands(bytes));
-    out.line(format!("Total: {holders} objects refer to {objects} objects, {bytes} bytes"))?;
-    out.line("")?;
+    out.row_as(&PAIRS, &cells, format!("Total: {holders} objects refer to {objects} objects, {bytes} bytes"))?;
+    out.note("")?;
     Ok(())
 }
 
@@ -206,37 +251,34 @@ fn ephtoloh(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
         list.sort_unstable();
         list.dedup();
     }
-    edges(session, ctx.out, "Ephemeral objects pointing to the Large objects:", ["Ephemeral", "Large Object"], &down)?;
-    edges(session, ctx.out, "Large objects pointing to ephemeral objects:", ["Large Object", "Ephemeral"], &up)?;
+    edges(session, ctx.out, "Ephemeral objects pointing to the Large objects:", &DOWN, &down)?;
+    edges(session, ctx.out, "Large objects pointing to ephemeral objects:", &UP, &up)?;
     // Both ways: the large object a young one refers to refers to a young one itself.
     let back = |large: u64| up.binary_search_by(|e| e.0.cmp(&large)).is_ok();
     let round: Vec<Edge> = down.iter().copied().filter(|e| back(e.1)).collect();
     let title = "Ephemeral objects pointing to Large objects that point back to ephemeral objects:";
-    edges(session, ctx.out, title, ["Ephemeral", "Large Object"], &round)?;
+    edges(session, ctx.out, title, &ROUND, &round)?;
     Ok(ended(session, &report, down.is_empty() && up.is_empty()))
 }
 
-fn edges(session: &Session, out: &mut Out, title: &str, ends: [&'static str; 2], list: &[Edge]) -> Result<()> {
-    let kind = |i: usize| if ends[i] == "Ephemeral" { "Ephemeral Type" } else { "Large Object Type" };
-    let columns = [
-        Col::right(ends[0], "from", 16),
-        Col::left(kind(0), "from_type", 40),
-        Col::right(ends[1], "to", 16),
-        Col::left(kind(1), "to_type", 0),
-    ];
+fn edges(session: &Session, out: &mut Out, title: &str, table: &Table, list: &[Edge]) -> Result<()> {
     let clr = session.clr()?;
-    let name = |a: u64| clr.object_type(a).map_or_else(|| "?".into(), |mt| clr.type_name(mt).to_string());
-    out.line(title)?;
+    let name = |a: u64| match clr.object_type(a) {
+        Some(mt) => Cell::text(clr.type_name(mt).to_string()),
+        None => Cell::shown("?", Cell::None),
+    };
+    out.note(title)?;
     if list.is_empty() {
-        out.line("(none)")?;
-        out.line("")?;
+        out.note("(none)")?;
+        out.note("")?;
         return Ok(());
     }
-    out.table("references", &columns, true)?;
+    out.open(table)?;
     for &(from, to) in list {
         session.watch.cancel.check()?;
-        out.row(&[Cell::Addr(from), Cell::text(name(from)), Cell::Addr(to), Cell::text(name(to))])?;
+        out.row(&[Cell::Addr(from), name(from), Cell::Addr(to), name(to)])?;
     }
-    out.line("")?;
+    out.done(table)?;
+    out.note("")?;
     Ok(())
 }

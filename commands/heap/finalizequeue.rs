@@ -2,11 +2,13 @@
 
 use anyhow::Result;
 
-use super::table::{self, LISTING, Sort};
-use crate::clr::runtime::finalizer;
+use super::table::{self, ADDRESSES, OBJECTS, Sort};
+use crate::clr::runtime::finalizer::{self, FinalizerQueue};
 use crate::heap::stat::TypeTallies;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!finalizequeue`.
 pub const FINALIZEQUEUE: Command = Command {
@@ -28,9 +30,27 @@ pub const FINALIZEQUEUE: Command = Command {
     ],
     examples: &[Example { line: "!finalizequeue -stat", what: "which finalizable types there are" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[Fact::new(
+        "sync_blocks_to_clean",
+        "sync blocks whose object is gone, to be cleaned up",
+        Type::Count,
+    )])
+    .and(&[&QUEUES, &OBJECTS, &ADDRESSES])
+    .with(&[&table::RETURNS]),
     run,
 };
+
+/// Parts of the queues.
+const QUEUES: Table = Table::new(
+    "queues",
+    &[
+        Col::data("heap", Type::Count).titled("number of the GC heap"),
+        Col::data("part", Type::Text).titled("generation of what is registered (0, 1, 2, large, pinned), or ready"),
+        Col::data("objects", Type::Count).titled("slots in use"),
+        Col::data("start", Type::Address).titled("first slot"),
+        Col::data("end", Type::Address).titled("end of the slots"),
+    ],
+);
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
@@ -40,19 +60,14 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let ptr = u64::from(clr.ptr_size());
     if !short {
         let blocks = clr.sync_blocks();
-        let free = blocks.items.iter().filter(|b| b.object == 0).count();
-        ctx.out.line(format!("SyncBlocks to be cleaned up: {free}"))?;
-        ctx.out.line("-".repeat(34))?;
+        let free = blocks.items.iter().filter(|b| b.object == 0).count() as u64;
+        ctx.out.fact("sync_blocks_to_clean", Cell::Num(free), format!("SyncBlocks to be cleaned up: {free}"))?;
+        ctx.out.note("-".repeat(34))?;
         for (heap, q) in &queues.items {
-            ctx.out.line("")?;
-            ctx.out.line(format!("Heap {heap}"))?;
-            for g in 0..3 {
-                let (a, b) = q.generation(g).unwrap_or((0, 0));
-                ctx.out.line(format!("generation {g} has {} objects ({a:x}->{b:x})", (b - a) / ptr))?;
-            }
-            let (a, b) = q.all_ready();
-            ctx.out.line(format!("Ready for finalization {} objects ({a:x}->{b:x})", (b - a) / ptr))?;
-            ctx.out.line("-".repeat(30))?;
+            ctx.out.note("")?;
+            ctx.out.note(format!("Heap {heap}"))?;
+            parts(ctx.out, ptr, u64::from(*heap), q)?;
+            ctx.out.note("-".repeat(30))?;
         }
     }
     let which = if args.has("ready") {
@@ -63,7 +78,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         "(including all objects ready for finalization)"
     };
     if !short {
-        ctx.out.line(format!("Statistics for all finalizable objects {which}:"))?;
+        ctx.out.note(format!("Statistics for all finalizable objects {which}:"))?;
     }
     let objects = objects(session, args)?;
     list(ctx, session, &objects, short, args.has("stat"), args.number("mt"))?;
@@ -72,6 +87,26 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         None if objects.is_empty() => Outcome::Empty,
         None => Outcome::Complete,
     })
+}
+
+/// What one queue holds, by generation and state. As SOS does, text leaves out the generations above 2.
+fn parts(out: &mut Out, ptr: u64, heap: u64, q: &FinalizerQueue) -> Result<()> {
+    let cells = |part: &'static str, (a, b): (u64, u64)| {
+        [Cell::Num(heap), Cell::text(part), Cell::Num((b - a) / ptr), Cell::Addr(a), Cell::Addr(b)]
+    };
+    for (g, name) in ["0", "1", "2", "large", "pinned"].into_iter().enumerate() {
+        let slots = q.generation(g);
+        let (a, b) = slots.unwrap_or((0, 0));
+        if g < 3 {
+            let line = format!("generation {g} has {} objects ({a:x}->{b:x})", (b - a) / ptr);
+            out.row_as(&QUEUES, &cells(name, (a, b)), line)?;
+        } else if let Some(slots) = slots {
+            out.data_row(&QUEUES, &cells(name, slots))?;
+        }
+    }
+    let (a, b) = q.all_ready();
+    let line = format!("Ready for finalization {} objects ({a:x}->{b:x})", (b - a) / ptr);
+    Ok(out.row_as(&QUEUES, &cells("ready", (a, b)), line)?)
 }
 
 fn objects(session: &Session, args: &Args) -> Result<Vec<u64>> {
@@ -96,9 +131,9 @@ fn list(ctx: &mut Ctx<'_>, session: &Session, objects: &[u64], short: bool, stat
     let walker = session.walker()?;
     let mut tallies = TypeTallies::default();
     if short {
-        ctx.out.table("objects", &[Col::left("", "address", 0)], false)?;
+        ctx.out.open_bare(&ADDRESSES)?;
     } else if !stat {
-        ctx.out.table("objects", LISTING, true)?;
+        ctx.out.open(&OBJECTS)?;
     }
     for &address in objects {
         let Some(o) = walker.object_at(address) else { continue };
@@ -114,7 +149,7 @@ fn list(ctx: &mut Ctx<'_>, session: &Session, objects: &[u64], short: bool, stat
     }
     if !short {
         if !stat {
-            ctx.out.line("")?;
+            ctx.out.note("")?;
         }
         table::statistics(session, ctx.out, &tallies, Sort::Size, None)?;
     }

@@ -3,11 +3,13 @@
 use anyhow::Result;
 
 use super::filter::holds;
-use super::table::{self, LISTING, Sort};
+use super::table::{self, Sort};
 use crate::clr::runtime::finalizer;
 use crate::heap::stat::TypeTallies;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+};
 
 const ARGS: &[Arg] = &[
     Arg::flag("stat", "statistics only").or(&["summary"]),
@@ -27,7 +29,7 @@ pub const FINQ: Command = Command {
     args: ARGS,
     examples: &[Example { line: "!finq -stat", what: "which types with a finalizer are alive" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: RETURNS,
     run: finq,
 };
 
@@ -43,17 +45,60 @@ pub const FRQ: Command = Command {
     args: ARGS,
     examples: &[Example { line: "!frq -stat", what: "what the finalizer thread has before it" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: RETURNS,
     run: frq,
 };
+
+const GROUP: Col = Col::data("group", Type::Count).titled("number of the group");
+
+/// Parts of the queues that hold objects asked for.
+const GROUPS: Table = Table::new(
+    "groups",
+    &[
+        GROUP,
+        Col::data("heap", Type::Count).titled("number of the GC heap"),
+        Col::data("generation", Type::Text).titled("generation of what is registered: 0, 1, 2, large, pinned"),
+        Col::data("critical", Type::Bool).titled("of what is ready: with a critical finalizer"),
+        Col::data("objects", Type::Count).titled("objects in it"),
+    ],
+);
+
+/// Their objects.
+const OBJECTS: Table = Table::new(
+    "objects",
+    &[
+        GROUP,
+        Col::right("Address", "address", 16).of(Type::Address),
+        Col::right("MT", "method_table", 16).of(Type::Address),
+        Col::right("Size", "size", 14).of(Type::Bytes),
+        Col::left("", "free", 0).of(Type::Bool),
+    ],
+)
+.under("groups", "group");
+
+const RETURNS: Returns = Returns::tables(&[&GROUPS, &OBJECTS]).with(&[&table::RETURNS]);
+
+/// A part of a queue.
+struct Part {
+    title: String,
+    heap: u32,
+    generation: Option<&'static str>,
+    critical: Option<bool>,
+    slots: (u64, u64),
+}
+
+/// Generations as a queue numbers them: the word of the title, the one of the data.
+const GENERATIONS: [(&str, &str); 5] =
+    [("gen0", "0"), ("gen1", "1"), ("gen2", "2"), ("loh", "large"), ("poh", "pinned")];
 
 fn finq(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let mut groups = Vec::new();
     for (heap, q) in &session.finalizer_queues()?.items {
-        for (g, name) in ["gen0", "gen1", "gen2", "loh", "poh"].into_iter().enumerate() {
+        for (g, (name, generation)) in GENERATIONS.into_iter().enumerate() {
             if let Some(slots) = q.generation(g) {
-                groups.push((format!("Heap {heap}, {name}"), slots));
+                let title = format!("Heap {heap}, {name}");
+                groups.push(Part { title, heap: *heap, generation: Some(generation), critical: None, slots });
             }
         }
     }
@@ -64,27 +109,23 @@ fn frq(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let mut groups = Vec::new();
     for (heap, q) in &session.finalizer_queues()?.items {
-        groups.push((format!("Heap {heap}, critical finalizers"), q.critical));
-        groups.push((format!("Heap {heap}, finalizers"), q.ready));
+        for (name, critical, slots) in [("critical finalizers", true, q.critical), ("finalizers", false, q.ready)] {
+            let title = format!("Heap {heap}, {name}");
+            groups.push(Part { title, heap: *heap, generation: None, critical: Some(critical), slots });
+        }
     }
     show(ctx, session, args, &groups, "ready for finalization")
 }
 
-fn show(
-    ctx: &mut Ctx<'_>,
-    session: &Session,
-    args: &Args,
-    groups: &[(String, (u64, u64))],
-    what: &str,
-) -> Result<Outcome> {
+fn show(ctx: &mut Ctx<'_>, session: &Session, args: &Args, groups: &[Part], what: &str) -> Result<Outcome> {
     let (clr, walker) = (session.clr()?, session.walker()?);
     let mut partial = session.finalizer_queues()?.partial.clone();
     let mut all = TypeTallies::default();
     let wanted = |mt: u64| {
         args.number("mt").is_none_or(|m| m == mt) && args.text("type").is_none_or(|t| holds(&clr.type_name(mt), t))
     };
-    for (title, slots) in groups {
-        let found = finalizer::objects(clr, *slots);
+    for part in groups {
+        let found = finalizer::objects(clr, part.slots);
         partial = partial.or(found.partial);
         let objects: Vec<_> =
             found.items.iter().filter_map(|&a| walker.object_at(a)).filter(|o| wanted(o.ty.mt.address)).collect();
@@ -92,13 +133,22 @@ fn show(
         if objects.is_empty() {
             continue;
         }
-        ctx.out.line(format!("{title}: {} objects {what}", objects.len()))?;
+        let number = ctx.out.count(&GROUPS) + 1;
+        let cells = [
+            Cell::Num(number),
+            Cell::Num(u64::from(part.heap)),
+            Cell::maybe(part.generation),
+            part.critical.map_or(Cell::None, Cell::Bool),
+            Cell::Num(objects.len() as u64),
+        ];
+        ctx.out.row_as(&GROUPS, &cells, format!("{}: {} objects {what}", part.title, objects.len()))?;
         if !args.has("stat") {
-            ctx.out.table("objects", LISTING, true)?;
+            ctx.out.open(&OBJECTS)?;
             for o in &objects {
-                table::listing_row(ctx.out, o.address, &o.ty, o.size)?;
+                let [address, mt, size, free] = table::listing(o.address, &o.ty, o.size);
+                ctx.out.row(&[Cell::Num(number), address, mt, size, free])?;
             }
-            ctx.out.line("")?;
+            ctx.out.note("")?;
         }
     }
     table::statistics(session, ctx.out, &all, Sort::Size, None)?;

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 
-use super::table::wide_statistics;
+use super::table::{self, wide_statistics};
 use crate::clr::Clr;
 use crate::clr::runtime::handles::{Handle, HandleKind};
 use crate::heap::stat::TypeTallies;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!gchandles`.
 pub const GCHANDLES: Command = Command {
@@ -29,9 +31,35 @@ pub const GCHANDLES: Command = Command {
     ],
     examples: &[Example { line: "!gchandles -type Pinned", what: "what is pinned" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("handles", "handles listed or counted", Type::Count),
+        Fact::new("other_handles", "handles of kinds that have no name", Type::Count),
+    ])
+    .and(&[&HANDLES, &BY_KIND])
+    .with(&[&table::WIDE_RETURNS]),
     run,
 };
+
+const HANDLES: Table = Table::new(
+    "handles",
+    &[
+        Col::right("Handle", "handle", 16).of(Type::Address),
+        Col::left("Type", "kind", 11),
+        Col::right("Object", "object", 16).of(Type::Address),
+        Col::right("Size", "size", 8).of(Type::Bytes),
+        Col::right("Data", "data", 16).of(Type::Address),
+        Col::left("Type", "type", 0).of(Type::TypeName),
+    ],
+);
+
+/// How many handles there are of each kind.
+const BY_KIND: Table = Table::new(
+    "kinds",
+    &[
+        Col::data("kind", Type::Text).titled("as the list of handles has it"),
+        Col::data("count", Type::Count).titled("handles of it"),
+    ],
+);
 
 const KINDS: &[(u8, &str)] = &[
     (2, "Strong Handles"),
@@ -62,15 +90,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         all.items.iter().filter(|h| kind.is_none_or(|k| h.kind.name().eq_ignore_ascii_case(k))).collect();
     let walker = session.walker()?;
     if !args.has("stat") {
-        const COLUMNS: &[Col] = &[
-            Col::right("Handle", "handle", 16),
-            Col::left("Type", "kind", 11),
-            Col::right("Object", "object", 16),
-            Col::right("Size", "size", 8),
-            Col::right("Data", "data", 16),
-            Col::left("Type", "type", 0),
-        ];
-        ctx.out.table("handles", COLUMNS, true)?;
+        ctx.out.open(&HANDLES)?;
         for h in &handles {
             let o = walker.object_at(h.object);
             let data = match (h.kind, h.extra) {
@@ -78,18 +98,18 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
                 (_, 0) => Cell::None,
                 (_, extra) => Cell::AddrUpper(extra, 16),
             };
-            let name = o.as_ref().map(|o| clr.type_name_long(o.ty.mt.address).to_string()).unwrap_or_default();
+            let name = o.as_ref().map(|o| clr.type_name_long(o.ty.mt.address));
             ctx.out.row(&[
                 Cell::AddrUpper(h.address, 16),
-                // The column has room for 11 letters.
-                Cell::text(if h.kind.0 == 10 { "WeakInterio" } else { h.kind.name() }),
+                kind_cell(h.kind),
                 Cell::AddrUpper(h.object, 16),
                 Cell::Num(o.as_ref().map_or(0, |o| o.size)),
                 data,
-                Cell::text(name),
+                Cell::maybe(name.as_deref()),
             ])?;
         }
-        ctx.out.line("")?;
+        ctx.out.done(&HANDLES)?;
+        ctx.out.note("")?;
     }
     let mut tallies = TypeTallies::default();
     let mut kinds: BTreeMap<u8, u64> = BTreeMap::new();
@@ -100,7 +120,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         }
     }
     wide_statistics(session, ctx.out, &tallies, Clr::type_name_long)?;
-    ctx.out.line(format!("Total {} objects", handles.len()))?;
+    let count = handles.len();
+    ctx.out.fact("handles", Cell::Num(count as u64), format!("Total {count} objects"))?;
     if !args.has("type") {
         by_kind(ctx, kinds)?;
     }
@@ -111,17 +132,27 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     })
 }
 
+/// The kind of a handle; weak interior pointers have a number for their name, and in text there is room for 11 letters.
+fn kind_cell(kind: HandleKind) -> Cell<'static> {
+    if kind.0 == 10 { Cell::shown("WeakInterio", Cell::text("WeakInterior")) } else { Cell::text(kind.name()) }
+}
+
 fn by_kind(ctx: &mut Ctx<'_>, mut kinds: BTreeMap<u8, u64>) -> Result<()> {
-    ctx.out.line("")?;
-    ctx.out.line("Handles:")?;
+    ctx.out.note("")?;
+    ctx.out.note("Handles:")?;
     for (n, name) in KINDS {
         if let Some(count) = kinds.remove(n) {
-            ctx.out.line(format!("    {:<22}{count}", format!("{name}:")))?;
+            let cells = [kind_cell(HandleKind(*n)), Cell::Num(count)];
+            ctx.out.row_as(&BY_KIND, &cells, format!("    {:<22}{count}", format!("{name}:")))?;
         }
     }
     let other: u64 = kinds.values().sum();
     if other > 0 {
-        ctx.out.line(format!("    {:<22}{other}", "Other Handles:"))?;
+        let line = format!("    {:<22}{other}", "Other Handles:");
+        ctx.out.fact("other_handles", Cell::Num(other), line)?;
+        for (n, count) in kinds {
+            ctx.out.data_row(&BY_KIND, &[kind_cell(HandleKind(n)), Cell::Num(count)])?;
+        }
     }
     Ok(())
 }

@@ -225,7 +225,7 @@ fn roots_of(session: &Session, out: &mut Out, address: u64, wanted: &Wanted) -> 
 }
 
 /// A row of [`ROOTS`].
-fn cells(root: &Root, number: u64, target: u64) -> [Cell<'_>; 10] {
+pub fn cells(root: &Root, number: u64, target: u64) -> [Cell<'_>; 10] {
     let (kind, thread) = match &root.kind {
         RootKind::Handle(kind) => (kind.words(), None),
         RootKind::Finalizer => ("finalizer root", None),

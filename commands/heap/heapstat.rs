@@ -4,7 +4,9 @@ use anyhow::Result;
 
 use crate::heap::{Generation, Heap, Segment, SegmentKind};
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!gcheapstat`.
 pub const GCHEAPSTAT: Command = Command {
@@ -19,20 +21,49 @@ pub const GCHEAPSTAT: Command = Command {
     args: &[Arg::flag("unreachable", "count what no root reaches").or(&["inclunrooted", "iu"])],
     examples: &[Example { line: "!gcheapstat", what: "how full each generation is" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::tables(&[&ALLOCATED, &FREE, &UNROOTED, &COMMITTED, &TOTALS]),
     run,
 };
 
-/// The columns in order: the ephemeral segment, the generations, the other heaps.
-const TITLES: [(&str, &str); 7] = [
-    ("EPH", "ephemeral"),
-    ("Gen0", "gen0"),
-    ("Gen1", "gen1"),
-    ("Gen2", "gen2"),
-    ("LOH", "loh"),
-    ("POH", "poh"),
-    ("FRZ", "frozen"),
+const HEAP: Col = Col::left("Heap", "heap", 8).of(Type::Count);
+
+const EPH: Col = Col::left("EPH", "ephemeral", 10).of(Type::Bytes);
+const GEN0: Col = Col::left("Gen0", "gen0", 10).of(Type::Bytes);
+const GEN1: Col = Col::left("Gen1", "gen1", 10).of(Type::Bytes);
+const GEN2: Col = Col::left("Gen2", "gen2", 10).of(Type::Bytes);
+const LOH: Col = Col::left("LOH", "loh", 10).of(Type::Bytes);
+const POH: Col = Col::left("POH", "poh", 10).of(Type::Bytes);
+const FRZ: Col = Col::left("FRZ", "frozen", 10).of(Type::Bytes);
+/// The columns in order: the ephemeral segment, the generations, the other heaps. Text leaves out those this heap does not
+/// have.
+const PARTS: [Col; 7] = [EPH, GEN0, GEN1, GEN2, LOH, POH, FRZ];
+const SHARED: &[Col] = &[
+    HEAP,
+    EPH,
+    GEN0,
+    GEN1,
+    GEN2,
+    LOH,
+    POH,
+    FRZ,
+    Col::data("soh_share", Type::Share).titled("share of generations 0 to 2, rounded down"),
+    Col::data("loh_share", Type::Share).titled("share of the large object heap, rounded down"),
+    Col::data("poh_share", Type::Share).titled("share of the pinned object heap, rounded down"),
 ];
+
+/// Allocated bytes of each heap.
+const ALLOCATED: Table = Table::new("allocated", &[HEAP, EPH, GEN0, GEN1, GEN2, LOH, POH, FRZ]);
+/// Bytes of free blocks.
+const FREE: Table = Table::new("free", SHARED);
+/// Bytes of objects that no root reaches.
+const UNROOTED: Table = Table::new("unrooted", SHARED);
+/// Committed bytes.
+const COMMITTED: Table = Table::new("committed", &[HEAP, EPH, GEN0, GEN1, GEN2, LOH, POH, FRZ]);
+/// Sums over all heaps.
+const TOTALS: Table = Table::new(
+    "totals",
+    &[Col::data("what", Type::Text).titled("the table that is summed"), EPH, GEN0, GEN1, GEN2, LOH, POH, FRZ],
+);
 const EPHEMERAL: usize = 0;
 const LARGE: usize = 4;
 const PINNED: usize = 5;
@@ -41,7 +72,7 @@ const FROZEN: usize = 6;
 const ORDER: [Generation; 6] =
     [Generation::Gen0, Generation::Gen1, Generation::Gen2, Generation::Large, Generation::Pinned, Generation::Frozen];
 
-/// Bytes of each heap in the order of [`TITLES`].
+/// Bytes of each heap in the order of [`PARTS`].
 type Rows = Vec<(u32, [u64; 7])>;
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
@@ -51,23 +82,23 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let young = count(session, heap, |_| true)?;
     let view = View { ephemeral: !heap.regions, frozen: heap.segments.iter().any(|s| s.kind == SegmentKind::Frozen) };
     let allocated = allocated(heap, &young);
-    view.print(ctx.out, "allocated", &allocated, None)?;
-    ctx.out.line("")?;
-    ctx.out.line("Free space:")?;
+    view.print(ctx.out, &ALLOCATED, &allocated, None)?;
+    ctx.out.note("")?;
+    ctx.out.note("Free space:")?;
     let free = young.iter().map(|(h, sums)| (*h, sums.map(|s| s.free))).collect();
-    view.print(ctx.out, "free", &free, Some(&allocated))?;
-    ctx.out.line("")?;
+    view.print(ctx.out, &FREE, &free, Some(&allocated))?;
+    ctx.out.note("")?;
     if args.has("unreachable") {
-        ctx.out.line("Unrooted objects:")?;
+        ctx.out.note("Unrooted objects:")?;
         let (ids, live) = (&session.index()?.ids, session.live()?);
         let alive = |a: u64| ids.id_of(a).and_then(|i| live.get(i as usize)).copied().unwrap_or(false);
         let dead = count(session, heap, |a| !alive(a))?;
         let dead = dead.iter().map(|(h, sums)| (*h, sums.map(|s| s.objects))).collect();
-        view.print(ctx.out, "unrooted", &dead, Some(&allocated))?;
-        ctx.out.line("")?;
+        view.print(ctx.out, &UNROOTED, &dead, Some(&allocated))?;
+        ctx.out.note("")?;
     }
-    ctx.out.line("Committed space:")?;
-    view.print(ctx.out, "committed", &committed(heap), None)?;
+    ctx.out.note("Committed space:")?;
+    view.print(ctx.out, &COMMITTED, &committed(heap), None)?;
     Ok(stat.report.sentence().or(heap.problems.first().cloned()).map_or(Outcome::Complete, Outcome::Partial))
 }
 
@@ -159,43 +190,54 @@ impl View {
         }
     }
 
-    fn print(&self, out: &mut Out, name: &'static str, rows: &Rows, of: Option<&Rows>) -> Result<()> {
-        let mut columns = vec![Col::left("Heap", "heap", 8)];
-        columns.extend(TITLES.iter().enumerate().filter(|(i, _)| self.has(*i)).map(|(_, t)| Col::left(t.0, t.1, 10)));
-        columns.push(Col::left("", "note", 0));
-        out.table(name, &columns, true)?;
+    fn print(&self, out: &mut Out, table: &Table, rows: &Rows, of: Option<&Rows>) -> Result<()> {
+        let titles = PARTS.map(|c| c.title.to_owned());
+        out.open_as(table, &self.line(HEAP.title, titles, ""))?;
         let mut total = [0; 7];
         for (i, (heap, values)) in rows.iter().enumerate() {
             total.iter_mut().zip(values).for_each(|(a, b)| *a += b);
-            let base = of.and_then(|o| o.get(i)).map(|o| o.1);
-            self.row(out, &format!("Heap{heap}"), values, base)?;
+            let shares = of.and_then(|o| o.get(i)).map(|o| self.shares(values, &o.1));
+            let line = self.line(&format!("Heap{heap}"), values.map(|n| n.to_string()), &note(shares));
+            let mut cells = vec![Cell::Num(u64::from(*heap))];
+            cells.extend(self.cells(values));
+            cells.extend(shares.into_iter().flatten().map(|s| s.map_or(Cell::None, Cell::Num)));
+            out.row_as(table, &cells, line)?;
         }
         if !rows.is_empty() {
-            self.row(out, "Total", &total, None)?;
+            let mut cells = vec![Cell::text(table.name)];
+            cells.extend(self.cells(&total));
+            out.row_as(&TOTALS, &cells, self.line("Total", total.map(|n| n.to_string()), ""))?;
         }
         Ok(())
     }
 
-    fn row(&self, out: &mut Out, name: &str, v: &[u64; 7], of: Option<[u64; 7]>) -> Result<()> {
-        let share = |part: u64, whole: u64| (part * 100).checked_div(whole).unwrap_or(0);
-        let note = of.map(|o| {
-            let small = share(v[1..LARGE].iter().sum(), o[1..LARGE].iter().sum());
-            // Without large objects there is no share of them.
-            let large = match o[LARGE] {
-                0 => String::new(),
-                of => format!("LOH:{}%", share(v[LARGE], of)),
-            };
-            let mut note = format!("{:<8} {large:<8}", format!("SOH:{small}%"));
-            // Runtimes without a pinned object heap have a share of it neither.
-            if !self.ephemeral || o[PINNED] > 0 {
-                note.push_str(&format!(" POH:{}%", share(v[PINNED], o[PINNED])));
-            }
-            note
-        });
-        let mut cells = vec![Cell::text(name.to_owned())];
-        cells.extend(v.iter().enumerate().filter(|(i, _)| self.has(*i)).map(|(_, &n)| Cell::Num(n)));
-        cells.push(note.map_or(Cell::None, Cell::text));
-        out.row(&cells)?;
-        Ok(())
+    fn cells<'c>(&'c self, values: &'c [u64; 7]) -> impl Iterator<Item = Cell<'static>> + 'c {
+        values.iter().enumerate().map(|(i, n)| if self.has(i) { Cell::Num(*n) } else { Cell::None })
     }
+
+    /// A row in text: the columns this heap has, and a note.
+    fn line(&self, name: &str, values: [String; 7], note: &str) -> String {
+        let mut line = format!("{name:<w$}", w = usize::from(HEAP.width));
+        for (column, value) in PARTS.iter().zip(values).enumerate().filter(|(i, _)| self.has(*i)).map(|(_, v)| v) {
+            line.push_str(&format!(" {value:<w$}", w = usize::from(column.width)));
+        }
+        line + " " + note
+    }
+
+    /// Percent of the small, large and pinned object heaps, rounded down.
+    fn shares(&self, v: &[u64; 7], of: &[u64; 7]) -> [Option<u64>; 3] {
+        let share = |part: u64, whole: u64| (part * 100).checked_div(whole).unwrap_or(0);
+        let small = share(v[1..LARGE].iter().sum(), of[1..LARGE].iter().sum());
+        // Without large objects there is no share of them.
+        let large = (of[LARGE] > 0).then(|| share(v[LARGE], of[LARGE]));
+        // Runtimes without a pinned object heap have a share of it neither.
+        let pinned = (!self.ephemeral || of[PINNED] > 0).then(|| share(v[PINNED], of[PINNED]));
+        [Some(small), large, pinned]
+    }
+}
+
+fn note(shares: Option<[Option<u64>; 3]>) -> String {
+    let Some([small, large, pinned]) = shares else { return String::new() };
+    let part = |name: &str, share: Option<u64>| share.map_or_else(String::new, |s| format!("{name}:{s}%"));
+    format!("{:<8} {:<8} {}", part("SOH", small), part("LOH", large), part("POH", pinned))
 }

@@ -2,12 +2,12 @@
 
 use anyhow::{Result, bail};
 
-use super::table::{self, LISTING, Sort};
+use super::table::{self, ADDRESSES, OBJECTS, Sort};
 use crate::graph::paths::closure;
 use crate::heap::stat::{Tally, TypeTallies};
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{Arg, Args, Cell, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Type};
 
 /// `!objsize ADDR`.
 pub const OBJSIZE: Command = Command {
@@ -31,7 +31,15 @@ pub const OBJSIZE: Command = Command {
         Example { line: "!objsize $OBJECT -stat -exclusive", what: "and how much of it would go with it" },
     ],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("address", "the object asked for", Type::Address),
+        Fact::new("type", "its type", Type::TypeName),
+        Fact::new("rooted", "whether a root reaches it", Type::Bool),
+        Fact::new("exclusive_objects", "objects that only it keeps alive, itself included", Type::Count),
+        Fact::new("exclusive_bytes", "their bytes", Type::Bytes),
+    ])
+    .and(&[&OBJECTS, &ADDRESSES])
+    .with(&[&table::RETURNS]),
     run,
 };
 
@@ -47,8 +55,11 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
                 bail!("no object starts at {address:x}; try !listnearobj {address:x}")
             };
             let name = session.object_name(address);
-            ctx.out.line(format!("Objects which {address:x} ({name}) transitively keep alive:"))?;
-            ctx.out.line("")?;
+            ctx.out.facts(
+                &[("address", Cell::Addr(address)), ("type", Cell::text(&*name))],
+                format!("Objects which {address:x} ({name}) transitively keep alive:"),
+            )?;
+            ctx.out.note("")?;
             closure(forward, id, &session.watch)?
         }
         (None, Some(mt)) => {
@@ -60,9 +71,9 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     };
     let (short, stat) = (args.has("short"), args.has("stat"));
     if short {
-        ctx.out.table("objects", &[Col::left("", "address", 0)], false)?;
+        ctx.out.open_bare(&ADDRESSES)?;
     } else if !stat {
-        ctx.out.table("objects", LISTING, true)?;
+        ctx.out.open(&OBJECTS)?;
     }
     let mut tallies = TypeTallies::default();
     for id in reached {
@@ -77,7 +88,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     }
     if !short {
         if !stat {
-            ctx.out.line("")?;
+            ctx.out.done(&OBJECTS)?;
+            ctx.out.note("")?;
         }
         table::statistics(session, ctx.out, &tallies, Sort::Size, None)?;
         if args.has("exclusive")
@@ -94,14 +106,17 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 fn exclusive(ctx: &mut Ctx<'_>, session: &Session, address: u64) -> Result<()> {
     let id = session.index()?.ids.id_of(address);
     let retained = session.dominators()?;
-    let line = match id.and_then(|id| retained.tree.position(id)) {
-        Some(at) => {
-            let (objects, bytes) = (thousands(retained.objects(at)), thousands(retained.bytes(at)));
-            format!("Exclusive {objects} objects, {bytes} bytes")
-        }
-        None => "Exclusive: no root reaches the object; it goes with the next collection".into(),
+    let Some(at) = id.and_then(|id| retained.tree.position(id)) else {
+        let line = "Exclusive: no root reaches the object; it goes with the next collection";
+        return Ok(ctx.out.fact("rooted", Cell::Bool(false), line)?);
     };
-    Ok(ctx.out.line(line)?)
+    let (objects, bytes) = (retained.objects(at), retained.bytes(at));
+    let facts = [
+        ("rooted", Cell::Bool(true)),
+        ("exclusive_objects", Cell::Num(objects)),
+        ("exclusive_bytes", Cell::Num(bytes)),
+    ];
+    Ok(ctx.out.facts(&facts, format!("Exclusive {} objects, {} bytes", thousands(objects), thousands(bytes)))?)
 }
 
 fn instances(session: &Session, mt: u64) -> Result<Vec<u32>> {

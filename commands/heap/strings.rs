@@ -5,10 +5,13 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::filter::Filter;
+use crate::clr::Clr;
 use crate::heap::{Object, WalkReport};
 use crate::session::Session;
 use crate::shell::out::thousands;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!strings [TEXT]`.
 pub const STRINGS: Command = Command {
@@ -38,9 +41,42 @@ pub const STRINGS: Command = Command {
         Example { line: "!strings -stat -top 20", what: "the texts held most wastefully" },
     ],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("strings", "strings listed or counted", Type::Count),
+        Fact::new("different", "different texts among them", Type::Count),
+        Fact::new("bytes", "bytes of the strings", Type::Bytes),
+        Fact::new("wasted", "bytes that holding each text once would save", Type::Bytes),
+    ])
+    .and(&[&LIST, &ADDRESSES, &TEXTS]),
     run,
 };
+
+/// Strings.
+const LIST: Table = Table::new(
+    "strings",
+    &[
+        Col::right("Address", "address", 16).of(Type::Address),
+        Col::left("Gen", "generation", 6),
+        Col::right("Length", "length", 10).of(Type::Count),
+        Col::left("Value", "value", 0).of(Type::Content),
+    ],
+);
+
+/// Their addresses alone.
+const ADDRESSES: Table = Table::new("strings", &[Col::left("", "address", 0).of(Type::Address)]);
+
+/// Different texts.
+const TEXTS: Table = Table::new(
+    "texts",
+    &[
+        Col::right("Count", "count", 0).of(Type::Count),
+        Col::right("TotalSize", "total_size", 0).of(Type::Bytes),
+        Col::right("Wasted", "wasted", 0).of(Type::Bytes),
+        Col::data("example", Type::Address).titled("the first string with the text"),
+        Col::left("Value", "value", 0).of(Type::Content),
+    ],
+)
+.rising("wasted");
 
 /// Characters read of a string.
 const MAX_UNITS: usize = 1 << 16;
@@ -79,6 +115,16 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     })
 }
 
+/// A text cut for its line; where values are wanted the whole one, as it is at `address`.
+fn value<'t>(clr: &Clr, whole: bool, address: u64, text: &'t str) -> Cell<'t> {
+    let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(end, _)| end);
+    let shown = text.get(..end).unwrap_or(text);
+    match whole.then(|| clr.string_units(address, usize::MAX)).flatten() {
+        Some((_, units)) => Cell::shown(shown, Cell::Units(units.into())),
+        None => Cell::text(shown),
+    }
+}
+
 /// Calls `visit` with every string that passes: its object, its length, its text.
 fn each(
     session: &Session,
@@ -110,16 +156,11 @@ fn each(
 }
 
 fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, wanted: &Wanted, short: bool) -> Result<WalkReport> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Address", "address", 16),
-        Col::left("Gen", "generation", 6),
-        Col::right("Length", "length", 10),
-        Col::left("Value", "value", 0),
-    ];
+    let (clr, whole) = (session.clr()?, ctx.out.wants_data());
     if short {
-        ctx.out.table("strings", &[Col::left("", "address", 0)], false)?;
+        ctx.out.open_bare(&ADDRESSES)?;
     } else {
-        ctx.out.table("strings", COLUMNS, true)?;
+        ctx.out.open(&LIST)?;
     }
     let (mut count, mut bytes) = (0u64, 0u64);
     let report = each(session, filter, wanted, |o, generation, units, text| {
@@ -128,14 +169,25 @@ fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, wanted: &Wanted, 
         if short {
             return ctx.out.row(&[Cell::Addr(o.address)]);
         }
-        let shown: String = text.chars().take(SHOWN).collect();
-        ctx.out.row(&[Cell::Addr(o.address), Cell::text(generation), Cell::Sep(u64::from(units)), Cell::text(shown)])
+        let value = value(clr, whole, o.address, text);
+        ctx.out.row(&[Cell::Addr(o.address), Cell::text(generation), Cell::Sep(u64::from(units)), value])
     })?;
     if !short {
-        ctx.out.line("")?;
-        ctx.out.line(format!("Total {} strings, {} bytes", thousands(count), thousands(bytes)))?;
+        ctx.out.note("")?;
+        let facts = [("strings", Cell::Num(count)), ("bytes", Cell::Num(bytes))];
+        ctx.out.facts(&facts, format!("Total {} strings, {} bytes", thousands(count), thousands(bytes)))?;
     }
     Ok(report)
+}
+
+/// How often a text is held.
+#[derive(Default)]
+struct Held {
+    count: u64,
+    bytes: u64,
+    wasted: u64,
+    /// The first string with it.
+    first: u64,
 }
 
 fn statistics(
@@ -145,42 +197,35 @@ fn statistics(
     wanted: &Wanted,
     top: Option<u64>,
 ) -> Result<WalkReport> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Count", "count", 0),
-        Col::right("TotalSize", "total_size", 0),
-        Col::right("Wasted", "wasted", 0),
-        Col::left("Value", "value", 0),
-    ];
-    let mut texts: HashMap<Box<str>, (u64, u64, u64)> = HashMap::new();
+    let mut texts: HashMap<Box<str>, Held> = HashMap::new();
     let report = each(session, filter, wanted, |o, _, _, text| {
         let t = match texts.get_mut(text) {
             Some(t) => t,
-            None => texts.entry(text.into()).or_default(),
+            None => texts.entry(text.into()).or_insert(Held { first: o.address, ..Held::default() }),
         };
-        t.0 += 1;
-        t.1 += o.size;
-        t.2 += if t.0 > 1 { o.size } else { 0 };
+        t.count += 1;
+        t.bytes += o.size;
+        t.wasted += if t.count > 1 { o.size } else { 0 };
         Ok(())
     })?;
-    let (count, bytes, wasted) = texts.values().fold((0, 0, 0), |s, t| (s.0 + t.0, s.1 + t.1, s.2 + t.2));
+    let sum = |s: (u64, u64, u64), t: &Held| (s.0 + t.count, s.1 + t.bytes, s.2 + t.wasted);
+    let (count, bytes, wasted) = texts.values().fold((0, 0, 0), sum);
     let different = texts.len() as u64;
     let mut rows: Vec<_> = texts.into_iter().collect();
-    rows.sort_by(|a, b| (a.1.2, a.1.1, &a.0).cmp(&(b.1.2, b.1.1, &b.0)));
+    rows.sort_by(|a, b| (a.1.wasted, a.1.bytes, &a.0).cmp(&(b.1.wasted, b.1.bytes, &b.0)));
     let skipped = top.map_or(0, |n| rows.len().saturating_sub(n as usize));
-    let cells: Vec<Vec<Cell<'_>>> = rows
-        .iter()
-        .skip(skipped)
-        .map(|(text, t)| {
-            let shown: String = text.chars().take(SHOWN).collect();
-            vec![Cell::Sep(t.0), Cell::Sep(t.1), Cell::Sep(t.2), Cell::text(shown)]
-        })
-        .collect();
-    ctx.out.line("Statistics:")?;
-    ctx.out.rows("strings", COLUMNS, true, &cells)?;
-    let (count, bytes, wasted) = (thousands(count), thousands(bytes), thousands(wasted));
-    ctx.out.line(format!(
-        "Total {count} strings, {} different, {bytes} bytes, {wasted} of them in copies",
-        thousands(different)
-    ))?;
+    ctx.out.note("Statistics:")?;
+    let (clr, whole) = (session.clr()?, ctx.out.wants_data());
+    let cells = rows.iter().skip(skipped).map(|(text, t)| {
+        let value = value(clr, whole, t.first, text);
+        [Cell::Sep(t.count), Cell::Sep(t.bytes), Cell::Sep(t.wasted), Cell::Addr(t.first), value]
+    });
+    ctx.out.fill(&TEXTS, cells)?;
+    let facts = [("strings", count), ("different", different), ("bytes", bytes), ("wasted", wasted)];
+    let [strings, different, bytes, wasted] = facts.map(|(_, n)| thousands(n));
+    ctx.out.facts(
+        &facts.map(|(key, n)| (key, Cell::Num(n))),
+        format!("Total {strings} strings, {different} different, {bytes} bytes, {wasted} of them in copies"),
+    )?;
     Ok(report)
 }

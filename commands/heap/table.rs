@@ -12,7 +12,7 @@ use crate::shell::out::thousands;
 use crate::shell::{Cell, Col, Fact, Out, Returns, Table, Type};
 
 /// Columns of the listing: 16, 16 and 14 wide, `Free` behind.
-pub const LISTING: &[Col] = &[
+const LISTING: &[Col] = &[
     Col::right("Address", "address", 16).of(Type::Address),
     Col::right("MT", "method_table", 16).of(Type::Address),
     Col::right("Size", "size", 14).of(Type::Bytes),
@@ -25,10 +25,15 @@ pub const OBJECTS: Table = Table::new("objects", LISTING);
 /// The listing of addresses alone.
 pub const ADDRESSES: Table = Table::new("objects", &[Col::left("", "address", 0).of(Type::Address)]);
 
+/// The cells of a row of the listing.
+pub fn listing(address: u64, ty: &TypeInfo, size: u64) -> [Cell<'static>; 4] {
+    let free = Cell::Either(ty.is_free, "Free", "");
+    [Cell::Addr(address), Cell::Addr(ty.mt.address), Cell::Sep(size), free]
+}
+
 /// One row of the listing.
 pub fn listing_row(out: &mut Out, address: u64, ty: &TypeInfo, size: u64) -> std::io::Result<()> {
-    let free = Cell::Either(ty.is_free, "Free", "");
-    out.row(&[Cell::Addr(address), Cell::Addr(ty.mt.address), Cell::Sep(size), free])
+    out.row(&listing(address, ty, size))
 }
 
 const MT: Col = Col::right("MT", "method_table", 0).of(Type::Address);
@@ -48,6 +53,21 @@ pub const RETURNS: Returns = Returns::facts(&[
     Fact::new("unnamed_types", "types listed without a name", Type::Count),
 ])
 .and(&[&STATISTICS.rising("total_size"), &STATISTICS_RETAINED]);
+
+/// The statistics of commands that print no total of bytes.
+const WIDE: Table = Table::new(
+    "statistics",
+    &[
+        Col::right("MT", "method_table", 16).of(Type::Address),
+        Col::right("Count", "count", 8).of(Type::Count),
+        Col::right("TotalSize", "total_size", 12).of(Type::Bytes),
+        NAME,
+    ],
+)
+.rising("total_size");
+
+/// What [`wide_statistics`] returns.
+pub const WIDE_RETURNS: Returns = Returns::tables(&[&WIDE]);
 
 /// How statistics are sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,18 +101,12 @@ pub fn wide_statistics(
     tallies: &TypeTallies,
     name: impl Fn(&Clr, u64) -> Arc<str>,
 ) -> Result<()> {
-    const COLUMNS: &[Col] = &[
-        Col::right("MT", "method_table", 16),
-        Col::right("Count", "count", 8),
-        Col::right("TotalSize", "total_size", 12),
-        Col::left("Class Name", "class_name", 0),
-    ];
     let clr = session.clr()?;
-    out.line("Statistics:")?;
-    out.table("statistics", COLUMNS, true)?;
+    out.note("Statistics:")?;
+    out.open(&WIDE)?;
     for (ty, t) in sorted(session.types(), clr, tallies, Sort::Size) {
-        let name = Cell::text(name(clr, ty.mt.address).to_string());
-        out.row(&[Cell::AddrPad(ty.mt.address, 16), Cell::Num(t.count), Cell::Num(t.bytes), name])?;
+        let name = name(clr, ty.mt.address);
+        out.row(&[Cell::AddrPad(ty.mt.address, 16), Cell::Num(t.count), Cell::Num(t.bytes), Cell::text(&*name)])?;
     }
     Ok(())
 }

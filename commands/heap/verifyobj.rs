@@ -5,7 +5,9 @@ use anyhow::Result;
 use crate::clr::runtime::syncblocks;
 use crate::heap::Found;
 use crate::session::Session;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!verifyobj ADDR`.
 pub const VERIFYOBJ: Command = Command {
@@ -19,63 +21,105 @@ pub const VERIFYOBJ: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Object, "address of the object").required()],
     examples: &[Example { line: "!verifyobj $OBJECT", what: "is it sound" }],
     needs: Needs::Clr,
-    returns: Returns::NOTHING,
+    returns: Returns::facts(&[
+        Fact::new("address", "the address asked for", Type::Address),
+        Fact::new("object", "an object starts there", Type::Bool),
+        Fact::new("valid", "nothing is wrong with it", Type::Bool),
+    ])
+    .and(&[&ISSUES]),
     run,
 };
+
+/// What is wrong with the object.
+const ISSUES: Table = Table::new(
+    "issues",
+    &[
+        Col::right("Offset", "offset", 8).of(Type::Number).unit("bytes"),
+        Col::left("Issue", "issue", 30),
+        Col::left("Description", "description", 0),
+        Col::data("reference", Type::Address).titled("what the field refers to"),
+        Col::data("other", Type::Address).titled("the object before, or the one its sync block belongs to"),
+        Col::data("sync_block", Type::Count).titled("number of the sync block"),
+    ],
+);
 
 /// What is wrong, at which offset of the object.
 struct Issue {
     offset: i64,
     what: &'static str,
     description: String,
+    /// What the field refers to.
+    reference: Option<u64>,
+    /// The object before, or the one the sync block belongs to.
+    other: Option<u64>,
+    /// Index of the sync block.
+    sync_block: Option<u32>,
+}
+
+impl Issue {
+    fn new(offset: i64, what: &'static str, description: String) -> Self {
+        Self { offset, what, description, reference: None, other: None, sync_block: None }
+    }
 }
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
-    const COLUMNS: &[Col] = &[
-        Col::right("Offset", "offset", 8),
-        Col::left("Issue", "issue", 30),
-        Col::left("Description", "description", 0),
-    ];
     let session = ctx.session()?;
     let address = args.number("ADDR").unwrap_or(0);
     let walker = session.walker()?;
     let Some(object) = walker.object_at(address) else {
         let what =
             if session.dump().space.readable(address) { "is not the start of an object" } else { "is not in the dump" };
-        ctx.out.line(format!("object 0x{address:x} {what}"))?;
+        facts(ctx, address, (false, false), what)?;
         return Ok(Outcome::Empty);
     };
     let issues = issues(session, &object)?;
     if issues.is_empty() {
-        ctx.out.line(format!("object 0x{address:x} is a valid object"))?;
+        facts(ctx, address, (true, true), "is a valid object")?;
         return Ok(Outcome::Complete);
     }
-    ctx.out.table("issues", COLUMNS, true)?;
+    ctx.out.datum("address", &Cell::Addr(address));
+    ctx.out.datum("object", &Cell::Bool(true));
+    ctx.out.datum("valid", &Cell::Bool(false));
+    ctx.out.open(&ISSUES)?;
+    let maybe = |a: Option<u64>| a.map_or(Cell::None, Cell::Addr);
     for i in issues {
-        ctx.out.row(&[Cell::Int(i.offset), Cell::text(i.what), Cell::text(i.description)])?;
+        ctx.out.row(&[
+            Cell::Int(i.offset),
+            Cell::text(i.what),
+            Cell::text(i.description),
+            maybe(i.reference),
+            maybe(i.other),
+            i.sync_block.map_or(Cell::None, |n| Cell::Num(u64::from(n))),
+        ])?;
     }
     Ok(Outcome::Complete)
+}
+
+fn facts(ctx: &mut Ctx<'_>, address: u64, (object, valid): (bool, bool), what: &str) -> Result<()> {
+    let facts = [("address", Cell::Addr(address)), ("object", Cell::Bool(object)), ("valid", Cell::Bool(valid))];
+    Ok(ctx.out.facts(&facts, format!("object 0x{address:x} {what}"))?)
 }
 
 fn issues(session: &Session, o: &Found<'_>) -> Result<Vec<Issue>> {
     let (clr, ids) = (session.clr()?, &session.index()?.ids);
     let mut out = Vec::new();
     if ids.id_of(o.address).is_none() {
-        let around = ids.start_before(o.address).map_or_else(String::new, |a| format!("; the object before is {a:x}"));
+        let before = ids.start_before(o.address);
+        let around = before.map_or_else(String::new, |a| format!("; the object before is {a:x}"));
         let description = format!("the walk over the heap finds no object that starts here{around}");
-        out.push(Issue { offset: 0, what: "ObjectNotOnTheHeap", description });
+        out.push(Issue { other: before, ..Issue::new(0, "ObjectNotOnTheHeap", description) });
     }
     o.ty.refs.slots(o.size, clr.header(), |slot| {
         let Some(target) = o.address.checked_add(slot).and_then(|a| clr.space().ptr(a)) else {
             let description = "the memory of this field is not in the dump".to_owned();
-            out.push(Issue { offset: slot as i64, what: "CouldNotReadObject", description });
+            out.push(Issue::new(slot as i64, "CouldNotReadObject", description));
             return;
         };
         if target != 0 && ids.id_of(target).is_none() {
             let what =
                 if target % clr.header() == 0 { "InvalidObjectReference" } else { "ObjectReferenceNotPointerAligned" };
             let description = format!("{target:x} is not the start of an object");
-            out.push(Issue { offset: slot as i64, what, description });
+            out.push(Issue { reference: Some(target), ..Issue::new(slot as i64, what, description) });
         }
     });
     if let Some(index) = clr.object_header(o.address).and_then(syncblocks::index_of) {
@@ -85,7 +129,8 @@ fn issues(session: &Session, o: &Found<'_>) -> Result<Vec<Issue>> {
                 Some(other) => format!("sync block {index} belongs to {other:x}"),
                 None => format!("sync block {index} is not in use"),
             };
-            out.push(Issue { offset: -4, what: "SyncBlockMismatch", description });
+            let issue = Issue::new(-4, "SyncBlockMismatch", description);
+            out.push(Issue { other: block, sync_block: Some(index), ..issue });
         }
     }
     Ok(out)

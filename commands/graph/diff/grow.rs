@@ -54,7 +54,8 @@ impl Change {
     }
 }
 
-fn difference(old: u64, new: u64) -> i64 {
+/// What is more, negative when it is less.
+pub fn difference(old: u64, new: u64) -> i64 {
     let d = i128::from(new) - i128::from(old);
     i64::try_from(d).unwrap_or(if d < 0 { i64::MIN } else { i64::MAX })
 }
@@ -113,6 +114,8 @@ struct Way {
     own: Change,
     /// The way at the top.
     root: u32,
+    /// Ways above it.
+    depth: u32,
     /// With everything held through these objects.
     all: Change,
     /// In the newer dump, else in the older.
@@ -125,6 +128,20 @@ type Place = (Option<u32>, Arc<str>, Arc<str>);
 /// The ways of both dumps, matched by roots, slots and names of types. A way stands behind the way of its holder.
 #[derive(Debug, Default)]
 pub struct Ways(Vec<Way>);
+
+/// A root, as far as two dumps can be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    /// Root and type in one line.
+    pub words: Arc<str>,
+    /// The static field or the kind of the root.
+    pub root: Arc<str>,
+    /// Type of what it refers to, where no field names it.
+    pub ty: Option<Arc<str>>,
+}
+
+/// Slot and type of a step.
+pub type PathStep = (Arc<str>, Arc<str>);
 
 /// A path that grew.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,9 +188,10 @@ impl Ways {
             let parent = n.parent.and_then(|p| here.get(p as usize)).copied();
             let place = *places.entry((parent, n.slot.clone(), n.name.clone())).or_insert_with(|| {
                 let (name, slot, number) = (n.name.clone(), n.slot.clone(), self.0.len() as u32);
-                let root = parent.and_then(|p| self.0.get(p as usize)).map_or(number, |p| p.root);
+                let above = parent.and_then(|p| self.0.get(p as usize));
+                let (root, depth) = above.map_or((number, 0), |p| (p.root, p.depth + 1));
                 let none = Change::default();
-                self.0.push(Way { parent, name, slot, own: none, root, all: none, example: 0 });
+                self.0.push(Way { parent, name, slot, own: none, root, depth, all: none, example: 0 });
                 number
             });
             here.push(place);
@@ -198,12 +216,15 @@ impl Ways {
     }
 
     /// What each root holds: static fields by name, other roots by their kind and the type of what they hold.
-    pub fn owners(&self) -> Vec<(Arc<str>, Change)> {
-        let mut owners: FxHashMap<Arc<str>, Change> = FxHashMap::default();
+    pub fn owners(&self) -> Vec<(Owner, Change)> {
+        let mut owners: FxHashMap<Owner, Change> = FxHashMap::default();
         for way in self.0.iter().filter(|w| w.parent.is_none()) {
-            let is_field = way.slot.contains("static variable ");
-            let name = if is_field { way.slot.clone() } else { format!("{}: {}", way.slot, way.name).into() };
-            owners.entry(name).or_default().merge(way.all);
+            let root = way.slot.clone();
+            let owner = match root.contains("static variable ") {
+                true => Owner { words: root.clone(), root, ty: None },
+                false => Owner { words: format!("{root}: {}", way.name).into(), root, ty: Some(way.name.clone()) },
+            };
+            owners.entry(owner).or_default().merge(way.all);
         }
         owners.into_iter().filter(|(_, c)| c.is_change()).collect()
     }
@@ -236,6 +257,30 @@ impl Ways {
         }
         out.sort_by_key(|(w, c)| (Reverse(c.bytes()), Reverse(c.count()), *w));
         out
+    }
+
+    /// Steps of the path to a way, without its root.
+    pub fn length(&self, end: u32) -> usize {
+        self.0.get(end as usize).map_or(0, |w| w.depth as usize + 1)
+    }
+
+    /// The ways from `end` to its root. A way stands behind that of its holder, so this ends.
+    fn upwards(&self, end: u32) -> impl Iterator<Item = &Way> {
+        let way = |w: u32| self.0.get(w as usize);
+        std::iter::successors(way(end), move |w| w.parent.and_then(way))
+    }
+
+    /// Number, slot and type of the steps of the path to a way: of one with more than so many, the first and the last ones.
+    pub fn steps(&self, end: u32, most: usize) -> Vec<(usize, PathStep)> {
+        let step = |w: &Way| {
+            let slot = if w.parent.is_some() { w.slot.clone() } else { "".into() };
+            (w.depth as usize, (slot, w.name.clone()))
+        };
+        let mut steps: Vec<_> = self.upwards(end).take(most).map(step).collect();
+        let root = self.0.get(end as usize).and_then(|w| self.0.get(w.root as usize));
+        steps.extend(root.filter(|_| self.length(end) > most).map(step));
+        steps.reverse();
+        steps
     }
 
     /// The path to a way; of a long one the end and the root.
@@ -295,7 +340,7 @@ mod tests {
         ]);
         let ways = Ways::new(&old, &new);
         let mut owners: Vec<(String, i64, i64)> =
-            ways.owners().into_iter().map(|(n, c)| (n.to_string(), c.count(), c.bytes())).collect();
+            ways.owners().into_iter().map(|(o, c)| (o.words.to_string(), c.count(), c.bytes())).collect();
         owners.sort();
         let owner = |n: &str, c, b| (n.to_owned(), c, b);
         let a = owner("static variable A", 30, 1340);
@@ -326,6 +371,8 @@ mod tests {
         let line = ways.path(grown[0]).line();
         assert!(line.starts_with("handle -> Root -> ... -> next: T9"), "{line}");
         assert!(line.ends_with("-> next: T99999 -> value: New"), "{line}");
+        let steps: Vec<usize> = ways.steps(grown[0].0, 3).iter().map(|s| s.0).collect();
+        assert_eq!((steps, ways.length(grown[0].0)), (vec![0, 99_999, 100_000, 100_001], 100_002));
     }
 
     #[test]

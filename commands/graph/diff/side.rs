@@ -49,6 +49,10 @@ pub struct Side {
     pub time: Option<u64>,
     /// Process id and name.
     pub process: String,
+    /// The process id.
+    pub pid: Option<u64>,
+    /// The name of the process.
+    pub name: Option<String>,
     /// The runtime in words.
     pub runtime: String,
     /// Objects by name of their type: live ones, or all.
@@ -74,6 +78,8 @@ impl Side {
             file: dump.path.display().to_string(),
             time: dump.process.dump_time.or(dump.file_time),
             process: process.into_iter().flatten().collect::<Vec<_>>().join(" "),
+            pid: dump.process.pid,
+            name: dump.process.name.clone(),
             runtime: session.describe_runtime(),
             ..Self::default()
         };

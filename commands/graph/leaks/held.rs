@@ -9,6 +9,7 @@ use anyhow::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Suspect;
+use super::evidence::{Evidence, Item};
 use super::view::View;
 use crate::shell::out::thousands;
 
@@ -171,7 +172,9 @@ impl Search<'_, '_> {
             if let Some((inner, g)) = self.inside(&nodes, ty, g) {
                 s.count = g.count;
                 self.name(&mut s, inner, g.biggest);
-                s.facts.push(format!("in {} {}", thousands(nodes.of_type), view.type_name(ty)));
+                let name = view.type_name(ty);
+                let item = Item::of("holders of the elements").ty(&name).count(nodes.of_type);
+                s.facts.push(Evidence::new(format!("in {} {name}", thousands(nodes.of_type)), item));
             } else {
                 self.fill(&mut s, &unit, ty, g, &elements, self.within(head, ty, &rest)?)?;
                 if nodes.of_type > s.count {
@@ -240,10 +243,11 @@ impl Search<'_, '_> {
         let keys = self.keys.get(&ty).map_or(&[][..], |k| k.as_slice());
         let keys = keys.partition_point(|&p| p < below.end) - keys.partition_point(|&p| p < below.start);
         if keys > 0 {
+            let item = Item::of("dependent handles that attach objects to them").count(keys as u64);
             let keys = thousands(keys as u64);
-            s.facts.push(format!(
-                "{keys} dependent handles (ConditionalWeakTable) attach objects to them; these count too"
-            ));
+            let text =
+                format!("{keys} dependent handles (ConditionalWeakTable) attach objects to them; these count too");
+            s.facts.push(Evidence::new(text, item));
         }
     }
 
@@ -261,22 +265,31 @@ impl Search<'_, '_> {
         self.name(s, ty, g.biggest);
         let name = &s.element;
         if direct > g.count {
-            let shared = thousands(direct - g.count);
-            s.facts
-                .push(format!("{} of the {name} kept by this alone, {shared} held elsewhere too", thousands(g.count)));
+            let shared = direct - g.count;
+            let items = vec![
+                Item::of("elements kept by this alone").ty(name).count(g.count),
+                Item::of("elements held elsewhere too").ty(name).count(shared),
+            ];
+            let (alone, shared) = (thousands(g.count), thousands(shared));
+            let text = format!("{alone} of the {name} kept by this alone, {shared} held elsewhere too");
+            s.facts.push(Evidence::many(text, items));
         }
         if all > s.count {
-            s.facts.push(format!("{} {name} in all below it", thousands(all)));
+            let item = Item::of("elements in all below it").ty(name).count(all);
+            s.facts.push(Evidence::new(format!("{} {name} in all below it", thousands(all)), item));
         }
         for (ty, g) in elements.iter().skip(1).take(NAMED) {
-            let (n, b) = (thousands(g.count), thousands(g.bytes));
-            s.facts.push(format!("also {n} {}, {b} bytes", view.type_name(*ty)));
+            let (name, n, b) = (view.type_name(*ty), thousands(g.count), thousands(g.bytes));
+            let item = Item::of("other elements").ty(&name).count(g.count).bytes(g.bytes);
+            s.facts.push(Evidence::new(format!("also {n} {name}, {b} bytes"), item));
         }
         if direct < g.count / 2
             && let Some((holder, n, _)) = self.referrer(unit, ty)?
         {
             let address = view.index.ids.address_of(holder).unwrap_or(0);
-            s.facts.push(format!("{} of them in {} {address:x}", thousands(n), view.name_at(address)));
+            let name = view.name_at(address);
+            let item = Item::of("elements in one object").ty(&name).count(n).at(address);
+            s.facts.push(Evidence::new(format!("{} of them in {name} {address:x}", thousands(n)), item));
         }
         Ok(())
     }
@@ -313,7 +326,7 @@ impl Search<'_, '_> {
     }
 
     /// What most of the bytes below an object are, by type.
-    fn mostly(&self, head: u32, rest: &[u32]) -> Result<Option<String>> {
+    fn mostly(&self, head: u32, rest: &[u32]) -> Result<Option<Evidence>> {
         let (view, tree) = (self.view, &self.view.retained.tree);
         let mut sums: FxHashMap<u32, (u64, u64)> = FxHashMap::default();
         let mut skip: Vec<_> = rest.iter().map(|&r| tree.subtree(r)).collect();
@@ -334,8 +347,13 @@ impl Search<'_, '_> {
         let part = |(ty, s): &(u32, (u64, u64))| {
             format!("{} {} ({} bytes)", thousands(s.0), view.type_name(*ty), thousands(s.1))
         };
-        let parts: Vec<String> = sums.iter().take(NAMED).map(part).collect();
-        Ok((!parts.is_empty()).then(|| format!("mostly {}", parts.join(", "))))
+        let item = |(ty, s): &(u32, (u64, u64))| {
+            Item::of("most of the bytes below").ty(view.type_name(*ty)).count(s.0).bytes(s.1)
+        };
+        sums.truncate(NAMED);
+        let parts: Vec<String> = sums.iter().map(part).collect();
+        let items = sums.iter().map(item).collect();
+        Ok((!parts.is_empty()).then(|| Evidence::many(format!("mostly {}", parts.join(", ")), items)))
     }
 
     fn children_of<'c>(&'c self, unit: &'c Unit, ty: u32) -> impl Iterator<Item = u32> + 'c {
@@ -379,7 +397,9 @@ impl Search<'_, '_> {
         shared.extend(mine);
         let mut s = Suspect { kind: "collection", bytes, count, ..Suspect::default() };
         self.name(&mut s, ty, example);
-        s.facts.push(format!("the {} {} are held by others too: they would not go with this one", count, s.element));
+        let text = format!("the {} {} are held by others too: they would not go with this one", count, s.element);
+        let item = Item::of("elements held by others too").ty(&s.element).count(count);
+        s.facts.push(Evidence::new(text, item));
         view.place(&mut s, holder);
         self.next(&mut s, tree.position(holder).unwrap_or(0));
         Ok(Some(s))

@@ -3,8 +3,9 @@
 use anyhow::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::Suspect;
+use super::evidence::{Evidence, Item};
 use super::view::View;
+use super::{HANDLERS, Suspect};
 use crate::clr::runtime::delegates::{Delegate, DelegateKind};
 use crate::shell::out::thousands;
 
@@ -54,13 +55,17 @@ fn event(view: &View<'_>, position: u32, address: u64, handlers: &[Delegate]) ->
     let mut s = Suspect { kind: "event", bytes, count, ..Suspect::default() };
     s.holder = address;
     s.example = example;
-    s.element = format!("handlers on {}", view.clr.type_name(mt));
+    s.element = format!("{HANDLERS}{}", view.clr.type_name(mt));
     let part = |(mt, (n, _)): &(u64, (u64, u64))| format!("{} {}", thousands(*n), view.clr.type_name(*mt));
     let id = view.retained.tree.node(position)?;
     if let Some((above, slot)) = view.above(id).and_then(|a| Some((a, view.slot_between(a, address)?))) {
-        s.facts.push(format!("event: {}.{slot} of {above:x}", view.name_at(above)));
+        let name = view.name_at(above);
+        let item = Item::of("event").ty(&name).name(&*slot).at(above);
+        s.facts.push(Evidence::new(format!("event: {name}.{slot} of {above:x}"), item));
     }
-    s.facts.push(format!("targets: {}", targets.iter().take(5).map(part).collect::<Vec<_>>().join(", ")));
+    let text = format!("targets: {}", targets.iter().take(5).map(part).collect::<Vec<_>>().join(", "));
+    let target = |(mt, (n, _)): &(u64, (u64, u64))| Item::of("targets").ty(view.clr.type_name(*mt)).count(*n);
+    s.facts.push(Evidence::many(text, targets.iter().map(target).collect()));
     view.place(&mut s, id);
     s.next =
         vec![format!("!dumpdelegate {address:x}"), format!("!retained {address:x}"), format!("!gcroot {example:x}")];
@@ -84,9 +89,14 @@ pub fn timers(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
         if (timers.len() as u64) < view.limits.few {
             continue;
         }
-        let name = |mt: u64| if mt == 0 { "none".into() } else { view.clr.type_name(mt).to_string() };
+        let name = |mt: u64| (mt != 0).then(|| view.clr.type_name(mt).to_string());
+        let (state, target) = (name(state), name(target));
         let mut s = group(view, "timers", &timers, &wanted);
-        s.facts.insert(0, format!("state: {}; target of the callback: {}", name(state), name(target)));
+        let or_none = |name: &Option<String>| name.clone().unwrap_or_else(|| "none".into());
+        let text = format!("state: {}; target of the callback: {}", or_none(&state), or_none(&target));
+        let items =
+            vec![Item { ty: state, ..Item::of("state") }, Item { ty: target, ..Item::of("target of the callback") }];
+        s.facts.insert(0, Evidence::many(text, items));
         out.push(s);
     }
     Ok(())
@@ -113,7 +123,9 @@ pub fn delegates(view: &View<'_>, told: &FxHashSet<u32>, out: &mut Vec<Suspect>)
             continue;
         }
         let mut s = group(view, "delegates", &found, &[]);
-        s.facts.insert(0, format!("target of each: {}", view.clr.type_name(target)));
+        let target = view.clr.type_name(target);
+        let item = Item::of("targets").ty(&target).count(s.count);
+        s.facts.insert(0, Evidence::new(format!("target of each: {target}"), item));
         s.next.push(format!("!dumpdelegate {:x}", s.example));
         out.push(s);
     }
@@ -134,7 +146,9 @@ pub fn roots(view: &View<'_>, out: &mut Vec<Suspect>, told: &mut FxHashSet<u32>)
         let mut s = root_group(view, "handles", found);
         s.count = count;
         s.owner = crate::clr::runtime::handles::HandleKind(kind).words().into();
-        s.facts.push(format!("{} {}s to {}", thousands(count), s.owner, view.type_name(ty)));
+        let name = view.type_name(ty);
+        let item = Item::of("handles").name(&s.owner).ty(&name).count(count);
+        s.facts.push(Evidence::new(format!("{} {}s to {name}", thousands(count), s.owner), item));
         s.next.insert(0, format!("!gchandles -type {}", crate::clr::runtime::handles::HandleKind(kind).name()));
         out.push(s);
     }
@@ -149,7 +163,9 @@ pub fn roots(view: &View<'_>, out: &mut Vec<Suspect>, told: &mut FxHashSet<u32>)
         }
         told.extend(found.iter().filter_map(|&p| view.retained.tree.node(p)));
         s.owner = format!("thread static {name}");
-        s.facts.push(format!("of {} threads; the path is that of the biggest", thousands(s.count)));
+        s.place.variable = Some(name.to_owned());
+        let text = format!("of {} threads; the path is that of the biggest", thousands(s.count));
+        s.facts.push(Evidence::new(text, Item::of("threads, the path is that of the biggest").count(s.count)));
         s.next.insert(0, format!("!dominators {:x}", s.example));
         out.push(s);
     }
@@ -179,10 +195,12 @@ pub fn state_machines(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
     }
     for (ty, waiting) in methods.into_iter().filter(|w| w.1.len() as u64 >= view.limits.min_count) {
         let mut s = group(view, "async", &waiting, &[]);
-        s.facts.insert(0, "none of them has completed".into());
+        let none = Item::of("state machines that have not completed").count(s.count);
+        s.facts.insert(0, Evidence::new("none of them has completed", none));
         let name = view.type_name(ty);
         if let Some(method) = method_of(&name) {
-            s.facts.insert(0, format!("state machines of {method}"));
+            let text = format!("state machines of {method}");
+            s.facts.insert(0, Evidence::new(text, Item::of("method").name(method)));
         }
         s.next.push(format!("!dumpobj {:x}", s.example));
         out.push(s);
@@ -214,9 +232,10 @@ pub fn join_state_machines(all: &mut Vec<Suspect>) {
     for w in &mut waiting {
         let same = |s: &Suspect| s.kind == "collection" && s.element == w.element && s.count >= w.count / 10 * 9;
         if let Some(c) = rest.iter().position(same).map(|i| rest.remove(i)) {
-            w.facts.retain(|f| !f.starts_with("the path is"));
+            w.facts.retain(|f| !f.text.starts_with("the path is"));
             w.bytes = w.bytes.max(c.bytes);
             (w.owner, w.holder, w.path, w.example) = (c.owner, c.holder, c.path, c.example);
+            w.place = c.place;
             w.facts.extend(c.facts);
             w.next = c.next;
         }
@@ -250,7 +269,8 @@ fn group(view: &View<'_>, kind: &'static str, positions: &[u32], chained: &[bool
     s.example = view.address(most.0).unwrap_or(0);
     if let Some(id) = tree.node(most.0) {
         view.place(&mut s, id);
-        s.facts.push("the path is that of the example; others may be held elsewhere".into());
+        let text = "the path is that of the example; others may be held elsewhere";
+        s.facts.push(Evidence::new(text, Item::of("object whose path it is").at(s.example)));
     }
     let mt = view.clr.object_type(s.example).unwrap_or(0);
     s.next = vec![format!("!dumpheap -live -mt {mt:x}"), format!("!gcroot {:x}", s.example)];

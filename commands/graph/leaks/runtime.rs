@@ -6,6 +6,7 @@ use anyhow::Result;
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use super::Suspect;
+use super::evidence::{Evidence, Item};
 use super::view::View;
 use crate::clr::runtime::finalizer;
 use crate::clr::runtime::locks::{Lock, LockKind};
@@ -42,15 +43,21 @@ pub fn finalizer(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
     let mut s = Suspect { kind: "finalizer", bytes, count: total, ..Suspect::default() };
     s.element = "objects ready for finalization".into();
     s.owner = "finalizer queue".into();
+    s.place.root = s.owner.clone();
     s.example = view.address(p).unwrap_or(0);
-    s.facts.push(format!("{} of them {}", thousands(n), view.type_name(ty)));
+    let name = view.type_name(ty);
+    let item = Item::of("objects of the commonest type").ty(&name).count(n);
+    s.facts.push(Evidence::new(format!("{} of them {name}", thousands(n)), item));
     s.next = vec!["!finalizequeue -ready".into(), "!clrthreads".into()];
     match blocked(view)? {
         Some((facts, next)) => {
             s.facts.extend(facts);
             s.next.extend(next);
         }
-        None => s.facts.push("the finalizer thread waits for no monitor: it may wait otherwise, or not keep up".into()),
+        None => {
+            let text = "the finalizer thread waits for no monitor: it may wait otherwise, or not keep up";
+            s.facts.push(Evidence::new(text, Item::of("the finalizer thread waits for no monitor")));
+        }
     }
     out.push(s);
     Ok(())
@@ -60,7 +67,7 @@ pub fn finalizer(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
 const ON_STACK: usize = 3;
 
 /// What the finalizer thread is at, and the monitor it waits for; what to type next. `None` when it waits for none.
-fn blocked(view: &View<'_>) -> Result<Option<(Vec<String>, Vec<String>)>> {
+fn blocked(view: &View<'_>) -> Result<Option<(Vec<Evidence>, Vec<String>)>> {
     let threads = view.clr.threads();
     let Some(thread) = threads.items.iter().find(|t| t.finalizer) else { return Ok(None) };
     let (mut on_stack, mut seen): (Vec<u64>, FxHashSet<u64>) = Default::default();
@@ -75,10 +82,14 @@ fn blocked(view: &View<'_>) -> Result<Option<(Vec<String>, Vec<String>)>> {
     }
     let has_finalizer = |a: &&u64| view.walker.object_at(**a).is_some_and(|o| o.ty.mt.has_finalizer());
     let named = |a: &u64| format!("{} {a:x}", view.name_at(*a));
-    let objects: Vec<String> = on_stack.iter().filter(has_finalizer).take(ON_STACK).map(named).collect();
+    let objects: Vec<&u64> = on_stack.iter().filter(has_finalizer).take(ON_STACK).collect();
     let mut facts = Vec::new();
     if !objects.is_empty() {
-        facts.push(format!("on the stack of the finalizer thread {:x}: {}", thread.os_id, objects.join(", ")));
+        let names: Vec<String> = objects.iter().map(|a| named(a)).collect();
+        let text = format!("on the stack of the finalizer thread {:x}: {}", thread.os_id, names.join(", "));
+        let what = "on the stack of the finalizer thread";
+        let item = |a: &&u64| Item::of(what).thread(thread.os_id).ty(view.name_at(**a)).at(**a);
+        facts.push(Evidence::many(text, objects.iter().map(item).collect()));
     }
     let os_id = |owner: u64| threads.items.iter().find(|t| t.address == owner).map_or(0, |t| t.os_id);
     let blocks = &view.clr.sync_blocks().items;
@@ -90,7 +101,11 @@ fn blocked(view: &View<'_>) -> Result<Option<(Vec<String>, Vec<String>)>> {
         return Ok((!facts.is_empty()).then_some((facts, Vec::new())));
     };
     let (what, owner) = (if lock.kind == LockKind::Lock { "" } else { "the monitor of " }, os_id(lock.owner));
-    facts.push(format!("it waits for {what}{}, held by thread {owner:x}", named(&lock.object)));
+    let text = format!("it waits for {what}{}, held by thread {owner:x}", named(&lock.object));
+    let item = Item::of("what the finalizer thread waits for, with the thread that holds it");
+    let kind = if lock.kind == LockKind::Lock { "lock" } else { "monitor" };
+    let item = item.ty(view.name_at(lock.object)).at(lock.object).thread(owner).name(kind);
+    facts.push(Evidence::new(text, item));
     Ok(Some((facts, vec!["!syncblk".into(), format!("!dumpobj {:x}", lock.object)])))
 }
 
@@ -140,8 +155,11 @@ pub fn strings(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
     s.owner = "bytes to be saved".into();
     s.example = texts.first().and_then(|t| view.address(t.2)).unwrap_or(0);
     for &(bytes, n, p) in texts.iter().take(3) {
-        let text = view.address(p).and_then(|a| view.clr.string_at(a, 60)).map_or(String::new(), |t| t.1);
-        s.facts.push(format!("{} times \"{text}\", {} bytes to be saved", thousands(n), thousands(bytes)));
+        let address = view.address(p).unwrap_or(0);
+        let text = view.clr.string_at(address, 60).map_or(String::new(), |t| t.1);
+        let item = Item::of("copies of one text, with the bytes to be saved").count(n).bytes(bytes).text(address);
+        let text = format!("{} times \"{text}\", {} bytes to be saved", thousands(n), thousands(bytes));
+        s.facts.push(Evidence::new(text, item));
     }
     s.next = vec!["!dumpheap -strings".into(), format!("!gcroot {:x}", s.example)];
     out.push(s);
@@ -173,7 +191,8 @@ pub fn contexts(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
         let mut s = Suspect { kind: "context", count: 1, ..Suspect::default() };
         s.element = view.name_at(address).to_string();
         s.example = address;
-        s.facts.push("told to unload, and still there".into());
+        let item = Item::of("told to unload, and still there").at(address);
+        s.facts.push(Evidence::new("told to unload, and still there", item));
         s.next.push(format!("!gcroot {address:x}"));
         let mut kept = vec![p];
         for allocator in allocators_of(view, address, &allocators) {
@@ -230,7 +249,12 @@ fn held_by_instances(view: &View<'_>, allocator: u64, s: &mut Suspect, kept: &mu
     let part = |(ty, (n, _)): &(u32, (u64, u32))| format!("{} {}", thousands(*n), view.type_name(*ty));
     if let Some((_, (_, first))) = types.first() {
         let parts: Vec<String> = types.iter().take(3).map(part).collect();
-        s.facts.push(format!("live objects of its types: {}", parts.join(", ")));
+        let text = format!("live objects of its types: {}", parts.join(", "));
+        let item = |(ty, (n, p)): &(u32, (u64, u32))| {
+            let address = view.address(*p).unwrap_or(0);
+            Item::of("live objects of its types").ty(view.type_name(*ty)).count(*n).at(address)
+        };
+        s.facts.push(Evidence::many(text, types.iter().map(item).collect()));
         s.holder = view.address(*first).unwrap_or(0);
         if let Some(id) = view.retained.tree.node(*first) {
             view.place(s, id);

@@ -6,6 +6,7 @@ use anyhow::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Suspect;
+use super::evidence::{Evidence, Item};
 use super::view::View;
 use crate::commands::graph::dominators::statics_arrays;
 use crate::heap::Generation;
@@ -50,7 +51,10 @@ pub fn fragmented(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
         s.element = "free blocks".into();
         s.owner = generation.name().into();
         s.share = percent(free.bytes, heap);
-        s.facts.push(format!("{:.1}% of {} is free space", percent(free.bytes, all.bytes), s.owner));
+        s.place.generation = Some(generation.short());
+        let share = percent(free.bytes, all.bytes);
+        let item = Item::of("share of the generation that is free").share(share).bytes(all.bytes);
+        s.facts.push(Evidence::new(format!("{share:.1}% of {} is free space", s.owner), item));
         s.next = vec!["!gcheapstat".into(), "!eeheap -gc".into()];
         if let Some(b) = behind.remove(&generation) {
             describe(view, &b, free, &mut s);
@@ -63,29 +67,31 @@ pub fn fragmented(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
 fn describe(view: &View<'_>, b: &Behind, free: Tally, s: &mut Suspect) {
     let (at, size) = b.biggest;
     s.example = at;
-    s.facts.push(format!("the biggest block has {} bytes, at {at:x}", thousands(size)));
+    let item = Item::of("the biggest block").bytes(size).at(at);
+    s.facts.push(Evidence::new(format!("the biggest block has {} bytes, at {at:x}", thousands(size)), item));
     let mut types: Vec<(&u32, &Tally)> = b.types.iter().collect();
     types.sort_by_key(|(ty, t)| (std::cmp::Reverse(t.bytes), **ty));
     let part = |(ty, t): &(&u32, &Tally)| {
         format!("{} {} ({} bytes free)", thousands(t.count), view.type_name(**ty), thousands(t.bytes))
     };
+    let item = |(ty, t): &(&u32, &Tally)| {
+        Item::of("blocks behind which such objects stand").ty(view.type_name(**ty)).count(t.count).bytes(t.bytes)
+    };
     let parts: Vec<String> = types.iter().take(NAMED).map(part).collect();
     if !parts.is_empty() {
-        s.facts.push(format!("behind the blocks stand: {}", parts.join(", ")));
+        let text = format!("behind the blocks stand: {}", parts.join(", "));
+        s.facts.push(Evidence::many(text, types.iter().map(item).collect()));
     }
     let pinned = thousands(b.pinned.count);
-    match b.pinned.bytes {
-        0 => s.facts.push("no block stands in front of a pinned object".into()),
-        bytes if bytes >= free.bytes / 2 => {
-            s.facts.push(format!(
-                "pinning: {pinned} blocks with {} bytes stand in front of pinned objects",
-                thousands(bytes)
-            ));
-        }
+    let text = match b.pinned.bytes {
+        0 => "no block stands in front of a pinned object".into(),
         bytes => {
-            s.facts.push(format!("{pinned} blocks with {} bytes stand in front of pinned objects", thousands(bytes)))
+            let cause = if bytes >= free.bytes / 2 { "pinning: " } else { "" };
+            format!("{cause}{pinned} blocks with {} bytes stand in front of pinned objects", thousands(bytes))
         }
-    }
+    };
+    let item = Item::of("blocks in front of pinned objects").count(b.pinned.count).bytes(b.pinned.bytes);
+    s.facts.push(Evidence::new(text, item));
     if b.pinned.count > 0 {
         s.next.push("!gchandles -type Pinned".into());
     }
@@ -191,11 +197,12 @@ pub fn sparse(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
             view.place(&mut s, id);
         }
         let part = e.zero as f64 * 100.0 / e.arrays.bytes.max(1) as f64;
-        s.facts.push(format!(
-            "{part:.0}% of the {} bytes of these arrays are elements of zero",
-            thousands(e.arrays.bytes)
-        ));
-        s.facts.push("the path is that of the one with most of them; others may be held elsewhere".into());
+        let text =
+            format!("{part:.0}% of the {} bytes of these arrays are elements of zero", thousands(e.arrays.bytes));
+        let item = Item::of("share of the arrays' bytes that is zero").share(part).bytes(e.arrays.bytes);
+        s.facts.push(Evidence::new(text, item));
+        let text = "the path is that of the one with most of them; others may be held elsewhere";
+        s.facts.push(Evidence::new(text, Item::of("object whose path it is").at(s.example)));
         let mt = view.clr.object_type(s.example).unwrap_or(0);
         let at = s.example;
         s.next = vec![format!("!dumparray {at:x}"), format!("!gcroot {at:x}"), format!("!dumpheap -live -mt {mt:x}")];

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use rustc_hash::FxHashMap;
 
+use super::evidence::{Place, Step};
 use super::{Limits, Suspect};
 use crate::clr::Clr;
 use crate::commands::heap::gcroot::static_between;
@@ -158,16 +159,27 @@ impl<'a> View<'a> {
         let path = self.way(id);
         let steps: Vec<Step> = self.steps(&path);
         let named = steps.iter().rev().find_map(|s| s.field.clone());
-        let root = path.first().and_then(|r| self.roots.get(r)).map_or_else(String::new, |r| root_words(r));
+        let by = path.first().and_then(|r| self.roots.get(r)).copied();
+        let root = by.map_or_else(String::new, root_words);
         if suspect.holder == 0 {
             let like = (suspect.count > 1).then_some(suspect.element.as_str());
             suspect.holder = whole(&steps, like).map_or(0, |s| s.address);
         }
-        suspect.owner = match named {
+        suspect.owner = match &named {
             Some(field) => format!("{field}, {}", self.name_at(suspect.holder)),
             None => format!("{}, {root}", self.name_at(suspect.holder)),
         };
         suspect.path = path_line(&root, &steps);
+        let (kind, thread, variable) = by.map_or_else(Default::default, root_values);
+        suspect.place = Place {
+            holder_type: self.name_at(suspect.holder).to_string(),
+            variable: named.or(variable),
+            root: kind,
+            thread,
+            length: length(path.len(), &steps),
+            steps,
+            generation: None,
+        };
     }
 
     /// Objects on the way from a root to `id`, both included.
@@ -187,6 +199,8 @@ impl<'a> View<'a> {
 
     fn steps(&self, path: &[u32]) -> Vec<Step> {
         let mut steps: Vec<Step> = Vec::with_capacity(path.len().min(2 * PATH));
+        // Arrays of statics so far.
+        let mut arrays = 0;
         // Only the ends of a long way are printed, and only there are fields looked up.
         for (i, &id) in path.iter().enumerate() {
             let Some(address) = self.index.ids.address_of(id) else { continue };
@@ -204,7 +218,8 @@ impl<'a> View<'a> {
                 None => slot = from.and_then(|f| self.slot_between(f, address)),
             }
             let array = self.walker.object_at(address).is_some_and(|o| o.ty.mt.is_array());
-            steps.push(Step { address, name: self.name_at(address), field, slot, array });
+            arrays += usize::from(field.is_some());
+            steps.push(Step { number: i - arrays, address, name: self.name_at(address), field, slot, array });
         }
         steps
     }
@@ -271,14 +286,9 @@ fn outer_type(name: &str) -> Option<&str> {
     name.get(..at?)
 }
 
-/// One object of a path.
-struct Step {
-    address: u64,
-    name: Arc<str>,
-    field: Option<String>,
-    /// Field of the step before.
-    slot: Option<Arc<str>>,
-    array: bool,
+/// Objects on a way of so many without the arrays of statics.
+fn length(all: usize, steps: &[Step]) -> usize {
+    all - steps.iter().filter(|s| s.field.is_some()).count().min(all)
 }
 
 fn path_line(root: &str, steps: &[Step]) -> String {
@@ -301,6 +311,20 @@ fn path_line(root: &str, steps: &[Step]) -> String {
         line.push_str(&format!("{} {:x}", s.name, s.address));
     }
     line
+}
+
+/// What a root is, of which thread, and the variable it is.
+fn root_values(root: &Root) -> (String, Option<u64>, Option<String>) {
+    match &root.kind {
+        RootKind::Handle(kind) => (kind.words().into(), None, None),
+        RootKind::Finalizer => ("finalizer queue".into(), None, None),
+        RootKind::Stack { os_id, .. } => ("stack".into(), Some(*os_id), None),
+        RootKind::Register { os_id, name, .. } => (format!("register {name}"), Some(*os_id), None),
+        RootKind::ThreadStatic { os_id, name } if name.contains('.') => {
+            ("thread static".into(), Some(*os_id), Some(name.to_string()))
+        }
+        RootKind::ThreadStatic { os_id, name } => (name.to_string(), Some(*os_id), None),
+    }
 }
 
 fn root_words(root: &Root) -> String {
