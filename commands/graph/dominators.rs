@@ -80,7 +80,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             Some(_) => "Nothing hangs on this object alone.",
             None => "No root reaches an object of this heap.",
         })?;
-        return empty(session);
+        return super::empty(session);
     }
     table(session, ctx.out, &BELOW, retained, &biggest)?;
     let all = retained.bytes(position).saturating_sub(retained.weights.own(position));
@@ -99,14 +99,6 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 
 /// What to say of an object that is dead.
 pub const UNREACHED: &str = "No root reaches this object: nothing keeps it alive, and it is not in the tree.";
-
-/// Nothing to show: perhaps because something is missing.
-pub fn empty(session: &Session) -> Result<Outcome> {
-    Ok(match super::outcome(session)? {
-        Outcome::Complete => Outcome::Empty,
-        other => other,
-    })
-}
 
 /// Positions of the arrays that hold static fields, all of them at the top of the tree.
 pub fn statics_arrays(session: &Session, retained: &Retained) -> Result<FxHashSet<u32>> {

@@ -99,7 +99,7 @@ pub fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         )?;
     }
     match count {
-        0 => crate::commands::graph::dominators::empty(session),
+        0 => super::empty(session),
         _ => super::outcome(session),
     }
 }

@@ -195,7 +195,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let Found { suspects: all, nameless } = find(session, &limits)?;
     if all.is_empty() {
         ctx.out.note("Nothing stands out. Lower thresholds show more: !leaks -share 0.5 -min-count 50 -few 5")?;
-        return super::dominators::empty(session);
+        return super::empty(session);
     }
     let top = match args.number("top") {
         None => 20,

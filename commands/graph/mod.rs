@@ -28,3 +28,11 @@ fn outcome(session: &Session) -> Result<Outcome> {
     let roots = || session.roots().ok().and_then(|r| r.partial.clone());
     Ok(walk.or_else(heap).or_else(roots).map_or(Outcome::Complete, Outcome::Partial))
 }
+
+/// Nothing to show: perhaps because something is missing.
+pub fn empty(session: &Session) -> Result<Outcome> {
+    Ok(match outcome(session)? {
+        Outcome::Complete => Outcome::Empty,
+        other => other,
+    })
+}

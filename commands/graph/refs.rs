@@ -168,7 +168,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         found += roots;
         weak(session, ctx.out, address)?;
     }
-    if found == 0 { super::dominators::empty(session) } else { super::outcome(session) }
+    if found == 0 { super::empty(session) } else { super::outcome(session) }
 }
 
 struct Listing<'a> {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::dominators::{self, UNREACHED, empty};
+use super::dominators::{self, UNREACHED};
+use super::empty;
 use crate::clr::types::typename::TypeName;
 use crate::heap::TypeInfo;
 use crate::heap::retained::GroupSize;

@@ -3,6 +3,7 @@
 use anyhow::{Result, anyhow, bail};
 
 use super::usage::{Detail, UsageRange, classify, detail, word};
+use super::wide;
 use super::{module_name, protect, summary, tick};
 use crate::dump::{Dump, MapEntry, MapState, MapType, Presence};
 use crate::session::ranges::ManagedRange;
@@ -165,11 +166,6 @@ fn filled(dump: &Dump, r: &UsageRange, line: &str) -> Option<String> {
         out = out.replace(&format!("%{}", i + 1), v);
     }
     Some(out)
-}
-
-/// `       0`7ffe0000`: the upper half padded with blanks.
-pub fn wide(address: u64) -> String {
-    format!("{:8x}`{:08x}", address >> 32, address & 0xFFFF_FFFF)
 }
 
 /// The regions; the options for programs print other lines of the same.
@@ -394,11 +390,5 @@ mod tests {
         assert_eq!((f.states.len(), f.pages[0]), (1, 0x100));
         assert!(Filter::parse("MEM_X").is_err());
         assert!(Filter::parse("PAGE_X").is_err());
-    }
-
-    #[test]
-    fn wide_addresses() {
-        assert_eq!(wide(0x7ffe_0000), "       0`7ffe0000");
-        assert_eq!(wide(u64::MAX), "ffffffff`ffffffff");
     }
 }

@@ -26,6 +26,11 @@ pub fn tick(address: u64, pointer: u8) -> String {
     if pointer == 4 { format!("{address:08x}") } else { format!("{:08x}`{:08x}", address >> 32, address & 0xFFFF_FFFF) }
 }
 
+/// `       0`7ffe0000`: the upper half padded with blanks.
+pub fn wide(address: u64) -> String {
+    format!("{:8x}`{:08x}", address >> 32, address & 0xFFFF_FFFF)
+}
+
 /// The name a native debugger gives a module: its file name without extension, other characters than letters, digits and
 /// `_` replaced by `_`.
 pub fn module_name(module: &Module) -> String {
@@ -81,5 +86,7 @@ mod tests {
     fn addresses() {
         assert_eq!(tick(0x7f3a_1c00_0028, 8), "00007f3a`1c000028");
         assert_eq!(tick(0x1c00_0028, 4), "1c000028");
+        assert_eq!(wide(0x7ffe_0000), "       0`7ffe0000");
+        assert_eq!(wide(u64::MAX), "ffffffff`ffffffff");
     }
 }

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::address::wide;
 use super::protect;
 use super::usage::{UsageRange, word};
+use super::wide;
 use crate::dump::{Dump, DumpKind, MapState, MapType, Presence};
 use crate::session::ranges::ManagedRange;
 use crate::shell::{Cell, Col, Ctx, Fact, Outcome, Returns, Table, Type};

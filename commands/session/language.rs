@@ -273,7 +273,10 @@ pub const AL: Command = Command {
             ctx.out.note("No aliases")?;
             return Ok(Outcome::Empty);
         }
-        ctx.out.fill(&ALIASES, ctx.settings.aliases.iter().map(|(name, text)| [Cell::text(name), Cell::text(show(text))]))?;
+        ctx.out.fill(
+            &ALIASES,
+            ctx.settings.aliases.iter().map(|(name, text)| [Cell::text(name), Cell::text(show(text))]),
+        )?;
         Ok(Outcome::Complete)
     },
     ..dot("al", "list the aliases")

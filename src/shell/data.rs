@@ -5,10 +5,21 @@ use std::io;
 use super::buffer::Buffer;
 use super::cell::Cell;
 use super::numbers::{push_decimal, rfc3339};
-use super::out::Format;
 use super::quote::{push_csv, push_json};
 use super::returns::Col;
 use crate::session::About;
+
+/// How results are rendered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// WinDbg-like text.
+    #[default]
+    Text,
+    /// JSON, one object a command.
+    Json,
+    /// CSV, one block a table.
+    Csv,
+}
 
 /// Version of the JSON answer's shape. It grows when something is taken away or changes its meaning.
 pub const SCHEMA: u64 = 1;

@@ -10,20 +10,9 @@ use super::returns::Table;
 use crate::session::About;
 
 pub use super::cell::Cell;
+pub use super::data::Format;
 pub use super::numbers::{digits, narrow_digits, thousands};
 pub use super::returns::Col;
-
-/// How results are rendered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    /// WinDbg-like text.
-    #[default]
-    Text,
-    /// JSON, one object a command.
-    Json,
-    /// CSV, one block a table.
-    Csv,
-}
 
 /// Addresses remembered for completion.
 const RECENT: usize = 4096;
