@@ -64,7 +64,7 @@ impl Base {
         let file = tempfile::Builder::new().suffix(".dmp").tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         patch.save(file.path());
         let dump = open(file.path());
-        discover(&dump, &DiscoverOptions { disabled: off.to_vec(), replaced: Vec::new() }).unwrap()
+        discover(&dump, &DiscoverOptions { disabled: off.to_vec(), ..DiscoverOptions::default() }).unwrap()
     }
 }
 

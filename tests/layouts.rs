@@ -207,7 +207,11 @@ fn a_shifted_field_is_refused_or_found_again() {
             let types = json["types"].as_object_mut().unwrap();
             let fields = types.entry(ty).or_insert_with(|| Value::Object(Default::default()));
             fields[field] = Value::from(value + 8);
-            let options = DiscoverOptions { replaced: vec![(table.name, json)], disabled: vec![Provider::Descriptor] };
+            let options = DiscoverOptions {
+                replaced: vec![(table.name, json)],
+                disabled: vec![Provider::Descriptor],
+                ..Default::default()
+            };
             match discover(&opened, &options) {
                 // Another table may fit better than a broken one; then its own values count.
                 Ok(found) if found.table.as_deref() == Some(table.name) => {
@@ -263,7 +267,7 @@ fn a_shifted_tail_is_found_again_or_refused() {
         for ((ty, first, start), shift) in starts.flat_map(|s| [(s, 8), (s, 16)]) {
             let case = format!("{dump}: {ty} moved by {shift} from {first} on");
             let replaced = vec![(table.name, moved(&json, ty, start.as_u64().unwrap(), shift))];
-            let options = DiscoverOptions { replaced, disabled: vec![Provider::Descriptor] };
+            let options = DiscoverOptions { replaced, disabled: vec![Provider::Descriptor], ..Default::default() };
             tried += 1;
             let Ok(found) = discover(&opened, &options) else { continue };
             let mut all = true;
@@ -395,7 +399,7 @@ fn moved_tails(dump: &str, name: &str) -> (usize, Vec<String>) {
         for (start, shift) in starts.iter().flat_map(|s| [(*s, 8), (*s, -8)]).filter(|s| s.1 > 0 || back) {
             let case = format!("{dump}: {ty} moved by {shift} from {start} on");
             let replaced = vec![(table.name, moved_whole(&json, &right, ty, start, shift))];
-            let options = DiscoverOptions { replaced, disabled: vec![Provider::Descriptor] };
+            let options = DiscoverOptions { replaced, disabled: vec![Provider::Descriptor], ..Default::default() };
             tried += 1;
             let Ok(found) = discover(&opened, &options) else { continue };
             // What lies in front of another thing counts from its end: without that nothing is read.
