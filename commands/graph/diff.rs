@@ -192,7 +192,7 @@ fn header(ctx: &mut Ctx<'_>, old: &Side, new: &Side, wanted: Wanted) -> Result<(
         Col::left("", "what", 0),
         Col::left("Older", "older", 0),
         Col::left("Newer", "newer", 0),
-        Col::left("Growth", "growth", 0),
+        Col::left("Growth", "growth", 0).growth(),
     ];
     let mut rows: Vec<Vec<Cell<'_>>> = Vec::new();
     for (what, of) in
@@ -225,9 +225,9 @@ fn header(ctx: &mut Ctx<'_>, old: &Side, new: &Side, wanted: Wanted) -> Result<(
 
 /// Columns of every list of names.
 const LIST: &[Col] = &[
-    Col::right("+Bytes", "growth_bytes", 0),
-    Col::right("+%", "growth_percent", 0),
-    Col::right("+Count", "growth_count", 0),
+    Col::right("+Bytes", "growth_bytes", 0).growth(),
+    Col::right("+%", "growth_percent", 0).growth(),
+    Col::right("+Count", "growth_count", 0).growth(),
     Col::right("Bytes before", "old_bytes", 0),
     Col::right("Bytes now", "new_bytes", 0),
     Col::right("Count before", "old_count", 0),
@@ -329,12 +329,12 @@ fn regions(ctx: &mut Ctx<'_>, show: &Show, old: &Side, new: &Side) -> Result<boo
 
 fn paths(ctx: &mut Ctx<'_>, show: &Show, ways: &Ways) -> Result<bool> {
     const COLUMNS: &[Col] = &[
-        Col::right("+Bytes", "growth_bytes", 0),
-        Col::right("+Count", "growth_count", 0),
+        Col::right("+Bytes", "growth_bytes", 0).growth(),
+        Col::right("+Count", "growth_count", 0).growth(),
         Col::right("Count before", "old_count", 0),
         Col::right("Count now", "new_count", 0),
         Col::right("Example", "example", 0),
-        Col::left("Path", "path", 0),
+        Col::left("Path", "path", 0).breaks(),
     ];
     let mut all = ways.grown();
     let line = |g: &(u32, Change)| ways.path(*g).line();

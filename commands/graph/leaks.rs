@@ -234,7 +234,8 @@ fn summary(ctx: &mut Ctx<'_>, shown: &[Suspect]) -> Result<()> {
 
 /// What speaks for one suspect, a row for each thing.
 fn evidence(ctx: &mut Ctx<'_>, rank: usize, s: &Suspect) -> Result<()> {
-    const COLUMNS: &[Col] = &[Col::left("", "rank", 4), Col::left("", "what", 9), Col::left("", "evidence", 0)];
+    const COLUMNS: &[Col] =
+        &[Col::left("", "rank", 4), Col::left("", "what", 9), Col::left("", "evidence", 0).breaks()];
     ctx.out.line("")?;
     let (count, bytes) = (thousands(s.count), thousands(s.bytes));
     ctx.out.line(format!("{rank}. {}: {count} {}, {bytes} bytes", s.kind, s.element))?;

@@ -8,7 +8,7 @@ use super::table::wide_statistics;
 use crate::clr::Clr;
 use crate::clr::runtime::handles::{Handle, HandleKind};
 use crate::heap::stat::TypeTallies;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Offers, Outcome, Prefix, Returns};
 
 /// `!gchandles`.
 pub const GCHANDLES: Command = Command {
@@ -23,7 +23,8 @@ pub const GCHANDLES: Command = Command {
            keeps one kind.",
     args: &[
         Arg::flag("stat", "no list of handles").or(&["summary"]),
-        Arg::opt("type", Kind::Text, "only this kind: Strong, Pinned, WeakShort, WeakLong, Dependent, ..."),
+        Arg::opt("type", Kind::Text, "only this kind: Strong, Pinned, WeakShort, WeakLong, Dependent, ...")
+            .offers(Offers::Words(HandleKind::NAMES)),
         Arg::flag("perdomain", "accepted: there is one app domain"),
         Arg::flag("d", "accepted; no effect"),
     ],
@@ -55,8 +56,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if let Some(k) = kind
         && !(0..12).any(|n| HandleKind(n).name().eq_ignore_ascii_case(k))
     {
-        let names: Vec<&str> = (0..10).map(|n| HandleKind(n).name()).collect();
-        bail!("no handle kind `{k}`; there are {}", names.join(", "));
+        bail!("no handle kind `{k}`; there are {}", HandleKind::NAMES.join(", "));
     }
     let handles: Vec<&Handle> =
         all.items.iter().filter(|h| kind.is_none_or(|k| h.kind.name().eq_ignore_ascii_case(k))).collect();

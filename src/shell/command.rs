@@ -8,6 +8,7 @@ use super::args::Args;
 use super::control::Control;
 use super::out::Out;
 use super::returns::Returns;
+use super::screen::Window;
 use crate::session::saved::IndexMode;
 use crate::session::{Provider, Session};
 
@@ -93,6 +94,25 @@ impl Kind {
     }
 }
 
+/// What completion offers for an argument, where its kind does not say enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offers {
+    /// What the kind says.
+    ByKind,
+    /// These words; others may be given too.
+    Words(&'static [&'static str]),
+    /// As `Words`, several joined by commas.
+    List(&'static [&'static str]),
+    /// Modules of the process and of the runtime.
+    Modules,
+    /// Registers, with and without `@`.
+    Registers,
+    /// Files and folders, where the kind is text.
+    Files,
+    /// Aliases.
+    Aliases,
+}
+
 /// One argument of a command. Options are written `-name`, `--name` or `/name`, case-insensitive.
 #[derive(Debug, Clone, Copy)]
 pub struct Arg {
@@ -108,13 +128,15 @@ pub struct Arg {
     pub required: bool,
     /// May be given more than once.
     pub many: bool,
+    /// What completion offers.
+    pub offers: Offers,
     /// Help line.
     pub help: &'static str,
 }
 
 impl Arg {
     const fn new(name: &'static str, kind: Kind, positional: bool, help: &'static str) -> Self {
-        Self { name, aliases: &[], kind, positional, required: false, many: false, help }
+        Self { name, aliases: &[], kind, positional, required: false, many: false, offers: Offers::ByKind, help }
     }
 
     /// An option without a value.
@@ -141,6 +163,12 @@ impl Arg {
     /// Lets it occur more than once.
     pub const fn many(mut self) -> Self {
         self.many = true;
+        self
+    }
+
+    /// Says what completion offers.
+    pub const fn offers(mut self, offers: Offers) -> Self {
+        self.offers = offers;
         self
     }
 
@@ -254,6 +282,8 @@ pub struct Settings {
     pub thread: usize,
     /// Layout providers that are not asked (`--provider`).
     pub providers_off: Vec<Provider>,
+    /// The terminal that output goes to, if it does.
+    pub window: Option<Window>,
     /// The open log file.
     pub log: Option<PathBuf>,
     /// Where the last memory display ended: the command used (`db`, `dps`, ...) and the address that follows. A display

@@ -18,13 +18,19 @@ const PLAIN: [bool; 256] = {
 
 /// Appends `text` with control characters replaced by dots: those of names and strings never reach the terminal.
 pub fn push_clean(out: &mut Vec<u8>, text: &str) {
-    if text.bytes().any(|b| b < 0x20 || b == 0x7F) {
+    // C2 may begin a control character of the second table.
+    if text.bytes().any(|b| b < 0x20 || b == 0x7F || b == 0xC2) {
         for c in text.chars() {
             push_char(out, if c.is_control() { '.' } else { c });
         }
     } else {
         out.extend_from_slice(text.as_bytes());
     }
+}
+
+/// `text` with control characters replaced by dots.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '.' } else { c }).collect()
 }
 
 /// As [`push_clean`] for UTF-16; half a surrogate pair becomes U+FFFD.
