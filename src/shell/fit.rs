@@ -150,8 +150,22 @@ fn gives_way(p: &Piece<'_>) -> bool {
     p.mark.is_some_and(Mark::gives_way)
 }
 
-/// A line with values in it, type names shortened where it is too long.
-pub fn line<'t>(pieces: &[Piece<'t>], window: usize) -> Vec<Ready<'t>> {
+/// A line with values in it, type names shortened where it is too long. A sentence goes on on further lines.
+pub fn line<'t>(pieces: &[Piece<'t>], window: usize) -> Vec<Vec<Ready<'t>>> {
+    if let [Piece { mark: Some(Mark::Prose), text, .. }] = pieces {
+        let bare = text.trim_start_matches(' ');
+        let indent = text.len() - bare.len();
+        // Blanks in a row are columns.
+        if columns(text) <= window || bare.contains("  ") || indent + LEAST > window {
+            return vec![vec![(None, Cow::Borrowed(text))]];
+        }
+        let lines = wrap(bare, window - indent, window - indent).into_iter();
+        return lines.map(|l| vec![(None, Cow::Owned(format!("{}{l}", " ".repeat(indent))))]).collect();
+    }
+    vec![loose(pieces, window)]
+}
+
+fn loose<'t>(pieces: &[Piece<'t>], window: usize) -> Vec<Ready<'t>> {
     let mut widths: Vec<usize> = pieces.iter().map(|p| columns(p.text)).collect();
     let may: Vec<bool> = pieces.iter().map(gives_way).collect();
     shrink(&mut widths, &may, window, LEAST);
@@ -208,8 +222,14 @@ fn groups(cells: &[Piece<'_>], widths: &[usize], window: usize) -> Vec<usize> {
         let least = if gives_way(cell) { (*width).min(LEAST) } else { *width };
         let last = groups.len() - 1;
         if groups[last] > 0 && at + 1 + least > window {
-            groups.push(1);
-            at = INDENT + least;
+            // Text beside text goes along: together they have more room there.
+            let from = groups.iter().sum::<usize>();
+            let before = cells.get(from - groups[last]..from).unwrap_or_default();
+            let along = before.iter().rev().take_while(|c| gives_way(c) && gives_way(cell)).count();
+            let along = if along < groups[last] { along } else { 0 };
+            groups[last] -= along;
+            groups.push(1 + along);
+            at = INDENT + least + along * (LEAST + 1);
             continue;
         }
         at += least + usize::from(groups[last] > 0);
@@ -396,7 +416,7 @@ mod tests {
         assert_eq!(shown(&row(&short, 65)), ["7fd0d900a770    2,492,710 Zoo.A"]);
         // Too narrow for both: the row goes on below.
         let lines = shown(&row(&cells, 40));
-        assert_eq!(lines, ["7fd0d900a770    2,492,710", "    System.C…Dictionary<…, Zoo.Session>"]);
+        assert_eq!(lines, ["7fd0d900a770    2,492,710", "    System.Co…Dictionary<…, Zoo.Session>"]);
     }
 
     #[test]

@@ -49,6 +49,15 @@ impl Recent {
     }
 }
 
+/// What a terminal is told of a line.
+#[derive(Clone, Copy)]
+enum Values<'v> {
+    /// It is a sentence.
+    Prose,
+    /// These values stand in it.
+    Those(&'v [(Type, &'v Cell<'v>)]),
+}
+
 /// A table of this answer.
 struct Opened {
     name: &'static str,
@@ -154,7 +163,7 @@ impl Out {
     pub fn note(&mut self, text: impl AsRef<str>) -> io::Result<()> {
         let text = text.as_ref();
         if self.format == Format::Text {
-            return self.text_line(text, self.current);
+            return self.text_with(text, self.current, Values::Prose);
         }
         if self.passes(text, self.current) {
             self.data.note(text);
@@ -169,11 +178,11 @@ impl Out {
 
     /// A line of text, or several; only in text.
     fn text_line(&mut self, text: &str, table: Option<usize>) -> io::Result<()> {
-        self.text_with(text, table, &[])
+        self.text_with(text, table, Values::Those(&[]))
     }
 
     /// As `text_line`; a terminal is told where these values stand in it.
-    fn text_with(&mut self, text: &str, table: Option<usize>, values: &[(Type, &Cell<'_>)]) -> io::Result<()> {
+    fn text_with(&mut self, text: &str, table: Option<usize>, values: Values<'_>) -> io::Result<()> {
         if !self.passes(text, table) {
             return Ok(());
         }
@@ -183,12 +192,18 @@ impl Out {
             if i > 0 {
                 out.push(b'\n');
             }
-            if self.marked && !values.is_empty() {
-                push_clean(&mut self.line, part);
-                mark::line(out, &String::from_utf8_lossy(&self.line), values);
-                self.line.clear();
-            } else {
-                push_clean(out, part);
+            match values {
+                Values::Those(values) if self.marked && !values.is_empty() => {
+                    push_clean(&mut self.line, part);
+                    mark::line(out, &String::from_utf8_lossy(&self.line), values);
+                    self.line.clear();
+                }
+                Values::Prose if self.marked && !part.is_empty() => {
+                    mark::begin(out, mark::Mark::Prose, false, 0);
+                    push_clean(out, part);
+                    mark::end(out);
+                }
+                _ => push_clean(out, part),
             }
         }
         end_line(out, start);
@@ -236,7 +251,7 @@ impl Out {
         }
         let ty = |key: &str| self.facts.iter().find(|f| f.key == key).map_or(Type::Text, |f| f.ty);
         let values: Vec<(Type, &Cell<'_>)> = facts.iter().map(|(key, value)| (ty(key), value)).collect();
-        self.text_with(line.as_ref(), self.current, &values)
+        self.text_with(line.as_ref(), self.current, Values::Those(&values))
     }
 
     /// A fact that text does not print, or prints with something else.
@@ -281,7 +296,9 @@ impl Out {
         push_clean(&mut self.to.bytes, titles);
         if let Some(t) = self.current.and_then(|c| self.tables.get(c)).filter(|_| self.marked) {
             mark::or_titles(&mut self.to.bytes);
-            render(t, &column_titles(t), &mut self.to.bytes, true);
+            // Titles of such tables are written for the reference; their keys are what pipes call them.
+            let keys: Vec<Cell<'_>> = t.columns.iter().map(|c| Cell::text(c.key)).collect();
+            render(t, &keys, &mut self.to.bytes, true);
         }
         end_line(&mut self.to.bytes, start);
         self.to.spill()
@@ -343,7 +360,7 @@ impl Out {
                 let types =
                     self.tables.get(at).map(|t| t.columns.iter().map(|c| c.ty).collect()).unwrap_or_else(Vec::new);
                 let values: Vec<(Type, &Cell<'_>)> = types.into_iter().zip(cells).collect();
-                self.text_with(line.as_ref(), Some(at), &values)
+                self.text_with(line.as_ref(), Some(at), Values::Those(&values))
             }
             Format::Text => self.text_line(line.as_ref(), Some(at)),
             _ => {

@@ -109,8 +109,11 @@ impl Pager {
             Some(k) => k,
             none => match Keys::new() {
                 Some(k) => none.insert(k),
-                // Nobody can be asked.
-                None => return self.watch_gone(),
+                None => {
+                    // Nobody can be asked.
+                    self.watch.cancel.set_enough();
+                    return Ok(());
+                }
             },
         };
         let asked = keys.read(question, &self.book.prompt());
@@ -121,11 +124,6 @@ impl Pager {
             Asked::Quit => self.watch.cancel.set_enough(),
             other => self.book.ask(other),
         }
-        Ok(())
-    }
-
-    fn watch_gone(&mut self) -> io::Result<()> {
-        self.watch.cancel.set_enough();
         Ok(())
     }
 
@@ -204,21 +202,36 @@ impl Drop for Pager {
     }
 }
 
-/// Keeps the key that was pressed, and ends the line.
-struct OneKey(Arc<Mutex<Option<KeyEvent>>>);
+/// What the keyboard is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pressed {
+    /// One key, which has not come.
+    None,
+    /// This one.
+    Key(KeyEvent),
+    /// A line of text.
+    Text,
+}
+
+/// Keeps the key that was pressed, and ends the line; of a text the editor has the keys.
+struct OneKey(Arc<Mutex<Pressed>>);
 
 impl ConditionalEventHandler for OneKey {
     fn handle(&self, event: &Event, _: RepeatCount, _: bool, _: &EventContext<'_>) -> Option<Cmd> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = event.get(0).copied();
+        let mut pressed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *pressed == Pressed::Text {
+            return None;
+        }
+        *pressed = event.get(0).map_or(Pressed::None, |k| Pressed::Key(*k));
         Some(Cmd::AcceptLine)
     }
 }
 
-/// The keyboard, through the line editor: it knows every terminal.
+/// The keyboard, through the line editor: it knows every terminal. One editor reads keys and text, as it keeps what was
+/// typed ahead.
 struct Keys {
-    one: Editor<(), MemHistory>,
-    text: Editor<(), MemHistory>,
-    pressed: Arc<Mutex<Option<KeyEvent>>>,
+    editor: Editor<(), MemHistory>,
+    pressed: Arc<Mutex<Pressed>>,
 }
 
 /// Goes back to the line of the question and removes it.
@@ -226,33 +239,36 @@ const ERASE: &str = "\x1b[1A\x1b[2K\r";
 
 impl Keys {
     fn new() -> Option<Self> {
-        let editor = || {
+        let mut editor = {
             let config = rustyline::Config::builder().max_history_size(0).ok()?.build();
             let history = MemHistory::with_config(&config);
-            Editor::with_history(config, history).ok()
+            Editor::with_history(config, history).ok()?
         };
-        let (mut one, text) = (editor()?, editor()?);
-        let pressed = Arc::new(Mutex::new(None));
-        one.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(OneKey(pressed.clone()))));
-        Some(Self { one, text, pressed })
+        let pressed = Arc::new(Mutex::new(Pressed::None));
+        editor.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(OneKey(pressed.clone()))));
+        Some(Self { editor, pressed })
+    }
+
+    /// Shows a question, reads a key or a text, and removes both.
+    fn line(&mut self, question: &str, wanted: Pressed) -> rustyline::Result<String> {
+        *self.pressed.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
+        let read = self.editor.readline(question);
+        let _ = io::stdout().write_all(ERASE.as_bytes());
+        read
     }
 
     /// Shows a question until a key is pressed that means something.
     fn read(&mut self, question: &str, search: &str) -> Asked {
         loop {
-            *self.pressed.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            let read = self.one.readline(question);
-            let _ = io::stdout().write_all(ERASE.as_bytes());
+            let read = self.line(question, Pressed::None);
             let key = *self.pressed.lock().unwrap_or_else(PoisonError::into_inner);
             let asked = match (read, key) {
-                (Ok(_), Some(key)) => meaning(key),
+                (Ok(_), Pressed::Key(key)) => meaning(key),
                 _ => return Asked::Quit,
             };
             match asked {
                 Some(Asked::Search(_)) => {
-                    let text = self.text.readline("/");
-                    let _ = io::stdout().write_all(ERASE.as_bytes());
-                    match text {
+                    match self.line("/", Pressed::Text) {
                         // The same again, as other pagers do.
                         Ok(t) if t.is_empty() && !search.is_empty() => return Asked::Search(search.to_owned()),
                         Ok(t) if !t.is_empty() => return Asked::Search(t),

@@ -96,15 +96,18 @@ impl Screen {
 fn lines(line: &str, window: usize) -> Vec<Vec<Ready<'_>>> {
     let whole = |text: &'_ str| -> usize { mark::pieces(text).iter().map(|p| fit::columns(p.text)).sum() };
     match mark::read(line) {
-        Line::Loose(text) => vec![fit::line(&mark::pieces(text), window)],
+        Line::Loose(text) => fit::line(&mark::pieces(text), window),
         Line::Row(text) | Line::Titles(text, None) => fit::row(&mark::pieces(text), window),
         Line::Titles(own, Some(columns)) => {
             let pieces = mark::pieces(columns);
-            let untitled = pieces.iter().all(|p: &Piece<'_>| p.text.trim().is_empty());
-            let fitted = fit::row(&pieces, window);
+            let mut fitted = fit::row(&pieces, window);
             // Where the columns keep their places the command's own line stands above them.
-            if untitled || whole(own) <= window && fitted.len() == 1 && unchanged(&fitted, &pieces) {
+            if whole(own) <= window && fitted.len() == 1 && unchanged(&fitted, &pieces) {
                 return vec![vec![(Some(Mark::Plain), Cow::Borrowed(own))]];
+            }
+            // `--- Usage Summary ------- Count --- Size`: the name of the table stands in it too.
+            if let Some((name, _)) = own.strip_prefix("--- ").and_then(|o| o.split_once(" ---")) {
+                fitted.insert(0, vec![(Some(Mark::Plain), Cow::Owned(format!("--- {name} ---")))]);
             }
             fitted
         }
@@ -158,7 +161,7 @@ mod tests {
             lines(&line, window).iter().map(|l| l.iter().map(|p| &*p.1).collect()).collect()
         };
         assert_eq!(shown(40), ["--- Usage ---- Count"]);
-        assert_eq!(shown(16), ["Name", "         Count"]);
+        assert_eq!(shown(16), ["--- Usage ---", "Name", "         Count"]);
         assert_eq!(mark::plain(&line), "--- Usage ---- Count");
     }
 }

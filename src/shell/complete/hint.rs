@@ -83,6 +83,10 @@ impl Prompt {
         let (name, args) = segment.split_at(segment.find(' ').unwrap_or(segment.len()));
         let command = self.command(name)?;
         let words: Vec<&str> = args.split_whitespace().collect();
+        // The value of an option is being typed.
+        if words.last().is_some_and(|w| w.starts_with(['-', '/']) && w.contains(':')) && !segment.ends_with(' ') {
+            return None;
+        }
         let rest = awaited(command, &words);
         let blank = if segment.ends_with(' ') { "" } else { " " };
         (!rest.is_empty()).then(|| format!("{blank}{}", rest.join(" ")))

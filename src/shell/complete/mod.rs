@@ -214,8 +214,12 @@ impl Prompt {
                 found(word_at, offer::matching(words.iter().copied(), word), true, arg.help.to_owned())
             }
             Kind::File => files(),
-            // Free text is an address where it looks like one.
-            Kind::Rest if atom.len() > 2 => found(atom_at, self.addresses(atom, Kind::Address), false, arg.help.into()),
+            // Free text is part of an expression where it looks like one.
+            Kind::Rest if atom.len() > 2 => {
+                let mut pairs = self.addresses(atom, Kind::Address);
+                pairs.extend(self.module_names(atom));
+                found(atom_at, pairs, false, arg.help.into())
+            }
             _ => found(pos, Vec::new(), false, arg.help.to_owned()),
         }
     }
