@@ -49,9 +49,14 @@ impl Terminal {
     }
 
     fn with(dump: &Path, cache: &Path, home: TempDir, options: &[&str]) -> Self {
+        Self::sized(dump, cache, home, options, 100)
+    }
+
+    fn sized(dump: &Path, cache: &Path, home: TempDir, options: &[&str], columns: usize) -> Self {
         // A terminal of a size people have: a new one has none.
         let mut command = Command::new("sh");
-        command.args(["-c", "stty rows 20 cols 100 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_clrscope")]);
+        let run = format!("stty rows 20 cols {columns} && exec \"$0\" \"$@\"");
+        command.args(["-c", &run, env!("CARGO_BIN_EXE_clrscope")]);
         command.arg(dump).args(options).env("HOME", home.path()).env("CLRSCOPE_CACHE", cache);
         command.env("TERM", "xterm").env("NO_COLOR", "1").env_remove("XDG_STATE_HOME").env_remove("CLRSCOPE_HISTORY");
         let options = Options::new().timeout_ms(Some(60_000)).strip_ansi_escape_codes(true);
@@ -454,30 +459,41 @@ fn what_is_open_goes_on_on_the_next_line() {
     assert!(t.run("? 2+3").contains("= 00000000`00000005"));
 }
 
+/// What a line prints, row by row. The terminal's text comes byte by byte, and the progress line is drawn over.
+fn rows(t: &mut Terminal, line: &str) -> Vec<String> {
+    let bytes: Vec<u8> = t.run(line).chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
+    let text = String::from_utf8_lossy(&bytes);
+    let shown = text.lines().map(|l| l.trim_end().rsplit('\r').next().unwrap().to_owned());
+    shown.filter(|l| !l.contains("0:000>")).collect()
+}
+
 #[test]
-fn tables_fit_the_window_and_wide_ones_are_whole() {
-    let mut t = Terminal::ready();
-    // The terminal's text comes byte by byte.
-    let run = |t: &mut Terminal, line: &str| -> String {
-        let bytes: Vec<u8> = t.run(line).chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
-        String::from_utf8_lossy(&bytes).into_owned()
-    };
-    for line in ["!retained -top 20", "!leaks", "!dumpheap -stat", "!address -summary", "!gchandles"] {
-        let out = run(&mut t, line);
-        // Lines that were typed are drawn key by key.
-        let rows: Vec<&str> = out.lines().filter(|l| !l.contains("0:000>")).collect();
-        assert!(rows.len() > 5, "{out}");
-        for row in rows {
-            // The progress line is drawn over.
-            let row = row.trim_end().rsplit('\r').next().unwrap();
-            assert!(row.chars().count() <= 100, "{line}: {row}");
+fn tables_fit_the_window() {
+    for columns in [80, 100, 160] {
+        let home = tempfile::tempdir().unwrap();
+        let mut t = Terminal::sized(&leak(), &unpacked(), home, &["--no-pager"], columns);
+        t.prompt();
+        for line in ["!retained -top 20", "!leaks", "!dumpheap -stat", "!address -summary", "!gchandles"] {
+            let rows = rows(&mut t, line);
+            assert!(rows.len() > 3, "{rows:?}");
+            for row in rows {
+                assert!(row.chars().count() <= columns, "{line}: {row}");
+            }
         }
+        let leaks = rows(&mut t, "!leaks").join("\n");
+        // No number of the evidence is lost, and paths begin a line at each arrow.
+        assert!(leaks.contains("7fd0d916e178") && leaks.contains("2,492,710"), "{leaks}");
+        assert!(leaks.contains("\n               -> _entries"), "{leaks}");
     }
-    let out = run(&mut t, "!retained -top 20");
-    assert!(out.contains('…') && out.contains("2,711,967"), "{out}");
-    let wide = run(&mut t, "!retained -top 20 -wide");
-    assert!(!wide.contains('…') && wide.lines().any(|l| l.trim_end().rsplit('\r').next().unwrap().len() > 100), "{wide}");
-    // What goes to a file is whole.
+}
+
+#[test]
+fn wide_rows_files_and_logs_are_whole() {
+    let mut t = Terminal::ready();
+    let fitted = rows(&mut t, "!retained -top 20").join("\n");
+    assert!(fitted.contains('…') && fitted.contains("2,711,967"), "{fitted}");
+    let wide = rows(&mut t, "!retained -top 20 -wide");
+    assert!(wide.iter().all(|l| !l.contains('…')) && wide.iter().any(|l| l.len() > 100), "{wide:?}");
     let file = t.home.path().join("out.txt");
     t.run(&format!("!retained -top 20 -o {}", file.display()));
     let text = std::fs::read_to_string(file).unwrap();
