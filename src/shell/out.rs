@@ -357,8 +357,8 @@ impl Out {
         let at = self.enter(table, cells);
         match self.format {
             Format::Text if self.marked => {
-                let types =
-                    self.tables.get(at).map(|t| t.columns.iter().map(|c| c.ty).collect()).unwrap_or_else(Vec::new);
+                let types: Vec<Type> =
+                    self.tables.get(at).map(|t| t.columns.iter().map(|c| c.ty).collect()).unwrap_or_default();
                 let values: Vec<(Type, &Cell<'_>)> = types.into_iter().zip(cells).collect();
                 self.text_with(line.as_ref(), Some(at), Values::Those(&values))
             }
