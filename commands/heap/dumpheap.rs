@@ -14,8 +14,7 @@ use crate::heap::{Generation, Segment, WalkReport};
 use crate::session::Session;
 use crate::shell::expr::number;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Offers, Outcome, Prefix, Returns, Table,
-    Type,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
 };
 
 /// `!dumpheap`.
@@ -43,7 +42,7 @@ pub const DUMPHEAP: Command = Command {
         Arg::opt("max", Kind::Count, "only objects of at most so many bytes"),
         Arg::flag("live", "only objects that the roots reach"),
         Arg::flag("dead", "only objects that nothing reaches"),
-        Arg::opt("gen", Kind::Text, "only gen0, gen1, gen2, loh, poh or foh").offers(Offers::Words(Generation::WORDS)),
+        Arg::opt("gen", Kind::Text, "only gen0, gen1, gen2, loh, poh or foh").words(Generation::WORDS),
         Arg::opt("heap", Kind::Count, "only this heap of server GC"),
         Arg::opt("segment", Kind::Address, "only the segment at or around this address"),
         Arg::flag("short", "addresses only, one a line"),

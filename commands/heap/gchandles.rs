@@ -8,7 +8,7 @@ use super::table::wide_statistics;
 use crate::clr::Clr;
 use crate::clr::runtime::handles::{Handle, HandleKind};
 use crate::heap::stat::TypeTallies;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Offers, Outcome, Prefix, Returns};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!gchandles`.
 pub const GCHANDLES: Command = Command {
@@ -24,7 +24,7 @@ pub const GCHANDLES: Command = Command {
     args: &[
         Arg::flag("stat", "no list of handles").or(&["summary"]),
         Arg::opt("type", Kind::Text, "only this kind: Strong, Pinned, WeakShort, WeakLong, Dependent, ...")
-            .offers(Offers::Words(HandleKind::NAMES)),
+            .words(HandleKind::NAMES),
         Arg::flag("perdomain", "accepted: there is one app domain"),
         Arg::flag("d", "accepted; no effect"),
     ],

@@ -7,7 +7,7 @@ use super::{module_name, protect, summary, tick};
 use crate::dump::{Dump, MapEntry, MapState, MapType, Presence};
 use crate::session::ranges::ManagedRange;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Offers, Outcome, Prefix, Request, Returns,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request, Returns,
 };
 
 /// `!address`.
@@ -30,7 +30,7 @@ pub const ADDRESS: Command = Command {
     args: &[
         Arg::pos("ADDR", Kind::Address, "show what holds this address"),
         Arg::flag("summary", "totals"),
-        Arg::opt("f", Kind::Text, "only regions that match (VAR,MEM_PRIVATE,...)").offers(Offers::List(FILTERS)),
+        Arg::opt("f", Kind::Text, "only regions that match (VAR,MEM_PRIVATE,...)").list(FILTERS),
         Arg::opt("c", Kind::Text, "run this for each region"),
         Arg::opt("o", Kind::OneOf(&["csv", "tsv", "1"]), "output for programs"),
     ],

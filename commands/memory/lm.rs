@@ -6,9 +6,9 @@ use super::range::Words;
 use super::{matches, module_name, symbol, tick, value};
 use crate::dump::{Dump, Module};
 use crate::shell::banner::utc;
-use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Offers, Outcome, Prefix, Returns};
+use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
-const OPTIONS: &[Arg] = &[Arg::pos("OPTIONS", Kind::Rest, "[v|f] [m PATTERN] [a ADDR]").offers(Offers::Modules)];
+const OPTIONS: &[Arg] = &[Arg::pos("OPTIONS", Kind::Rest, "[v|f] [m PATTERN] [a ADDR]").completes_modules()];
 const EXAMPLES: &[Example] = &[Example { line: "lm", what: "all modules" }];
 
 const fn lm(name: &'static str, summary: &'static str, run: fn(&mut Ctx<'_>, &Args) -> Result<Outcome>) -> Command {

@@ -7,8 +7,7 @@ use crate::dump::{Arch, Dump, Registers};
 use crate::shell::banner::event;
 use crate::shell::run::set_alias;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Offers, Outcome, Prefix, Request, Returns,
-    digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Format, Group, Kind, Needs, Outcome, Prefix, Request, Returns, digits,
 };
 
 /// `r`.
@@ -21,7 +20,7 @@ pub const R: Command = Command {
     help: "All general registers, or those named, behind blanks or commas. ~N makes another thread current, ~*e r shows those \
            of every thread. r $t0 = EXPRESSION sets one of the pseudo registers $t0 to $t19, which expressions have as \
            @$t0; r $.u0 = TEXT sets the fixed alias $u0. The registers of the process cannot be changed.",
-    args: &[Arg::pos("REGISTERS", Kind::Rest, "names, or $tN = EXPRESSION").offers(Offers::Registers)],
+    args: &[Arg::pos("REGISTERS", Kind::Rest, "names, or $tN = EXPRESSION").completes_registers()],
     examples: &[
         Example { line: "r", what: "all registers" },
         Example { line: "r $t1 = @$csp + 10", what: "keep a number" },

@@ -11,7 +11,7 @@ use crate::clr::runtime::domains::{self, LoadedAssembly};
 use crate::clr::runtime::loaderheaps::Owner;
 use crate::session::Session;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Offers, Out, Outcome, Prefix, Returns, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, digits,
 };
 
 /// `!clrmodules`.
@@ -24,7 +24,7 @@ pub const CLRMODULES: Command = Command {
     help: "One row a managed module: where its image is, its size in memory, its path. -v adds the runtime's Module and \
            where its metadata comes from: without metadata, types have no names. -name takes part of a path.",
     args: &[
-        Arg::opt("name", Kind::Text, "only modules whose path contains this").offers(Offers::Modules).or(&["n"]),
+        Arg::opt("name", Kind::Text, "only modules whose path contains this").completes_modules().or(&["n"]),
         Arg::flag("v", "with Module address and source of the metadata").or(&["verbose"]),
     ],
     examples: &[Example { line: "!clrmodules", what: "all managed modules" }],

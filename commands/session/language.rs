@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::shell::control::{self, Control, Jump};
 use crate::shell::run::set_alias;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Offers, Outcome, Prefix, Request, Returns, flow,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns, flow,
 };
 
 const fn dot(name: &'static str, summary: &'static str) -> Command {
@@ -236,7 +236,7 @@ pub const AD: Command = Command {
     prefix: Prefix::Plain,
     help: "Deletes the alias NAME, or all with *. /q says nothing of one that does not exist.",
     args: &[
-        Arg::pos("NAME", Kind::Text, "the alias, or *").offers(Offers::Aliases).required(),
+        Arg::pos("NAME", Kind::Text, "the alias, or *").completes_aliases().required(),
         Arg::flag("q", "say nothing of one that does not exist"),
     ],
     examples: &[Example { line: "ad /q leaked", what: "forget an alias" }],
@@ -277,7 +277,7 @@ pub const SHELL: Command = Command {
     help: "Runs a program of this machine through its shell (sh, or cmd on Windows) and prints what it prints. With -ci the \
            commands in quotes run first and what they print is the program's input. Nothing of the dump decides what \
            runs.",
-    args: &[Arg::pos("[-ci \"COMMANDS\"] PROGRAM", Kind::Line, "what to run").offers(Offers::Files)],
+    args: &[Arg::pos("[-ci \"COMMANDS\"] PROGRAM", Kind::Line, "what to run").completes_files()],
     examples: &[Example { line: ".shell -ci \"!dumpheap -stat\" sort", what: "the statistics in another order" }],
     run: |ctx, args| {
         let mut text = args.text(SHELL.args[0].name).unwrap_or("");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Offers, Outcome, Prefix, Request, Returns};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns};
 
 const BASE: Command = Command {
     name: "",
@@ -27,7 +27,7 @@ pub const EXEPATH: Command = Command {
     help: "Shows or sets the folders (separated by ;) that are searched, besides the dump's own folder and the recorded \
            paths, for images that are not in the dump. Files are taken when their identity matches (timestamp and size, \
            MVID, build id); others are refused, and said so. .exepath+ FOLDER adds one. The dump is read anew.",
-    args: &[Arg::pos("FOLDERS", Kind::Rest, "folders; + in front adds").offers(Offers::Files)],
+    args: &[Arg::pos("FOLDERS", Kind::Rest, "folders; + in front adds").completes_files()],
     examples: &[Example { line: ".exepath+ /opt/app", what: "look there too" }],
     run: exepath,
     ..BASE
@@ -39,7 +39,7 @@ pub const SYMPATH: Command = Command {
     summary: "symbol path whose local folders are searched for images",
     help: "Shows or sets the symbol path. Its local folders (FOLDER, SRV*FOLDER*URL, cache*FOLDER) are searched for \
            images the dump lacks. Nothing is ever downloaded.",
-    args: &[Arg::pos("PATH", Kind::Rest, "the path; + in front adds").offers(Offers::Files)],
+    args: &[Arg::pos("PATH", Kind::Rest, "the path; + in front adds").completes_files()],
     examples: &[Example { line: ".sympath SRV*c:\\symbols*https://example", what: "use a local cache" }],
     run: sympath,
     ..BASE
@@ -50,7 +50,7 @@ pub const SYMFIX: Command = Command {
     name: "symfix",
     summary: "accepted: symbols are not used, nothing is downloaded",
     help: "With a folder, that folder is added to the symbol path; no server is asked.",
-    args: &[Arg::pos("FOLDER", Kind::Rest, "local cache").offers(Offers::Files)],
+    args: &[Arg::pos("FOLDER", Kind::Rest, "local cache").completes_files()],
     run: |ctx, args| {
         let folder = args.text("FOLDER").unwrap_or("").trim_start_matches('+').trim().to_owned();
         if !folder.is_empty() {

@@ -166,10 +166,39 @@ impl Arg {
         self
     }
 
-    /// Says what completion offers.
-    pub const fn offers(mut self, offers: Offers) -> Self {
+    const fn offers(mut self, offers: Offers) -> Self {
         self.offers = offers;
         self
+    }
+
+    /// Has completion offer these words; others may be given too.
+    pub const fn words(self, words: &'static [&'static str]) -> Self {
+        self.offers(Offers::Words(words))
+    }
+
+    /// As [`Arg::words`], for several joined by commas.
+    pub const fn list(self, words: &'static [&'static str]) -> Self {
+        self.offers(Offers::List(words))
+    }
+
+    /// Has completion offer modules.
+    pub const fn completes_modules(self) -> Self {
+        self.offers(Offers::Modules)
+    }
+
+    /// Has completion offer registers.
+    pub const fn completes_registers(self) -> Self {
+        self.offers(Offers::Registers)
+    }
+
+    /// Has completion offer files and folders.
+    pub const fn completes_files(self) -> Self {
+        self.offers(Offers::Files)
+    }
+
+    /// Has completion offer aliases.
+    pub const fn completes_aliases(self) -> Self {
+        self.offers(Offers::Aliases)
     }
 
     /// Adds other spellings.

@@ -32,6 +32,6 @@ pub mod style;
 pub mod terminal;
 
 pub use args::Args;
-pub use command::{Arg, Command, Ctx, Example, Group, Kind, Needs, Offers, Outcome, Prefix, Request};
+pub use command::{Arg, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request};
 pub use out::{Cell, Col, Format, Out, digits, narrow_digits};
 pub use returns::{Fact, Returns, Table, Type};
