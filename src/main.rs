@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex};
 use clrscope::dump::{OpenError, OpenOptions};
 use clrscope::session::Provider;
 use clrscope::session::saved::IndexMode;
+use clrscope::shell::pager::{Pager, Paging};
 use clrscope::shell::run::{Ended, Shell};
-use clrscope::shell::terminal::{Pager, say, show_progress, tell, tell_error};
+use clrscope::shell::screen::Window;
+use clrscope::shell::terminal::{columns, say, show_progress, tell, tell_error};
 use clrscope::shell::{Format, banner, opaque, repl, script, style};
 use clrscope::watch::Watch;
 use lexopt::prelude::*;
@@ -29,6 +31,7 @@ usage: clrscope DUMP [options]
                   dactable, tables, structure; !runtimes -v shows who answered
   --no-color      no colours (also with NO_COLOR set)
   --no-pager      do not stop after a screenful
+  --pager         show what is longer than the window with the program that PAGER names
   --cache FOLDER  where compressed dumps are unpacked to and indexes are kept
   --index FILE    keep the index of the dump in this file; none: keep none
   --safe          nothing outside the dump is read, written or run: no .shell, -o, .logopen, .export, .opendump, scripts
@@ -48,7 +51,7 @@ struct Arguments {
     dump: Option<PathBuf>,
     tasks: Vec<Task>,
     stay: bool,
-    pager: bool,
+    pager: Paging,
     images: Vec<PathBuf>,
     symbols: String,
     providers_off: Vec<Provider>,
@@ -63,7 +66,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
         dump: None,
         tasks: Vec::new(),
         stay: false,
-        pager: true,
+        pager: Paging::Own,
         images: Vec::new(),
         symbols: String::new(),
         providers_off: Vec::new(),
@@ -86,7 +89,11 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
                 a.providers_off.extend(off.map_err(lexopt::Error::from)?);
             }
             Long("stay") => a.stay = true,
-            Long("no-pager") => a.pager = false,
+            Long("no-pager") => a.pager = Paging::Off,
+            Long("pager") => match std::env::var("PAGER") {
+                Ok(program) if !program.trim().is_empty() => a.pager = Paging::Program(program),
+                _ => return Err("--pager takes the program from PAGER, which is not set".into()),
+            },
             Long("json") => a.format = Format::Json,
             Long("csv") => a.format = Format::Csv,
             Long("no-color") => style::disable(),
@@ -139,7 +146,7 @@ fn run(a: Arguments) -> ExitCode {
         watch: watch.clone(),
         open,
         recent: Arc::new(Mutex::new(Vec::new())),
-        sink: sink(interactive, a.pager, &watch),
+        sink: sink(interactive, &a.pager, &watch),
         depth: 0,
         last: String::new(),
         state: Default::default(),
@@ -147,6 +154,7 @@ fn run(a: Arguments) -> ExitCode {
     for folder in a.images.iter().filter(|f| !f.exists()) {
         tell(&format!("note: -i {}: there is no such folder", folder.display()));
     }
+    shell.settings.window = io::stdout().is_terminal().then_some(Window { columns });
     shell.settings.image_paths = a.images;
     shell.settings.symbol_path = a.symbols;
     shell.settings.index = if a.safe { IndexMode::None } else { a.index };
@@ -226,11 +234,11 @@ fn stop_on_ctrl_c(watch: &Watch, interactive: bool) {
     });
 }
 
-fn sink(interactive: bool, paging: bool, watch: &Watch) -> Box<dyn Fn() -> Box<dyn Write + Send>> {
-    let watch = watch.clone();
+fn sink(interactive: bool, paging: &Paging, watch: &Watch) -> Box<dyn Fn() -> Box<dyn Write + Send>> {
+    let (paging, watch) = (paging.clone(), watch.clone());
     Box::new(move || {
         if interactive {
-            Box::new(io::BufWriter::new(Pager::new(paging, watch.clone())))
+            Box::new(io::BufWriter::new(Pager::new(paging.clone(), watch.clone())))
         } else {
             Box::new(io::BufWriter::with_capacity(1 << 16, io::stdout()))
         }

@@ -49,9 +49,14 @@ impl Terminal {
     }
 
     fn with(dump: &Path, cache: &Path, home: TempDir, options: &[&str]) -> Self {
+        Self::sized(dump, cache, home, options, 100)
+    }
+
+    fn sized(dump: &Path, cache: &Path, home: TempDir, options: &[&str], columns: usize) -> Self {
         // A terminal of a size people have: a new one has none.
         let mut command = Command::new("sh");
-        command.args(["-c", "stty rows 20 cols 100 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_clrscope")]);
+        let run = format!("stty rows 20 cols {columns} && exec \"$0\" \"$@\"");
+        command.args(["-c", &run, env!("CARGO_BIN_EXE_clrscope")]);
         command.arg(dump).args(options).env("HOME", home.path()).env("CLRSCOPE_CACHE", cache);
         command.env("TERM", "xterm").env("NO_COLOR", "1").env_remove("XDG_STATE_HOME").env_remove("CLRSCOPE_HISTORY");
         let options = Options::new().timeout_ms(Some(60_000)).strip_ansi_escape_codes(true);
@@ -368,4 +373,213 @@ fn an_unfinished_line_keeps_the_prompt_apart() {
     t.keys(".printf \"unfinished\"\r");
     t.see("\nunfinished");
     assert!(t.prompt().contains('\n'));
+}
+
+#[test]
+fn tab_keeps_an_alias_and_lists_the_others() {
+    let mut t = Terminal::ready();
+    t.keys("!do\t\t");
+    t.see("!do = !dumpobj");
+    t.see("!dominators");
+    // The line stays as it is: its command runs.
+    t.keys("\x15!sos.dumph\t");
+    t.see("!sos.dumpheap");
+}
+
+#[test]
+fn tab_completes_registers_modules_values_and_threads() {
+    let mut t = Terminal::ready();
+    for (typed, seen) in [
+        ("? @$re\t", "@$retreg"),
+        ("? poi(@rs\t\t", "@rsp"),
+        ("r rb\t\t", "rbx"),
+        ("lmvm libcoreclr\t", "libcoreclr.so"),
+        ("? libcorec\t", "libcoreclr"),
+        ("!gchandles -type Async\t", "AsyncPinned"),
+        ("!dumpheap -gen l\t", "loh"),
+        ("!address -f:Stack,MEM_PR\t", "Stack,MEM_PRIVATE"),
+        ("~\t\t", "8  216d"),
+        ("!dumpheap -wi\t", "-wide"),
+    ] {
+        // Ctrl-U empties the line.
+        t.keys(&format!("\x15{typed}"));
+        t.see(seen);
+    }
+}
+
+#[test]
+fn tab_says_why_there_is_nothing() {
+    let mut t = Terminal::ready();
+    t.keys("!gcroot 7f\t");
+    t.see("no object is known yet");
+    t.control('c');
+    t.prompt();
+    // Where they are known, types stand beside them.
+    let out = t.run("!dumpheap -short -type Zoo.Session");
+    let address = "7fd0d91e6078";
+    assert!(out.contains(address), "{out}");
+    t.keys(&format!("!gcroot {}\t\t", &address[..address.len() - 3]));
+    t.see(&format!("{address}  Zoo.Session"));
+    t.keys(&format!("\x15!gcroot {address}"));
+    t.see(&format!("!gcroot {address}  Zoo.Session"));
+}
+
+#[test]
+fn hints_come_from_declarations_and_from_history_first() {
+    let mut t = Terminal::ready();
+    t.keys("!gcroot");
+    t.see("[-type TYPE]");
+    t.control('c');
+    t.prompt();
+    t.run("? 0x1234");
+    t.keys("? 0x");
+    t.see("1234");
+    // The right arrow takes it over.
+    t.keys("\x1b[C\r");
+    t.see("= 00000000`00001234");
+    t.prompt();
+}
+
+#[test]
+fn what_is_open_goes_on_on_the_next_line() {
+    let mut t = Terminal::ready();
+    t.keys(".if (0) {\r");
+    t.see("goes on here");
+    t.keys(".echo unguarded\r}\r");
+    let out = t.prompt();
+    assert!(!out.contains("\nunguarded"), "{out}");
+    t.keys(".if (1)\r{ .echo gua\"\"rded\r}\r.echo \"two\rlines\"\r");
+    t.see("\ngua\"\"rded");
+    t.see("\n\"two");
+    t.prompt();
+    // What is open can be dropped.
+    t.keys(".if (1) {\r");
+    t.control('c');
+    t.prompt();
+    assert!(t.run("? 2+3").contains("= 00000000`00000005"));
+}
+
+/// What a line prints, row by row. The terminal's text comes byte by byte, and the progress line is drawn over.
+fn rows(t: &mut Terminal, line: &str) -> Vec<String> {
+    let bytes: Vec<u8> = t.run(line).chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect();
+    let text = String::from_utf8_lossy(&bytes);
+    let shown = text.lines().map(|l| l.trim_end().rsplit('\r').next().unwrap().to_owned());
+    shown.filter(|l| !l.contains("0:000>")).collect()
+}
+
+#[test]
+fn tables_fit_the_window() {
+    for columns in [80, 100, 160] {
+        let home = tempfile::tempdir().unwrap();
+        let mut t = Terminal::sized(&leak(), &unpacked(), home, &["--no-pager"], columns);
+        t.prompt();
+        for line in ["!retained -top 20", "!leaks", "!dumpheap -stat", "!address -summary", "!gchandles"] {
+            let rows = rows(&mut t, line);
+            assert!(rows.len() > 3, "{rows:?}");
+            for row in rows {
+                assert!(row.chars().count() <= columns, "{line}: {row}");
+            }
+        }
+        let leaks = rows(&mut t, "!leaks").join("\n");
+        // No number of the evidence is lost, and paths begin a line at each arrow.
+        assert!(leaks.contains("7fd0d916e178") && leaks.contains("2,492,710"), "{leaks}");
+        assert!(leaks.contains("\n               -> _entries"), "{leaks}");
+    }
+}
+
+#[test]
+fn wide_rows_files_and_logs_are_whole() {
+    let mut t = Terminal::ready();
+    let fitted = rows(&mut t, "!retained -top 20").join("\n");
+    assert!(fitted.contains('…') && fitted.contains("2,711,967"), "{fitted}");
+    let wide = rows(&mut t, "!retained -top 20 -wide");
+    assert!(wide.iter().all(|l| !l.contains('…')) && wide.iter().any(|l| l.len() > 100), "{wide:?}");
+    let file = t.home.path().join("out.txt");
+    t.run(&format!("!retained -top 20 -o {}", file.display()));
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(!text.contains('…') && text.lines().any(|l| l.len() > 100), "{text}");
+    let log = t.home.path().join("log.txt");
+    t.run(&format!(".logopen {}", log.display()));
+    t.run("!retained -top 20");
+    t.run(".logclose");
+    let logged = std::fs::read_to_string(log).unwrap();
+    assert!(logged.contains(text.trim_end()), "{logged}");
+}
+
+#[test]
+fn colours_say_what_a_value_is() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "stty rows 20 cols 100 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_clrscope")]);
+    command.arg(leak()).args(["-c", "!dumpheap -stat -type Zoo.Session"]).env("CLRSCOPE_CACHE", unpacked());
+    command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+    let options = Options::new().timeout_ms(Some(60_000));
+    let mut pty = spawn_with_options(command, options).unwrap();
+    let out = pty.exp_eof().unwrap();
+    assert!(out.contains("\u{1b}[1m"), "titles: {out:?}");
+    assert!(out.contains("\u{1b}[38;5;31m7f"), "addresses: {out:?}");
+    assert!(!out.contains('\u{1e}') && !out.contains('\u{1f}') && !out.contains('\u{1d}'), "{out:?}");
+}
+
+#[test]
+fn the_pager_goes_back_and_searches() {
+    let mut t = Terminal::with(&leak(), &unpacked(), tempfile::tempdir().unwrap(), &[]);
+    t.prompt();
+    t.keys("!dumpheap\r");
+    let first = t.see("-- more --");
+    let row = |text: &str| {
+        let found = text.lines().filter_map(|l| l.split_whitespace().next()).find(|w| w.starts_with("7f"));
+        found.map(str::to_owned)
+    };
+    let top = row(&first).unwrap_or_else(|| panic!("{first}"));
+    t.see("stop) ");
+    t.keys("\r");
+    let line = t.see("-- more --");
+    assert_eq!(line.lines().filter(|l| l.contains("7f")).count(), 1, "{line}");
+    t.see("stop) ");
+    t.keys("g");
+    assert_eq!(row(&t.see("-- more --")), Some(top.clone()));
+    t.see("stop) ");
+    t.keys("G");
+    assert!(t.see("-- end --").contains("Total 17,886 objects"));
+    t.see("done) ");
+    t.keys("b");
+    t.see("-- more --");
+    t.see("stop) ");
+    t.keys("g");
+    t.see("-- more --");
+    t.see("stop) ");
+    t.keys("/outofmem\r");
+    assert!(t.see("-- more --").contains("OutOfMemory"));
+    t.see("stop) ");
+    t.keys("/no such text\r");
+    t.see("-- not found --");
+    t.see("stop) ");
+    t.keys("q");
+    t.prompt();
+    assert!(t.run("? 2+3").contains("= 00000000`00000005"));
+    // Ctrl-C is an answer too.
+    t.keys("!dumpheap\r");
+    t.see("stop) ");
+    t.control('c');
+    t.prompt();
+    assert!(t.run("? 2+3").contains("= 00000000`00000005"));
+}
+
+#[test]
+fn the_pager_of_the_user_gets_what_is_longer_than_the_window() {
+    let home = tempfile::tempdir().unwrap();
+    let into = home.path().join("paged.txt");
+    let mut command = Command::new("sh");
+    command.args(["-c", "stty rows 20 cols 100 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_clrscope")]);
+    command.arg(leak()).arg("--pager").env("HOME", home.path()).env("CLRSCOPE_CACHE", unpacked());
+    command.env("PAGER", format!("cat > {}", into.display())).env("TERM", "xterm").env("NO_COLOR", "1");
+    command.env_remove("XDG_STATE_HOME").env_remove("CLRSCOPE_HISTORY");
+    let options = Options::new().timeout_ms(Some(60_000)).strip_ansi_escape_codes(true);
+    let mut t = Terminal { pty: spawn_with_options(command, options).unwrap(), home };
+    t.prompt();
+    assert!(t.run("? 2+3").contains("= 00000000`00000005"));
+    assert!(!into.exists());
+    t.run("!dumpheap");
+    let text = std::fs::read_to_string(into).unwrap();
+    assert!(text.contains("Total 17,886 objects") && text.lines().count() > 17_886, "{}", text.len());
 }

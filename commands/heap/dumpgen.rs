@@ -24,7 +24,7 @@ pub const DUMPGEN: Command = Command {
     help: "The statistics of one generation, smallest total first. -type keeps the types whose name contains a text; -mt \
            lists the objects of one MethodTable instead.",
     args: &[
-        Arg::pos("GEN", Kind::OneOf(&["gen0", "gen1", "gen2", "loh", "poh", "foh"]), "the generation").required(),
+        Arg::pos("GEN", Kind::OneOf(Generation::WORDS), "the generation").required(),
         Arg::opt("type", Kind::TypeName, "only types whose name contains this (case matters)"),
         Arg::opt("mt", Kind::MethodTable, "list the objects of this MethodTable"),
     ],

@@ -10,7 +10,7 @@ use super::table::{self, ADDRESSES, OBJECTS, Sort};
 use crate::clr::runtime::locks::{Owners, ThinBits};
 use crate::clr::runtime::syncblocks::thin_bits;
 use crate::heap::stat::{Tally, TypeTallies};
-use crate::heap::{Segment, WalkReport};
+use crate::heap::{Generation, Segment, WalkReport};
 use crate::session::Session;
 use crate::shell::expr::number;
 use crate::shell::{
@@ -42,7 +42,7 @@ pub const DUMPHEAP: Command = Command {
         Arg::opt("max", Kind::Count, "only objects of at most so many bytes"),
         Arg::flag("live", "only objects that the roots reach"),
         Arg::flag("dead", "only objects that nothing reaches"),
-        Arg::opt("gen", Kind::Text, "only gen0, gen1, gen2, loh, poh or foh"),
+        Arg::opt("gen", Kind::Text, "only gen0, gen1, gen2, loh, poh or foh").words(Generation::WORDS),
         Arg::opt("heap", Kind::Count, "only this heap of server GC"),
         Arg::opt("segment", Kind::Address, "only the segment at or around this address"),
         Arg::flag("short", "addresses only, one a line"),

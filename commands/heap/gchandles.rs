@@ -25,7 +25,8 @@ pub const GCHANDLES: Command = Command {
            keeps one kind.",
     args: &[
         Arg::flag("stat", "no list of handles").or(&["summary"]),
-        Arg::opt("type", Kind::Text, "only this kind: Strong, Pinned, WeakShort, WeakLong, Dependent, ..."),
+        Arg::opt("type", Kind::Text, "only this kind: Strong, Pinned, WeakShort, WeakLong, Dependent, ...")
+            .words(HandleKind::NAMES),
         Arg::flag("perdomain", "accepted: there is one app domain"),
         Arg::flag("d", "accepted; no effect"),
     ],
@@ -83,8 +84,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if let Some(k) = kind
         && !(0..12).any(|n| HandleKind(n).name().eq_ignore_ascii_case(k))
     {
-        let names: Vec<&str> = (0..10).map(|n| HandleKind(n).name()).collect();
-        bail!("no handle kind `{k}`; there are {}", names.join(", "));
+        bail!("no handle kind `{k}`; there are {}", HandleKind::NAMES.join(", "));
     }
     let handles: Vec<&Handle> =
         all.items.iter().filter(|h| kind.is_none_or(|k| h.kind.name().eq_ignore_ascii_case(k))).collect();

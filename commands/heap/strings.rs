@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::filter::Filter;
 use crate::clr::Clr;
-use crate::heap::{Object, WalkReport};
+use crate::heap::{Generation, Object, WalkReport};
 use crate::session::Session;
 use crate::shell::out::thousands;
 use crate::shell::{
@@ -29,7 +29,7 @@ pub const STRINGS: Command = Command {
         Arg::opt("start", Kind::Text, "only strings that begin with this (case matters)"),
         Arg::opt("minlength", Kind::Count, "at least so many characters"),
         Arg::opt("maxlength", Kind::Count, "at most so many characters"),
-        Arg::opt("gen", Kind::Text, "only gen0, gen1, gen2, loh, poh or foh"),
+        Arg::opt("gen", Kind::Text, "only gen0, gen1, gen2, loh, poh or foh").words(Generation::WORDS),
         Arg::flag("live", "only strings that the roots reach"),
         Arg::flag("dead", "only strings that nothing reaches"),
         Arg::flag("stat", "each text once, with counts").or(&["summary"]),

@@ -32,7 +32,7 @@ pub const ADDRESS: Command = Command {
     args: &[
         Arg::pos("ADDR", Kind::Address, "show what holds this address"),
         Arg::flag("summary", "totals"),
-        Arg::opt("f", Kind::Text, "only regions that match (VAR,MEM_PRIVATE,...)"),
+        Arg::opt("f", Kind::Text, "only regions that match (VAR,MEM_PRIVATE,...)").list(FILTERS),
         Arg::opt("c", Kind::Text, "run this for each region"),
         Arg::opt("o", Kind::OneOf(&["csv", "tsv", "1"]), "output for programs"),
     ],
@@ -109,6 +109,37 @@ struct Filter {
     pages: Vec<u32>,
     contents: Vec<Presence>,
 }
+
+/// Words [`Filter::parse`] knows; any other one is a use.
+const FILTERS: &[&str] = &[
+    word::FREE,
+    word::IMAGE,
+    word::STACK,
+    word::HEAP,
+    word::TEB,
+    word::PEB,
+    word::FILE,
+    "GCHeap",
+    "VAR",
+    "FileMap",
+    "MEM_PRIVATE",
+    "MEM_MAPPED",
+    "MEM_IMAGE",
+    "MEM_COMMIT",
+    "MEM_RESERVE",
+    "MEM_FREE",
+    "PAGE_NOACCESS",
+    "PAGE_READONLY",
+    "PAGE_READWRITE",
+    "PAGE_WRITECOPY",
+    "PAGE_EXECUTE",
+    "PAGE_EXECUTE_READ",
+    "PAGE_EXECUTE_READWRITE",
+    "PAGE_GUARD",
+    "dumped",
+    "mapped",
+    "unknown",
+];
 
 impl Filter {
     fn parse(text: &str) -> Result<Self> {
@@ -390,5 +421,10 @@ mod tests {
         assert_eq!((f.states.len(), f.pages[0]), (1, 0x100));
         assert!(Filter::parse("MEM_X").is_err());
         assert!(Filter::parse("PAGE_X").is_err());
+        for w in FILTERS {
+            let f = Filter::parse(w).unwrap();
+            let named = w.contains('_') || w.chars().all(|c| c.is_lowercase());
+            assert_eq!(f.usages.is_empty(), named, "{w}");
+        }
     }
 }

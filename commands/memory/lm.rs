@@ -12,7 +12,7 @@ use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
 };
 
-const OPTIONS: &[Arg] = &[Arg::pos("OPTIONS", Kind::Rest, "[v|f] [m PATTERN] [a ADDR]")];
+const OPTIONS: &[Arg] = &[Arg::pos("OPTIONS", Kind::Rest, "[v|f] [m PATTERN] [a ADDR]").completes_modules()];
 const EXAMPLES: &[Example] = &[Example { line: "lm", what: "all modules" }];
 
 const fn lm(name: &'static str, summary: &'static str, run: fn(&mut Ctx<'_>, &Args) -> Result<Outcome>) -> Command {

@@ -21,7 +21,7 @@ pub const R: Command = Command {
     help: "All general registers, or those named, behind blanks or commas. ~N makes another thread current, ~*e r shows those \
            of every thread. r $t0 = EXPRESSION sets one of the pseudo registers $t0 to $t19, which expressions have as \
            @$t0; r $.u0 = TEXT sets the fixed alias $u0. The registers of the process cannot be changed.",
-    args: &[Arg::pos("REGISTERS", Kind::Rest, "names, or $tN = EXPRESSION")],
+    args: &[Arg::pos("REGISTERS", Kind::Rest, "names, or $tN = EXPRESSION").completes_registers()],
     examples: &[
         Example { line: "r", what: "all registers" },
         Example { line: "r $t1 = @$csp + 10", what: "keep a number" },

@@ -25,7 +25,7 @@ pub const CLRMODULES: Command = Command {
     help: "One row a managed module: where its image is, its size in memory, its path. -v adds the runtime's Module and \
            where its metadata comes from: without metadata, types have no names. -name takes part of a path.",
     args: &[
-        Arg::opt("name", Kind::Text, "only modules whose path contains this").or(&["n"]),
+        Arg::opt("name", Kind::Text, "only modules whose path contains this").completes_modules().or(&["n"]),
         Arg::flag("v", "with Module address and source of the metadata").or(&["verbose"]),
     ],
     examples: &[Example { line: "!clrmodules", what: "all managed modules" }],

@@ -29,7 +29,7 @@ pub const NAME2EE: Command = Command {
            (Namespace.Type.Method: all overloads are listed). Types and methods that exist in metadata but were not \
            loaded are listed with their token. * lists only modules where something matches.",
     args: &[
-        Arg::pos("MODULE", Kind::Text, "module name, *, or MODULE!ITEM").required(),
+        Arg::pos("MODULE", Kind::Text, "module name, *, or MODULE!ITEM").completes_modules().required(),
         Arg::pos("ITEM", Kind::TypeName, "type or Type.Method").many(),
     ],
     examples: &[
@@ -50,7 +50,7 @@ pub const TOKEN2EE: Command = Command {
     summary: "find a type or method by metadata token",
     help: "TOKEN is a TypeDef (02xxxxxx) or MethodDef (06xxxxxx) token of MODULE (a file name, or * for all modules).",
     args: &[
-        Arg::pos("MODULE", Kind::Text, "module name or *").required(),
+        Arg::pos("MODULE", Kind::Text, "module name or *").completes_modules().required(),
         Arg::pos("TOKEN", Kind::Address, "metadata token").required(),
     ],
     examples: &[Example { line: "!token2ee System.Private.CoreLib.dll 02000002", what: "the type of a token" }],

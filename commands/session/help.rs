@@ -28,7 +28,7 @@ pub const HELP: Command = Command {
     help: "Addresses are hexadecimal, with or without 0x, backticks and leading zeros, or expressions such as @rsp+10 \
            and poi(ADDR). Counts and sizes given to options are decimal, 0x for hexadecimal. Names are case-insensitive \
            and the ! is optional where no native command has the name.\n\n\
-           Every command takes -json, -csv and -o FILE, and pipes: | find TEXT keeps the rows that contain TEXT, \
+           Every command takes -json, -csv, -o FILE and -wide (rows as long as they are, whatever the window), and pipes: | find TEXT keeps the rows that contain TEXT, \
            | top N the first N. Scripts: $$>< FILE, $$>a< FILE ARGS, $< FILE.",
     args: &[Arg::pos("COMMAND", Kind::CommandName, "the command to explain")],
     examples: &[Example { line: ".help dumpheap", what: "explain one command" }],
@@ -122,7 +122,8 @@ fn list(ctx: &mut Ctx<'_>) -> Result<Outcome> {
         }
         ctx.out.note("")?;
     }
-    ctx.out.note(".help COMMAND explains one. Every command takes -json, -csv, -o FILE, | find TEXT, | top N.")?;
+    ctx.out
+        .note(".help COMMAND explains one. Every command takes -json, -csv, -o FILE, -wide, | find TEXT, | top N.")?;
     ctx.out.note("")?;
     ctx.out.note(
         "Memory that grows: !dumpheap -stat, !leaks, then !gcroot ADDR of one object. A crash: .lastevent, !pe, r.",

@@ -242,7 +242,7 @@ pub const AD: Command = Command {
     prefix: Prefix::Plain,
     help: "Deletes the alias NAME, or all with *. /q says nothing of one that does not exist.",
     args: &[
-        Arg::pos("NAME", Kind::Text, "the alias, or *").required(),
+        Arg::pos("NAME", Kind::Text, "the alias, or *").completes_aliases().required(),
         Arg::flag("q", "say nothing of one that does not exist"),
     ],
     examples: &[Example { line: "ad /q leaked", what: "forget an alias" }],
@@ -287,7 +287,7 @@ pub const SHELL: Command = Command {
     help: "Runs a program of this machine through its shell (sh, or cmd on Windows) and prints what it prints. With -ci the \
            commands in quotes run first and what they print is the program's input. Nothing of the dump decides what \
            runs.",
-    args: &[Arg::pos("[-ci \"COMMANDS\"] PROGRAM", Kind::Line, "what to run").outside()],
+    args: &[Arg::pos("[-ci \"COMMANDS\"] PROGRAM", Kind::Line, "what to run").outside().completes_files()],
     examples: &[Example { line: ".shell -ci \"!dumpheap -stat\" sort", what: "the statistics in another order" }],
     run: |ctx, args| {
         let mut text = args.text(SHELL.args[0].name).unwrap_or("");

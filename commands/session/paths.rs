@@ -77,7 +77,7 @@ pub const EXEPATH: Command = Command {
     help: "Shows or sets the folders (separated by ;) that are searched, besides the dump's own folder and the recorded \
            paths, for images that are not in the dump. Files are taken when their identity matches (timestamp and size, \
            MVID, build id); others are refused, and said so. .exepath+ FOLDER adds one. The dump is read anew.",
-    args: &[Arg::pos("FOLDERS", Kind::Rest, "folders; + in front adds").outside()],
+    args: &[Arg::pos("FOLDERS", Kind::Rest, "folders; + in front adds").outside().completes_files()],
     examples: &[Example { line: ".exepath+ /opt/app", what: "look there too" }],
     returns: Returns::tables(&[&FOLDERS]).with(&[&IMAGES]),
     run: exepath,
@@ -90,7 +90,7 @@ pub const SYMPATH: Command = Command {
     summary: "symbol path whose local folders are searched for images",
     help: "Shows or sets the symbol path. Its local folders (FOLDER, SRV*FOLDER*URL, cache*FOLDER) are searched for \
            images the dump lacks. Nothing is ever downloaded.",
-    args: &[Arg::pos("PATH", Kind::Rest, "the path; + in front adds").outside()],
+    args: &[Arg::pos("PATH", Kind::Rest, "the path; + in front adds").outside().completes_files()],
     examples: &[Example { line: ".sympath SRV*c:\\symbols*https://example", what: "use a local cache" }],
     returns: SYMBOL_PATH,
     run: sympath,
@@ -102,7 +102,7 @@ pub const SYMFIX: Command = Command {
     name: "symfix",
     summary: "accepted: symbols are not used, nothing is downloaded",
     help: "With a folder, that folder is added to the symbol path; no server is asked.",
-    args: &[Arg::pos("FOLDER", Kind::Rest, "local cache")],
+    args: &[Arg::pos("FOLDER", Kind::Rest, "local cache").outside().completes_files()],
     returns: SYMBOL_PATH,
     run: |ctx, args| {
         let folder = show(args.text("FOLDER").unwrap_or("")).trim_start_matches('+').trim().to_owned();

@@ -142,6 +142,11 @@ impl Module {
     pub fn file_name(&self) -> &str {
         self.path.rsplit(['/', '\\']).next().unwrap_or(&self.path)
     }
+
+    /// The file name without its last extension: what expressions call the module.
+    pub fn stem(&self) -> &str {
+        self.file_name().rsplit_once('.').map_or(self.file_name(), |s| s.0)
+    }
 }
 
 /// A module that was unloaded before the dump was written (Windows only).

@@ -76,6 +76,9 @@ impl Generation {
         }
     }
 
+    /// The words a user names generations by, youngest first.
+    pub const WORDS: &[&str] = &["gen0", "gen1", "gen2", "loh", "poh", "foh"];
+
     /// The generation a user names: `gen0`, `0`, `loh`, `large`, `poh`, `pinned`, `foh`, `frozen`, ...
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text.to_ascii_lowercase().as_str() {

@@ -70,7 +70,8 @@ impl TypeRegistry {
         Some(info)
     }
 
-    fn look_up(&self, address: u64) -> Option<Option<Arc<TypeInfo>>> {
+    /// What was found at `address` before: a type, that there is none, or nothing where nobody has looked.
+    pub fn look_up(&self, address: u64) -> Option<Option<Arc<TypeInfo>>> {
         let inner = self.inner.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let id = *inner.by_mt.get(&address)?;
         Some(id.and_then(|id| inner.types.get(id as usize).cloned()))

@@ -21,6 +21,28 @@ impl Session {
         names
     }
 
+    /// Names of the modules the runtime has loaded; empty before it was found.
+    pub fn known_module_names(&self) -> Vec<String> {
+        let Some(Ok(clr)) = self.clr.get() else { return Vec::new() };
+        clr.assemblies().items.iter().map(|a| clr.module(a.module).file_name().to_owned()).collect()
+    }
+
+    /// Whether a command has indexed the objects.
+    pub fn knows_objects(&self) -> bool {
+        self.index.value.get().is_some()
+    }
+
+    /// The type of the object at `address`, or the one whose MethodTable it is, where a command has read the heap.
+    pub fn known_type_at(&self, address: u64) -> Option<Arc<str>> {
+        let clr = self.clr.get()?.as_ref().ok()?;
+        self.heap.value.get()?;
+        if let Some(ty) = self.types.look_up(address).flatten() {
+            return Some(clr.type_name(ty.mt.address));
+        }
+        let object = self.walker().ok()?.object_at(address).filter(|o| !o.ty.is_free)?;
+        Some(clr.type_name(object.ty.mt.address))
+    }
+
     /// Addresses of objects whose hexadecimal digits begin with `prefix` (no leading zeros), about `most` of them; empty
     /// as long as no command has indexed the objects. Where more begin so, some of every next digit are given.
     pub fn objects_by_prefix(&self, prefix: &str, most: usize) -> Vec<u64> {

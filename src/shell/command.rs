@@ -8,6 +8,7 @@ use super::args::Args;
 use super::control::Control;
 use super::out::Out;
 use super::returns::Returns;
+use super::screen::Window;
 use crate::session::saved::IndexMode;
 use crate::session::{Provider, Session};
 
@@ -93,6 +94,25 @@ impl Kind {
     }
 }
 
+/// What completion offers for an argument, where its kind does not say enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offers {
+    /// What the kind says.
+    ByKind,
+    /// These words; others may be given too.
+    Words(&'static [&'static str]),
+    /// As `Words`, several joined by commas.
+    List(&'static [&'static str]),
+    /// Modules of the process and of the runtime.
+    Modules,
+    /// Registers, with and without `@`.
+    Registers,
+    /// Files and folders, where the kind is text.
+    Files,
+    /// Aliases.
+    Aliases,
+}
+
 /// One argument of a command. Options are written `-name`, `--name` or `/name`, case-insensitive.
 #[derive(Debug, Clone, Copy)]
 pub struct Arg {
@@ -110,14 +130,16 @@ pub struct Arg {
     pub many: bool,
     /// Makes the command read or write a file beside the dump, or run a program: `--safe` refuses it.
     pub outside: bool,
+    /// What completion offers.
+    pub offers: Offers,
     /// Help line.
     pub help: &'static str,
 }
 
 impl Arg {
     const fn new(name: &'static str, kind: Kind, positional: bool, help: &'static str) -> Self {
-        let outside = matches!(kind, Kind::File);
-        Self { name, aliases: &[], kind, positional, required: false, many: false, outside, help }
+        let (outside, offers) = (matches!(kind, Kind::File), Offers::ByKind);
+        Self { name, aliases: &[], kind, positional, required: false, many: false, outside, offers, help }
     }
 
     /// An option without a value.
@@ -151,6 +173,41 @@ impl Arg {
     pub const fn outside(mut self) -> Self {
         self.outside = true;
         self
+    }
+
+    const fn offers(mut self, offers: Offers) -> Self {
+        self.offers = offers;
+        self
+    }
+
+    /// Has completion offer these words; others may be given too.
+    pub const fn words(self, words: &'static [&'static str]) -> Self {
+        self.offers(Offers::Words(words))
+    }
+
+    /// As [`Arg::words`], for several joined by commas.
+    pub const fn list(self, words: &'static [&'static str]) -> Self {
+        self.offers(Offers::List(words))
+    }
+
+    /// Has completion offer modules.
+    pub const fn completes_modules(self) -> Self {
+        self.offers(Offers::Modules)
+    }
+
+    /// Has completion offer registers.
+    pub const fn completes_registers(self) -> Self {
+        self.offers(Offers::Registers)
+    }
+
+    /// Has completion offer files and folders.
+    pub const fn completes_files(self) -> Self {
+        self.offers(Offers::Files)
+    }
+
+    /// Has completion offer aliases.
+    pub const fn completes_aliases(self) -> Self {
+        self.offers(Offers::Aliases)
     }
 
     /// Adds other spellings.
@@ -263,6 +320,8 @@ pub struct Settings {
     pub thread: usize,
     /// Layout providers that are not asked (`--provider`).
     pub providers_off: Vec<Provider>,
+    /// The terminal that output goes to, if it does.
+    pub window: Option<Window>,
     /// The open log file.
     pub log: Option<PathBuf>,
     /// Where the last memory display ended: the command used (`db`, `dps`, ...) and the address that follows. A display

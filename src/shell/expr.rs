@@ -10,10 +10,39 @@ use nom::combinator::opt;
 use nom::sequence::{delimited, preceded};
 
 use super::opaque;
-use crate::dump::Dump;
+use crate::dump::{Dump, Thread};
 
 /// Most parentheses and signs: a bound on recursion.
 const MAX_DEPTH: usize = 128;
+
+/// `$t0` and so on: how many there are.
+pub const USER: usize = 20;
+
+/// What a pseudo register stands for in a dump and on its current thread.
+type Pseudo = fn(&Dump, Option<&Thread>) -> Option<u64>;
+
+/// Pseudo registers, without their `$`.
+pub const PSEUDO: &[(&str, Pseudo)] = &[
+    ("ptrsize", |dump, _| Some(u64::from(dump.arch.pointer_size()))),
+    ("pagesize", |dump, _| Some(dump.process.page_size)),
+    ("tpid", |dump, _| dump.process.pid),
+    ("tid", |_, thread| thread.map(|t| t.os_id)),
+    ("teb", |_, thread| thread?.teb),
+    ("thread", |_, thread| thread?.teb),
+    ("peb", peb),
+    ("proc", peb),
+    ("exr_code", |dump, _| dump.exception.as_ref().map(|e| u64::from(e.code))),
+    ("retreg", |_, thread| {
+        let registers = thread?.registers.as_ref()?;
+        ["rax", "eax", "x0", "r0"].iter().find_map(|n| registers.get(n))
+    }),
+    ("ip", |_, thread| thread?.registers.as_ref().map(|r| r.ip)),
+    ("csp", |_, thread| thread?.registers.as_ref().map(|r| r.sp)),
+];
+
+fn peb(dump: &Dump, thread: Option<&Thread>) -> Option<u64> {
+    dump.space.ptr_at(thread?.teb?, if dump.arch.pointer_size() == 8 { 0x60 } else { 0x30 })
+}
 
 /// What names in an expression stand for.
 pub struct Scope<'a> {
@@ -251,31 +280,22 @@ fn function(name: &str, x: u64, scope: &Scope<'_>) -> Result<u64, String> {
 
 fn named(name: &str, scope: &Scope<'_>) -> Result<u64, String> {
     let bare = name.trim_start_matches('@').to_lowercase();
-    if let Some(n) = bare.strip_prefix("$t").and_then(|n| n.parse::<usize>().ok()).filter(|&n| n < 20) {
+    if let Some(n) = bare.strip_prefix("$t").and_then(|n| n.parse::<usize>().ok()).filter(|&n| n < USER) {
         return Ok(scope.user[n]);
     }
     let dump = scope.dump.ok_or_else(|| format!("`{name}` is not a number, and no dump is open"))?;
     let thread = dump.threads.get(scope.thread);
     let registers = thread.and_then(|t| t.registers.as_ref());
-    let found = match bare.trim_start_matches('$') {
-        "ptrsize" => Some(u64::from(dump.arch.pointer_size())),
-        "pagesize" => Some(dump.process.page_size),
-        "tpid" => dump.process.pid,
-        "tid" => thread.map(|t| t.os_id),
-        "teb" | "thread" => thread.and_then(|t| t.teb),
-        "peb" | "proc" => thread
-            .and_then(|t| t.teb)
-            .and_then(|teb| dump.space.ptr_at(teb, if dump.arch.pointer_size() == 8 { 0x60 } else { 0x30 })),
-        "exr_code" => dump.exception.as_ref().map(|e| u64::from(e.code)),
-        "retreg" => registers.and_then(|r| ["rax", "eax", "x0", "r0"].iter().find_map(|n| r.get(n))),
-        "ip" => registers.map(|r| r.ip),
-        "csp" => registers.map(|r| r.sp),
-        other => registers.and_then(|r| r.get(other)),
+    let plain = bare.trim_start_matches('$');
+    let found = match PSEUDO.iter().find(|p| p.0 == plain) {
+        Some((_, of)) => of(dump, thread),
+        None => registers.and_then(|r| r.get(plain)),
     };
     let module = || {
-        let stem =
-            |m: &crate::dump::Module| m.file_name().rsplit_once('.').map_or(m.file_name(), |s| s.0).to_lowercase();
-        dump.modules.iter().find(|m| stem(m) == bare || m.file_name().to_lowercase() == bare).map(|m| m.base)
+        dump.modules
+            .iter()
+            .find(|m| m.stem().to_lowercase() == bare || m.file_name().to_lowercase() == bare)
+            .map(|m| m.base)
     };
     let known = ["$ip", "$csp", "$retreg"].contains(&bare.as_str()) || registers.is_none() && name.starts_with('@');
     found.or_else(module).ok_or_else(|| match known {

@@ -71,7 +71,19 @@ pub struct SyntaxError {
     pub what: String,
 }
 
+/// Ends what is said of a bracket or quotation mark without its other half.
+const UNCLOSED: &str = "is not closed";
+
+fn unclosed(open: char) -> String {
+    if open == '"' { format!("this quote {UNCLOSED}") } else { format!("this {open} {UNCLOSED}") }
+}
+
 impl SyntaxError {
+    /// Whether more text can mend it.
+    pub fn is_unclosed(&self) -> bool {
+        self.what.ends_with(UNCLOSED)
+    }
+
     /// The line with a caret under the place.
     pub fn caret(&self, line: &str) -> String {
         // Of several lines, the one the place is in.
@@ -173,7 +185,7 @@ fn split_at(text: &str, separators: &[char], base: usize) -> Result<usize, Synta
         }
     }
     match quote {
-        Some(i) => Err(SyntaxError { column: base + i, what: "this quote is not closed".into() }),
+        Some(i) => Err(SyntaxError { column: base + i, what: unclosed('"') }),
         None => Ok(text.len()),
     }
 }
@@ -218,8 +230,7 @@ fn closing(text: &str, open: usize, base: usize) -> Result<usize, SyntaxError> {
         }
     }
     let (c, i) = stack.first().copied().unwrap_or((' ', open));
-    let what = if c == '"' { "this quote is not closed".into() } else { format!("this {c} is not closed") };
-    Err(SyntaxError { column: base + i, what })
+    Err(SyntaxError { column: base + i, what: unclosed(c) })
 }
 
 /// Text in brackets at the start of `text` (blanks before it are skipped), and what follows: `open` is `(` or `{`. `None`
@@ -300,7 +311,7 @@ pub fn words(text: &str, column: usize) -> Result<Vec<Word>, SyntaxError> {
             chars.next();
         }
         if inside {
-            return Err(SyntaxError { column: column + start, what: "this quote is not closed".into() });
+            return Err(SyntaxError { column: column + start, what: unclosed('"') });
         }
         words.push(word);
     }

@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use super::buffer::Buffer;
 use super::data::{Data, Ending};
+use super::mark;
 use super::pipes::{Pipe, pass};
 use super::quote::{clean_lines, push_clean};
-use super::returns::Table;
+use super::returns::{Fact, Table, Type};
 use crate::session::About;
 
 pub use super::cell::Cell;
@@ -35,6 +36,15 @@ impl Recent {
             }
         }
     }
+}
+
+/// What a terminal is told of a line.
+#[derive(Clone, Copy)]
+enum Values<'v> {
+    /// It is a sentence.
+    Prose,
+    /// These values stand in it.
+    Those(&'v [(Type, &'v Cell<'v>)]),
 }
 
 /// A table of this answer.
@@ -73,6 +83,10 @@ pub struct Out {
     line: Vec<u8>,
     recent: Recent,
     mid_line: bool,
+    /// Text gets marks for a terminal.
+    marked: bool,
+    /// Facts the command returns: what their values are.
+    facts: Vec<&'static Fact>,
 }
 
 impl Out {
@@ -89,7 +103,16 @@ impl Out {
             line: Vec::new(),
             recent: Recent::default(),
             mid_line: false,
+            marked: false,
+            facts: Vec::new(),
         }
+    }
+
+    /// Marks values in text for [`super::screen`], the sink it goes to.
+    pub fn marked(mut self, facts: Vec<&'static Fact>) -> Self {
+        self.marked = true;
+        self.facts = facts;
+        self
     }
 
     /// Puts pipes behind everything written from now on.
@@ -129,7 +152,7 @@ impl Out {
     pub fn note(&mut self, text: impl AsRef<str>) -> io::Result<()> {
         let text = text.as_ref();
         if self.format == Format::Text {
-            return self.text_line(text, self.current);
+            return self.text_with(text, self.current, Values::Prose);
         }
         if self.passes(text, self.current) {
             self.data.note(text);
@@ -144,6 +167,11 @@ impl Out {
 
     /// A line of text, or several; only in text.
     fn text_line(&mut self, text: &str, table: Option<usize>) -> io::Result<()> {
+        self.text_with(text, table, Values::Those(&[]))
+    }
+
+    /// As `text_line`; a terminal is told where these values stand in it.
+    fn text_with(&mut self, text: &str, table: Option<usize>, values: Values<'_>) -> io::Result<()> {
         if !self.passes(text, table) {
             return Ok(());
         }
@@ -153,7 +181,19 @@ impl Out {
             if i > 0 {
                 out.push(b'\n');
             }
-            push_clean(out, part);
+            match values {
+                Values::Those(values) if self.marked && !values.is_empty() => {
+                    push_clean(&mut self.line, part);
+                    mark::line(out, &String::from_utf8_lossy(&self.line), values);
+                    self.line.clear();
+                }
+                Values::Prose if self.marked && !part.is_empty() => {
+                    mark::begin(out, mark::Mark::Prose, false, 0);
+                    push_clean(out, part);
+                    mark::end(out);
+                }
+                _ => push_clean(out, part),
+            }
         }
         end_line(out, start);
         self.to.spill()
@@ -194,7 +234,12 @@ impl Out {
         for (key, value) in facts {
             self.datum(key, value);
         }
-        if self.format == Format::Text { self.text_line(line.as_ref(), self.current) } else { Ok(()) }
+        if self.format != Format::Text {
+            return Ok(());
+        }
+        let ty = |key: &str| self.facts.iter().find(|f| f.key == key).map_or(Type::Text, |f| f.ty);
+        let values: Vec<(Type, &Cell<'_>)> = facts.iter().map(|(key, value)| (ty(key), value)).collect();
+        self.text_with(line.as_ref(), self.current, Values::Those(&values))
     }
 
     /// A fact that text does not print, or prints with something else.
@@ -232,10 +277,19 @@ impl Out {
             return Ok(());
         }
         // The head is no row: pipes leave it.
-        let pipes = std::mem::take(&mut self.pipes);
-        let result = self.text_line(titles, None);
-        self.pipes = pipes;
-        result
+        let start = self.to.bytes.len();
+        if self.marked {
+            mark::row(&mut self.to.bytes, true);
+        }
+        push_clean(&mut self.to.bytes, titles);
+        if let Some(t) = self.current.and_then(|c| self.tables.get(c)).filter(|_| self.marked) {
+            mark::or_titles(&mut self.to.bytes);
+            // Titles of such tables are written for the reference; their keys are what pipes call them.
+            let keys: Vec<Cell<'_>> = t.columns.iter().map(|c| Cell::text(c.key)).collect();
+            render(t, &keys, &mut self.to.bytes, true);
+        }
+        end_line(&mut self.to.bytes, start);
+        self.to.spill()
     }
 
     /// A whole table at once; columns of width 0 become as wide as their widest cell or title. The rows are gone through
@@ -290,6 +344,12 @@ impl Out {
     pub fn row_as(&mut self, table: &Table, cells: &[Cell<'_>], line: impl AsRef<str>) -> io::Result<()> {
         let at = self.enter(table, cells);
         match self.format {
+            Format::Text if self.marked => {
+                let types: Vec<Type> =
+                    self.tables.get(at).map(|t| t.columns.iter().map(|c| c.ty).collect()).unwrap_or_default();
+                let values: Vec<(Type, &Cell<'_>)> = types.into_iter().zip(cells).collect();
+                self.text_with(line.as_ref(), Some(at), Values::Those(&values))
+            }
             Format::Text => self.text_line(line.as_ref(), Some(at)),
             _ => {
                 if self.passes(line.as_ref(), Some(at)) {
@@ -351,10 +411,12 @@ impl Out {
         let Some(t) = self.current.and_then(|c| self.tables.get(c)).filter(|_| self.format == Format::Text) else {
             return Ok(());
         };
-        let titles: Vec<Cell<'_>> = t.columns.iter().map(|c| Cell::text(c.title)).collect();
         // The head is no row: pipes leave it.
         let start = self.to.bytes.len();
-        render(t, &titles, &mut self.to.bytes);
+        if self.marked {
+            mark::row(&mut self.to.bytes, true);
+        }
+        render(t, &column_titles(t), &mut self.to.bytes, self.marked);
         end_line(&mut self.to.bytes, start);
         self.to.spill()
     }
@@ -367,12 +429,15 @@ impl Out {
                 return self.emit(at, cells);
             }
             let start = self.to.bytes.len();
-            render(t, cells, &mut self.to.bytes);
+            if self.marked {
+                mark::row(&mut self.to.bytes, false);
+            }
+            render(t, cells, &mut self.to.bytes, self.marked);
             end_line(&mut self.to.bytes, start);
             return self.to.spill();
         }
         self.line.clear();
-        render(t, cells, &mut self.line);
+        render(t, cells, &mut self.line, false);
         let line = String::from_utf8_lossy(&self.line);
         if !pass(&self.pipes, &mut t.passed, &line) {
             return Ok(());
@@ -381,7 +446,12 @@ impl Out {
             return self.emit(at, cells);
         }
         let start = self.to.bytes.len();
-        self.to.bytes.extend_from_slice(&self.line);
+        if self.marked {
+            mark::row(&mut self.to.bytes, false);
+            render(t, cells, &mut self.to.bytes, true);
+        } else {
+            self.to.bytes.extend_from_slice(&self.line);
+        }
         end_line(&mut self.to.bytes, start);
         self.to.spill()
     }
@@ -398,7 +468,7 @@ impl Out {
     ) -> io::Result<()> {
         let lines = self.format == Format::Text || !self.pipes.is_empty();
         if let Some(t) = self.current.and_then(|c| self.tables.get_mut(c)).filter(|_| lines) {
-            fit(t, rows.clone(), titles);
+            fit(t, rows.clone(), titles, self.marked);
         }
         if titles {
             self.titles()?;
@@ -461,12 +531,16 @@ fn declared(columns: &[Col]) -> Vec<usize> {
     columns.iter().map(|c| usize::from(c.width)).collect()
 }
 
+fn column_titles(t: &Opened) -> Vec<Cell<'static>> {
+    t.columns.iter().map(|c| Cell::text(c.title)).collect()
+}
+
 /// Makes the columns of width 0 as wide as their widest cell, and title, if titles are shown. The last one, on the left,
-/// needs no width.
-fn fit<'c, R: AsRef<[Cell<'c>]>>(t: &mut Opened, rows: impl Iterator<Item = R>, titles: bool) {
+/// needs no width, unless a `window` has to share it out.
+fn fit<'c, R: AsRef<[Cell<'c>]>>(t: &mut Opened, rows: impl Iterator<Item = R>, titles: bool, window: bool) {
     let last = t.columns.iter().rposition(|c| !c.data_only);
     let open = |(i, c): (usize, &Col)| {
-        let fits = c.width > 0 || c.data_only || last == Some(i) && !c.right;
+        let fits = c.width > 0 || c.data_only || last == Some(i) && !c.right && !window;
         (!fits).then_some((i, if titles { c.title.len() } else { 0 }))
     };
     let mut widest: Vec<(usize, usize)> = t.columns.iter().enumerate().filter_map(open).collect();
@@ -484,8 +558,8 @@ fn fit<'c, R: AsRef<[Cell<'c>]>>(t: &mut Opened, rows: impl Iterator<Item = R>, 
     }
 }
 
-/// Appends a row as text.
-fn render(t: &Opened, cells: &[Cell<'_>], out: &mut Vec<u8>) {
+/// Appends a row as text, `marked` for a terminal.
+fn render(t: &Opened, cells: &[Cell<'_>], out: &mut Vec<u8>, marked: bool) {
     let mut first = true;
     for (i, cell) in cells.iter().enumerate() {
         let column = t.columns.get(i);
@@ -496,8 +570,16 @@ fn render(t: &Opened, cells: &[Cell<'_>], out: &mut Vec<u8>) {
             out.push(b' ');
         }
         let start = out.len();
+        let width = t.widths.get(i).copied().unwrap_or(0);
+        let marked = column.filter(|_| marked);
+        if let Some(c) = marked {
+            mark::begin(out, mark::Mark::of(c, cell), c.right, width);
+        }
         let characters = cell.push_text(out);
-        let pad = t.widths.get(i).copied().unwrap_or(0).saturating_sub(characters);
+        if marked.is_some() {
+            mark::end(out);
+        }
+        let pad = width.saturating_sub(characters);
         if pad == 0 {
             continue;
         }

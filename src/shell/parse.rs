@@ -3,7 +3,7 @@
 use super::args::{Args, Value};
 use super::command::{Arg, Command, Kind};
 use super::expr::{Scope, evaluate};
-use super::grammar::{Call, SyntaxError, Word, words};
+use super::grammar::{self, Call, Reach, SyntaxError, Word, words};
 use super::opaque::{digits, show};
 use super::out::Format;
 
@@ -14,7 +14,17 @@ pub struct Common {
     pub format: Option<Format>,
     /// `-o FILE`.
     pub output: Option<String>,
+    /// `-wide`: rows keep their length, whatever the window has.
+    pub wide: bool,
 }
+
+/// The options the shell itself takes off any command's arguments.
+pub const COMMON: &[Arg] = &[
+    Arg::flag("json", "the answer as JSON"),
+    Arg::flag("csv", "its tables as CSV"),
+    Arg::opt("o", Kind::File, "write it to a file"),
+    Arg::flag("wide", "do not make rows fit the window"),
+];
 
 /// Reads the arguments of `call` as `command` declares them.
 pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(Args, Common), SyntaxError> {
@@ -63,6 +73,10 @@ pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(A
                     common.format = Some(Format::Csv);
                     continue;
                 }
+                (None, None) if name == "wide" => {
+                    common.wide = true;
+                    continue;
+                }
                 (None, Some(path)) if name == "o" => {
                     common.output = Some(show(&path).into_owned());
                     continue;
@@ -97,7 +111,7 @@ pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(A
     Ok((args, common))
 }
 
-/// Takes `-json`, `-csv` and `-o FILE` off the end of arguments that are read as typed.
+/// Takes the options of [`COMMON`] off the end of arguments that are read as typed.
 fn trailing<'t>(text: &'t str, common: &mut Common) -> &'t str {
     let mut text = text.trim_end();
     loop {
@@ -109,6 +123,7 @@ fn trailing<'t>(text: &'t str, common: &mut Common) -> &'t str {
         match last.trim_start_matches('-').to_ascii_lowercase().as_str() {
             "json" if last.starts_with('-') => common.format = Some(Format::Json),
             "csv" if last.starts_with('-') => common.format = Some(Format::Csv),
+            "wide" if last.starts_with('-') => common.wide = true,
             _ => {
                 match rest.trim_end().strip_suffix("-o").filter(|r| r.is_empty() || r.ends_with(char::is_whitespace)) {
                     Some(before) if common.output.is_none() && !last.is_empty() => {
@@ -121,6 +136,45 @@ fn trailing<'t>(text: &'t str, common: &mut Common) -> &'t str {
             }
         }
         text = rest.trim_end();
+    }
+}
+
+/// How far the arguments of the command typed as `name` go, `rest` being what follows it.
+pub fn reach(commands: &[&'static Command], name: &str, rest: &str) -> Reach {
+    let named = |c: &&&'static Command| {
+        c.name.eq_ignore_ascii_case(name) || c.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
+    };
+    let kinds = commands.iter().filter(named).filter_map(|c| match c.args {
+        [arg] => Some(arg.kind),
+        _ => None,
+    });
+    kinds
+        .map(|kind| match kind {
+            Kind::Line if name.ends_with(|c: char| c.is_ascii_uppercase()) => Reach::Command,
+            Kind::Line => Reach::Line,
+            Kind::Blocks => Reach::Blocks,
+            Kind::Each if each(&digits(rest)).is_some() => Reach::Line,
+            _ => Reach::Command,
+        })
+        .find(|r| *r != Reach::Command)
+        .unwrap_or(Reach::Command)
+}
+
+/// Whether what was typed goes on on the next line: a bracket or a quotation mark is open, or a block is still to follow
+/// its condition.
+pub fn unfinished(text: &str, commands: &[&'static Command]) -> bool {
+    let reach = |name: &str, rest: &str| reach(commands, name, rest);
+    match grammar::parse(text, &reach) {
+        Err(e) => e.is_unclosed(),
+        // The last command may be a head whose block is still to come.
+        Ok(calls) => calls.last().is_some_and(|call| {
+            let raw = call.raw.trim();
+            let condition = raw.find('(').and_then(|i| Some((&raw[..i], grammar::bracketed(&raw[i..], '(')?.1)));
+            let head = condition.is_some_and(|(before, behind)| !before.contains('{') && behind.is_empty());
+            let tail = raw.rsplit('}').next().unwrap_or("").trim();
+            let arm = tail == ".else" || tail.starts_with(".els") && tail.ends_with(')');
+            (head || arm) && reach(&call.name, &call.raw) == Reach::Blocks
+        }),
     }
 }
 
@@ -204,23 +258,29 @@ pub fn usage(command: &Command) -> String {
 pub fn synopsis(command: &Command) -> String {
     let mut text = spelled(command);
     for a in command.args {
-        let inner = match (a.positional, a.kind) {
-            (true, Kind::Blocks) => {
-                text.push_str(&format!(" {}", a.name));
-                continue;
-            }
-            (true, _) => a.name.to_owned(),
-            (false, Kind::Flag) => format!("-{}", a.name),
-            (false, Kind::OneOf(words)) => format!("-{} {}", a.name, words.join("|")),
-            (false, Kind::Count) => format!("-{} N", a.name),
-            (false, Kind::TypeName) => format!("-{} TYPE", a.name),
-            (false, Kind::File) => format!("-{} FILE", a.name),
-            (false, Kind::Text | Kind::CommandName) => format!("-{} TEXT", a.name),
-            (false, _) => format!("-{} ADDR", a.name),
-        };
-        text.push_str(&if a.required { format!(" {inner}") } else { format!(" [{inner}]") });
+        let inner = placeholder(a);
+        text.push_str(&match a.kind {
+            Kind::Blocks => format!(" {inner}"),
+            _ if a.required => format!(" {inner}"),
+            _ => format!(" [{inner}]"),
+        });
     }
     text
+}
+
+/// How an argument is shown where it is to be typed: `ADDR`, `-limit N`.
+pub fn placeholder(a: &Arg) -> String {
+    let value = match a.kind {
+        _ if a.positional => return a.name.to_owned(),
+        Kind::Flag => return format!("-{}", a.name),
+        Kind::OneOf(words) => return format!("-{} {}", a.name, words.join("|")),
+        Kind::Count => "N",
+        Kind::TypeName => "TYPE",
+        Kind::File => "FILE",
+        Kind::Text | Kind::CommandName => "TEXT",
+        _ => "ADDR",
+    };
+    format!("-{} {value}", a.name)
 }
 
 /// The command's name with its prefix.

@@ -61,6 +61,13 @@ fn push_visible(out: &mut Vec<u8>, c: char) {
     }
 }
 
+/// `text` as [`push_clean`] has it.
+pub fn clean(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    push_clean(&mut out, text);
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// Lines of text, tabs allowed, in which nothing acts on a terminal.
 pub fn clean_lines(text: &str) -> Cow<'_, str> {
     let stays = |c: char| matches!(c, '\n' | '\t');

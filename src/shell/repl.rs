@@ -8,6 +8,7 @@ use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 
 use super::complete::Prompt;
+use super::grammar::braces;
 use super::opaque;
 use super::run::{Ended, Shell};
 use super::terminal::{say, show_progress};
@@ -50,7 +51,8 @@ fn prompt(shell: &mut Shell, editor: &mut Editor<Prompt, FileHistory>, history: 
         if std::mem::take(&mut shell.state.mid_line) {
             say("");
         }
-        editor.set_helper(Some(Prompt::new(shell.commands, shell.recent.clone(), shell.session.clone())));
+        let columns = editor.dimensions().map_or(80, |d| usize::from(d.0));
+        editor.set_helper(Some(Prompt::new(shell, columns)));
         let line = match editor.readline(&format!("0:{:03}> ", shell.settings.thread)) {
             Ok(l) => l,
             // Ctrl-C at an idle prompt clears the line.
@@ -74,11 +76,20 @@ fn prompt(shell: &mut Shell, editor: &mut Editor<Prompt, FileHistory>, history: 
 
 fn piped(shell: &mut Shell) -> Ended {
     let mut worst = Ended::Well;
-    for line in io::stdin().lock().lines() {
-        let Ok(line) = line else { break };
+    let mut lines = io::stdin().lock().lines().map_while(Result::ok);
+    while let Some(line) = lines.next() {
         // Editors of Windows mark UTF-8 so.
-        let line = line.trim_start_matches('\u{feff}');
-        match watched(shell, line) {
+        let mut line = line.trim_start_matches('\u{feff}').to_owned();
+        // A block runs whole or not at all.
+        let mut open = braces(&line, 0);
+        while open > 0
+            && let Some(next) = lines.next()
+        {
+            open = braces(&next, open);
+            line.push('\n');
+            line.push_str(&next);
+        }
+        match watched(shell, &line) {
             Ended::Quit => return if worst == Ended::Failed { Ended::Failed } else { Ended::Quit },
             Ended::Failed => worst = Ended::Failed,
             Ended::Well | Ended::Left(_) => {}

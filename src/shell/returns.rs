@@ -83,11 +83,15 @@ pub struct Col {
     pub unit: &'static str,
     /// Text leaves it out: what it says stands elsewhere there, or nowhere.
     pub data_only: bool,
+    /// It says how much something changed, with a sign.
+    pub growth: bool,
+    /// Sentences or paths: where the window is narrow they go on on further lines, and are not cut. The last column.
+    pub breaks: bool,
 }
 
 impl Col {
     const fn new(title: &'static str, key: &'static str, width: u8, right: bool) -> Self {
-        Self { title, key, width, right, ty: Type::Text, unit: "", data_only: false }
+        Self { title, key, width, right, ty: Type::Text, unit: "", data_only: false, growth: false, breaks: false }
     }
 
     /// Right-aligned column.
@@ -123,6 +127,18 @@ impl Col {
     /// Gives it a unit.
     pub const fn unit(mut self, unit: &'static str) -> Self {
         self.unit = unit;
+        self
+    }
+
+    /// Says that the column holds how much something changed.
+    pub const fn growth(mut self) -> Self {
+        self.growth = true;
+        self
+    }
+
+    /// Says that the column, the last one, holds sentences or paths.
+    pub const fn breaks(mut self) -> Self {
+        self.breaks = true;
         self
     }
 }

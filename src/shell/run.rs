@@ -11,12 +11,13 @@ use super::command::{Arg, Command, Ctx, Needs, Outcome, Prefix, Request, Setting
 use super::control::Jump;
 use super::expr::Scope;
 use super::flow::Taken;
-use super::grammar::{Call, Reach, SyntaxError, Typed, parse};
+use super::grammar::{Call, SyntaxError, Typed, parse};
 use super::opaque;
 use super::out::{Format, Out};
-use super::parse::{arguments, spelled};
+use super::parse::{Common, arguments, reach, spelled};
+use super::screen::Screen;
 use super::terminal::{tell, tell_error};
-use super::{Kind, alias, flow, known, script};
+use super::{alias, flow, known, script};
 use crate::dump::{Dump, OpenError, OpenOptions};
 use crate::session::Session;
 use crate::session::saved::IndexMode;
@@ -138,27 +139,6 @@ impl Shell {
         }
     }
 
-    /// How far the arguments of the command typed as `name` go, `rest` being what follows it.
-    fn reach(&self, name: &str, rest: &str) -> Reach {
-        let named = |c: &&&'static Command| {
-            c.name.eq_ignore_ascii_case(name) || c.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
-        };
-        let kinds = self.commands.iter().filter(named).filter_map(|c| match c.args {
-            [arg] => Some(arg.kind),
-            _ => None,
-        });
-        kinds
-            .map(|kind| match kind {
-                Kind::Line if name.ends_with(|c: char| c.is_ascii_uppercase()) => Reach::Command,
-                Kind::Line => Reach::Line,
-                Kind::Blocks => Reach::Blocks,
-                Kind::Each if super::parse::each(&opaque::digits(rest)).is_some() => Reach::Line,
-                _ => Reach::Command,
-            })
-            .find(|r| *r != Reach::Command)
-            .unwrap_or(Reach::Command)
-    }
-
     /// Puts aliases into a line; the failure is said.
     pub fn expand(&mut self, line: &str) -> Result<String, Ended> {
         alias::expand(line, &self.settings.aliases).map_err(|why| {
@@ -175,7 +155,7 @@ impl Shell {
             Err(ended) => return ended,
         };
         let line = line.as_str();
-        let calls = match parse(line, &|name, rest| self.reach(name, rest)) {
+        let calls = match parse(line, &|name, rest| reach(self.commands, name, rest)) {
             Ok(c) => c,
             Err(e) => {
                 self.answer_failed(&opaque::show(line.trim()), &e.what, self.format);
@@ -251,15 +231,14 @@ impl Shell {
         }
         let taken = self.state.taken.is_some() && common.output.is_none();
         let format = if taken { Format::Text } else { common.format.unwrap_or(self.format) };
-        let sink = match self.make_sink(common.output.as_deref()) {
-            Ok(s) => s,
+        let mut out = match self.make_out(command, &common, format) {
+            Ok(out) => out,
             Err(e) => {
                 self.answer_failed(&text, &format!("{e:#}"), format);
                 self.complain(&format!("{e:#}"));
                 return Ended::Failed;
             }
         };
-        let mut out = Out::new(sink, format);
         out.set_pipes(call.pipes.clone());
         let result = self.invoke(command, &args, &mut out, &text);
         self.remember(&out);
@@ -302,12 +281,27 @@ impl Shell {
                 None => (self.sink)(),
             },
         };
-        Ok(match &self.settings.log {
-            Some(log) => {
-                let file = File::options().append(true).create(true).open(log);
-                Box::new(Tee(sink, file.with_context(|| format!("cannot write {}", log.display()))?))
-            }
+        Ok(match self.log_file()? {
+            Some(log) => Box::new(Tee(sink, log)),
             None => sink,
+        })
+    }
+
+    fn log_file(&self) -> Result<Option<File>> {
+        let Some(log) = &self.settings.log else { return Ok(None) };
+        let file = File::options().append(true).create(true).open(log);
+        Ok(Some(file.with_context(|| format!("cannot write {}", log.display()))?))
+    }
+
+    /// Where the answer of a command goes. On a terminal text is made to fit.
+    fn make_out(&self, command: &Command, common: &Common, format: Format) -> Result<Out> {
+        let shown = format == Format::Text && common.output.is_none() && self.state.taken.is_none();
+        Ok(match self.settings.window.filter(|_| shown) {
+            Some(window) => {
+                let screen = Screen::new((self.sink)(), self.log_file()?, window, common.wide);
+                Out::new(Box::new(screen), format).marked(command.returns.all_facts())
+            }
+            None => Out::new(self.make_sink(common.output.as_deref())?, format),
         })
     }
 

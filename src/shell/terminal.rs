@@ -1,10 +1,10 @@
-//! What is shown while a command runs on a terminal: the progress line, and output by the page.
+//! What is shown while a command runs on a terminal, and how big it is. Pages are those of [`super::pager`].
 
 use std::io::{self, IsTerminal as _, Write};
 use std::time::Duration;
 
+use rustyline::Editor;
 use rustyline::history::MemHistory;
-use rustyline::{Cmd, Editor, KeyEvent};
 
 use super::quote::clean_lines;
 use crate::watch::Watch;
@@ -76,91 +76,15 @@ fn style(total: u64) -> indicatif::ProgressStyle {
     indicatif::ProgressStyle::with_template(template).unwrap_or_else(|_| indicatif::ProgressStyle::default_bar())
 }
 
-/// Standard output on a terminal. It hides the progress line, and pages: after a window of rows it waits for a key.
-pub struct Pager {
-    out: io::Stdout,
-    paging: bool,
-    rows: usize,
-    size: Option<(usize, usize)>,
-    asker: Option<Editor<(), MemHistory>>,
-    watch: Watch,
+/// Columns and rows of the terminal of standard output, as it is now.
+pub fn size() -> (usize, usize) {
+    let found = Editor::<(), MemHistory>::with_history(rustyline::Config::default(), MemHistory::new());
+    let found = found.ok().and_then(|mut editor| editor.dimensions());
+    let sane = found.map(|(c, r)| (usize::from(c), usize::from(r))).filter(|(c, r)| *c > 0 && *r > 2);
+    sane.unwrap_or((80, 24))
 }
 
-impl Pager {
-    /// Writes to standard output, by the page with `paging`.
-    pub fn new(paging: bool, watch: Watch) -> Self {
-        Self { out: io::stdout(), paging, rows: 0, size: None, asker: None, watch }
-    }
-
-    /// Columns and rows of the terminal, asked for once.
-    fn size(&mut self) -> (usize, usize) {
-        if self.size.is_none() {
-            self.asker = asker();
-            let found = self.asker.as_mut().and_then(Editor::dimensions);
-            let sane = found.map(|(c, r)| (usize::from(c), usize::from(r))).filter(|(c, r)| *c > 0 && *r > 2);
-            self.size = Some(sane.unwrap_or((80, 24)));
-        }
-        self.size.unwrap_or((80, 24))
-    }
-
-    /// Waits for a key and removes the question.
-    fn ask(&mut self) -> io::Result<()> {
-        self.out.flush()?;
-        let Some(asker) = &mut self.asker else { return Ok(()) };
-        match asker.readline("-- more -- (space: next page, q: stop) ") {
-            Ok(answer) if answer.trim().eq_ignore_ascii_case("q") => self.watch.cancel.set_enough(),
-            Ok(_) => {}
-            Err(_) => self.watch.cancel.set_enough(),
-        }
-        self.out.write_all(b"\x1b[1A\x1b[2K\r")?;
-        self.out.flush()?;
-        self.rows = 0;
-        // The window may have been resized meanwhile.
-        self.size = None;
-        Ok(())
-    }
-}
-
-/// Reads one key: space and Enter accept, `q` and Ctrl-C interrupt.
-fn asker() -> Option<Editor<(), MemHistory>> {
-    let config = rustyline::Config::builder().max_history_size(0).ok()?.build();
-    let history = MemHistory::with_config(&config);
-    let mut editor = Editor::with_history(config, history).ok()?;
-    editor.bind_sequence(KeyEvent::from(' '), Cmd::AcceptLine);
-    for key in ['q', 'Q'] {
-        editor.bind_sequence(KeyEvent::from(key), Cmd::Interrupt);
-    }
-    Some(editor)
-}
-
-impl Write for Pager {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.watch.progress.hide() {
-            io::stderr().write_all(b"\r\x1b[2K")?;
-        }
-        if !self.paging {
-            return self.out.write(bytes);
-        }
-        let (columns, rows) = self.size();
-        for line in bytes.split_inclusive(|b| *b == b'\n') {
-            if self.watch.cancel.is_enough() {
-                break;
-            }
-            // A character is at most as many columns as bytes, near enough.
-            let wrapped = line.len().saturating_sub(1) / columns;
-            if self.rows + 1 + wrapped >= rows {
-                self.ask()?;
-                if self.watch.cancel.is_enough() {
-                    break;
-                }
-            }
-            self.out.write_all(line)?;
-            self.rows += wrapped + usize::from(line.ends_with(b"\n"));
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
+/// Its columns.
+pub fn columns() -> usize {
+    size().0
 }

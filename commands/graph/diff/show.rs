@@ -49,9 +49,9 @@ const DUMPS: Table = Table::new(
     ],
 );
 
-const GROWTH_BYTES: Col = Col::right("+Bytes", "growth_bytes", 0).of(Type::Number).unit("bytes");
-const GROWTH_PERCENT: Col = Col::right("+%", "growth_percent", 0).of(Type::Share);
-const GROWTH_COUNT: Col = Col::right("+Count", "growth_count", 0).of(Type::Number);
+const GROWTH_BYTES: Col = Col::right("+Bytes", "growth_bytes", 0).of(Type::Number).unit("bytes").growth();
+const GROWTH_PERCENT: Col = Col::right("+%", "growth_percent", 0).of(Type::Share).growth();
+const GROWTH_COUNT: Col = Col::right("+Count", "growth_count", 0).of(Type::Number).growth();
 const OLD_BYTES: Col = Col::right("Bytes before", "old_bytes", 0).of(Type::Bytes);
 const NEW_BYTES: Col = Col::right("Bytes now", "new_bytes", 0).of(Type::Bytes);
 const OLD_COUNT: Col = Col::right("Count before", "old_count", 0).of(Type::Count);
@@ -132,7 +132,7 @@ const PATHS: Table = Table::new(
         OLD_COUNT,
         NEW_COUNT,
         Col::right("Example", "example", 0).of(Type::Address),
-        Col::left("Path", "root", 0),
+        Col::left("Path", "root", 0).breaks(),
         VARIABLE,
         Col::data("length", Type::Count).titled("steps it has"),
     ],

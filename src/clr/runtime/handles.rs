@@ -45,22 +45,26 @@ impl HandleKind {
     /// Strong, with a size computed by the collector.
     pub const SIZED_REF: Self = Self(8);
 
+    /// The kinds by number, as tables print them.
+    pub const NAMES: &[&str] = &[
+        "WeakShort",
+        "WeakLong",
+        "Strong",
+        "Pinned",
+        "Variable",
+        "RefCounted",
+        "Dependent",
+        "AsyncPinned",
+        "SizedRef",
+        "WeakWinRT",
+    ];
+
     /// The name as tables print it; kinds the field's tools have no name for are printed as their number.
     pub fn name(self) -> &'static str {
         match self.0 {
-            0 => "WeakShort",
-            1 => "WeakLong",
-            2 => "Strong",
-            3 => "Pinned",
-            4 => "Variable",
-            5 => "RefCounted",
-            6 => "Dependent",
-            7 => "AsyncPinned",
-            8 => "SizedRef",
-            9 => "WeakWinRT",
             10 => "10",
             11 => "11",
-            _ => "Unknown",
+            n => Self::NAMES.get(n as usize).copied().unwrap_or("Unknown"),
         }
     }
 
