@@ -213,7 +213,7 @@ fn memory_is_that_of_the_summary() {
     assert!(!found.contains_key("types") && !found.contains_key("owners"));
     let usage = |name| {
         let rows = tables(&core(name), "!address -summary").remove("usage").unwrap();
-        let of = |r: &HashMap<String, Value>| (r["name"].as_str().unwrap().to_owned(), number(r, "bytes"));
+        let of = |r: &HashMap<String, Value>| (r["name"].as_str().unwrap().to_owned(), number(r, "size"));
         rows.iter().map(of).collect::<BTreeMap<String, i64>>()
     };
     let (old, new) = (usage(OLD), usage(NEW));

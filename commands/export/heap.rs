@@ -109,6 +109,6 @@ pub fn strings(session: &Session, table: &mut Table) -> Result<Option<String>> {
             return Ok(());
         }
         let Some((length, text)) = clr.string_at(o.address, TEXT_UNITS) else { return Ok(()) };
-        table.row(&[Field::Hex(o.address), Field::Num(u64::from(length)), Field::Text(&text)])
+        table.row(&[Field::Hex(o.address), Field::Num(u64::from(length)), Field::Content(&text)])
     })
 }

@@ -311,7 +311,7 @@ pub fn exceptions(session: &Session, table: &mut Table) -> Result<Option<String>
             Field::Hex(address),
             Field::Text(&clr.type_name(mt)),
             Field::Hex(u64::from(e.hresult)),
-            Field::Text(e.message.as_deref().unwrap_or("")),
+            Field::Content(e.message.as_deref().unwrap_or("")),
             Field::Hex(e.inner),
             Field::Text(""),
         ])?;

@@ -40,6 +40,9 @@ pub enum Field<'a> {
     Bool(bool),
     /// Text.
     Text(&'a str),
+    /// Text that a string or a message holds.
+    Content(&'a str),
+
     /// Several addresses, separated by blanks.
     List(&'a [u64]),
 }
@@ -106,6 +109,8 @@ fn push(line: &mut Vec<u8>, style: Style, field: &Field<'_>, alone: bool) {
         Field::Bool(b) if json => line.extend_from_slice(if b { b"true" } else { b"false" }),
         Field::Bool(b) => line.extend_from_slice(if b { b"True" } else { b"False" }),
         Field::Text(t) => text(line, style, t, alone),
+        Field::Content(t) if style == Style::Tsv => content(line, t),
+        Field::Content(t) => text(line, style, t, alone),
         Field::List(items) => quoted(line, json, |line| {
             for (i, v) in items.iter().enumerate() {
                 if i > 0 {
@@ -123,6 +128,20 @@ fn quoted(line: &mut Vec<u8>, quotes: bool, of: impl FnOnce(&mut Vec<u8>)) {
     line.extend_from_slice(mark);
     of(line);
     line.extend_from_slice(mark);
+}
+
+/// What a string holds: all of it but what TSV itself needs, so that other readers' tables can be compared with it.
+fn content(line: &mut Vec<u8>, t: &str) {
+    for b in t.bytes() {
+        match b {
+            b'\\' => line.extend_from_slice(b"\\\\"),
+            b'\t' => line.extend_from_slice(b"\\t"),
+            b'\n' => line.extend_from_slice(b"\\n"),
+            b'\r' => line.extend_from_slice(b"\\r"),
+            b'\0' => line.extend_from_slice(b"\\0"),
+            b => line.push(b),
+        }
+    }
 }
 
 fn text(line: &mut Vec<u8>, style: Style, t: &str, alone: bool) {

@@ -4,6 +4,7 @@
 //! Windows SDK.
 
 mod context;
+mod cost;
 mod memory;
 mod streams;
 
@@ -37,7 +38,7 @@ pub fn open(path: &Path, map: FileMap, options: &OpenOptions) -> Result<Dump, Op
     let kind = DumpKind::Minidump { flags: mini.header.flags };
     let mut dump = Dump::empty(path, map.len() as u64, kind, os, arch, space);
     dump.problems = problems;
-    streams::fill(&mut dump, &mini, &info);
+    streams::fill(&mut dump, &mini, &map, &info);
     let described = memory::describe(&mini, &dump.modules, &mut dump.problems);
     dump.map = memmap::finish(described, dump.space.pieces(), &dump.modules);
     streams::stacks(&mut dump, &mini);

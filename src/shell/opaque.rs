@@ -10,8 +10,11 @@ use std::borrow::Cow;
 
 /// First of the characters that stand for those below `U+10000`.
 const BASE: u32 = 0xF_0000;
-/// The next character stands for itself: one above `U+FFFF`. It is the place of a surrogate, which is no character.
-const MARK: char = '\u{FD800}';
+/// The next character is opaque and stands for itself: one above `U+FFFF`. These two are the places of surrogates, which
+/// are no characters.
+const NEXT: char = '\u{FD800}';
+/// The next character was typed.
+const TYPED: char = '\u{FD801}';
 
 fn is_ours(c: char) -> bool {
     (BASE..BASE + 0x1_0000).contains(&u32::from(c))
@@ -23,7 +26,7 @@ pub fn hide(text: &str) -> String {
     for c in text.chars() {
         match char::from_u32(BASE + u32::from(c)).filter(|_| u32::from(c) < 0x1_0000) {
             Some(hidden) => out.push(hidden),
-            None => out.extend([MARK, c]),
+            None => out.extend([NEXT, c]),
         }
     }
     out
@@ -34,41 +37,43 @@ pub fn typed(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_ours) {
         return Cow::Borrowed(text);
     }
-    Cow::Owned(text.chars().flat_map(|c| is_ours(c).then_some(MARK).into_iter().chain([c])).collect())
+    Cow::Owned(text.chars().flat_map(|c| is_ours(c).then_some(TYPED).into_iter().chain([c])).collect())
 }
 
 /// `text` with its opaque pieces as they were.
 pub fn show(text: &str) -> Cow<'_, str> {
-    shown(text, |_| true)
+    shown(text, None)
 }
 
 /// `text` with the letters, digits and backticks of its opaque pieces as they were: a number is a number wherever it came
 /// from, and an operator is none.
 pub fn words(text: &str) -> Cow<'_, str> {
-    shown(text, |c| c.is_alphanumeric() || matches!(c, '_' | '`'))
+    shown(text, Some(|c| c.is_alphanumeric() || matches!(c, '_' | '`')))
 }
 
 /// `text` with the digits of its opaque pieces as they were: `~N` takes a number wherever it came from.
 pub fn digits(text: &str) -> Cow<'_, str> {
-    shown(text, |c| c.is_ascii_digit())
+    shown(text, Some(|c| c.is_ascii_digit()))
 }
 
-fn shown(text: &str, which: impl Fn(char) -> bool) -> Cow<'_, str> {
+/// With `which`, only those of the opaque characters are as they were.
+fn shown(text: &str, which: Option<fn(char) -> bool>) -> Cow<'_, str> {
     if !text.chars().any(is_ours) {
         return Cow::Borrowed(text);
     }
+    let shows = |c: char| which.is_none_or(|w| w(c));
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
-        let was = match c {
-            MARK => chars.next(),
-            c if is_ours(c) => char::from_u32(u32::from(c) - BASE),
-            c => Some(c),
+        let (hidden, was) = match c {
+            NEXT => (chars.clone().next(), chars.next().filter(|n| shows(*n))),
+            TYPED => (chars.clone().next(), chars.next().filter(|_| which.is_none())),
+            c if is_ours(c) => (None, char::from_u32(u32::from(c) - BASE).filter(|w| shows(*w))),
+            c => (None, Some(c)),
         };
         match was {
-            Some(was) if was == c || which(was) => out.push(was),
-            Some(was) if c == MARK => out.extend([MARK, was]),
-            _ => out.push(c),
+            Some(was) => out.push(was),
+            None => out.extend(std::iter::once(c).chain(hidden)),
         }
     }
     Cow::Owned(out)
@@ -79,8 +84,7 @@ pub fn is_in(text: &str) -> bool {
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         match c {
-            MARK if chars.next().is_none_or(|c| !is_ours(c)) => return true,
-            MARK => {}
+            TYPED => drop(chars.next()),
             c if is_ours(c) => return true,
             _ => {}
         }
@@ -116,7 +120,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_comes_back(text in "\\PC{0,40}", more in "[\u{F0000}-\u{F00FF}\u{FD800}a;]{0,9}") {
+        fn any_text_comes_back(text in "\\PC{0,40}", more in "[\u{F0000}-\u{F00FF}\u{FD800}\u{FD801}a;]{0,9}") {
             let all = format!("{text}{more}");
             assert_eq!(show(&hide(&all)), all.as_str());
             assert_eq!(show(&typed(&all)), all.as_str());

@@ -165,6 +165,28 @@ impl Out {
         self.note(text)
     }
 
+    /// A line whose values stand in rows: `head`, and behind it sentences or paths that go on below where the window is
+    /// narrow.
+    pub fn wrapped(&mut self, head: &str, text: &str) -> io::Result<()> {
+        if self.format != Format::Text {
+            return Ok(());
+        }
+        if !self.marked {
+            return self.text_line(&format!("{head}{text}"), self.current);
+        }
+        let start = self.to.bytes.len();
+        if !self.passes(&format!("{head}{text}"), self.current) {
+            return Ok(());
+        }
+        let out = &mut self.to.bytes;
+        push_clean(out, head);
+        mark::begin(out, mark::Mark::Prose, false, 0);
+        push_clean(out, text);
+        mark::end(out);
+        end_line(out, start);
+        self.to.spill()
+    }
+
     /// A line of text, or several; only in text.
     fn text_line(&mut self, text: &str, table: Option<usize>) -> io::Result<()> {
         self.text_with(text, table, Values::Those(&[]))
@@ -277,6 +299,11 @@ impl Out {
             return Ok(());
         }
         // The head is no row: pipes leave it.
+        let (above, titles) = titles.rsplit_once('\n').map_or((None, titles), |(a, t)| (Some(a), t));
+        for line in above.into_iter().flat_map(|a| a.split('\n')) {
+            push_clean(&mut self.to.bytes, line);
+            self.to.bytes.push(b'\n');
+        }
         let start = self.to.bytes.len();
         if self.marked {
             mark::row(&mut self.to.bytes, true);

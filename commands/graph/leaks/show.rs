@@ -104,8 +104,8 @@ pub fn summary(out: &mut Out, shown: &[Suspect]) -> Result<()> {
 }
 
 /// A line of what speaks for a suspect.
-fn line(what: &str, text: &str) -> String {
-    format!("     {what:<9} {text}")
+fn line(out: &mut Out, what: &str, text: &str) -> std::io::Result<()> {
+    out.wrapped(&format!("     {what:<9} "), text)
 }
 
 /// Prints what speaks for one suspect, a line for each thing.
@@ -117,7 +117,7 @@ pub fn evidence(clr: &Clr, out: &mut Out, rank: usize, s: &Suspect) -> Result<()
     let rank = rank as u64;
     let said = |out: &mut Out, what: &str, text: &str| match text.is_empty() {
         true => Ok(()),
-        false => out.facts(&[], line(what, text)),
+        false => line(out, what, text),
     };
     said(out, "owner", &s.owner)?;
     said(out, "path", &s.path)?;
@@ -139,7 +139,8 @@ pub fn evidence(clr: &Clr, out: &mut Out, rank: usize, s: &Suspect) -> Result<()
         said(out, "example", &format!("{:x}", s.example))?;
     }
     for command in &s.next {
-        out.row_as(&NEXT, &[Cell::Num(rank), Cell::text(command)], line("try", command))?;
+        out.data_row(&NEXT, &[Cell::Num(rank), Cell::text(command)])?;
+        line(out, "try", command)?;
     }
     Ok(())
 }
@@ -147,9 +148,9 @@ pub fn evidence(clr: &Clr, out: &mut Out, rank: usize, s: &Suspect) -> Result<()
 fn one(clr: &Clr, out: &mut Out, rank: u64, e: &Evidence) -> Result<()> {
     for (i, item) in e.items.iter().enumerate() {
         let cells = cells(clr, out.wants_data(), rank, item);
-        match i {
-            0 => out.row_as(&EVIDENCE, &cells, line("", &e.text))?,
-            _ => out.data_row(&EVIDENCE, &cells)?,
+        out.data_row(&EVIDENCE, &cells)?;
+        if i == 0 {
+            line(out, "", &e.text)?;
         }
     }
     Ok(())

@@ -6,25 +6,27 @@ use minidump::{
     MinidumpUnloadedModuleList,
 };
 
+use super::cost::{self, Records};
 use super::{Mini, context, problem};
 use crate::dump::{
     Arch, Dump, ExceptionInfo, Module, Os, OsHandle, Presence, Problem, Thread, ThreadInfo, UnloadedModule,
 };
 
 /// Fills `dump` from the streams; what cannot be read is recorded and left empty.
-pub fn fill(dump: &mut Dump, mini: &Mini<'_>, system: &MinidumpSystemInfo) {
+pub fn fill(dump: &mut Dump, mini: &Mini<'_>, file: &[u8], system: &MinidumpSystemInfo) {
     let problems = &mut dump.problems;
     let misc = get::<MinidumpMiscInfo>(mini, "MiscInfo", problems);
-    dump.modules = get::<MinidumpModuleList>(mini, "ModuleList", problems)
+    dump.modules = get_named::<MinidumpModuleList>(mini, file, &cost::MODULES, "ModuleList", problems)
         .map_or_else(Vec::new, |list| list.iter().map(module).collect());
     dump.modules.sort_by_key(|m| m.base);
-    dump.unloaded = get::<MinidumpUnloadedModuleList>(mini, "UnloadedModuleList", problems)
-        .map_or_else(Vec::new, |list| list.iter().map(unloaded).collect());
-    dump.threads = threads(mini, system, misc.as_ref(), dump.arch, problems);
+    dump.unloaded =
+        get_named::<MinidumpUnloadedModuleList>(mini, file, &cost::UNLOADED, "UnloadedModuleList", problems)
+            .map_or_else(Vec::new, |list| list.iter().map(unloaded).collect());
+    dump.threads = threads(mini, file, system, misc.as_ref(), dump.arch, problems);
     if let Some(e) = get::<MinidumpException<'_>>(mini, "Exception", problems) {
         exception(&e, system, misc.as_ref(), dump);
     }
-    dump.handles = handles(mini, &mut dump.problems);
+    dump.handles = handles(mini, file, &mut dump.problems);
     process(dump, mini, system, misc.as_ref());
 }
 
@@ -38,6 +40,21 @@ fn get<'a, S: MinidumpStream<'a>>(mini: &'a Mini<'_>, name: &str, problems: &mut
             None
         }
     }
+}
+
+/// As [`get`], for a stream whose records refer to names.
+fn get_named<'a, S: MinidumpStream<'a>>(
+    mini: &'a Mini<'_>,
+    file: &[u8],
+    records: &Records,
+    name: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<S> {
+    if let Err(why) = cost::check(mini, file, records) {
+        problems.push(problem(name, None, format!("cannot be read ({why}); left out")));
+        return None;
+    }
+    get(mini, name, problems)
 }
 
 fn module(m: &MinidumpModule) -> Module {
@@ -79,13 +96,14 @@ fn unloaded(m: &minidump::MinidumpUnloadedModule) -> UnloadedModule {
 
 fn threads(
     mini: &Mini<'_>,
+    file: &[u8],
     system: &MinidumpSystemInfo,
     misc: Option<&MinidumpMiscInfo>,
     arch: Arch,
     problems: &mut Vec<Problem>,
 ) -> Vec<Thread> {
     let Some(list) = get::<MinidumpThreadList<'_>>(mini, "ThreadList", problems) else { return Vec::new() };
-    let names = get::<MinidumpThreadNames>(mini, "ThreadNames", problems);
+    let names = get_named::<MinidumpThreadNames>(mini, file, &cost::THREAD_NAMES, "ThreadNames", problems);
     let infos = get::<MinidumpThreadInfoList>(mini, "ThreadInfoList", problems);
     let mut without = 0;
     let one = |t: &minidump::MinidumpThread<'_>| {
@@ -140,8 +158,10 @@ fn exception(e: &MinidumpException<'_>, system: &MinidumpSystemInfo, misc: Optio
     }
 }
 
-fn handles(mini: &Mini<'_>, problems: &mut Vec<Problem>) -> Vec<OsHandle> {
-    let Some(list) = get::<MinidumpHandleDataStream>(mini, "HandleData", problems) else { return Vec::new() };
+fn handles(mini: &Mini<'_>, file: &[u8], problems: &mut Vec<Problem>) -> Vec<OsHandle> {
+    let Some(list) = get_named::<MinidumpHandleDataStream>(mini, file, &cost::HANDLES, "HandleData", problems) else {
+        return Vec::new();
+    };
     let text = |s: &Option<String>| s.as_deref().map(|s| s.trim_end_matches('\0').to_owned()).filter(|s| !s.is_empty());
     let one = |h: &minidump::MinidumpHandleDescriptor| OsHandle {
         value: h.raw.handle().copied().unwrap_or(0),
