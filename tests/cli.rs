@@ -467,9 +467,8 @@ fn the_summary_of_the_memory_adds_up_to_the_byte() {
         // The map of the dump, read another way.
         let mut total = [0; 4];
         let mut committed = 0;
-        let number = |v: &Value| u64::from_str_radix(v.as_str().unwrap().trim_start_matches("0x"), 16).unwrap();
         for r in all[3]["tables"][0]["rows"].as_array().unwrap() {
-            let size = number(&r[3]);
+            let size = r[3].as_u64().unwrap();
             total[0] += size;
             let content = r[8].as_str().unwrap();
             total[1 + ["dumped", "mapped", "unknown"].iter().position(|c| *c == content).unwrap_or(2)] += size;
@@ -477,7 +476,7 @@ fn the_summary_of_the_memory_adds_up_to_the_byte() {
         }
         assert_eq!((tables[0], tables[2]), (total, total), "{dump}");
         assert_eq!(tables[3][0], committed, "{dump}");
-        let regions: u64 = all[2]["tables"][0]["rows"].as_array().unwrap().iter().map(|r| number(&r[2])).sum();
+        let regions: u64 = all[2]["tables"][0]["rows"].as_array().unwrap().iter().map(|r| r[2].as_u64().unwrap()).sum();
         assert_eq!(regions, total[0], "{dump}");
         let busy: u64 = all[1]["tables"][0]["rows"].as_array().unwrap().iter().map(|r| r[3].as_u64().unwrap()).sum();
         assert_eq!(tables[1][0], busy, "{dump}");

@@ -179,7 +179,11 @@ impl Out {
             return Ok(());
         }
         let out = &mut self.to.bytes;
-        push_clean(out, head);
+        mark::row(out, false);
+        mark::begin(out, mark::Mark::Plain, false, 0);
+        // A blank stands between the values of a row.
+        push_clean(out, head.strip_suffix(' ').unwrap_or(head));
+        mark::end(out);
         mark::begin(out, mark::Mark::Prose, false, 0);
         push_clean(out, text);
         mark::end(out);

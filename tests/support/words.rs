@@ -80,9 +80,9 @@ impl Said {
         self.texts.push_str(text);
         self.texts.push('\n');
         self.words.extend(pieces(text).map(str::to_owned));
-        if text.contains(char::is_control) {
-            // Text has dots in the place of control characters.
-            self.name(&text.replace(char::is_control, "."));
+        let clean = clrscope::shell::quote::clean(text);
+        if clean != text {
+            self.name(&clean);
         }
     }
 
