@@ -478,7 +478,7 @@ fn the_summary_of_the_memory_adds_up_to_the_byte() {
         assert_eq!(tables[3][0], committed, "{dump}");
         let regions: u64 = all[2]["tables"][0]["rows"].as_array().unwrap().iter().map(|r| r[2].as_u64().unwrap()).sum();
         assert_eq!(regions, total[0], "{dump}");
-        let busy: u64 = all[1]["tables"][0]["rows"].as_array().unwrap().iter().map(|r| r[3].as_u64().unwrap()).sum();
+        let busy: u64 = all[1]["tables"][0]["rows"].as_array().unwrap().iter().map(|r| r[1].as_u64().unwrap()).sum();
         assert_eq!(tables[1][0], busy, "{dump}");
     }
 }
