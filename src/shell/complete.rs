@@ -10,6 +10,7 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 
 use super::command::{Command, Kind, Prefix};
+use super::pipes;
 use crate::session::Session;
 
 /// Addresses offered at most. Names are all offered: a cut list would complete to what its rest does not share.
@@ -65,6 +66,9 @@ impl Prompt {
         let Some(command) = self.commands.iter().find(|c| c.name == name || c.aliases.contains(&name)) else {
             return Ok((pos, Vec::new(), true));
         };
+        if let Some((replaced, names)) = pipes::complete::candidates(segment, &command.returns) {
+            return Ok((pos - replaced, matching(names.iter().map(String::as_str), ""), true));
+        }
         let word_at = lead + word_start(segment);
         let word = &before[word_at..];
         if word.starts_with('-') {

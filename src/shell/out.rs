@@ -4,49 +4,20 @@ use std::io::{self, Write};
 
 use super::buffer::Buffer;
 use super::data::{Data, Ending};
-use super::pipes::{Pipe, pass};
+use super::layout::{declared, end_line, fit, render};
+use super::pipes::Pipe;
+use super::pipes::kept::{Budget, MOST_BYTES};
+use super::pipes::lines::{Line, Lines, Section};
+use super::pipes::tables::Tables;
 use super::quote::push_clean;
+use super::recent::Recent;
 use super::returns::Table;
 use crate::session::About;
 
 pub use super::cell::Cell;
+pub use super::format::Format;
 pub use super::numbers::{digits, narrow_digits, thousands};
 pub use super::returns::Col;
-
-/// How results are rendered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    /// WinDbg-like text.
-    #[default]
-    Text,
-    /// JSON, one object a command.
-    Json,
-    /// CSV, one block a table.
-    Csv,
-}
-
-/// Addresses remembered for completion.
-const RECENT: usize = 4096;
-
-/// The addresses printed last.
-#[derive(Debug, Default)]
-struct Recent {
-    kept: Vec<u64>,
-    next: usize,
-}
-
-impl Recent {
-    fn add(&mut self, cells: &[Cell<'_>]) {
-        for address in cells.iter().filter_map(Cell::address) {
-            if self.kept.len() < RECENT {
-                self.kept.push(address);
-            } else {
-                self.kept[self.next] = address;
-                self.next = (self.next + 1) % RECENT;
-            }
-        }
-    }
-}
 
 /// A table of this answer.
 struct Opened {
@@ -58,8 +29,8 @@ struct Opened {
     number: usize,
     /// Rows handed over.
     rows: u64,
-    /// Rows that passed the pipes, in text lines behind it too.
-    passed: u64,
+    /// Where the pipes are in it.
+    section: Section,
 }
 
 impl Opened {
@@ -70,6 +41,13 @@ impl Opened {
     }
 }
 
+/// The pipes behind the command.
+enum Behind {
+    Nothing,
+    Lines(Lines),
+    Tables(Tables),
+}
+
 /// The sink of one command.
 pub struct Out {
     to: Buffer,
@@ -78,9 +56,7 @@ pub struct Out {
     tables: Vec<Opened>,
     /// The table opened last.
     current: Option<usize>,
-    pipes: Vec<Pipe>,
-    /// Lines that passed the pipes before any table.
-    passed: u64,
+    behind: Behind,
     line: Vec<u8>,
     recent: Recent,
     mid_line: bool,
@@ -95,8 +71,7 @@ impl Out {
             data: Data::new(format),
             tables: Vec::new(),
             current: None,
-            pipes: Vec::new(),
-            passed: 0,
+            behind: Behind::Nothing,
             line: Vec::new(),
             recent: Recent::default(),
             mid_line: false,
@@ -105,8 +80,17 @@ impl Out {
 
     /// Puts pipes behind everything written from now on.
     pub fn set_pipes(&mut self, pipes: Vec<Pipe>) {
-        self.pipes = pipes;
-        self.passed = 0;
+        self.set_pipes_within(pipes, MOST_BYTES);
+    }
+
+    /// As [`Out::set_pipes`], where the pipes may keep so many bytes.
+    pub fn set_pipes_within(&mut self, pipes: Vec<Pipe>, most: usize) {
+        let budget = Budget::of(most);
+        self.behind = match pipes.iter().all(Pipe::takes_lines) {
+            true if pipes.is_empty() => Behind::Nothing,
+            true => Behind::Lines(Lines::new(pipes, budget)),
+            false => Behind::Tables(Tables::new(pipes, budget)),
+        };
     }
 
     /// The rendering chosen by the user.
@@ -116,21 +100,12 @@ impl Out {
 
     /// Whether values are looked at that text does not show: whole names, whole strings.
     pub fn wants_data(&self) -> bool {
-        self.format != Format::Text || !self.pipes.is_empty()
+        self.format != Format::Text || !matches!(self.behind, Behind::Nothing)
     }
 
     /// Addresses printed last, oldest first.
     pub fn recent(&self) -> Vec<u64> {
-        let (newer, older) = self.recent.kept.split_at(self.recent.next);
-        [older, newer].concat()
-    }
-
-    fn passes(&mut self, line: &str, table: Option<usize>) -> bool {
-        let passed = match table.and_then(|t| self.tables.get_mut(t)) {
-            Some(t) => &mut t.passed,
-            None => &mut self.passed,
-        };
-        self.pipes.is_empty() || pass(&self.pipes, passed, line)
+        self.recent.all()
     }
 
     // Prose.
@@ -139,13 +114,15 @@ impl Out {
     /// dump stands in facts or rows too.
     pub fn note(&mut self, text: impl AsRef<str>) -> io::Result<()> {
         let text = text.as_ref();
-        if self.format == Format::Text {
-            return self.text_line(text, self.current);
+        match (&self.behind, self.format) {
+            (Behind::Nothing, Format::Text) => self.text_line(text),
+            (Behind::Nothing, _) => {
+                self.data.note(text);
+                Ok(())
+            }
+            (Behind::Lines(_), _) => self.through(self.current, text, None),
+            (Behind::Tables(_), _) => Ok(()),
         }
-        if self.passes(text, self.current) {
-            self.data.note(text);
-        }
-        Ok(())
     }
 
     /// As [`Out::note`], in commands that do not yet return values: it may hold anything.
@@ -154,26 +131,32 @@ impl Out {
     }
 
     /// A line of text, or several; only in text.
-    fn text_line(&mut self, text: &str, table: Option<usize>) -> io::Result<()> {
-        if !self.passes(text, table) {
-            return Ok(());
-        }
-        let out = &mut self.to.bytes;
-        let start = out.len();
-        for (i, part) in text.split('\n').enumerate() {
-            if i > 0 {
-                out.push(b'\n');
-            }
-            push_clean(out, part);
-        }
-        end_line(out, start);
-        self.to.spill()
+    fn text_line(&mut self, text: &str) -> io::Result<()> {
+        push_lines(text, &mut self.to)
+    }
+
+    /// A line, which may be a row of the table `row.0`, through the pipes of a table's section.
+    fn through(&mut self, section: Option<usize>, text: &str, row: Option<(usize, &[Cell<'_>])>) -> io::Result<()> {
+        let Out { behind, tables, data, to, format, .. } = self;
+        let Behind::Lines(lines) = behind else { return Ok(()) };
+        let row = row.map(|(at, cells)| (tables.get(at).map_or(0, |t| t.number), cells));
+        let section = section.and_then(|s| tables.get_mut(s)).map(|t| &mut t.section);
+        lines.push(section, Line { text, row }, &mut |line| deliver(line, *format, data, to))
+    }
+
+    /// Ends a table's section of lines, or that before any table: what the pipes kept of it goes on.
+    fn end_section(&mut self, section: Option<usize>, rising: bool) -> io::Result<()> {
+        let Out { behind, tables, data, to, format, .. } = self;
+        let Behind::Lines(lines) = behind else { return Ok(()) };
+        let section = section.and_then(|s| tables.get_mut(s)).map(|t| &mut t.section);
+        lines.end(section, rising, &mut |line| deliver(line, *format, data, to))
     }
 
     /// Text as it is, without a line end of its own. Under `notes` in JSON; CSV leaves it out. Pipes see whole lines only
     /// and pass it.
     pub fn print(&mut self, text: &str) -> io::Result<()> {
         match self.format {
+            _ if matches!(self.behind, Behind::Tables(_)) => Ok(()),
             Format::Text => {
                 let mut clean = String::with_capacity(text.len());
                 clean.extend(text.chars().map(|c| if c.is_control() && !"\n\t".contains(c) { '.' } else { c }));
@@ -206,7 +189,7 @@ impl Out {
         for (key, value) in facts {
             self.datum(key, value);
         }
-        if self.format == Format::Text { self.text_line(line.as_ref(), self.current) } else { Ok(()) }
+        if self.format == Format::Text { self.note(line) } else { Ok(()) }
     }
 
     /// A fact that text does not print, or prints with something else.
@@ -229,8 +212,11 @@ impl Out {
     /// As [`Out::open`], without titles.
     pub fn open_bare(&mut self, table: &Table) -> io::Result<()> {
         let at = self.slot(table);
+        if matches!(self.behind, Behind::Lines(_)) {
+            self.end_section(self.current, false)?;
+            self.end_section(Some(at), table.rising.is_some())?;
+        }
         if let Some(t) = self.tables.get_mut(at) {
-            t.passed = 0;
             t.widths = declared(&t.columns);
         }
         self.current = Some(at);
@@ -240,14 +226,8 @@ impl Out {
     /// As [`Out::open`], with the titles as a command has them.
     pub fn open_as(&mut self, table: &Table, titles: &str) -> io::Result<()> {
         self.open_bare(table)?;
-        if self.format != Format::Text {
-            return Ok(());
-        }
-        // The head is no row: pipes leave it.
-        let pipes = std::mem::take(&mut self.pipes);
-        let result = self.text_line(titles, None);
-        self.pipes = pipes;
-        result
+        // The head is no row: pipes leave it, those that look at values have their own.
+        if self.shows_titles() { self.text_line(titles) } else { Ok(()) }
     }
 
     /// A whole table at once; columns of width 0 become as wide as their widest cell or title. The rows are gone through
@@ -278,9 +258,10 @@ impl Out {
     }
 
     fn finish(&mut self, at: usize) -> io::Result<()> {
-        match (self.format, self.tables.get(at)) {
-            (Format::Text, _) | (_, None) => Ok(()),
-            (_, Some(t)) => self.data.done(t.number, &mut self.to),
+        match (&mut self.behind, self.tables.get(at)) {
+            (Behind::Tables(tables), _) => tables.done(at, self.format, &mut self.data, &mut self.to),
+            (_, Some(t)) if self.format != Format::Text => self.data.done(t.number, &mut self.to),
+            _ => Ok(()),
         }
     }
 
@@ -301,22 +282,18 @@ impl Out {
     /// One row that text prints as this line, or lines.
     pub fn row_as(&mut self, table: &Table, cells: &[Cell<'_>], line: impl AsRef<str>) -> io::Result<()> {
         let at = self.enter(table, cells);
-        match self.format {
-            Format::Text => self.text_line(line.as_ref(), Some(at)),
-            _ => {
-                if self.passes(line.as_ref(), Some(at)) {
-                    self.emit(at, cells)
-                } else {
-                    Ok(())
-                }
-            }
+        match (&self.behind, self.format) {
+            (Behind::Lines(_), _) => self.through(Some(at), line.as_ref(), Some((at, cells))),
+            (Behind::Nothing, Format::Text) => self.text_line(line.as_ref()),
+            _ => self.emit(at, cells),
         }
     }
 
     /// One row that text does not print: what it says stands in lines around it.
     pub fn data_row(&mut self, table: &Table, cells: &[Cell<'_>]) -> io::Result<()> {
         let at = self.enter(table, cells);
-        if self.format == Format::Text { Ok(()) } else { self.emit(at, cells) }
+        let silent = self.format == Format::Text && !matches!(self.behind, Behind::Tables(_));
+        if silent { Ok(()) } else { self.emit(at, cells) }
     }
 
     /// Rows a table has so far: a number for the next, by which rows of another table name it.
@@ -343,30 +320,41 @@ impl Out {
     fn slot(&mut self, table: &Table) -> usize {
         let known = self.current.filter(|&c| self.tables.get(c).is_some_and(|t| t.is(table)));
         let known = known.or_else(|| self.tables.iter().position(|t| t.is(table)));
-        known.unwrap_or_else(|| self.add(table.name, table.columns))
+        known.unwrap_or_else(|| self.add(table.name, table.columns, table.rising.is_some(), true))
     }
 
-    fn add(&mut self, name: &'static str, columns: &[Col]) -> usize {
-        let number = if self.format == Format::Text { 0 } else { self.data.table(name, columns) };
+    fn add(&mut self, name: &'static str, columns: &[Col], rising: bool, says: bool) -> usize {
+        let number = match &mut self.behind {
+            Behind::Tables(tables) => {
+                tables.open(name, columns, rising, says, &mut self.data, self.format);
+                0
+            }
+            _ if self.format == Format::Text => 0,
+            _ => self.data.table(name, columns.iter().map(|c| c.key)),
+        };
         self.tables.push(Opened {
             name,
             columns: columns.to_vec(),
             widths: declared(columns),
             number,
             rows: 0,
-            passed: 0,
+            section: Section::default(),
         });
         self.tables.len() - 1
     }
 
+    fn shows_titles(&self) -> bool {
+        self.format == Format::Text && !matches!(self.behind, Behind::Tables(_))
+    }
+
     fn titles(&mut self) -> io::Result<()> {
-        let Some(t) = self.current.and_then(|c| self.tables.get(c)).filter(|_| self.format == Format::Text) else {
+        let Some(t) = self.current.and_then(|c| self.tables.get(c)).filter(|_| self.shows_titles()) else {
             return Ok(());
         };
         let titles: Vec<Cell<'_>> = t.columns.iter().map(|c| Cell::text(c.title)).collect();
         // The head is no row: pipes leave it.
         let start = self.to.bytes.len();
-        render(t, &titles, &mut self.to.bytes);
+        render(&t.columns, &t.widths, &titles, &mut self.to.bytes);
         end_line(&mut self.to.bytes, start);
         self.to.spill()
     }
@@ -374,33 +362,29 @@ impl Out {
     fn row_at(&mut self, at: usize, cells: &[Cell<'_>]) -> io::Result<()> {
         self.noted(at, cells);
         let Some(t) = self.tables.get_mut(at) else { return Ok(()) };
-        if self.pipes.is_empty() {
-            if self.format != Format::Text {
-                return self.emit(at, cells);
+        match (&self.behind, self.format) {
+            (Behind::Nothing, Format::Text) => {
+                let start = self.to.bytes.len();
+                render(&t.columns, &t.widths, cells, &mut self.to.bytes);
+                end_line(&mut self.to.bytes, start);
+                self.to.spill()
             }
-            let start = self.to.bytes.len();
-            render(t, cells, &mut self.to.bytes);
-            end_line(&mut self.to.bytes, start);
-            return self.to.spill();
+            (Behind::Lines(_), _) => {
+                self.line.clear();
+                render(&t.columns, &t.widths, cells, &mut self.line);
+                let line = String::from_utf8_lossy(&self.line).into_owned();
+                self.through(Some(at), &line, Some((at, cells)))
+            }
+            _ => self.emit(at, cells),
         }
-        self.line.clear();
-        render(t, cells, &mut self.line);
-        let line = String::from_utf8_lossy(&self.line);
-        if !pass(&self.pipes, &mut t.passed, &line) {
-            return Ok(());
-        }
-        if self.format != Format::Text {
-            return self.emit(at, cells);
-        }
-        let start = self.to.bytes.len();
-        self.to.bytes.extend_from_slice(&self.line);
-        end_line(&mut self.to.bytes, start);
-        self.to.spill()
     }
 
     fn emit(&mut self, at: usize, cells: &[Cell<'_>]) -> io::Result<()> {
+        if let Behind::Tables(tables) = &mut self.behind {
+            return tables.row(at, cells, self.format, &mut self.data, &mut self.to);
+        }
         let Some(t) = self.tables.get(at) else { return Ok(()) };
-        self.data.row(t.number, cells, &mut self.to)
+        self.data.row(t.number, cells.iter(), &mut self.to)
     }
 
     fn filled<'c, R: AsRef<[Cell<'c>]>>(
@@ -408,9 +392,9 @@ impl Out {
         mut rows: impl Iterator<Item = R> + Clone,
         titles: bool,
     ) -> io::Result<()> {
-        let lines = self.format == Format::Text || !self.pipes.is_empty();
+        let lines = self.shows_titles() || matches!(self.behind, Behind::Lines(_));
         if let Some(t) = self.current.and_then(|c| self.tables.get_mut(c)).filter(|_| lines) {
-            fit(t, rows.clone(), titles);
+            fit(&t.columns, &mut t.widths, rows.clone(), titles);
         }
         if titles {
             self.titles()?;
@@ -440,14 +424,15 @@ impl Out {
     }
 
     fn undeclared(&mut self, name: &'static str, columns: &[Col]) -> io::Result<()> {
+        self.end_section(self.current, false)?;
         if let Some(before) = self.current {
             self.finish(before)?;
         }
-        if self.format == Format::Text {
+        if self.shows_titles() {
             // The one before it is needed no longer.
             self.tables.clear();
         }
-        self.current = Some(self.add(name, columns));
+        self.current = Some(self.add(name, columns, false, false));
         Ok(())
     }
 
@@ -460,72 +445,62 @@ impl Out {
         self.current = None;
     }
 
+    /// Lets go on what pipes have kept: the command is done. An error says that no table has the columns they name.
+    pub fn settle(&mut self) -> io::Result<()> {
+        match &mut self.behind {
+            Behind::Nothing => Ok(()),
+            Behind::Lines(_) => {
+                self.end_section(None, false)?;
+                (0..self.tables.len()).try_for_each(|t| self.end_section(Some(t), false))
+            }
+            Behind::Tables(tables) => tables.settle(self.format, &mut self.data, &mut self.to),
+        }
+    }
+
+    /// Whether pipes that need one met no table.
+    pub fn lacks_tables(&self) -> bool {
+        matches!(&self.behind, Behind::Tables(tables) if tables.is_empty())
+    }
+
+    /// Says why the answer is not whole, whatever the pipes pass; only in text.
+    pub fn partial(&mut self, why: &str) -> io::Result<()> {
+        if self.format != Format::Text {
+            return Ok(());
+        }
+        // What has gone through the pipes stands before it.
+        self.data.end(Ending { outcome: "partial", reason: Some(why) }, &mut self.to)?;
+        self.text_line(&format!("partial: {why}"))
+    }
+
     /// Ends the answer to one command: outcome `complete`, `partial`, `empty` or `failed`, with its reason.
     pub fn end(&mut self, outcome: &'static str, reason: Option<&str>) -> io::Result<()> {
-        if self.format == Format::Text {
-            return self.to.flush();
-        }
+        // In text the data holds what has gone through pipes, if anything.
         self.data.end(Ending { outcome, reason }, &mut self.to)
     }
 }
 
-fn declared(columns: &[Col]) -> Vec<usize> {
-    columns.iter().map(|c| usize::from(c.width)).collect()
-}
-
-/// Makes the columns of width 0 as wide as their widest cell, and title, if titles are shown. The last one, on the left,
-/// needs no width.
-fn fit<'c, R: AsRef<[Cell<'c>]>>(t: &mut Opened, rows: impl Iterator<Item = R>, titles: bool) {
-    let last = t.columns.iter().rposition(|c| !c.data_only);
-    let open = |(i, c): (usize, &Col)| {
-        let fits = c.width > 0 || c.data_only || last == Some(i) && !c.right;
-        (!fits).then_some((i, if titles { c.title.len() } else { 0 }))
-    };
-    let mut widest: Vec<(usize, usize)> = t.columns.iter().enumerate().filter_map(open).collect();
-    let mut scratch = Vec::new();
-    for row in rows {
-        for (i, width) in &mut widest {
-            if let Some(cell) = row.as_ref().get(*i) {
-                scratch.clear();
-                *width = (*width).max(cell.push_text(&mut scratch));
-            }
-        }
-    }
-    for (i, width) in widest {
-        t.widths[i] = width;
-    }
-}
-
-/// Appends a row as text.
-fn render(t: &Opened, cells: &[Cell<'_>], out: &mut Vec<u8>) {
-    let mut first = true;
-    for (i, cell) in cells.iter().enumerate() {
-        let column = t.columns.get(i);
-        if column.is_some_and(|c| c.data_only) {
-            continue;
-        }
-        if !std::mem::replace(&mut first, false) {
-            out.push(b' ');
-        }
-        let start = out.len();
-        let characters = cell.push_text(out);
-        let pad = t.widths.get(i).copied().unwrap_or(0).saturating_sub(characters);
-        if pad == 0 {
-            continue;
-        }
-        let end = out.len();
-        out.resize(end + pad, b' ');
-        if column.is_some_and(|c| c.right) {
-            out.copy_within(start..end, start + pad);
-            out[start..start + pad].fill(b' ');
+/// Hands on a line that came through.
+fn deliver(line: Line<'_>, format: Format, data: &mut Data, to: &mut Buffer) -> io::Result<()> {
+    match (format, line.row) {
+        (Format::Text, _) => push_lines(line.text, to),
+        (_, Some((number, cells))) => data.row(number, cells.iter(), to),
+        (_, None) => {
+            data.note(line.text);
+            Ok(())
         }
     }
 }
 
-/// Takes the blanks off the end of the line that begins at `start`, and ends it.
-fn end_line(out: &mut Vec<u8>, start: usize) {
-    while out.len() > start && out.last() == Some(&b' ') {
-        out.pop();
+/// Appends the lines of a text, clean.
+fn push_lines(text: &str, to: &mut Buffer) -> io::Result<()> {
+    let out = &mut to.bytes;
+    let start = out.len();
+    for (i, part) in text.split('\n').enumerate() {
+        if i > 0 {
+            out.push(b'\n');
+        }
+        push_clean(out, part);
     }
-    out.push(b'\n');
+    end_line(out, start);
+    to.spill()
 }

@@ -1,0 +1,254 @@
+//! Pipes that look at values, behind all tables of an answer. Prose is left out, and so are tables that lack a column.
+
+use std::io;
+
+use super::super::buffer::Buffer;
+use super::super::cell::Cell;
+use super::super::command::Command;
+use super::super::data::Data;
+use super::super::expr::Scope;
+use super::super::format::Format;
+use super::super::layout::{Field, Layout};
+use super::super::parse::spelled;
+use super::super::returns::{Col, Table, Type};
+use super::super::words::SyntaxError;
+use super::columns::{View, Wrong};
+use super::kept::Budget;
+use super::pipe::Pipe;
+use super::stages::{Chain, Misfit};
+
+/// What `| count` makes of all tables together.
+const COUNTS: Table =
+    Table::new("counts", &[Col::left("Table", "table", 0), Col::right("Count", "count", 0).of(Type::Count)]);
+
+/// A table with pipes behind it.
+#[derive(Debug)]
+struct Piped {
+    name: &'static str,
+    chain: Chain,
+    /// Rows that came through, for `| count`.
+    passed: u64,
+    /// Its number in the data; `None` while it has none, as under `| count`.
+    number: Option<usize>,
+    /// No more rows come.
+    done: bool,
+}
+
+/// Pipes behind a command.
+#[derive(Debug)]
+pub struct Tables {
+    /// Those before `| count`, or all.
+    pipes: Vec<Pipe>,
+    /// Those behind it.
+    counted: Option<Vec<Pipe>>,
+    /// One for each table of the answer.
+    tables: Vec<Option<Piped>>,
+    /// Why tables are left out, with their names.
+    left_out: Vec<(&'static str, Misfit)>,
+    budget: Budget,
+    settled: bool,
+}
+
+impl Tables {
+    /// These pipes.
+    pub fn new(pipes: Vec<Pipe>, budget: Budget) -> Self {
+        let (pipes, counted) = split(pipes);
+        Tables { pipes, counted, tables: Vec::new(), left_out: Vec::new(), budget, settled: false }
+    }
+
+    /// The next table of the answer.
+    pub fn open(
+        &mut self,
+        name: &'static str,
+        columns: &[Col],
+        rising: bool,
+        declared: bool,
+        data: &mut Data,
+        format: Format,
+    ) {
+        let chain = Chain::over(View::of(columns, declared), rising, &self.pipes, &self.budget);
+        let piped = chain.map(|chain| {
+            let number = if self.counted.is_none() { Some(begin(data, format, name, &chain.view)) } else { None };
+            Piped { name, chain, passed: 0, number, done: false }
+        });
+        match piped {
+            Ok(piped) => self.tables.push(Some(piped)),
+            Err(misfit) => {
+                self.tables.push(None);
+                if !self.left_out.iter().any(|(n, m)| *n == name && m.keys == misfit.keys) {
+                    self.left_out.push((name, misfit));
+                }
+            }
+        }
+    }
+
+    /// A row of a table of the answer, by its place among them.
+    pub fn row(
+        &mut self,
+        table: usize,
+        cells: &[Cell<'_>],
+        format: Format,
+        data: &mut Data,
+        to: &mut Buffer,
+    ) -> io::Result<()> {
+        match self.tables.get_mut(table) {
+            Some(Some(piped)) => piped.with(format, data, to, |chain, sink| chain.push(cells, sink)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A table gets no more rows.
+    pub fn done(&mut self, table: usize, format: Format, data: &mut Data, to: &mut Buffer) -> io::Result<()> {
+        match self.tables.get_mut(table) {
+            Some(Some(piped)) => piped.finish(format, data, to),
+            _ => Ok(()),
+        }
+    }
+
+    /// No table gets more rows. An error says that there was none with the columns that the pipes name.
+    pub fn settle(&mut self, format: Format, data: &mut Data, to: &mut Buffer) -> io::Result<()> {
+        if std::mem::replace(&mut self.settled, true) {
+            return Ok(());
+        }
+        if !self.tables.iter().any(Option::is_some) && !self.left_out.is_empty() {
+            let misfits: Vec<(&str, &Misfit)> = self.left_out.iter().map(|(n, m)| (*n, m)).collect();
+            return Err(io::Error::other(why(&misfits, "this answer").what));
+        }
+        for piped in self.tables.iter_mut().flatten() {
+            piped.finish(format, data, to)?;
+        }
+        let Some(pipes) = &self.counted else { return Ok(()) };
+        let Ok(chain) = Chain::over(View::of(COUNTS.columns, true), false, pipes, &self.budget) else { return Ok(()) };
+        let number = begin(data, format, COUNTS.name, &chain.view);
+        let mut counts = Piped { name: COUNTS.name, chain, passed: 0, number: Some(number), done: false };
+        for t in self.tables.iter().flatten() {
+            let row = [Cell::text(t.name), Cell::Num(t.passed)];
+            counts.with(format, data, to, |chain, sink| chain.push(&row, sink))?;
+        }
+        counts.finish(format, data, to)
+    }
+
+    /// Whether there was no table at all.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+}
+
+impl Piped {
+    fn with(
+        &mut self,
+        format: Format,
+        data: &mut Data,
+        to: &mut Buffer,
+        act: impl FnOnce(&mut Chain, &mut super::stages::Sink<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (passed, number) = (&mut self.passed, self.number);
+        let shown = if format == Format::Text { self.chain.view.text() } else { self.chain.view.chosen.clone() };
+        act(&mut self.chain, &mut |row| {
+            *passed += 1;
+            let Some(number) = number else { return Ok(()) };
+            // Not every row of a command that does not declare them has all cells.
+            let cells = shown.iter().map(|i| row.get(*i).unwrap_or(&Cell::None));
+            data.row(number, cells, to)
+        })
+    }
+
+    fn finish(&mut self, format: Format, data: &mut Data, to: &mut Buffer) -> io::Result<()> {
+        if std::mem::replace(&mut self.done, true) {
+            return Ok(());
+        }
+        self.with(format, data, to, |chain, sink| chain.finish(sink))?;
+        match self.number {
+            Some(number) => data.done(number, to),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Begins a table in the data.
+fn begin(data: &mut Data, format: Format, name: &str, view: &View) -> usize {
+    if format != Format::Text {
+        let keys: Vec<&str> = view.data().map(|c| &*c.key).collect();
+        return data.table(name, keys.into_iter());
+    }
+    let fields = view.text().into_iter().filter_map(|i| view.at(i)).map(|c| Field {
+        title: if view.named { c.named().to_owned() } else { c.title.to_string() },
+        right: c.right,
+        width: c.width,
+    });
+    data.text_table(Layout::new(fields.collect()))
+}
+
+/// Pipes before the first `| count`, and those behind it.
+fn split(mut pipes: Vec<Pipe>) -> (Vec<Pipe>, Option<Vec<Pipe>>) {
+    let Some(at) = pipes.iter().position(|p| *p == Pipe::Count) else { return (pipes, None) };
+    let behind = pipes.split_off(at + 1);
+    pipes.truncate(at);
+    (pipes, Some(behind))
+}
+
+/// Reads the values that stand for something in this dump, and finds mistakes before the command runs: what it declares
+/// says which columns there are. `column` is where its pipes begin in the line.
+pub fn check(pipes: &mut [Pipe], command: &Command, column: usize, scope: &Scope<'_>) -> Result<(), SyntaxError> {
+    for pipe in pipes.iter_mut() {
+        if let Pipe::Where(condition) = pipe {
+            condition.evaluate(scope);
+        }
+    }
+    if pipes.iter().all(Pipe::takes_lines) {
+        return Ok(());
+    }
+    let (before, counted) = split(pipes.to_vec());
+    let budget = Budget::of(0);
+    if let Some(behind) = counted {
+        let chain = Chain::over(View::of(COUNTS.columns, true), false, &behind, &budget);
+        chain.map_err(|m| why(&[(COUNTS.name, &m)], "| count"))?;
+    }
+    // Not every command says yet what it returns: its tables are seen when they come.
+    if command.returns.is_nothing() {
+        return Ok(());
+    }
+    let tables = command.returns.all_tables();
+    if tables.is_empty() {
+        let what = format!("{} returns no table: behind it stand find, top and last alone", spelled(command));
+        return Err(SyntaxError { column, what });
+    }
+    let mut misfits = Vec::new();
+    for t in tables {
+        match Chain::over(View::of(t.columns, true), t.rising.is_some(), &before, &budget) {
+            Ok(_) => return Ok(()),
+            Err(m) => misfits.push((t.name, m)),
+        }
+    }
+    let misfits: Vec<(&str, &Misfit)> = misfits.iter().map(|(n, m)| (*n, m)).collect();
+    Err(why(&misfits, &spelled(command)))
+}
+
+/// Why pipes fit no table of `whose` answer: told of the tables that got farthest.
+fn why(misfits: &[(&str, &Misfit)], whose: &str) -> SyntaxError {
+    let farthest = misfits.iter().map(|(_, m)| m.pipe).max().unwrap_or(0);
+    let mut there = Vec::new();
+    let mut missing: Vec<(&str, usize)> = Vec::new();
+    for (name, m) in misfits.iter().filter(|(_, m)| m.pipe == farthest) {
+        match &m.wrong {
+            // It has the columns: the rest is what is wrong.
+            Wrong::Value { column, what } => return SyntaxError { column: *column, what: what.clone() },
+            Wrong::NoColumn(n) => {
+                if !missing.iter().any(|(m, _)| *m == n.text) {
+                    missing.push((&n.text, n.column));
+                }
+                let columns = format!("{name} ({})", m.keys);
+                if !there.contains(&columns) {
+                    there.push(columns);
+                }
+            }
+        }
+    }
+    let column = missing.first().map_or(0, |m| m.1);
+    let names: Vec<String> = missing.iter().map(|(m, _)| format!("`{m}`")).collect();
+    let what = match names.as_slice() {
+        [one] => format!("no table of {whose} has a column {one}; there are: {}", there.join(", ")),
+        all => format!("no table of {whose} has all the columns {}; there are: {}", all.join(", "), there.join(", ")),
+    };
+    SyntaxError { column, what }
+}
