@@ -1,6 +1,7 @@
 //! Pipes behind commands: `!dumpheap -stat | where count > 100 | sort -total_size | top 5`. Those that look at no value pass
 //! lines ([`lines`]); with one that does, all of them work on the typed rows of tables ([`tables`]), in every format alike.
 
+pub mod check;
 pub mod columns;
 pub mod complete;
 pub mod condition;
@@ -16,7 +17,7 @@ pub mod stages;
 pub mod tables;
 pub mod value;
 
+pub use check::check;
 pub use declared::read;
 pub use pipe::{MOST, Pipe};
-pub use tables::check;
 pub use value::push_whole;

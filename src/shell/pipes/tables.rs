@@ -4,12 +4,9 @@ use std::io;
 
 use super::super::buffer::Buffer;
 use super::super::cell::Cell;
-use super::super::command::Command;
 use super::super::data::Data;
-use super::super::expr::Scope;
 use super::super::format::Format;
 use super::super::layout::{Field, Layout};
-use super::super::parse::spelled;
 use super::super::returns::{Col, Table, Type};
 use super::super::words::SyntaxError;
 use super::columns::{View, Wrong};
@@ -18,7 +15,7 @@ use super::pipe::Pipe;
 use super::stages::{Chain, Misfit};
 
 /// What `| count` makes of all tables together.
-const COUNTS: Table =
+pub const COUNTS: Table =
     Table::new("counts", &[Col::left("Table", "table", 0), Col::right("Count", "count", 0).of(Type::Count)]);
 
 /// A table with pipes behind it.
@@ -190,54 +187,15 @@ fn begin(data: &mut Data, format: Format, name: &str, view: &View) -> usize {
 }
 
 /// Pipes before the first `| count`, and those behind it.
-fn split(mut pipes: Vec<Pipe>) -> (Vec<Pipe>, Option<Vec<Pipe>>) {
+pub fn split(mut pipes: Vec<Pipe>) -> (Vec<Pipe>, Option<Vec<Pipe>>) {
     let Some(at) = pipes.iter().position(|p| *p == Pipe::Count) else { return (pipes, None) };
     let behind = pipes.split_off(at + 1);
     pipes.truncate(at);
     (pipes, Some(behind))
 }
 
-/// Reads the values that stand for something in this dump, and finds mistakes before the command runs: what it declares
-/// says which columns there are. `column` is where its pipes begin in the line.
-pub fn check(pipes: &mut [Pipe], command: &Command, column: usize, scope: &Scope<'_>) -> Result<(), SyntaxError> {
-    for pipe in pipes.iter_mut() {
-        if let Pipe::Where(condition) = pipe {
-            condition.evaluate(scope);
-        }
-    }
-    if pipes.iter().all(Pipe::takes_lines) {
-        return Ok(());
-    }
-    let (before, mut counted) = split(pipes.to_vec());
-    let budget = Budget::of(0);
-    while let Some(behind) = counted {
-        let (pipes, again) = split(behind);
-        let chain = Chain::over(View::of(COUNTS.columns, true), false, &pipes, &budget);
-        chain.map_err(|m| why(&[(COUNTS.name, &m)], "| count"))?;
-        counted = again;
-    }
-    // Not every command says yet what it returns: its tables are seen when they come.
-    if command.returns.is_nothing() {
-        return Ok(());
-    }
-    let tables = command.returns.all_tables();
-    if tables.is_empty() {
-        let what = format!("{} returns no table: behind it stand find, top and last alone", spelled(command));
-        return Err(SyntaxError { column, what });
-    }
-    let mut misfits = Vec::new();
-    for t in tables {
-        match Chain::over(View::of(t.columns, true), t.rising.is_some(), &before, &budget) {
-            Ok(_) => return Ok(()),
-            Err(m) => misfits.push((t.name, m)),
-        }
-    }
-    let misfits: Vec<(&str, &Misfit)> = misfits.iter().map(|(n, m)| (*n, m)).collect();
-    Err(why(&misfits, &spelled(command)))
-}
-
 /// Why pipes fit no table of `whose` answer: told of the tables that got farthest.
-fn why(misfits: &[(&str, &Misfit)], whose: &str) -> SyntaxError {
+pub fn why(misfits: &[(&str, &Misfit)], whose: &str) -> SyntaxError {
     let farthest = misfits.iter().map(|(_, m)| m.pipe).max().unwrap_or(0);
     let mut there = Vec::new();
     let mut missing: Vec<(&str, usize)> = Vec::new();
