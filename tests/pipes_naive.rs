@@ -515,6 +515,6 @@ Zoo.Animal2                      1,234,567,890
     let mut rows = numbered(2000);
     rows[1999][3] = Cell::text("X".repeat(40));
     let text = run("| cols class_name,size,seen", &rows, false, Format::Text, MUCH).unwrap();
-    assert!(text.starts_with("Class Name     TotalSize seen\n"), "{text:.80}");
-    assert!(text.ends_with(&format!("\n{}         81\n", "X".repeat(40))), "{}", &text[text.len() - 80..]);
+    assert!(text.starts_with("Class Name    TotalSize seen\n"), "{text:.80}");
+    assert!(text.ends_with(&format!("\n{}        81\n", "X".repeat(40))), "{}", &text[text.len() - 80..]);
 }

@@ -372,8 +372,10 @@ impl Out {
             (Behind::Lines(_), _) => {
                 self.line.clear();
                 render(&t.columns, &t.widths, cells, &mut self.line);
-                let line = String::from_utf8_lossy(&self.line).into_owned();
-                self.through(Some(at), &line, Some((at, cells)))
+                let line = std::mem::take(&mut self.line);
+                let through = self.through(Some(at), &String::from_utf8_lossy(&line), Some((at, cells)));
+                self.line = line;
+                through
             }
             _ => self.emit(at, cells),
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::returns::{Col, Type};
-use super::pipe::Name;
+use super::name::Name;
 
 /// A column behind a pipe.
 #[derive(Debug, Clone, PartialEq, Eq)]

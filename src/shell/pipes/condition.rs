@@ -8,7 +8,7 @@ use super::super::returns::Type;
 use super::super::words::SyntaxError;
 use super::columns::{View, Wrong};
 use super::literal::{Literal, is_unit};
-use super::pipe::Name;
+use super::name::Name;
 use super::value::{Value, contains, push_whole, whole};
 
 /// Most parentheses and `not`s in each other: a bound on recursion.

@@ -8,7 +8,8 @@ use super::super::cell::Cell;
 use super::super::returns::Type;
 use super::columns::{Column, View, Wrong};
 use super::kept::{Budget, Packer};
-use super::pipe::{Aggregate, Name};
+use super::name::Name;
+use super::pipe::Aggregate;
 use super::value::{Number, Value, whole};
 
 /// Bytes a group needs beside its values: its place in the map and in the list.

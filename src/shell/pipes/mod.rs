@@ -10,6 +10,7 @@ pub mod group;
 pub mod kept;
 pub mod lines;
 pub mod literal;
+pub mod name;
 pub mod parse;
 pub mod pipe;
 pub mod sort;

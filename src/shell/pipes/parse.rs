@@ -2,7 +2,8 @@
 
 use super::super::words::{SyntaxError, words};
 use super::condition;
-use super::pipe::{Aggregate, Name, Pipe};
+use super::name::Name;
+use super::pipe::{Aggregate, Pipe};
 
 /// Reads what follows the name of a pipe, which begins at this place of the line.
 pub type Read = fn(&str, usize) -> Result<Pipe, SyntaxError>;

@@ -1,18 +1,10 @@
 //! Pipes as they were typed.
 
 use super::condition::Condition;
+use super::name::Name;
 
 /// Most pipes behind one command.
 pub const MOST: usize = 32;
-
-/// The name of a column, by key or by title.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
-    /// As typed.
-    pub text: String,
-    /// Where it stands in the line.
-    pub column: usize,
-}
 
 /// What a group is summed up to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use super::columns::{View, Wrong};
 use super::condition::Check;
 use super::group::Groups;
 use super::kept::{Budget, Packer};
-use super::pipe::{Name, Pipe};
+use super::name::Name;
+use super::pipe::Pipe;
 use super::sort::{Sorter, Wanted};
 use super::value::{contains, push_whole};
 
