@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use captured::{Captured, open};
 use clrscope::shell::Format;
 use clrscope::shell::pipes::declared;
+use clrscope::shell::pipes::kept::MOST_BYTES;
 use clrscope::shell::run::{Ended, Shell};
 use serde_json::{Value, json};
 
@@ -104,15 +105,21 @@ System.Collections.Generic.Dictionary<System.String, System.Object>+Entry[] 1,68
         (
             "!dumpheap | group mt sum size count max size | top 2",
             "              MT  Sum Size Count Max Size
-    7fdcb325dd58   277,778 5,612   10,024
-    7fdcb3509120 2,713,321 1,796   65,560
+    7fdcb325dd58   277,778 5,612   29,338
+    7fdcb3509120 2,713,321 1,796   90,524
 ",
         ),
         ("!dumpheap | count", "Table      Count\nobjects    17886\nstatistics   147\n"),
-        ("!dumpheap -short -mt 7fdcb3504d70 | where address < 7fd0`d9119150", "7fd0d91190c8\n"),
+        ("!dumpheap -short -mt 7fdcb3504d70 | where address < 7fd0`d900c200", "7fd0d900c140\n"),
         ("!dumpheap -stat | where class_name == \"no such type\"", "MT Count TotalSize Class Name\n"),
-        ("!dumpheap -stat | findstr /i \"zoo.session\" | grep + | cols count", "Count\n    1\n"),
-        (".foreach /pS 1 (t {!dumpheap -stat | where count == 1,684 | cols mt}) {.echo t}", "7fdcb3504d70\n"),
+        (
+            "!dumpheap -stat | findstr /i \"zoo.session\" | grep + | where count == 1 | cols count | top 2",
+            "Count\n    1\n    1\n",
+        ),
+        (
+            ".foreach /pS 1 (t {!dumpheap -stat | where count == 1,684 and class_name ~ zoo | cols mt}) {.echo t}",
+            "7fdcb3504d70\n",
+        ),
     ] {
         assert_eq!(s.text(line), want, "{line}");
     }
@@ -263,4 +270,8 @@ fn every_example_runs() {
     for (line, _) in declared::ALL.iter().flat_map(|d| d.examples) {
         assert!(!s.text(line).is_empty(), "{line}");
     }
+    // What is kept at most is told as it is.
+    let bound = format!("{} MB", MOST_BYTES >> 20);
+    let told = |name: &str| declared::named(name).unwrap().help.contains(&bound);
+    assert!(told("sort") && told("group"));
 }

@@ -123,7 +123,7 @@ impl Data {
             head.extend_from_slice(b"{\"name\":");
             push_json(&mut head, name);
             head.extend_from_slice(b",\"columns\":[");
-            separated(&mut head, keys, |out, key| push_json(out, key));
+            separated(&mut head, keys, push_json);
             head.extend_from_slice(b"],\"rows\":[");
         } else {
             let alone = keys.len() == 1;

@@ -8,7 +8,7 @@ use super::columns::View;
 use super::kept::Budget;
 use super::pipe::Pipe;
 use super::stages::{Chain, Misfit};
-use super::tables::{COUNTS, split, why};
+use super::tables::{COUNTS, before_count, why};
 
 /// Reads the values that stand for something in this dump, and finds mistakes before the command runs: what it declares
 /// says which columns there are. `column` is where its pipes begin in the line.
@@ -21,11 +21,11 @@ pub fn check(pipes: &mut [Pipe], command: &Command, column: usize, scope: &Scope
     if pipes.iter().all(Pipe::takes_lines) {
         return Ok(());
     }
-    let (before, mut counted) = split(pipes.to_vec());
+    let (before, mut counted) = before_count(pipes);
     let budget = Budget::of(0);
     while let Some(behind) = counted {
-        let (pipes, again) = split(behind);
-        let chain = Chain::over(View::of(COUNTS.columns, true), false, &pipes, &budget);
+        let (pipes, again) = before_count(behind);
+        let chain = Chain::over(View::of(COUNTS.columns, true), false, pipes, &budget);
         chain.map_err(|m| why(&[(COUNTS.name, &m)], "| count"))?;
         counted = again;
     }
@@ -40,7 +40,7 @@ pub fn check(pipes: &mut [Pipe], command: &Command, column: usize, scope: &Scope
     }
     let mut misfits = Vec::new();
     for t in tables {
-        match Chain::over(View::of(t.columns, true), t.rising.is_some(), &before, &budget) {
+        match Chain::over(View::of(t.columns, true), t.rising.is_some(), before, &budget) {
             Ok(_) => return Ok(()),
             Err(m) => misfits.push((t.name, m)),
         }

@@ -47,8 +47,8 @@ pub const ALL: &[Declared] = &[
         syntax: "[-]COLUMN,...",
         summary: "sort the rows, the smallest first; -COLUMN the biggest first",
         help: "Rows that are alike stay in their order; missing values come last, either way. Text is sorted whatever its \
-               case. All rows are kept meanwhile, unless top or last stands right behind it; more than memory should \
-               hold are refused.",
+               case. All rows are kept meanwhile, unless top or last stands right behind it: more than 512 MB of them are \
+               refused.",
         examples: &[("!dumpheap -stat | sort -count,class_name | top 10", "the ten most frequent types")],
         read: parse::sort,
     },
@@ -59,7 +59,7 @@ pub const ALL: &[Declared] = &[
         summary: "one row for all rows that are the same in these columns",
         help: "Its columns are those, then sum_COLUMN, count and max_COLUMN in the order they are asked for; count when \
                nothing is. The rows come by the first of these, the biggest last, and by the columns of the group where \
-               that is the same: top behind it means the biggest. sum and max leave missing values out.",
+               that is the same: top behind it means the biggest. sum and max leave missing values out. More groups than fill 512 MB are refused.",
         examples: &[("!dumpheap | group method_table sum size count | top 5", "the five types with the most bytes")],
         read: parse::group,
     },

@@ -49,7 +49,8 @@ pub struct Tables {
 impl Tables {
     /// These pipes.
     pub fn new(pipes: Vec<Pipe>, budget: Budget) -> Self {
-        let (pipes, counted) = split(pipes);
+        let (before, counted) = before_count(&pipes);
+        let (pipes, counted) = (before.to_vec(), counted.map(<[Pipe]>::to_vec));
         Tables { pipes, counted, tables: Vec::new(), left_out: Vec::new(), budget, settled: false }
     }
 
@@ -114,13 +115,14 @@ impl Tables {
         for piped in self.tables.iter_mut().flatten() {
             piped.finish(format, data, to)?;
         }
-        let Some(mut behind) = self.counted.take() else { return Ok(()) };
+        let Some(all) = self.counted.take() else { return Ok(()) };
+        let mut behind = &all[..];
         let mut counts: Vec<(&str, u64)> = self.tables.iter().flatten().map(|t| (t.name, t.passed)).collect();
         loop {
-            let (pipes, again) = split(behind);
+            let (pipes, again) = before_count(behind);
             let view = View::of(COUNTS.columns, true);
             // That they fit was seen before the command ran.
-            let Ok(chain) = Chain::over(view, false, &pipes, &self.budget) else { return Ok(()) };
+            let Ok(chain) = Chain::over(view, false, pipes, &self.budget) else { return Ok(()) };
             let number = if again.is_none() { Some(begin(data, format, COUNTS.name, &chain.view)) } else { None };
             let mut table = Piped { name: COUNTS.name, chain, passed: 0, number, done: false };
             for (name, count) in &counts {
@@ -187,11 +189,11 @@ fn begin(data: &mut Data, format: Format, name: &str, view: &View) -> usize {
 }
 
 /// Pipes before the first `| count`, and those behind it.
-pub fn split(mut pipes: Vec<Pipe>) -> (Vec<Pipe>, Option<Vec<Pipe>>) {
-    let Some(at) = pipes.iter().position(|p| *p == Pipe::Count) else { return (pipes, None) };
-    let behind = pipes.split_off(at + 1);
-    pipes.truncate(at);
-    (pipes, Some(behind))
+pub fn before_count(pipes: &[Pipe]) -> (&[Pipe], Option<&[Pipe]>) {
+    match pipes.iter().position(|p| *p == Pipe::Count) {
+        Some(at) => (pipes.get(..at).unwrap_or(&[]), pipes.get(at + 1..)),
+        None => (pipes, None),
+    }
 }
 
 /// Why pipes fit no table of `whose` answer: told of the tables that got farthest.
