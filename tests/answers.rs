@@ -8,7 +8,7 @@ mod captured;
 use std::path::Path;
 
 use captured::{Captured, open};
-use clrscope::shell::run::Ended;
+use clrscope::shell::state::Ended;
 use clrscope::shell::{Cell, Col, Format, Out, Table, Type};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use captured::open;
 use clrscope::clr::runtime::delegates::{DelegateKind, DelegateShape};
-use clrscope::shell::run::Shell;
+use clrscope::shell::state::Shell;
 use patch::Patch;
 
 fn data(name: &str) -> PathBuf {

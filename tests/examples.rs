@@ -6,7 +6,7 @@ mod captured;
 #[path = "support/runner.rs"]
 mod runner;
 
-use clrscope::shell::run::Ended;
+use clrscope::shell::state::Ended;
 use runner::Runner;
 
 fn examples_run_on(dump: &str) {

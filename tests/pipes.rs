@@ -11,7 +11,7 @@ use captured::{Captured, open};
 use clrscope::shell::Format;
 use clrscope::shell::pipes::declared;
 use clrscope::shell::pipes::kept::MOST_BYTES;
-use clrscope::shell::run::{Ended, Shell};
+use clrscope::shell::state::{Ended, Shell};
 use serde_json::{Value, json};
 
 const LEAK: &str = "linux-x64-10.0-leak-heap.core.zst";

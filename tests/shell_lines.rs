@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use clrscope::commands;
 use clrscope::dump::OpenOptions;
 use clrscope::shell::Format;
-use clrscope::shell::run::{Ended, Shell};
+use clrscope::shell::state::{Ended, Shell};
 use clrscope::watch::Watch;
 use proptest::prelude::*;
 

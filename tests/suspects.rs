@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use captured::open;
 use clrscope::commands::graph::leaks::{Found, Limits, Suspect, find};
-use clrscope::shell::run::{Ended, Shell};
+use clrscope::shell::state::{Ended, Shell};
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)

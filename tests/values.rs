@@ -18,7 +18,7 @@ use std::path::Path;
 use boon::{Compiler, SchemaIndex, Schemas};
 use clrscope::commands::ALL;
 use clrscope::shell::grammar::{Reach, parse};
-use clrscope::shell::run::Shell;
+use clrscope::shell::state::Shell;
 use clrscope::shell::{Command, Format, schema};
 use runner::{Filled, Runner};
 use serde_json::Value;

@@ -4,8 +4,8 @@ use anyhow::{Result, anyhow, bail};
 
 use super::{module_name, symbol, tick, value};
 use crate::dump::{Arch, Dump, Os, Registers};
+use crate::shell::alias;
 use crate::shell::banner::{event, event_name};
-use crate::shell::run::set_alias;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Request, Returns,
     Table, Type, digits,
@@ -93,7 +93,7 @@ fn registers(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 fn assign(ctx: &mut Ctx<'_>, name: &str, right: &str) -> Result<Outcome> {
     let bare = name.trim_start_matches('@').to_lowercase();
     if let Some(n) = bare.strip_prefix("$.u").filter(|n| n.len() == 1 && n.bytes().all(|b| b.is_ascii_digit())) {
-        set_alias(&mut ctx.settings.aliases, format!("$u{n}"), right.trim_matches('"').to_owned());
+        alias::set(&mut ctx.settings.aliases, format!("$u{n}"), right.trim_matches('"').to_owned());
         return Ok(Outcome::Complete);
     }
     let slot = bare.strip_prefix("$t").and_then(|n| n.parse::<usize>().ok());

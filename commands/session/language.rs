@@ -2,9 +2,9 @@
 
 use anyhow::{Result, anyhow, bail};
 
+use crate::shell::alias;
 use crate::shell::control::{self, Control, Jump};
 use crate::shell::opaque::{hide, show};
-use crate::shell::run::set_alias;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns, Table, Type,
     flow,
@@ -233,7 +233,7 @@ fn set(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         }
         Some(o) => bail!("no option /{o}; there are /x /ma /mu /e /f /c"),
     };
-    set_alias(&mut ctx.settings.aliases, name.to_owned(), text);
+    alias::set(&mut ctx.settings.aliases, name.to_owned(), text);
     Ok(Outcome::Complete)
 }
 

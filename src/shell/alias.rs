@@ -3,6 +3,14 @@
 /// Longest line after replacing.
 const MOST: usize = 1 << 20;
 
+/// Sets the text of an alias, in the place of an older one of that name.
+pub fn set(aliases: &mut Vec<(String, String)>, name: String, text: String) {
+    match aliases.iter_mut().find(|a| a.0 == name) {
+        Some(a) => a.1 = text,
+        None => aliases.push((name, text)),
+    }
+}
+
 /// Replaces names by their text, once: what comes in is not looked at again. `${name}` is replaced anywhere, a bare name
 /// where blanks, brackets, `;` or `,` stand around it, a fixed name (`$u0` to `$u9`) anywhere. `${/d:name}` is 1 or 0 as the name is known or not,
 /// `${/f:name}` its text or nothing, `${/n:name}` the name itself. Lines that make or delete aliases keep bare names.

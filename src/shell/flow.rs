@@ -3,43 +3,21 @@
 use std::borrow::Cow;
 use std::io::{self, Read as _, Write};
 use std::process::{Command as Process, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::alias::expand;
 use super::control::{Control, Jump, Source};
 use super::expr::{Scope, evaluate};
 use super::opaque;
-use super::run::{Ended, Shell};
+use super::state::{Ended, Shell, Taken};
 use crate::session::Session;
 
 /// Blocks in blocks, at most this deep.
 const MAX_NESTING: u32 = 64;
-/// Most bytes of output taken for `.foreach`, `as /c` and `.shell`.
-const MOST_TAKEN: usize = 256 << 20;
 /// How often a running program is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(20);
 /// Longest file of `.foreach /f`.
 const MOST_FILE: u64 = 64 << 20;
-
-/// Output that is taken.
-#[derive(Debug, Clone, Default)]
-pub struct Taken(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Taken {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len().saturating_add(bytes.len()) > MOST_TAKEN {
-            return Err(io::Error::other(format!("more than {MOST_TAKEN} bytes are too many to go through")));
-        }
-        all.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// Runs blocks.
 pub fn run(shell: &mut Shell, control: &Control) -> Ended {
@@ -235,7 +213,7 @@ pub fn taken(shell: &mut Shell, line: &str) -> Result<String, Ended> {
         // What was printed before a failure is no whole answer: nothing runs on it.
         other => return Err(other),
     }
-    let bytes = std::mem::take(&mut *taken.0.lock().unwrap_or_else(PoisonError::into_inner));
+    let bytes = taken.bytes();
     Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }
 

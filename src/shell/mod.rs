@@ -32,6 +32,7 @@ pub mod run;
 pub mod schema;
 pub mod screen;
 pub mod script;
+pub mod state;
 pub mod style;
 pub mod terminal;
 pub mod words;

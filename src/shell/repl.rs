@@ -10,7 +10,7 @@ use rustyline::history::FileHistory;
 use super::complete::Prompt;
 use super::grammar::braces;
 use super::opaque;
-use super::run::{Ended, Shell};
+use super::state::{Ended, Shell};
 use super::terminal::{say, show_progress};
 
 /// Lines of history kept.

@@ -1,153 +1,23 @@
 //! Running command lines: look-up, arguments, the sink, outcomes. The prompt, scripts and `-c` all come through here.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 
-use super::command::{Arg, Command, Ctx, Needs, Outcome, Prefix, Request, Settings};
-use super::control::Jump;
+use super::command::{Arg, Command, Ctx, Needs, Outcome, Request};
 use super::expr::Scope;
-use super::flow::Taken;
-use super::grammar::{Call, SyntaxError, Typed, parse};
+use super::grammar::{Call, SyntaxError, parse};
 use super::opaque;
 use super::out::{Format, Out};
-use super::parse::{Common, arguments, reach, spelled};
-use super::screen::Screen;
-use super::terminal::{tell, tell_error};
+use super::parse::{arguments, reach, spelled};
+use super::state::{Ended, Shell};
+use super::terminal::tell;
 use super::{alias, flow, known, pipes, script};
-use crate::dump::{Dump, OpenError, OpenOptions};
 use crate::session::Session;
-use crate::session::saved::IndexMode;
-use crate::watch::{Interrupted, Watch};
-
-/// How a line ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Every command ran, complete, partial or empty.
-    Well,
-    /// At least one failed.
-    Failed,
-    /// The user asked to leave.
-    Quit,
-    /// A loop or `.catch` around it is to be left.
-    Left(Jump),
-}
-
-/// What the shell remembers while a line runs.
-#[derive(Debug, Default)]
-pub struct State {
-    /// Blocks the running command stands in.
-    pub nesting: u32,
-    /// Loops of those.
-    pub loops: u32,
-    /// `.catch` blocks of those.
-    pub catches: u32,
-    /// Takes the output instead of the sink.
-    pub taken: Option<Taken>,
-    /// The last failure was a mistake in what was typed: an unknown command, a wrong argument.
-    pub mistake: bool,
-    /// The last output did not end its line.
-    pub mid_line: bool,
-    /// Takes errors instead of stderr, for those who run the shell inside another program.
-    pub errors: Option<Arc<Mutex<Vec<String>>>>,
-    /// That a stop was asked for has been said.
-    pub stop_said: bool,
-}
-
-/// The shell: settings, the open dump, where output goes.
-pub struct Shell {
-    /// All commands.
-    pub commands: &'static [&'static Command],
-    /// Settings that outlive commands.
-    pub settings: Settings,
-    /// The open dump.
-    pub session: Option<Arc<Session>>,
-    /// Rendering unless a command says otherwise.
-    pub format: Format,
-    /// Cancellation and progress, shared with every session.
-    pub watch: Watch,
-    /// How dumps are opened.
-    pub open: OpenOptions,
-    /// Addresses printed last, for completion.
-    pub recent: Arc<Mutex<Vec<u64>>>,
-    /// Makes the sink for a command's output; `true` asks for paging.
-    pub sink: Box<dyn Fn() -> Box<dyn Write + Send>>,
-    /// Depth of scripts that run scripts.
-    pub depth: u32,
-    /// The last line typed, for Enter.
-    pub last: String,
-    /// What is remembered while a line runs.
-    pub state: State,
-}
-
-/// Copies everything to a log file too.
-struct Tee(Box<dyn Write + Send>, File);
-
-impl Write for Tee {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.0.write(bytes)?;
-        self.1.write_all(&bytes[..n])?;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()?;
-        self.1.flush()
-    }
-}
+use crate::watch::Interrupted;
 
 impl Shell {
-    /// Opens `path`, replacing the open dump.
-    pub fn open(&mut self, path: &std::path::Path) -> Result<(), OpenError> {
-        let mut options = self.open.clone();
-        options.image_paths = self.settings.image_paths.clone();
-        options.symbol_path = Some(self.settings.symbol_path.clone()).filter(|s| !s.is_empty());
-        let dump = Dump::open(path, &options, &self.watch)?;
-        self.save_index();
-        self.settings.thread = first_thread(&dump);
-        super::numbers::set_pointer_size(dump.arch.pointer_size());
-        let off = self.settings.providers_off.clone();
-        // What is kept for the next time was found with all providers.
-        let index = if off.is_empty() { self.settings.index.clone() } else { IndexMode::None };
-        let session = Session::new(dump, self.watch.clone()).without(off).with_index(index, &options);
-        self.session = Some(Arc::new(session));
-        Ok(())
-    }
-
-    /// Keeps what was computed of the open dump for the next time, unless the user stops it.
-    pub fn save_index(&self) {
-        if let Some(Err(e)) = self.session.as_ref().map(|s| s.save_index(false))
-            && !e.is::<Interrupted>()
-        {
-            self.complain(&format!("{e:#}"));
-        }
-    }
-
-    /// The command a call means. With `!`, names of that kind win; bare names prefer native commands.
-    pub fn find(&self, call: &Call) -> Option<&'static Command> {
-        let named = |c: &&&'static Command| {
-            c.name.eq_ignore_ascii_case(&call.name) || c.aliases.iter().any(|a| a.eq_ignore_ascii_case(&call.name))
-        };
-        let of = |p: Prefix| self.commands.iter().filter(named).find(|c| c.prefix == p).copied();
-        match call.typed {
-            Typed::Bang => of(Prefix::Bang).or_else(|| of(Prefix::Dot)).or_else(|| of(Prefix::Plain)),
-            Typed::Dot => of(Prefix::Dot),
-            Typed::Plain => of(Prefix::Plain).or_else(|| of(Prefix::Bang)).or_else(|| of(Prefix::Dot)),
-        }
-    }
-
-    /// Puts aliases into a line; the failure is said.
-    pub fn expand(&mut self, line: &str) -> Result<String, Ended> {
-        alias::expand(line, &self.settings.aliases).map_err(|why| {
-            self.answer_failed(line, &why, self.format);
-            self.complain(&why);
-            Ended::Failed
-        })
-    }
-
     /// Runs one line, or the lines of a block: all commands in order. A failure ends it.
     pub fn line(&mut self, line: &str) -> Ended {
         let line = match self.expand(line.trim_end_matches(['\r', '\n'])) {
@@ -175,23 +45,6 @@ impl Shell {
             }
         }
         Ended::Well
-    }
-
-    /// Says that the user stopped it, unless they only had seen enough.
-    pub fn stopped(&mut self) -> Ended {
-        if self.watch.cancel.is_enough() {
-            return Ended::Well;
-        }
-        if !std::mem::replace(&mut self.state.stop_said, true) {
-            self.complain("interrupted");
-        }
-        Ended::Failed
-    }
-
-    /// Forgets an earlier stop, before a line is run.
-    pub fn rearm(&mut self) {
-        self.watch.cancel.clear();
-        self.state.stop_said = false;
     }
 
     fn call(&mut self, line: &str, call: &Call) -> Ended {
@@ -269,55 +122,6 @@ impl Shell {
         self.finish(result, &mut out)
     }
 
-    /// The whole answer to something that cannot run, where answers are data.
-    pub fn answer_failed(&self, command: &str, why: &str, format: Format) {
-        if format != Format::Json || self.state.taken.is_some() {
-            return;
-        }
-        // Where it cannot be written, the message on stderr is all there is.
-        let Ok(sink) = self.make_sink(None) else { return };
-        let mut out = Out::new(sink, format);
-        out.begin(command, self.session.as_ref().map(|s| s.about()).as_ref());
-        let _ = out.end("failed", Some(why));
-    }
-
-    /// Where output goes: to the file given, to who takes it, else to the sink, and to the log.
-    pub fn make_sink(&self, output: Option<&str>) -> Result<Box<dyn Write + Send>> {
-        let sink: Box<dyn Write + Send> = match output {
-            Some(path) => {
-                self.settings.may(&format!("-o {path}"))?;
-                let file = File::create(path).with_context(|| format!("cannot write {path}"))?;
-                Box::new(io::BufWriter::new(file))
-            }
-            None => match &self.state.taken {
-                Some(taken) => return Ok(Box::new(taken.clone())),
-                None => (self.sink)(),
-            },
-        };
-        Ok(match self.log_file()? {
-            Some(log) => Box::new(Tee(sink, log)),
-            None => sink,
-        })
-    }
-
-    fn log_file(&self) -> Result<Option<File>> {
-        let Some(log) = &self.settings.log else { return Ok(None) };
-        let file = File::options().append(true).create(true).open(log);
-        Ok(Some(file.with_context(|| format!("cannot write {}", log.display()))?))
-    }
-
-    /// Where the answer of a command goes. On a terminal text is made to fit.
-    fn make_out(&self, command: &Command, common: &Common, format: Format) -> Result<Out> {
-        let shown = format == Format::Text && common.output.is_none() && self.state.taken.is_none();
-        Ok(match self.settings.window.filter(|_| shown) {
-            Some(window) => {
-                let screen = Screen::new((self.sink)(), self.log_file()?, window, common.wide);
-                Out::new(Box::new(screen), format).marked(command.returns.all_facts())
-            }
-            None => Out::new(self.make_sink(common.output.as_deref())?, format),
-        })
-    }
-
     fn invoke(
         &mut self,
         command: &'static Command,
@@ -354,13 +158,6 @@ impl Shell {
                 spelled(command)
             )),
         }
-    }
-
-    fn remember(&self, out: &Out) {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.extend(out.recent());
-        let excess = recent.len().saturating_sub(4096);
-        recent.drain(..excess);
     }
 
     fn finish(&mut self, result: Result<(Outcome, Option<Request>)>, out: &mut Out) -> Ended {
@@ -428,7 +225,7 @@ impl Shell {
             Request::Lines(lines) => return flow::each(self, lines.iter(), |shell, line| shell.line(line)),
             Request::Control(control) => return flow::run(self, &control),
             Request::Capture { name, line } => match flow::taken(self, &line) {
-                Ok(text) => set_alias(&mut self.settings.aliases, name, opaque::hide(text.trim_end())),
+                Ok(text) => alias::set(&mut self.settings.aliases, name, opaque::hide(text.trim_end())),
                 Err(ended) => return ended,
             },
             Request::Program { program, line } => return flow::program(self, &program, line.as_deref()),
@@ -444,34 +241,6 @@ impl Shell {
         });
         self.settings.thread = before;
         ended
-    }
-
-    /// Opens `path`, or the open dump again.
-    fn reopen(&mut self, path: Option<&std::path::Path>) -> Result<()> {
-        let current = self.session.as_ref().map(|s| s.dump().path.clone());
-        match path.or(current.as_deref()) {
-            Some(path) => self.open(path).map_err(|e| anyhow!(e.to_string())),
-            None => Ok(()),
-        }
-    }
-
-    /// An error for the user, on stderr and in the log.
-    pub fn complain(&self, text: &str) {
-        match &self.state.errors {
-            Some(errors) => errors.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned()),
-            None => tell_error(text),
-        }
-        self.log(text);
-    }
-
-    /// Writes a line to the log, when one is open: what was typed, what went wrong.
-    pub fn log(&self, text: &str) {
-        if let Some(path) = &self.settings.log
-            && let Ok(mut file) = File::options().append(true).open(path)
-        {
-            // A log that cannot be written is said by the next output.
-            let _ = writeln!(file, "{text}");
-        }
     }
 }
 
@@ -501,21 +270,7 @@ fn asked(call: &Call) -> Option<Format> {
     if has("-json") { Some(Format::Json) } else { has("-csv").then_some(Format::Csv) }
 }
 
-/// Sets the text of an alias, in the place of an older one of that name.
-pub fn set_alias(aliases: &mut Vec<(String, String)>, name: String, text: String) {
-    match aliases.iter_mut().find(|a| a.0 == name) {
-        Some(a) => a.1 = text,
-        None => aliases.push((name, text)),
-    }
-}
-
 /// Whether an error is a closed pipe: someone piped us into `head`.
 fn is_broken_pipe(e: &(dyn std::error::Error + 'static)) -> bool {
     e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// The thread to begin with: that of the exception, else the first.
-fn first_thread(dump: &Dump) -> usize {
-    let faulting = dump.exception.as_ref().map(|e| e.thread_id);
-    faulting.and_then(|id| dump.threads.iter().position(|t| t.os_id == id)).unwrap_or(0)
 }

@@ -5,7 +5,7 @@ use std::fs;
 use super::alias::expand;
 use super::grammar::{braces, words};
 use super::opaque;
-use super::run::{Ended, Shell};
+use super::state::{Ended, Shell};
 use super::terminal::tell;
 
 /// Scripts that run scripts, at most this deep: one that runs itself is stopped here.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use clrscope::commands;
 use clrscope::dump::OpenOptions;
 use clrscope::shell::Format;
-use clrscope::shell::run::Shell;
+use clrscope::shell::state::Shell;
 use clrscope::watch::Watch;
 
 #[derive(Clone, Default)]

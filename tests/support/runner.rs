@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clrscope::commands;
 use clrscope::shell::Command;
-use clrscope::shell::run::{Ended, Shell};
+use clrscope::shell::state::{Ended, Shell};
 
 use super::captured::{Captured, open};
 

@@ -16,7 +16,7 @@ use self::line::{SCRIPTS, atom_start, segment, word_start};
 use super::command::{Arg, Command, Kind, Offers};
 use super::parse::{COMMON, unfinished};
 use super::pipes;
-use super::run::Shell;
+use super::state::Shell;
 use super::style;
 use crate::session::Session;
 
