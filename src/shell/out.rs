@@ -551,7 +551,8 @@ impl Out {
         }
         // What has gone through the pipes stands before it.
         self.data.end(Ending { outcome: "partial", reason: Some(why) }, &mut self.to)?;
-        self.text_line(&format!("partial: {why}"))
+        let line = format!("partial: {why}");
+        if self.marks() { self.text_with(&line, Values::Prose) } else { self.text_line(&line) }
     }
 
     /// Ends the answer to one command: outcome `complete`, `partial`, `empty` or `failed`, with its reason.

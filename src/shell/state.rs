@@ -11,6 +11,7 @@ use super::alias;
 use super::command::{Command, Prefix, Settings};
 use super::control::Jump;
 use super::grammar::{Call, Typed};
+use super::opaque;
 use super::out::{Format, Out};
 use super::parse::Common;
 use super::screen::Screen;
@@ -209,7 +210,7 @@ impl Shell {
         let Ok(sink) = self.make_sink(None) else { return };
         let mut out = Out::new(sink, format);
         out.begin(command, self.session.as_ref().map(|s| s.about()).as_ref());
-        let _ = out.end("failed", Some(why));
+        let _ = out.end("failed", Some(&opaque::show(why)));
     }
 
     /// Where output goes: to the file given, to who takes it, else to the sink, and to the log.
@@ -258,6 +259,7 @@ impl Shell {
 
     /// An error for the user, on stderr and in the log.
     pub fn complain(&self, text: &str) {
+        let text = &*opaque::show(text);
         match &self.state.errors {
             Some(errors) => errors.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned()),
             None => tell_error(text),
