@@ -1,8 +1,20 @@
 //! Text that nobody typed is text: whatever it holds, and wherever the language puts it, nothing of it runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/captured.rs"]
+mod captured;
+
+use std::cell::RefCell;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use clrscope::commands::ALL;
+use clrscope::shell::opaque::hide;
+use clrscope::shell::{Command as Declared, Group, Needs, Outcome, Prefix, Returns};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 
 fn clrscope(args: &[&str]) -> Output {
     let dump = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/linux-x64-3.1-wks-heap.core.zst");
@@ -192,4 +204,134 @@ fn safe_lets_nothing_out() {
     }
     let out = clrscope(&["--safe", "-s", &script, "-c", ".exepath", "-c", "!eeheap -gc"]);
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+}
+
+/// Times that a command of a hostile text ran.
+static OWNED: AtomicUsize = AtomicUsize::new(0);
+
+/// What hostile texts try to run.
+const PROBE: Declared = Declared {
+    name: "owned",
+    prefix: Prefix::Bang,
+    aliases: &["0wned"],
+    group: Group::Session,
+    summary: "",
+    help: "",
+    args: &[],
+    examples: &[],
+    needs: Needs::Nothing,
+    returns: Returns::NOTHING,
+    run: |_, _| {
+        OWNED.fetch_add(1, Ordering::Relaxed);
+        Ok(Outcome::Complete)
+    },
+};
+
+/// What texts are made of: everything the language knows.
+const PIECES: &[&str] = &[
+    "owned",
+    "!owned",
+    "0wned",
+    ";",
+    "\"",
+    "'",
+    "{",
+    "}",
+    "(",
+    ")",
+    "\n",
+    " ",
+    "$$",
+    "*",
+    "|",
+    "find",
+    "${evil}",
+    "evil",
+    "${s}",
+    "s",
+    "~*e ",
+    "e ",
+    "~0 ",
+    "j 1 ",
+    ".if (1) {",
+    ".foreach (x {",
+    ".block {",
+    ".catch {",
+    "as a !owned;",
+    "-c ",
+    ",",
+    "0",
+    "1",
+    "x",
+    "/f",
+    "-o",
+    "\\",
+    "\u{FD800}",
+    "\u{FD801}",
+    "\u{F003B}",
+    "ä",
+];
+
+/// Constructs of the language around another, which stands for `§`.
+const AROUND: &[&str] = &[
+    "§",
+    ".block { § }",
+    ".catch { § }",
+    ".if (1) { § } .else { § }",
+    ".if (0) { } .else { § }",
+    ".foreach /s (w \"a b\") { § }",
+    ".foreach (w {.echo ${s}}) { § ; w }",
+    "as again §",
+    "aS again ${s}; .block { § ; again ; ${again} }",
+    "as /c again .echo ${s}",
+    "~*e §",
+    "j 1 '§'",
+    "again; § ; $u1",
+    "r $.u1 = ${s}",
+];
+
+/// Runs random lines around random texts and counts what of the texts ran. `hidden` makes opaque pieces of the texts, as
+/// the shell does of what it reads.
+fn owned_by(hidden: bool, cases: u32) -> usize {
+    let dump = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/win-x86-3.1-small.dmp.zst");
+    let (mut shell, _) = captured::open(&dump);
+    let with_probe: Vec<&'static Declared> = ALL.iter().copied().chain([&PROBE]).collect();
+    shell.commands = Vec::leak(with_probe);
+    shell.state.errors = Some(Arc::default());
+    shell.settings.safe = true;
+    let shell = RefCell::new(shell);
+    let pieces = prop::collection::vec(prop::sample::select(PIECES), 1..8);
+    let around = prop::collection::vec(prop::sample::select(AROUND), 1..4);
+    let lines = prop::collection::vec((around, prop::sample::select(PLACES)), 1..4);
+    let before = OWNED.load(Ordering::Relaxed);
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::with_cases(cases) });
+    let done = runner.run(&(pieces, lines), |(pieces, lines)| {
+        let text = pieces.concat();
+        let text = if hidden { hide(&text) } else { text };
+        let mut shell = shell.borrow_mut();
+        shell.settings.aliases = vec![("s".into(), text), ("evil".into(), "!owned".into())];
+        // `evil` is what the user calls so: it runs where the user types it.
+        for (around, place) in lines {
+            let inner =
+                place.replace('§', "${s}").replace("TEXT", "none").replace("ARGS", "none").replace("OWNED", "none");
+            let line = around.iter().fold(inner, |inner, a| a.replace('§', &inner));
+            shell.line(&line);
+        }
+        if hidden {
+            prop_assert_eq!(OWNED.load(Ordering::Relaxed), before);
+        }
+        Ok(())
+    });
+    if let Err(e) = done {
+        panic!("{e}");
+    }
+    OWNED.load(Ordering::Relaxed) - before
+}
+
+#[test]
+fn whatever_is_around_it() {
+    assert_eq!(owned_by(true, 1500), 0);
+    // The same texts, had they been typed, run: the lines are ones in which they could.
+    let typed = owned_by(false, 1500);
+    assert!(typed > 10, "{typed}");
 }
