@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::shell::parse::{spelled, synopsis};
+use crate::shell::pipes::declared::{self as pipes, Declared};
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
 };
@@ -28,10 +29,14 @@ pub const HELP: Command = Command {
     help: "Addresses are hexadecimal, with or without 0x, backticks and leading zeros, or expressions such as @rsp+10 \
            and poi(ADDR). Counts and sizes given to options are decimal, 0x for hexadecimal. Names are case-insensitive \
            and the ! is optional where no native command has the name.\n\n\
-           Every command takes -json, -csv, -o FILE and -wide (rows as long as they are, whatever the window), and pipes: | find TEXT keeps the rows that contain TEXT, \
-           | top N the first N. Scripts: $$>< FILE, $$>a< FILE ARGS, $< FILE.",
-    args: &[Arg::pos("COMMAND", Kind::CommandName, "the command to explain")],
-    examples: &[Example { line: ".help dumpheap", what: "explain one command" }],
+           Every command takes -json, -csv, -o FILE and -wide (rows as long as they are, whatever the window), and pipes \
+           (.help pipes): | where, | sort, | group, | cols, | top, | last, | count, | find. Scripts: $$>< FILE, \
+           $$>a< FILE ARGS, $< FILE.",
+    args: &[Arg::pos("COMMAND", Kind::CommandName, "the command to explain, pipes, or the name of a pipe")],
+    examples: &[
+        Example { line: ".help dumpheap", what: "explain one command" },
+        Example { line: ".help pipes", what: "what may stand behind a command" },
+    ],
     needs: Needs::Nothing,
     returns: Returns::facts(&[
         Fact::new("synopsis", "how it is called", Type::Text),
@@ -78,9 +83,24 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         Some(name) => {
             let bare = name.trim_start_matches(['!', '.']).to_lowercase();
             let found = ctx.commands.iter().find(|c| c.name == bare || c.aliases.contains(&bare.as_str()));
-            let Some(command) = found else { bail!("no command {name}; .help lists all") };
-            explained(ctx.out, command)?;
-            for line in explain(command) {
+            let lines = match (found, bare.as_str()) {
+                (Some(command), _) => {
+                    explained(ctx.out, command)?;
+                    explain(command)
+                }
+                (None, "pipes" | "pipe") => {
+                    pipes::ALL.iter().try_for_each(|pipe| pipe_explained(ctx.out, pipe))?;
+                    explain_pipes()
+                }
+                (None, bare) => match pipes::named(bare) {
+                    Some(pipe) => {
+                        pipe_explained(ctx.out, pipe)?;
+                        explain_pipe(pipe)
+                    }
+                    None => bail!("no command {name}; .help lists all"),
+                },
+            };
+            for line in lines {
                 ctx.out.note(line)?;
             }
             Ok(Outcome::Complete)
@@ -106,6 +126,16 @@ fn explained(out: &mut Out, c: &Command) -> Result<()> {
     Ok(())
 }
 
+/// What [`explain_pipe`] says, as values.
+fn pipe_explained(out: &mut Out, pipe: &Declared) -> std::io::Result<()> {
+    let name = format!("| {}", pipe.name);
+    out.data_row(&COMMANDS, &[Cell::text("Pipes"), Cell::text(&name), Cell::text(pipe.summary)])?;
+    let mut aliases = pipe.aliases.iter();
+    aliases.try_for_each(|a| out.data_row(&ALIASES, &[Cell::text(&name), Cell::text(*a)]))?;
+    let mut examples = pipe.examples.iter();
+    examples.try_for_each(|(l, what)| out.data_row(&EXAMPLES, &[Cell::text(&name), Cell::text(*l), Cell::text(*what)]))
+}
+
 fn aliases(out: &mut Out, c: &Command, name: &str) -> std::io::Result<()> {
     c.aliases.iter().try_for_each(|a| out.data_row(&ALIASES, &[Cell::text(name), Cell::text(*a)]))
 }
@@ -123,7 +153,8 @@ fn list(ctx: &mut Ctx<'_>) -> Result<Outcome> {
         ctx.out.note("")?;
     }
     ctx.out
-        .note(".help COMMAND explains one. Every command takes -json, -csv, -o FILE, -wide, | find TEXT, | top N.")?;
+        .note(".help COMMAND explains one. Every command takes -json, -csv, -o FILE, -wide and pipes (.help pipes):")?;
+    ctx.out.note(format!("  {}", pipes::ALL.iter().map(Declared::synopsis).collect::<Vec<_>>().join("  ")))?;
     ctx.out.note("")?;
     ctx.out.note(
         "Memory that grows: !dumpheap -stat, !leaks, then !gcroot ADDR of one object. A crash: .lastevent, !pe, r.",
@@ -158,6 +189,47 @@ pub fn explain(command: &Command) -> Vec<String> {
         lines.push(format!("  {:<40} {}", e.line, e.what));
     }
     lines
+}
+
+/// The help of all pipes.
+fn explain_pipes() -> Vec<String> {
+    let mut lines = vec!["Pipes: what may stand behind a command".to_owned(), String::new()];
+    lines.extend(wrap(pipes::HELP, 100));
+    for pipe in pipes::ALL {
+        lines.push(String::new());
+        lines.extend(explain_pipe(pipe));
+    }
+    lines
+}
+
+/// The help of one.
+fn explain_pipe(pipe: &Declared) -> Vec<String> {
+    let mut lines = vec![pipe.synopsis(), format!("    {}", pipe.summary)];
+    if !pipe.aliases.is_empty() {
+        lines.push(format!("    also: {}", pipe.aliases.join(", ")));
+    }
+    lines.extend(wrap(pipe.help, 96).into_iter().filter(|l| !l.is_empty()).map(|l| format!("    {l}")));
+    lines.extend(pipe.examples.iter().flat_map(|(line, what)| [format!("  {line}"), format!("      {what}")]));
+    lines
+}
+
+/// The chapter of the reference about pipes.
+fn reference_of_pipes() -> String {
+    let mut text = format!("\n## Pipes\n\n{}\n", pipes::HELP);
+    for pipe in pipes::ALL {
+        text.push_str(&format!("\n### `{}`\n\n{}\n", pipe.synopsis(), capital(pipe.summary)));
+        if !pipe.aliases.is_empty() {
+            let names: Vec<String> = pipe.aliases.iter().map(|a| format!("`{a}`")).collect();
+            text.push_str(&format!("\nAlso: {}.\n", names.join(", ")));
+        }
+        if !pipe.help.is_empty() {
+            text.push_str(&format!("\n{}\n", pipe.help));
+        }
+        for (line, what) in pipe.examples {
+            text.push_str(&format!("\nExample: `{line}` — {what}.\n"));
+        }
+    }
+    text
 }
 
 fn wrap(text: &str, width: usize) -> Vec<String> {
@@ -211,6 +283,7 @@ pub fn reference(commands: &[&Command]) -> String {
             }
         }
     }
+    text.push_str(&reference_of_pipes());
     text
 }
 

@@ -166,7 +166,7 @@ fn push_bool(out: &mut Vec<u8>, value: bool) {
 }
 
 /// Characters of UTF-8: bytes that begin one.
-fn characters(text: &[u8]) -> usize {
+pub fn characters(text: &[u8]) -> usize {
     if text.is_ascii() { text.len() } else { text.iter().filter(|b| (**b & 0xC0) != 0x80).count() }
 }
 

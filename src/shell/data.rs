@@ -1,12 +1,14 @@
-//! An answer as data: JSON, one object, or CSV, one block a table. Rows are written as they come where they can be.
+//! An answer as data: JSON, one object, or CSV, one block a table; behind pipes text too is one block a table. Rows are
+//! written as they come where they can be.
 
 use std::io;
 
 use super::buffer::Buffer;
 use super::cell::Cell;
+use super::layout::Layout;
 use super::numbers::{push_decimal, rfc3339};
+use super::pipes::push_whole;
 use super::quote::{push_csv, push_json};
-use super::returns::Col;
 use crate::session::About;
 
 /// How results are rendered.
@@ -27,6 +29,8 @@ pub const SCHEMA: u64 = 1;
 /// Bytes of a table that are kept back before the table begins to stream: several small tables keep their order, and one
 /// big one no memory.
 const KEPT: usize = 1 << 16;
+/// As [`KEPT`] in text: someone may sit before it, and what is kept decides the widths of columns.
+const KEPT_TEXT: usize = 1 << 13;
 /// Most notes kept.
 const MOST_NOTES: usize = 1 << 20;
 
@@ -54,6 +58,8 @@ enum Place {
 struct Open {
     /// What stands before its rows: `{"name":...,"rows":[`, or the line of keys.
     head: Vec<u8>,
+    /// How its rows become lines of text.
+    layout: Option<Layout>,
     /// Rows kept.
     rows: Vec<u8>,
     count: u64,
@@ -62,9 +68,10 @@ struct Open {
     done: bool,
 }
 
-/// One answer being written as JSON or CSV.
+/// One answer being written as JSON or CSV, or as text behind pipes.
 #[derive(Debug)]
 pub struct Data {
+    format: Format,
     json: bool,
     open: bool,
     /// `{"schema":...,"dump":...,"command":...`.
@@ -88,6 +95,7 @@ impl Data {
     /// An answer in this format.
     pub fn new(format: Format) -> Self {
         Self {
+            format,
             json: format == Format::Json,
             open: false,
             head: Vec::new(),
@@ -107,7 +115,7 @@ impl Data {
     /// Begins the answer to `command` about `dump`.
     pub fn begin(&mut self, command: &str, dump: Option<&About>) {
         let json = self.json;
-        *self = Self::new(if json { Format::Json } else { Format::Csv });
+        *self = Self::new(self.format);
         self.open = true;
         if json {
             self.head.extend_from_slice(b"{\"schema\":");
@@ -120,43 +128,67 @@ impl Data {
     }
 
     /// A new table; the number by which its rows are added.
-    pub fn table(&mut self, name: &str, columns: &[Col]) -> usize {
+    pub fn table<'k>(&mut self, name: &str, keys: impl ExactSizeIterator<Item = &'k str>) -> usize {
         let mut head = Vec::new();
         if self.json {
             head.extend_from_slice(b"{\"name\":");
             push_json(&mut head, name);
             head.extend_from_slice(b",\"columns\":[");
-            separated(&mut head, columns, |out, c| push_json(out, c.key));
+            separated(&mut head, keys, push_json);
             head.extend_from_slice(b"],\"rows\":[");
         } else {
-            separated(&mut head, columns, |out, c| push_csv(out, c.key, columns.len() == 1));
+            let alone = keys.len() == 1;
+            separated(&mut head, keys, |out, key| push_csv(out, key, alone));
             head.push(b'\n');
         }
-        self.tables.push(Open { head, rows: Vec::new(), count: 0, place: Place::Kept, done: false });
+        self.add(head, None)
+    }
+
+    /// As [`Data::table`], in text.
+    pub fn text_table(&mut self, layout: Layout) -> usize {
+        self.add(Vec::new(), Some(layout))
+    }
+
+    fn add(&mut self, head: Vec<u8>, layout: Option<Layout>) -> usize {
+        self.tables.push(Open { head, layout, rows: Vec::new(), count: 0, place: Place::Kept, done: false });
         self.tables.len() - 1
     }
 
     /// Adds a row to a table.
-    pub fn row(&mut self, table: usize, cells: &[Cell<'_>], to: &mut Buffer) -> io::Result<()> {
+    pub fn row<'c>(
+        &mut self,
+        table: usize,
+        cells: impl ExactSizeIterator<Item = &'c Cell<'c>>,
+        to: &mut Buffer,
+    ) -> io::Result<()> {
         let Some(t) = self.tables.get_mut(table).filter(|t| t.place != Place::Written) else {
             return Err(io::Error::other("a row for a table that was said to be done"));
         };
         let streams = t.place == Place::Streaming;
-        let out = if streams { &mut to.bytes } else { &mut t.rows };
-        if self.json {
-            out.extend_from_slice(if t.count > 0 { b",[" } else { b"[" });
-            separated(out, cells, |out, c| c.push_json(out));
-            out.push(b']');
+        if let Some(layout) = &mut t.layout {
+            layout.pack(cells, &mut t.rows, push_whole);
+            if streams {
+                layout.row(&t.rows, &mut to.bytes);
+                t.rows.clear();
+            }
         } else {
-            let alone = cells.len() == 1;
-            separated(out, cells, |out, c| c.push_csv(out, alone));
-            out.push(b'\n');
+            let out = if streams { &mut to.bytes } else { &mut t.rows };
+            if self.json {
+                out.extend_from_slice(if t.count > 0 { b",[" } else { b"[" });
+                separated(out, cells, |out, c| c.push_json(out));
+                out.push(b']');
+            } else {
+                let alone = cells.len() == 1;
+                separated(out, cells, |out, c| c.push_csv(out, alone));
+                out.push(b'\n');
+            }
         }
         t.count += 1;
         if streams {
             return to.spill();
         }
-        if t.rows.len() > KEPT && self.streaming.is_none() {
+        let most = if t.layout.is_some() { KEPT_TEXT } else { KEPT };
+        if t.rows.len() > most && self.streaming.is_none() {
             self.stream(table, to)?;
         }
         Ok(())
@@ -182,8 +214,13 @@ impl Data {
         self.streaming = Some(table);
         if let Some(t) = self.tables.get_mut(table) {
             t.place = Place::Streaming;
-            to.bytes.append(&mut t.head);
-            to.bytes.append(&mut t.rows);
+            match &mut t.layout {
+                Some(layout) => layout.begin(&t.rows, &mut to.bytes),
+                None => {
+                    to.bytes.append(&mut t.head);
+                    to.bytes.append(&mut t.rows);
+                }
+            }
             // The table is no longer kept: neither is the memory.
             t.rows = Vec::new();
         }
@@ -275,10 +312,10 @@ impl Data {
             return to.flush();
         }
         self.stop(to);
-        if self.json {
-            self.end_json(ending, to)?
-        } else {
-            self.end_csv(to)?
+        match self.format {
+            Format::Json => self.end_json(ending, to)?,
+            Format::Csv => self.end_csv(to)?,
+            Format::Text => self.write_all(self.tables.len(), false, to)?,
         }
         to.flush()
     }
@@ -321,8 +358,8 @@ impl Data {
     }
 }
 
-fn separated<T>(out: &mut Vec<u8>, items: &[T], one: impl Fn(&mut Vec<u8>, &T)) {
-    for (i, item) in items.iter().enumerate() {
+fn separated<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, one: impl Fn(&mut Vec<u8>, T)) {
+    for (i, item) in items.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }

@@ -8,19 +8,9 @@ use nom::combinator::{opt, recognize};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
-use super::opaque;
-use super::pipes::Pipe;
-
-/// A word of the arguments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
-    /// Its text, quotes removed.
-    pub text: String,
-    /// Whether it was quoted: then it is no option.
-    pub quoted: bool,
-    /// Where it starts in the line, in bytes.
-    pub column: usize,
-}
+use super::pipes::{self, Pipe};
+pub use super::words::{SyntaxError, Word, words};
+use super::words::{split_at, unclosed};
 
 /// How a command was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +24,7 @@ pub enum Typed {
 }
 
 /// One command of a line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Call {
     /// How it was typed.
     pub typed: Typed,
@@ -48,6 +38,8 @@ pub struct Call {
     pub raw_column: usize,
     /// Pipes behind it.
     pub pipes: Vec<Pipe>,
+    /// Where it ends in the line, its pipes included.
+    pub end: usize,
 }
 
 /// How far the arguments of a command reach.
@@ -59,41 +51,6 @@ pub enum Reach {
     Line,
     /// To the next `;` outside parentheses and braces.
     Blocks,
-}
-
-/// A mistake in a line: where, and what was expected.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what}")]
-pub struct SyntaxError {
-    /// Byte offset in the line.
-    pub column: usize,
-    /// What was expected.
-    pub what: String,
-}
-
-/// Ends what is said of a bracket or quotation mark without its other half.
-const UNCLOSED: &str = "is not closed";
-
-fn unclosed(open: char) -> String {
-    if open == '"' { format!("this quote {UNCLOSED}") } else { format!("this {open} {UNCLOSED}") }
-}
-
-impl SyntaxError {
-    /// Whether more text can mend it.
-    pub fn is_unclosed(&self) -> bool {
-        self.what.ends_with(UNCLOSED)
-    }
-
-    /// The line with a caret under the place.
-    pub fn caret(&self, line: &str) -> String {
-        // Of several lines, the one the place is in.
-        let column = (0..=self.column.min(line.len())).rev().find(|c| line.is_char_boundary(*c)).unwrap_or(0);
-        let (above, below) = line.split_at(column);
-        let before = opaque::show(above.rsplit('\n').next().unwrap_or(""));
-        let line = format!("{before}{}", opaque::show(below.lines().next().unwrap_or("")));
-        let pad: String = before.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        format!("    {line}\n    {pad}^ {}", self.what)
-    }
 }
 
 /// Blanks and line ends: a block may span lines.
@@ -165,29 +122,12 @@ pub fn parse(line: &str, reach: &dyn Fn(&str, &str) -> Reach) -> Result<Vec<Call
             Reach::Blocks => start + blocks_end(args, start)?,
         };
         let (raw, pipes) =
-            if reach == Reach::Command { pipes(line, start, end)? } else { (&line[start..end], Vec::new()) };
-        calls.push(Call { typed, name: name.to_lowercase(), column, raw: raw.to_owned(), raw_column: start, pipes });
+            if reach == Reach::Command { behind(line, start, end)? } else { (&line[start..end], Vec::new()) };
+        let (name, raw) = (name.to_lowercase(), raw.to_owned());
+        calls.push(Call { typed, name, column, raw, raw_column: start, pipes, end });
         at = end;
     }
     Ok(calls)
-}
-
-/// Offset of the first of `separators` outside quotes, or the length.
-fn split_at(text: &str, separators: &[char], base: usize) -> Result<usize, SyntaxError> {
-    let mut quote = None;
-    for (i, c) in text.char_indices() {
-        match quote {
-            Some(_) if c == '"' => quote = None,
-            Some(_) => {}
-            None if c == '"' => quote = Some(i),
-            None if separators.contains(&c) => return Ok(i),
-            None => {}
-        }
-    }
-    match quote {
-        Some(i) => Err(SyntaxError { column: base + i, what: unclosed('"') }),
-        None => Ok(text.len()),
-    }
 }
 
 /// Where the command with blocks at the start of `text` ends: at a `;` or a line end outside all parentheses and braces,
@@ -258,64 +198,23 @@ pub fn braces(line: &str, mut depth: u32) -> u32 {
     depth
 }
 
-/// Separates `| find TEXT` and `| top N` from the arguments.
-fn pipes(line: &str, start: usize, end: usize) -> Result<(&str, Vec<Pipe>), SyntaxError> {
+/// Separates the pipes from the arguments.
+fn behind(line: &str, start: usize, end: usize) -> Result<(&str, Vec<Pipe>), SyntaxError> {
     let text = &line[start..end];
     let first = split_at(text, &['|'], start)?;
     let mut found = Vec::new();
     let mut at = first;
     while at < text.len() {
         let rest = &text[at + 1..];
-        let length = split_at(rest, &['|'], start + at + 1)?;
-        found.push(pipe(&rest[..length], start + at + 1)?);
+        let column = start + at + 1;
+        let length = split_at(rest, &['|'], column)?;
+        if found.len() == pipes::MOST {
+            return Err(SyntaxError { column, what: format!("more than {} pipes behind a command", pipes::MOST) });
+        }
+        found.push(pipes::read(&rest[..length], column)?);
         at += 1 + length;
     }
     Ok((&text[..first], found))
-}
-
-fn pipe(text: &str, column: usize) -> Result<Pipe, SyntaxError> {
-    let words = words(text, column)?;
-    let error = |column, what: &str| Err(SyntaxError { column, what: what.to_owned() });
-    match words.as_slice() {
-        [name, value] if name.text.eq_ignore_ascii_case("find") => Ok(Pipe::Find(value.text.to_lowercase())),
-        [name, value] if name.text.eq_ignore_ascii_case("top") => match value.text.parse() {
-            Ok(n) => Ok(Pipe::Top(n)),
-            Err(_) => error(value.column, "expected a number after `top`"),
-        },
-        [name, ..] => error(name.column, "expected `find TEXT` or `top N` after `|`"),
-        [] => error(column, "expected `find TEXT` or `top N` after `|`"),
-    }
-}
-
-/// Splits arguments into words; quotes group, `""` inside quotes is a quote.
-pub fn words(text: &str, column: usize) -> Result<Vec<Word>, SyntaxError> {
-    let mut words = Vec::new();
-    let mut chars = text.char_indices().peekable();
-    while let Some(&(start, c)) = chars.peek() {
-        if c.is_ascii_whitespace() {
-            chars.next();
-            continue;
-        }
-        let mut word = Word { text: String::new(), quoted: c == '"', column: column + start };
-        let mut inside = false;
-        while let Some(&(_, c)) = chars.peek() {
-            if c == '"' {
-                inside = !inside;
-                chars.next();
-                continue;
-            }
-            if !inside && c.is_ascii_whitespace() {
-                break;
-            }
-            word.text.push(c);
-            chars.next();
-        }
-        if inside {
-            return Err(SyntaxError { column: column + start, what: unclosed('"') });
-        }
-        words.push(word);
-    }
-    Ok(words)
 }
 
 #[cfg(test)]

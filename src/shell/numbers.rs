@@ -118,6 +118,33 @@ pub fn rfc3339(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
 }
 
+/// Seconds since 1970 of `YYYY-MM-DD`, with `HH:MM` or `HH:MM:SS` behind a `T` or a blank, `Z` or ` UTC` at the end or not:
+/// what [`utc`] and [`rfc3339`] write.
+pub fn seconds(text: &str) -> Option<u64> {
+    let text = text.trim_end_matches(['Z', 'z']).trim_end_matches(" UTC");
+    let (date, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, "00:00"));
+    let mut parts = date.splitn(3, '-').map(digits_of);
+    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+    let mut parts = time.splitn(3, ':').map(digits_of);
+    let (h, m, s) = (parts.next()??, parts.next()??, parts.next().unwrap_or(Some(0))?);
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || h > 23 || m > 59 || s > 59 {
+        return None;
+    }
+    // Days-from-civil, the reverse of what `civil` does.
+    let y = year - u64::from(month <= 2);
+    let doy = (153 * ((month + 9) % 12) + 2) / 5 + day.checked_sub(1)?;
+    let yoe = y % 400;
+    let days = y / 400 * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy;
+    let seconds = days.checked_sub(719_468)? * 86_400 + h * 3600 + m * 60 + s;
+    // A day that the month does not have comes back as another.
+    let back = civil(seconds);
+    ((back.1, back.2) == (month, day)).then_some(seconds)
+}
+
+fn digits_of(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit()))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -134,9 +161,20 @@ mod tests {
         assert_eq!(utc(1_764_086_393), "2025-11-25 15:59:53 UTC");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
         assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(seconds("2000-02-29"), Some(951_782_400));
+        assert_eq!(seconds("1970-01-01 00:01"), Some(60));
+        for no in ["2001-02-29", "2000-13-01", "2000-1", "12", "", "2000-01-01T24:00", "1969-12-31", "2000-01-00"] {
+            assert_eq!(seconds(no), None, "{no}");
+        }
     }
 
     proptest::proptest! {
+        #[test]
+        fn times_are_read_back(t in 0u64..200_000_000_000) {
+            proptest::prop_assert_eq!(seconds(&utc(t)), Some(t));
+            proptest::prop_assert_eq!(seconds(&rfc3339(t)), Some(t));
+        }
+
         #[test]
         fn as_the_standard_library_has_them(value: u64, shift in 0u32..64, width in 0usize..=16) {
             let v = value >> shift;

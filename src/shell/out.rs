@@ -4,9 +4,15 @@ use std::io::{self, Write};
 
 use super::buffer::Buffer;
 use super::data::{Data, Ending};
+use super::layout::{column_titles, declared, end_line, fit, render};
 use super::mark;
-use super::pipes::{Pipe, pass};
+use super::pipes::Pipe;
+use super::pipes::kept::{Budget, MOST_BYTES};
+use super::pipes::lines::{Line, Lines, Section};
+use super::pipes::tables::Tables;
+use super::prose::{self, Values};
 use super::quote::{clean_lines, push_clean};
+use super::recent::Recent;
 use super::returns::{Fact, Table, Type};
 use crate::session::About;
 
@@ -14,38 +20,6 @@ pub use super::cell::Cell;
 pub use super::data::Format;
 pub use super::numbers::{digits, narrow_digits, thousands};
 pub use super::returns::Col;
-
-/// Addresses remembered for completion.
-const RECENT: usize = 4096;
-
-/// The addresses printed last.
-#[derive(Debug, Default)]
-struct Recent {
-    kept: Vec<u64>,
-    next: usize,
-}
-
-impl Recent {
-    fn add(&mut self, cells: &[Cell<'_>]) {
-        for address in cells.iter().filter_map(Cell::address) {
-            if self.kept.len() < RECENT {
-                self.kept.push(address);
-            } else {
-                self.kept[self.next] = address;
-                self.next = (self.next + 1) % RECENT;
-            }
-        }
-    }
-}
-
-/// What a terminal is told of a line.
-#[derive(Clone, Copy)]
-enum Values<'v> {
-    /// It is a sentence.
-    Prose,
-    /// These values stand in it.
-    Those(&'v [(Type, &'v Cell<'v>)]),
-}
 
 /// A table of this answer.
 struct Opened {
@@ -57,8 +31,8 @@ struct Opened {
     number: usize,
     /// Rows handed over.
     rows: u64,
-    /// Rows that passed the pipes, in text lines behind it too.
-    passed: u64,
+    /// Where the pipes are in it.
+    section: Section,
 }
 
 impl Opened {
@@ -69,6 +43,13 @@ impl Opened {
     }
 }
 
+/// The pipes behind the command.
+enum Behind {
+    Nothing,
+    Lines(Lines),
+    Tables(Tables),
+}
+
 /// The sink of one command.
 pub struct Out {
     to: Buffer,
@@ -77,10 +58,10 @@ pub struct Out {
     tables: Vec<Opened>,
     /// The table opened last.
     current: Option<usize>,
-    pipes: Vec<Pipe>,
-    /// Lines that passed the pipes before any table.
-    passed: u64,
+    behind: Behind,
+    /// A line as pipes see it, and as it is printed.
     line: Vec<u8>,
+    printed: Vec<u8>,
     recent: Recent,
     mid_line: bool,
     /// Text gets marks for a terminal.
@@ -98,9 +79,9 @@ impl Out {
             data: Data::new(format),
             tables: Vec::new(),
             current: None,
-            pipes: Vec::new(),
-            passed: 0,
+            behind: Behind::Nothing,
             line: Vec::new(),
+            printed: Vec::new(),
             recent: Recent::default(),
             mid_line: false,
             marked: false,
@@ -117,8 +98,17 @@ impl Out {
 
     /// Puts pipes behind everything written from now on.
     pub fn set_pipes(&mut self, pipes: Vec<Pipe>) {
-        self.pipes = pipes;
-        self.passed = 0;
+        self.set_pipes_within(pipes, MOST_BYTES);
+    }
+
+    /// As [`Out::set_pipes`], where the pipes may keep so many bytes.
+    pub fn set_pipes_within(&mut self, pipes: Vec<Pipe>, most: usize) {
+        let budget = Budget::of(most);
+        self.behind = match pipes.iter().all(Pipe::takes_lines) {
+            true if pipes.is_empty() => Behind::Nothing,
+            true => Behind::Lines(Lines::new(pipes, budget)),
+            false => Behind::Tables(Tables::new(pipes, self.marked, budget)),
+        };
     }
 
     /// The rendering chosen by the user.
@@ -128,21 +118,12 @@ impl Out {
 
     /// Whether values are looked at that text does not show: whole names, whole strings.
     pub fn wants_data(&self) -> bool {
-        self.format != Format::Text || !self.pipes.is_empty()
+        self.format != Format::Text || !matches!(self.behind, Behind::Nothing)
     }
 
     /// Addresses printed last, oldest first.
     pub fn recent(&self) -> Vec<u64> {
-        let (newer, older) = self.recent.kept.split_at(self.recent.next);
-        [older, newer].concat()
-    }
-
-    fn passes(&mut self, line: &str, table: Option<usize>) -> bool {
-        let passed = match table.and_then(|t| self.tables.get_mut(t)) {
-            Some(t) => &mut t.passed,
-            None => &mut self.passed,
-        };
-        self.pipes.is_empty() || pass(&self.pipes, passed, line)
+        self.recent.all()
     }
 
     // Prose.
@@ -152,10 +133,12 @@ impl Out {
     pub fn note(&mut self, text: impl AsRef<str>) -> io::Result<()> {
         let text = text.as_ref();
         if self.format == Format::Text {
-            return self.text_with(text, self.current, Values::Prose);
+            return self.text_with(text, self.current, None, Values::Prose);
         }
-        if self.passes(text, self.current) {
-            self.data.note(text);
+        match self.behind {
+            Behind::Nothing => self.data.note(text),
+            Behind::Lines(_) => return self.through(self.current, text, None),
+            Behind::Tables(_) => {}
         }
         Ok(())
     }
@@ -168,67 +151,61 @@ impl Out {
     /// A line whose values stand in rows: `head`, and behind it sentences or paths that go on below where the window is
     /// narrow.
     pub fn wrapped(&mut self, head: &str, text: &str) -> io::Result<()> {
-        if self.format != Format::Text {
-            return Ok(());
+        if self.format == Format::Text {
+            let whole = format!("{head}{text}");
+            return self.text_with(&whole, self.current, None, Values::Behind(head, text));
         }
-        if !self.marked {
-            return self.text_line(&format!("{head}{text}"), self.current);
-        }
-        let start = self.to.bytes.len();
-        if !self.passes(&format!("{head}{text}"), self.current) {
-            return Ok(());
-        }
-        let out = &mut self.to.bytes;
-        mark::row(out, false);
-        mark::begin(out, mark::Mark::Plain, false, 0);
-        // A blank stands between the values of a row.
-        push_clean(out, head.strip_suffix(' ').unwrap_or(head));
-        mark::end(out);
-        mark::begin(out, mark::Mark::Prose, false, 0);
-        push_clean(out, text);
-        mark::end(out);
-        end_line(out, start);
-        self.to.spill()
+        Ok(())
     }
 
-    /// A line of text, or several; only in text.
-    fn text_line(&mut self, text: &str, table: Option<usize>) -> io::Result<()> {
-        self.text_with(text, table, Values::Those(&[]))
+    /// A line of text, or several, of a table's section; only in text. A terminal is told where values stand in it. `row`
+    /// is the table whose row it is, and the cells.
+    fn text_with(
+        &mut self,
+        text: &str,
+        section: Option<usize>,
+        row: Option<(usize, &[Cell<'_>])>,
+        values: Values<'_>,
+    ) -> io::Result<()> {
+        let values = if self.marked { values } else { Values::Unmarked };
+        match self.behind {
+            Behind::Nothing => {
+                prose::push(&mut self.to.bytes, &mut self.line, text, values);
+                self.to.spill()
+            }
+            Behind::Lines(_) => {
+                self.printed.clear();
+                prose::push(&mut self.printed, &mut self.line, text, values);
+                self.through(section, text, row)
+            }
+            Behind::Tables(_) => Ok(()),
+        }
     }
 
-    /// As `text_line`; a terminal is told where these values stand in it.
-    fn text_with(&mut self, text: &str, table: Option<usize>, values: Values<'_>) -> io::Result<()> {
-        if !self.passes(text, table) {
-            return Ok(());
-        }
-        let out = &mut self.to.bytes;
-        let start = out.len();
-        for (i, part) in text.split('\n').enumerate() {
-            if i > 0 {
-                out.push(b'\n');
-            }
-            match values {
-                Values::Those(values) if self.marked && !values.is_empty() => {
-                    push_clean(&mut self.line, part);
-                    mark::line(out, &String::from_utf8_lossy(&self.line), values);
-                    self.line.clear();
-                }
-                Values::Prose if self.marked && !part.is_empty() => {
-                    mark::begin(out, mark::Mark::Prose, false, 0);
-                    push_clean(out, part);
-                    mark::end(out);
-                }
-                _ => push_clean(out, part),
-            }
-        }
-        end_line(out, start);
-        self.to.spill()
+    /// A line through the pipes of a table's section, as they see it; in text, it is printed as `self.printed` has it.
+    /// `row` is the table whose row it is, and the cells.
+    fn through(&mut self, section: Option<usize>, text: &str, row: Option<(usize, &[Cell<'_>])>) -> io::Result<()> {
+        let Out { behind, tables, data, to, format, printed, .. } = self;
+        let Behind::Lines(lines) = behind else { return Ok(()) };
+        let row = row.map(|(at, cells)| (tables.get(at).map_or(0, |t| t.number), cells));
+        let section = section.and_then(|s| tables.get_mut(s)).map(|t| &mut t.section);
+        let line = Line { text, printed, row };
+        lines.push(section, line, &mut |line| deliver(line, *format, data, to))
+    }
+
+    /// Ends a table's section of lines, or that before any table: what the pipes kept of it goes on.
+    fn end_section(&mut self, section: Option<usize>, rising: bool) -> io::Result<()> {
+        let Out { behind, tables, data, to, format, .. } = self;
+        let Behind::Lines(lines) = behind else { return Ok(()) };
+        let section = section.and_then(|s| tables.get_mut(s)).map(|t| &mut t.section);
+        lines.end(section, rising, &mut |line| deliver(line, *format, data, to))
     }
 
     /// Text as it is, without a line end of its own. Under `notes` in JSON; CSV leaves it out. Pipes see whole lines only
     /// and pass it.
     pub fn print(&mut self, text: &str) -> io::Result<()> {
         match self.format {
+            _ if matches!(self.behind, Behind::Tables(_)) => Ok(()),
             Format::Text => {
                 let clean = clean_lines(text);
                 self.mid_line = if text.is_empty() { self.mid_line } else { !text.ends_with('\n') };
@@ -265,7 +242,7 @@ impl Out {
         }
         let ty = |key: &str| self.facts.iter().find(|f| f.key == key).map_or(Type::Text, |f| f.ty);
         let values: Vec<(Type, &Cell<'_>)> = facts.iter().map(|(key, value)| (ty(key), value)).collect();
-        self.text_with(line.as_ref(), self.current, Values::Those(&values))
+        self.text_with(line.as_ref(), self.current, None, Values::Those(&values))
     }
 
     /// A fact that text does not print, or prints with something else.
@@ -288,8 +265,11 @@ impl Out {
     /// As [`Out::open`], without titles.
     pub fn open_bare(&mut self, table: &Table) -> io::Result<()> {
         let at = self.slot(table);
+        if matches!(self.behind, Behind::Lines(_)) {
+            self.end_section(self.current, false)?;
+            self.end_section(Some(at), table.rising.is_some())?;
+        }
         if let Some(t) = self.tables.get_mut(at) {
-            t.passed = 0;
             t.widths = declared(&t.columns);
         }
         self.current = Some(at);
@@ -299,10 +279,10 @@ impl Out {
     /// As [`Out::open`], with the titles as a command has them.
     pub fn open_as(&mut self, table: &Table, titles: &str) -> io::Result<()> {
         self.open_bare(table)?;
-        if self.format != Format::Text {
+        if !self.shows_titles() {
             return Ok(());
         }
-        // The head is no row: pipes leave it.
+        // The head is no row: pipes leave it, those that look at values have their own.
         let (above, titles) = titles.rsplit_once('\n').map_or((None, titles), |(a, t)| (Some(a), t));
         for line in above.into_iter().flat_map(|a| a.split('\n')) {
             push_clean(&mut self.to.bytes, line);
@@ -317,7 +297,7 @@ impl Out {
             mark::or_titles(&mut self.to.bytes);
             // Titles of such tables are written for the reference; their keys are what pipes call them.
             let keys: Vec<Cell<'_>> = t.columns.iter().map(|c| Cell::text(c.key)).collect();
-            render(t, &keys, &mut self.to.bytes, true);
+            render(&t.columns, &t.widths, &keys, &mut self.to.bytes, true);
         }
         end_line(&mut self.to.bytes, start);
         self.to.spill()
@@ -351,9 +331,10 @@ impl Out {
     }
 
     fn finish(&mut self, at: usize) -> io::Result<()> {
-        match (self.format, self.tables.get(at)) {
-            (Format::Text, _) | (_, None) => Ok(()),
-            (_, Some(t)) => self.data.done(t.number, &mut self.to),
+        match (&mut self.behind, self.tables.get(at)) {
+            (Behind::Tables(tables), _) => tables.done(at, self.format, &mut self.data, &mut self.to),
+            (_, Some(t)) if self.format != Format::Text => self.data.done(t.number, &mut self.to),
+            _ => Ok(()),
         }
     }
 
@@ -374,28 +355,25 @@ impl Out {
     /// One row that text prints as this line, or lines.
     pub fn row_as(&mut self, table: &Table, cells: &[Cell<'_>], line: impl AsRef<str>) -> io::Result<()> {
         let at = self.enter(table, cells);
-        match self.format {
-            Format::Text if self.marked => {
+        match (&self.behind, self.format) {
+            (Behind::Tables(_), _) => self.emit(at, cells),
+            (_, Format::Text) if self.marked => {
                 let types: Vec<Type> =
                     self.tables.get(at).map(|t| t.columns.iter().map(|c| c.ty).collect()).unwrap_or_default();
                 let values: Vec<(Type, &Cell<'_>)> = types.into_iter().zip(cells).collect();
-                self.text_with(line.as_ref(), Some(at), Values::Those(&values))
+                self.text_with(line.as_ref(), Some(at), Some((at, cells)), Values::Those(&values))
             }
-            Format::Text => self.text_line(line.as_ref(), Some(at)),
-            _ => {
-                if self.passes(line.as_ref(), Some(at)) {
-                    self.emit(at, cells)
-                } else {
-                    Ok(())
-                }
-            }
+            (_, Format::Text) => self.text_with(line.as_ref(), Some(at), Some((at, cells)), Values::Unmarked),
+            (Behind::Lines(_), _) => self.through(Some(at), line.as_ref(), Some((at, cells))),
+            (Behind::Nothing, _) => self.emit(at, cells),
         }
     }
 
     /// One row that text does not print: what it says stands in lines around it.
     pub fn data_row(&mut self, table: &Table, cells: &[Cell<'_>]) -> io::Result<()> {
         let at = self.enter(table, cells);
-        if self.format == Format::Text { Ok(()) } else { self.emit(at, cells) }
+        let silent = self.format == Format::Text && !matches!(self.behind, Behind::Tables(_));
+        if silent { Ok(()) } else { self.emit(at, cells) }
     }
 
     /// Rows a table has so far: a number for the next, by which rows of another table name it.
@@ -422,24 +400,35 @@ impl Out {
     fn slot(&mut self, table: &Table) -> usize {
         let known = self.current.filter(|&c| self.tables.get(c).is_some_and(|t| t.is(table)));
         let known = known.or_else(|| self.tables.iter().position(|t| t.is(table)));
-        known.unwrap_or_else(|| self.add(table.name, table.columns))
+        known.unwrap_or_else(|| self.add(table.name, table.columns, table.rising.is_some(), true))
     }
 
-    fn add(&mut self, name: &'static str, columns: &[Col]) -> usize {
-        let number = if self.format == Format::Text { 0 } else { self.data.table(name, columns) };
+    fn add(&mut self, name: &'static str, columns: &[Col], rising: bool, says: bool) -> usize {
+        let number = match &mut self.behind {
+            Behind::Tables(tables) => {
+                tables.open(name, columns, rising, says, &mut self.data, self.format);
+                0
+            }
+            _ if self.format == Format::Text => 0,
+            _ => self.data.table(name, columns.iter().map(|c| c.key)),
+        };
         self.tables.push(Opened {
             name,
             columns: columns.to_vec(),
             widths: declared(columns),
             number,
             rows: 0,
-            passed: 0,
+            section: Section::default(),
         });
         self.tables.len() - 1
     }
 
+    fn shows_titles(&self) -> bool {
+        self.format == Format::Text && !matches!(self.behind, Behind::Tables(_))
+    }
+
     fn titles(&mut self) -> io::Result<()> {
-        let Some(t) = self.current.and_then(|c| self.tables.get(c)).filter(|_| self.format == Format::Text) else {
+        let Some(t) = self.current.and_then(|c| self.tables.get(c)).filter(|_| self.shows_titles()) else {
             return Ok(());
         };
         // The head is no row: pipes leave it.
@@ -447,49 +436,42 @@ impl Out {
         if self.marked {
             mark::row(&mut self.to.bytes, true);
         }
-        render(t, &column_titles(t), &mut self.to.bytes, self.marked);
+        render(&t.columns, &t.widths, &column_titles(&t.columns), &mut self.to.bytes, self.marked);
         end_line(&mut self.to.bytes, start);
         self.to.spill()
     }
 
     fn row_at(&mut self, at: usize, cells: &[Cell<'_>]) -> io::Result<()> {
         self.noted(at, cells);
-        let Some(t) = self.tables.get_mut(at) else { return Ok(()) };
-        if self.pipes.is_empty() {
-            if self.format != Format::Text {
-                return self.emit(at, cells);
+        let Some(t) = self.tables.get(at) else { return Ok(()) };
+        match (&self.behind, self.format) {
+            (Behind::Nothing, Format::Text) => {
+                print_row(t, cells, &mut self.to.bytes, self.marked);
+                self.to.spill()
             }
-            let start = self.to.bytes.len();
-            if self.marked {
-                mark::row(&mut self.to.bytes, false);
+            (Behind::Lines(_), format) => {
+                self.line.clear();
+                render(&t.columns, &t.widths, cells, &mut self.line, false);
+                self.printed.clear();
+                if format == Format::Text {
+                    print_row(t, cells, &mut self.printed, self.marked);
+                }
+                let line = std::mem::take(&mut self.line);
+                let through = self.through(Some(at), &String::from_utf8_lossy(&line), Some((at, cells)));
+                self.line = line;
+                self.line.clear();
+                through
             }
-            render(t, cells, &mut self.to.bytes, self.marked);
-            end_line(&mut self.to.bytes, start);
-            return self.to.spill();
+            _ => self.emit(at, cells),
         }
-        self.line.clear();
-        render(t, cells, &mut self.line, false);
-        let line = String::from_utf8_lossy(&self.line);
-        if !pass(&self.pipes, &mut t.passed, &line) {
-            return Ok(());
-        }
-        if self.format != Format::Text {
-            return self.emit(at, cells);
-        }
-        let start = self.to.bytes.len();
-        if self.marked {
-            mark::row(&mut self.to.bytes, false);
-            render(t, cells, &mut self.to.bytes, true);
-        } else {
-            self.to.bytes.extend_from_slice(&self.line);
-        }
-        end_line(&mut self.to.bytes, start);
-        self.to.spill()
     }
 
     fn emit(&mut self, at: usize, cells: &[Cell<'_>]) -> io::Result<()> {
+        if let Behind::Tables(tables) = &mut self.behind {
+            return tables.row(at, cells, self.format, &mut self.data, &mut self.to);
+        }
         let Some(t) = self.tables.get(at) else { return Ok(()) };
-        self.data.row(t.number, cells, &mut self.to)
+        self.data.row(t.number, cells.iter(), &mut self.to)
     }
 
     fn filled<'c, R: AsRef<[Cell<'c>]>>(
@@ -497,9 +479,9 @@ impl Out {
         mut rows: impl Iterator<Item = R> + Clone,
         titles: bool,
     ) -> io::Result<()> {
-        let lines = self.format == Format::Text || !self.pipes.is_empty();
+        let lines = self.shows_titles() || matches!(self.behind, Behind::Lines(_));
         if let Some(t) = self.current.and_then(|c| self.tables.get_mut(c)).filter(|_| lines) {
-            fit(t, rows.clone(), titles, self.marked);
+            fit(&t.columns, &mut t.widths, rows.clone(), titles, self.marked);
         }
         if titles {
             self.titles()?;
@@ -529,14 +511,15 @@ impl Out {
     }
 
     fn undeclared(&mut self, name: &'static str, columns: &[Col]) -> io::Result<()> {
+        self.end_section(self.current, false)?;
         if let Some(before) = self.current {
             self.finish(before)?;
         }
-        if self.format == Format::Text {
+        if self.shows_titles() {
             // The one before it is needed no longer.
             self.tables.clear();
         }
-        self.current = Some(self.add(name, columns));
+        self.current = Some(self.add(name, columns, false, false));
         Ok(())
     }
 
@@ -549,84 +532,63 @@ impl Out {
         self.current = None;
     }
 
+    /// Lets go on what pipes have kept: the command is done. An error says that no table has the columns they name.
+    pub fn settle(&mut self) -> io::Result<()> {
+        match &mut self.behind {
+            Behind::Nothing => Ok(()),
+            Behind::Lines(_) => {
+                self.end_section(None, false)?;
+                (0..self.tables.len()).try_for_each(|t| self.end_section(Some(t), false))
+            }
+            Behind::Tables(tables) => tables.settle(self.format, &mut self.data, &mut self.to),
+        }
+    }
+
+    /// Whether pipes that need one met no table.
+    pub fn lacks_tables(&self) -> bool {
+        matches!(&self.behind, Behind::Tables(tables) if tables.is_empty())
+    }
+
+    /// Says why the answer is not whole, whatever the pipes pass; only in text.
+    pub fn partial(&mut self, why: &str) -> io::Result<()> {
+        if self.format != Format::Text {
+            return Ok(());
+        }
+        // What has gone through the pipes stands before it.
+        self.data.end(Ending { outcome: "partial", reason: Some(why) }, &mut self.to)?;
+        let values = if self.marked { Values::Prose } else { Values::Unmarked };
+        prose::push(&mut self.to.bytes, &mut self.line, &format!("partial: {why}"), values);
+        self.to.spill()
+    }
+
     /// Ends the answer to one command: outcome `complete`, `partial`, `empty` or `failed`, with its reason.
     pub fn end(&mut self, outcome: &'static str, reason: Option<&str>) -> io::Result<()> {
-        if self.format == Format::Text {
-            return self.to.flush();
-        }
+        // In text the data holds what has gone through pipes, if anything.
         self.data.end(Ending { outcome, reason }, &mut self.to)
     }
 }
 
-fn declared(columns: &[Col]) -> Vec<usize> {
-    columns.iter().map(|c| usize::from(c.width)).collect()
+/// A row as a line of text, `marked` for a terminal.
+fn print_row(t: &Opened, cells: &[Cell<'_>], out: &mut Vec<u8>, marked: bool) {
+    let start = out.len();
+    if marked {
+        mark::row(out, false);
+    }
+    render(&t.columns, &t.widths, cells, out, marked);
+    end_line(out, start);
 }
 
-fn column_titles(t: &Opened) -> Vec<Cell<'static>> {
-    t.columns.iter().map(|c| Cell::text(c.title)).collect()
-}
-
-/// Makes the columns of width 0 as wide as their widest cell, and title, if titles are shown. The last one, on the left,
-/// needs no width, unless a `window` has to share it out.
-fn fit<'c, R: AsRef<[Cell<'c>]>>(t: &mut Opened, rows: impl Iterator<Item = R>, titles: bool, window: bool) {
-    let last = t.columns.iter().rposition(|c| !c.data_only);
-    let open = |(i, c): (usize, &Col)| {
-        let fits = c.width > 0 || c.data_only || last == Some(i) && !c.right && !window;
-        (!fits).then_some((i, if titles { c.title.len() } else { 0 }))
-    };
-    let mut widest: Vec<(usize, usize)> = t.columns.iter().enumerate().filter_map(open).collect();
-    let mut scratch = Vec::new();
-    for row in rows {
-        for (i, width) in &mut widest {
-            if let Some(cell) = row.as_ref().get(*i) {
-                scratch.clear();
-                *width = (*width).max(cell.push_text(&mut scratch));
-            }
+/// Hands on a line that came through.
+fn deliver(line: Line<'_>, format: Format, data: &mut Data, to: &mut Buffer) -> io::Result<()> {
+    match (format, line.row) {
+        (Format::Text, _) => {
+            to.bytes.extend_from_slice(line.printed);
+            to.spill()
+        }
+        (_, Some((number, cells))) => data.row(number, cells.iter(), to),
+        (_, None) => {
+            data.note(line.text);
+            Ok(())
         }
     }
-    for (i, width) in widest {
-        t.widths[i] = width;
-    }
-}
-
-/// Appends a row as text, `marked` for a terminal.
-fn render(t: &Opened, cells: &[Cell<'_>], out: &mut Vec<u8>, marked: bool) {
-    let mut first = true;
-    for (i, cell) in cells.iter().enumerate() {
-        let column = t.columns.get(i);
-        if column.is_some_and(|c| c.data_only) {
-            continue;
-        }
-        if !std::mem::replace(&mut first, false) {
-            out.push(b' ');
-        }
-        let start = out.len();
-        let width = t.widths.get(i).copied().unwrap_or(0);
-        let marked = column.filter(|_| marked);
-        if let Some(c) = marked {
-            mark::begin(out, mark::Mark::of(c, cell), c.right, width);
-        }
-        let characters = cell.push_text(out);
-        if marked.is_some() {
-            mark::end(out);
-        }
-        let pad = width.saturating_sub(characters);
-        if pad == 0 {
-            continue;
-        }
-        let end = out.len();
-        out.resize(end + pad, b' ');
-        if column.is_some_and(|c| c.right) {
-            out.copy_within(start..end, start + pad);
-            out[start..start + pad].fill(b' ');
-        }
-    }
-}
-
-/// Takes the blanks off the end of the line that begins at `start`, and ends it.
-fn end_line(out: &mut Vec<u8>, start: usize) {
-    while out.len() > start && out.last() == Some(&b' ') {
-        out.pop();
-    }
-    out.push(b'\n');
 }

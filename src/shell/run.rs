@@ -17,7 +17,7 @@ use super::out::{Format, Out};
 use super::parse::{Common, arguments, reach, spelled};
 use super::screen::Screen;
 use super::terminal::{tell, tell_error};
-use super::{alias, flow, known, script};
+use super::{alias, flow, known, pipes, script};
 use crate::dump::{Dump, OpenError, OpenOptions};
 use crate::session::Session;
 use crate::session::saved::IndexMode;
@@ -198,7 +198,7 @@ impl Shell {
         if script::is_script(&call.name) {
             return script::run(self, &call.name, call.raw.trim());
         }
-        let text = line.get(call.column..call.raw_column + call.raw.len()).unwrap_or(&call.name).trim();
+        let text = line.get(call.column..call.end).unwrap_or(&call.name).trim();
         let text = opaque::show(text).into_owned();
         let Some(command) = self.find(call) else {
             let why = known::unknown(&call.name, call.typed, self.commands);
@@ -210,11 +210,24 @@ impl Shell {
         let user = self.settings.user;
         let scope =
             Scope { dump: self.session.as_deref().map(Session::dump), thread: self.settings.thread, user: &user };
-        let (args, common) = match arguments(command, call, &scope) {
-            Ok(a) => a,
+        let read = arguments(command, call, &scope).map_err(|e| {
+            let said = format!("{}\n{}", e.caret(line), super::parse::usage(command));
+            (e, said)
+        });
+        let mut pipes = call.pipes.clone();
+        let end = call.raw_column + call.raw.len();
+        let read = read.and_then(|read| match pipes::check(&mut pipes, command, end, &scope) {
+            Ok(()) => Ok(read),
             Err(e) => {
+                let said = e.caret(line);
+                Err((e, said))
+            }
+        });
+        let (args, common) = match read {
+            Ok(a) => a,
+            Err((e, said)) => {
                 self.answer_failed(&text, &e.what, asked(call).unwrap_or(self.format));
-                self.complain(&format!("{}\n{}", e.caret(line), super::parse::usage(command)));
+                self.complain(&said);
                 self.state.mistake = true;
                 return Ended::Failed;
             }
@@ -239,7 +252,7 @@ impl Shell {
                 return Ended::Failed;
             }
         };
-        out.set_pipes(call.pipes.clone());
+        out.set_pipes(pipes);
         let result = self.invoke(command, &args, &mut out, &text);
         self.remember(&out);
         if let Err(e) = &result
@@ -253,7 +266,7 @@ impl Shell {
             self.state.mistake = true;
             return Ended::Failed;
         }
-        self.finish(result, &mut out, format)
+        self.finish(result, &mut out)
     }
 
     /// The whole answer to something that cannot run, where answers are data.
@@ -335,7 +348,7 @@ impl Shell {
         let request = ctx.request.take();
         self.watch.progress.finish();
         match run {
-            Ok(result) => result.map(|o| (o, request)),
+            Ok(result) => result.and_then(|outcome| settled(out, outcome)).map(|o| (o, request)),
             Err(_) => Err(anyhow!(
                 "{} hit a bug in clrscope; please report it with the dump's runtime version",
                 spelled(command)
@@ -350,7 +363,7 @@ impl Shell {
         recent.drain(..excess);
     }
 
-    fn finish(&mut self, result: Result<(Outcome, Option<Request>)>, out: &mut Out, format: Format) -> Ended {
+    fn finish(&mut self, result: Result<(Outcome, Option<Request>)>, out: &mut Out) -> Ended {
         // Whether another dump opens belongs to the answer.
         let result = match result {
             Ok((outcome, Some(Request::Open(path)))) => self.reopen(Some(&path)).map(|()| (outcome, None)),
@@ -367,10 +380,7 @@ impl Shell {
                         tell(&format!("partial: {why}"));
                         out.end("partial", Some(why))
                     }
-                    Outcome::Partial(why) => {
-                        let shown = if format == Format::Text { out.note(format!("partial: {why}")) } else { Ok(()) };
-                        shown.and_then(|()| out.end("partial", Some(why)))
-                    }
+                    Outcome::Partial(why) => out.partial(why).and_then(|()| out.end("partial", Some(why))),
                 };
                 (request.map_or(Ended::Well, |r| self.request(r)), said)
             }
@@ -463,6 +473,25 @@ impl Shell {
             let _ = writeln!(file, "{text}");
         }
     }
+}
+
+/// The outcome of a command once what its pipes kept has gone on. Pipes that need a table fail where there is none, unless
+/// the command says why.
+fn settled(out: &mut Out, outcome: Outcome) -> Result<Outcome> {
+    let result = match &outcome {
+        Outcome::Complete if out.lacks_tables() => Err(anyhow!("the answer has no table for the pipes behind it")),
+        _ => out.settle().map_err(anyhow::Error::from),
+    };
+    match (result, outcome) {
+        (Ok(()), outcome) => Ok(outcome),
+        // That the answer is partial is said all the same.
+        (Err(e), Outcome::Partial(why)) if !is_broken(&e) => Err(anyhow!("{e:#}; the answer is partial: {why}")),
+        (Err(e), _) => Err(e),
+    }
+}
+
+fn is_broken(e: &anyhow::Error) -> bool {
+    e.chain().any(is_broken_pipe)
 }
 
 /// The format a call asks for, whatever else is wrong with it.

@@ -15,6 +15,7 @@ use rustyline::{Context, Helper};
 use self::line::{SCRIPTS, atom_start, segment, word_start};
 use super::command::{Arg, Command, Kind, Offers};
 use super::parse::{COMMON, unfinished};
+use super::pipes;
 use super::run::Shell;
 use super::style;
 use crate::session::Session;
@@ -114,6 +115,11 @@ impl Prompt {
             let why = Some("no such command; .help lists all".to_owned());
             return Ok(Found { from: pos, pairs: Vec::new(), whole: true, why });
         };
+        if let Some((replaced, names)) = pipes::complete::candidates(segment, &command.returns) {
+            let pairs = offer::matching(names.iter().map(String::as_str), "");
+            let why = Some("no pipe and no column begins so; .help pipes explains them".to_owned());
+            return Ok(Found { from: pos - replaced, pairs, whole: true, why });
+        }
         let word_at = lead + word_start(segment);
         let word = &before[word_at..];
         if let Some((option, value)) = word.strip_prefix(['-', '/']).and_then(|w| w.split_once(':'))
