@@ -351,6 +351,20 @@ fn tab_completes_in_blocks_and_script_names() {
 }
 
 #[test]
+fn tab_completes_pipes_and_columns() {
+    let mut t = Terminal::ready();
+    t.keys("!dumpheap -stat | whe\t");
+    t.see("| where ");
+    t.keys("total_s\t");
+    t.see("total_size ");
+    t.keys("> 1mb | cols class\t| so\t-cla\t\r");
+    t.see("| cols class_name | sort -class_name");
+    t.see("Class Name");
+    t.see("System.Byte[]");
+    t.prompt();
+}
+
+#[test]
 fn output_longer_than_the_window_is_paged() {
     let mut t = Terminal::with(&leak(), &unpacked(), tempfile::tempdir().unwrap(), &[]);
     t.prompt();
