@@ -424,7 +424,7 @@ mod tests {
             ("x > 1.5gb", "1.5gb"),
         ] {
             let found = format!("{:?}", read(text, 0).unwrap());
-            assert!(found.contains(&format!("text: {value:?}, lower")), "{text}: {found}");
+            assert!(found.contains(&format!("text: {value:?}, raw")), "{text}: {found}");
         }
         let c = read("[Class Name] == [other]", 0).unwrap();
         assert_eq!(c, Condition::Compare(name("Class Name", 0), Op::Equal, Right::Column(name("other", 16))));
