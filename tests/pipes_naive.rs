@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use clrscope::shell::grammar::{Reach, parse};
-use clrscope::shell::{Cell, Col, Format, Out, Table, Type};
+use clrscope::shell::{Cell, Col, Format, Out, Table, Type, mark};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -38,9 +38,22 @@ impl Write for Kept {
 
 /// What a command with these rows prints behind pipes.
 fn run(pipes: &str, rows: &[Vec<Cell<'static>>], rising: bool, format: Format, most: usize) -> Result<String, String> {
+    printed(pipes, rows, rising, format, most, false)
+}
+
+/// As [`run`]; with `screen` text has the marks that a terminal's lines are fitted by.
+fn printed(
+    pipes: &str,
+    rows: &[Vec<Cell<'static>>],
+    rising: bool,
+    format: Format,
+    most: usize,
+    screen: bool,
+) -> Result<String, String> {
     let kept = Kept::default();
     let call = parse(&format!("x {pipes}"), &|_, _| Reach::Command).map_err(|e| format!("{pipes}: {e}"))?.remove(0);
-    let mut out = Out::new(Box::new(kept.clone()), format);
+    let out = Out::new(Box::new(kept.clone()), format);
+    let mut out = if screen { out.marked(Vec::new()) } else { out };
     out.set_pipes_within(call.pipes, most);
     out.begin("x", None);
     let all = || -> io::Result<()> {
@@ -462,6 +475,10 @@ proptest! {
         let want: Vec<Vec<String>> = found.iter().map(|r| r.iter().map(shown).collect()).collect();
         prop_assert_eq!(fields, want);
         let text = run(&typed, &rows, rising, Format::Text, MUCH).unwrap();
+        let marked = printed(&typed, &rows, rising, Format::Text, MUCH, true).unwrap();
+        prop_assert!(marked.lines().all(mark::any));
+        let plain: String = marked.lines().map(|l| mark::plain(l) + "\n").collect();
+        prop_assert_eq!(&plain, &text);
         let lines = text.lines().count();
         prop_assert!(lines == found.len() || lines == found.len() + 1, "{}\n{}", typed, text);
     }

@@ -30,8 +30,8 @@ pub const HELP: Command = Command {
            and poi(ADDR). Counts and sizes given to options are decimal, 0x for hexadecimal. Names are case-insensitive \
            and the ! is optional where no native command has the name.\n\n\
            Every command takes -json, -csv, -o FILE and -wide (rows as long as they are, whatever the window), and pipes \
-           (.help pipes): | where, | sort, | group, | cols, | top, | last, | count, | find. Scripts: $$>< FILE, $$>a< FILE \
-           ARGS, $< FILE.",
+           (.help pipes): | where, | sort, | group, | cols, | top, | last, | count, | find. Scripts: $$>< FILE, \
+           $$>a< FILE ARGS, $< FILE.",
     args: &[Arg::pos("COMMAND", Kind::CommandName, "the command to explain, pipes, or the name of a pipe")],
     examples: &[
         Example { line: ".help dumpheap", what: "explain one command" },
@@ -88,9 +88,15 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
                     explained(ctx.out, command)?;
                     explain(command)
                 }
-                (None, "pipes" | "pipe") => explain_pipes(),
+                (None, "pipes" | "pipe") => {
+                    pipes::ALL.iter().try_for_each(|pipe| pipe_explained(ctx.out, pipe))?;
+                    explain_pipes()
+                }
                 (None, bare) => match pipes::named(bare) {
-                    Some(pipe) => explain_pipe(pipe),
+                    Some(pipe) => {
+                        pipe_explained(ctx.out, pipe)?;
+                        explain_pipe(pipe)
+                    }
                     None => bail!("no command {name}; .help lists all"),
                 },
             };
@@ -118,6 +124,16 @@ fn explained(out: &mut Out, c: &Command) -> Result<()> {
         out.data_row(&EXAMPLES, &[Cell::text(&name), Cell::text(e.line), Cell::text(e.what)])?;
     }
     Ok(())
+}
+
+/// What [`explain_pipe`] says, as values.
+fn pipe_explained(out: &mut Out, pipe: &Declared) -> std::io::Result<()> {
+    let name = format!("| {}", pipe.name);
+    out.data_row(&COMMANDS, &[Cell::text("Pipes"), Cell::text(&name), Cell::text(pipe.summary)])?;
+    let mut aliases = pipe.aliases.iter();
+    aliases.try_for_each(|a| out.data_row(&ALIASES, &[Cell::text(&name), Cell::text(*a)]))?;
+    let mut examples = pipe.examples.iter();
+    examples.try_for_each(|(l, what)| out.data_row(&EXAMPLES, &[Cell::text(&name), Cell::text(*l), Cell::text(*what)]))
 }
 
 fn aliases(out: &mut Out, c: &Command, name: &str) -> std::io::Result<()> {

@@ -5,12 +5,23 @@ use std::io;
 
 use super::buffer::Buffer;
 use super::cell::Cell;
-use super::format::Format;
-use super::layout::{Layout, SEPARATOR};
+use super::layout::Layout;
 use super::numbers::{push_decimal, rfc3339};
 use super::pipes::push_whole;
 use super::quote::{push_csv, push_json};
 use crate::session::About;
+
+/// How results are rendered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// WinDbg-like text.
+    #[default]
+    Text,
+    /// JSON, one object a command.
+    Json,
+    /// CSV, one block a table.
+    Csv,
+}
 
 /// Version of the JSON answer's shape. It grows when something is taken away or changes its meaning.
 pub const SCHEMA: u64 = 1;
@@ -155,10 +166,9 @@ impl Data {
         };
         let streams = t.place == Place::Streaming;
         if let Some(layout) = &mut t.layout {
-            text_row(&mut t.rows, cells);
+            layout.pack(cells, &mut t.rows, push_whole);
             if streams {
-                let row = t.rows.strip_suffix(b"\n").unwrap_or(&t.rows);
-                layout.row(row, &mut to.bytes);
+                layout.row(&t.rows, &mut to.bytes);
                 t.rows.clear();
             }
         } else {
@@ -346,17 +356,6 @@ impl Data {
         }
         self.write_all(self.tables.len(), false, to)
     }
-}
-
-/// Appends a row of text that waits for the widths of its columns.
-fn text_row<'c>(out: &mut Vec<u8>, cells: impl Iterator<Item = &'c Cell<'c>>) {
-    for (i, cell) in cells.enumerate() {
-        if i > 0 {
-            out.push(SEPARATOR);
-        }
-        push_whole(cell, out);
-    }
-    out.push(b'\n');
 }
 
 fn separated<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, one: impl Fn(&mut Vec<u8>, T)) {

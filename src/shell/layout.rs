@@ -1,12 +1,17 @@
 //! Rows as lines of text: columns and their widths.
 
 use super::cell::{Cell, characters};
-use super::mark;
+use super::mark::{self, Mark};
 use super::returns::Col;
 
 /// The widths that columns declare.
 pub fn declared(columns: &[Col]) -> Vec<usize> {
     columns.iter().map(|c| usize::from(c.width)).collect()
+}
+
+/// The titles of columns as a row.
+pub fn column_titles(columns: &[Col]) -> Vec<Cell<'static>> {
+    columns.iter().map(|c| Cell::text(c.title)).collect()
 }
 
 /// Makes the columns of width 0 as wide as their widest cell, and title, if titles are shown. The last one, on the left,
@@ -55,7 +60,7 @@ pub fn render(columns: &[Col], widths: &[usize], cells: &[Cell<'_>], out: &mut V
         let width = widths.get(i).copied().unwrap_or(0);
         let marked = column.filter(|_| marked);
         if let Some(c) = marked {
-            mark::begin(out, mark::Mark::of(c, cell), c.right, width);
+            mark::begin(out, Mark::of(c, cell), c.right, width);
         }
         let characters = cell.push_text(out);
         if marked.is_some() {
@@ -90,65 +95,100 @@ pub const SEPARATOR: u8 = 0x1F;
 pub struct Field {
     /// Its title.
     pub title: String,
-    /// Aligned right.
-    pub right: bool,
-    /// Minimum width.
-    pub width: usize,
+    /// What it holds and how it is aligned; at least so wide.
+    pub col: Col,
 }
 
-/// A table whose columns get as wide as what they hold: nothing runs together.
+/// A table whose columns get as wide as what they hold: nothing runs together. Rows come as their cells, each behind the
+/// letter of its mark, with [`SEPARATOR`] between.
 #[derive(Debug)]
 pub struct Layout {
     fields: Vec<Field>,
+    widths: Vec<usize>,
+    marked: bool,
 }
 
 impl Layout {
-    /// Of these columns.
-    pub fn new(fields: Vec<Field>) -> Self {
-        Self { fields }
+    /// Of these columns, `marked` for a terminal.
+    pub fn new(fields: Vec<Field>, marked: bool) -> Self {
+        let widths = fields.iter().map(|f| usize::from(f.col.width)).collect();
+        Self { fields, widths, marked }
     }
 
-    /// Appends the titles, if there are any, and rows whose cells [`SEPARATOR`] separates.
+    /// Appends a row in the form that waits.
+    pub fn pack<'c>(
+        &self,
+        cells: impl Iterator<Item = &'c Cell<'c>>,
+        out: &mut Vec<u8>,
+        push: fn(&Cell<'_>, &mut Vec<u8>),
+    ) {
+        for (i, (cell, field)) in cells.zip(&self.fields).enumerate() {
+            if i > 0 {
+                out.push(SEPARATOR);
+            }
+            out.push(Mark::of(&field.col, cell).letter());
+            push(cell, out);
+        }
+        out.push(b'\n');
+    }
+
+    /// Appends the titles, if there are any, and the rows that waited.
     pub fn begin(&mut self, rows: &[u8], out: &mut Vec<u8>) {
-        let titles: Vec<String> = self.fields.iter().map(|f| f.title.clone()).collect();
-        let titles = titles.join(&char::from(SEPARATOR).to_string());
-        let untitled = self.fields.iter().all(|f| f.title.is_empty());
-        if !untitled {
-            self.widen(titles.as_bytes());
+        let mut titles = Vec::new();
+        let cells: Vec<Cell<'_>> = self.fields.iter().map(|f| Cell::text(f.title.as_str())).collect();
+        self.pack(cells.iter(), &mut titles, |cell, out| {
+            cell.push_text(out);
+        });
+        let titles = if self.fields.iter().all(|f| f.title.is_empty()) { Vec::new() } else { titles };
+        for row in lines(&titles).chain(lines(rows)) {
+            widen(&mut self.widths, row);
         }
-        lines(rows).for_each(|row| self.widen(row));
-        if !untitled {
-            self.line(titles.as_bytes(), out);
-        }
-        lines(rows).for_each(|row| self.line(row, out));
+        lines(&titles).for_each(|row| self.line(row, true, out));
+        lines(rows).for_each(|row| self.line(row, false, out));
     }
 
     /// Appends one row.
     pub fn row(&mut self, row: &[u8], out: &mut Vec<u8>) {
-        self.widen(row);
-        self.line(row, out);
-    }
-
-    fn widen(&mut self, row: &[u8]) {
-        for (field, cell) in self.fields.iter_mut().zip(row.split(|b| *b == SEPARATOR)) {
-            field.width = field.width.max(characters(cell));
+        for row in lines(row) {
+            widen(&mut self.widths, row);
+            self.line(row, false, out);
         }
     }
 
-    fn line(&self, row: &[u8], out: &mut Vec<u8>) {
+    fn line(&self, row: &[u8], titles: bool, out: &mut Vec<u8>) {
         let start = out.len();
-        for (i, (field, cell)) in self.fields.iter().zip(row.split(|b| *b == SEPARATOR)).enumerate() {
+        if self.marked {
+            mark::row(out, titles);
+        }
+        for (i, ((letter, cell), (field, width))) in cells(row).zip(self.fields.iter().zip(&self.widths)).enumerate() {
             if i > 0 {
                 out.push(b' ');
             }
-            let pad = field.width.saturating_sub(characters(cell));
-            let before = if field.right { pad } else { 0 };
+            let pad = width.saturating_sub(characters(cell));
+            let before = if field.col.right { pad } else { 0 };
             out.resize(out.len() + before, b' ');
+            if self.marked {
+                mark::begin(out, Mark::of_letter(letter), field.col.right, *width);
+            }
             out.extend_from_slice(cell);
+            if self.marked {
+                mark::end(out);
+            }
             out.resize(out.len() + pad - before, b' ');
         }
         end_line(out, start);
     }
+}
+
+fn widen(widths: &mut [usize], row: &[u8]) {
+    for (width, (_, cell)) in widths.iter_mut().zip(cells(row)) {
+        *width = (*width).max(characters(cell));
+    }
+}
+
+/// The letters and texts of a row that waited.
+fn cells(row: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    row.split(|b| *b == SEPARATOR).filter_map(|c| c.split_first()).map(|(letter, cell)| (*letter, cell))
 }
 
 fn lines(rows: &[u8]) -> impl Iterator<Item = &[u8]> {

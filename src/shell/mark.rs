@@ -55,6 +55,16 @@ impl Mark {
         }
     }
 
+    /// The letter it is written as.
+    pub fn letter(self) -> u8 {
+        b'a' + ALL.iter().position(|m| *m == self).unwrap_or(0) as u8
+    }
+
+    /// What a letter stands for.
+    pub fn of_letter(letter: u8) -> Self {
+        ALL.get(usize::from(letter.to_ascii_lowercase().saturating_sub(b'a'))).copied().unwrap_or(Mark::Plain)
+    }
+
     /// Whether it gives way.
     pub fn gives_way(self) -> bool {
         matches!(self, Mark::TypeName | Mark::Text)
@@ -79,7 +89,7 @@ pub fn or_titles(out: &mut Vec<u8>) {
 /// Begins a value of a column of this width; 0 is as wide as the value.
 pub fn begin(out: &mut Vec<u8>, mark: Mark, right: bool, width: usize) {
     push(out, BEGIN);
-    let code = b'a' + ALL.iter().position(|m| *m == mark).unwrap_or(0) as u8;
+    let code = mark.letter();
     out.push(if right { code.to_ascii_uppercase() } else { code });
     // Six bits a character, all of them printable.
     let width = width.min(0xFFF);
@@ -146,9 +156,8 @@ pub fn pieces(text: &str) -> Vec<Piece<'_>> {
         let (head, text) = value.split_at_checked(3).unwrap_or(("", value));
         let digit = |i: usize| head.as_bytes().get(i).map_or(0, |b| usize::from(b.saturating_sub(b'0')));
         let code = head.as_bytes().first().copied().unwrap_or(b'a');
-        let mark = ALL.get(usize::from(code.to_ascii_lowercase().saturating_sub(b'a'))).copied();
         found.push(Piece {
-            mark: Some(mark.unwrap_or(Mark::Plain)),
+            mark: Some(Mark::of_letter(code)),
             right: code.is_ascii_uppercase(),
             width: digit(1) << 6 | digit(2),
             text,

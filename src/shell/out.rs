@@ -4,30 +4,22 @@ use std::io::{self, Write};
 
 use super::buffer::Buffer;
 use super::data::{Data, Ending};
-use super::layout::{declared, end_line, fit, render};
+use super::layout::{column_titles, declared, end_line, fit, render};
 use super::mark;
 use super::pipes::Pipe;
 use super::pipes::kept::{Budget, MOST_BYTES};
 use super::pipes::lines::{Line, Lines, Section};
 use super::pipes::tables::Tables;
+use super::prose::{self, Values};
 use super::quote::{clean_lines, push_clean};
 use super::recent::Recent;
 use super::returns::{Fact, Table, Type};
 use crate::session::About;
 
 pub use super::cell::Cell;
-pub use super::format::Format;
+pub use super::data::Format;
 pub use super::numbers::{digits, narrow_digits, thousands};
 pub use super::returns::Col;
-
-/// What a terminal is told of a line.
-#[derive(Clone, Copy)]
-enum Values<'v> {
-    /// It is a sentence.
-    Prose,
-    /// These values stand in it.
-    Those(&'v [(Type, &'v Cell<'v>)]),
-}
 
 /// A table of this answer.
 struct Opened {
@@ -67,10 +59,12 @@ pub struct Out {
     /// The table opened last.
     current: Option<usize>,
     behind: Behind,
+    /// A line as pipes see it, and as it is printed.
     line: Vec<u8>,
+    printed: Vec<u8>,
     recent: Recent,
     mid_line: bool,
-    /// The text goes to a terminal, which is told where values stand.
+    /// Text gets marks for a terminal.
     marked: bool,
     /// Facts the command returns: what their values are.
     facts: Vec<&'static Fact>,
@@ -87,6 +81,7 @@ impl Out {
             current: None,
             behind: Behind::Nothing,
             line: Vec::new(),
+            printed: Vec::new(),
             recent: Recent::default(),
             mid_line: false,
             marked: false,
@@ -94,7 +89,7 @@ impl Out {
         }
     }
 
-    /// Marks values in text for [`super::screen`], the sink it goes to. Behind pipes text stays as it is.
+    /// Marks values in text for [`super::screen`], the sink it goes to.
     pub fn marked(mut self, facts: Vec<&'static Fact>) -> Self {
         self.marked = true;
         self.facts = facts;
@@ -112,7 +107,7 @@ impl Out {
         self.behind = match pipes.iter().all(Pipe::takes_lines) {
             true if pipes.is_empty() => Behind::Nothing,
             true => Behind::Lines(Lines::new(pipes, budget)),
-            false => Behind::Tables(Tables::new(pipes, budget)),
+            false => Behind::Tables(Tables::new(pipes, self.marked, budget)),
         };
     }
 
@@ -137,80 +132,65 @@ impl Out {
     /// dump stands in facts or rows too.
     pub fn note(&mut self, text: impl AsRef<str>) -> io::Result<()> {
         let text = text.as_ref();
-        match (&self.behind, self.format) {
-            (Behind::Nothing, Format::Text) => self.text_with(text, Values::Prose),
-            (Behind::Nothing, _) => {
-                self.data.note(text);
-                Ok(())
-            }
-            (Behind::Lines(_), _) => self.through(self.current, text, None),
-            (Behind::Tables(_), _) => Ok(()),
+        if self.format == Format::Text {
+            return self.text_with(text, self.current, None, Values::Prose);
         }
+        match self.behind {
+            Behind::Nothing => self.data.note(text),
+            Behind::Lines(_) => return self.through(self.current, text, None),
+            Behind::Tables(_) => {}
+        }
+        Ok(())
     }
 
-    /// A line of text, or several; only in text.
-    fn text_line(&mut self, text: &str) -> io::Result<()> {
-        push_lines(text, &mut self.to)
-    }
-
-    /// As `text_line`; a terminal is told where these values stand in it.
-    fn text_with(&mut self, text: &str, values: Values<'_>) -> io::Result<()> {
-        if !self.marked || matches!(values, Values::Those([])) {
-            return self.text_line(text);
-        }
-        let out = &mut self.to.bytes;
-        let start = out.len();
-        for (i, part) in text.split('\n').enumerate() {
-            if i > 0 {
-                out.push(b'\n');
-            }
-            match values {
-                Values::Those(values) => {
-                    push_clean(&mut self.line, part);
-                    mark::line(out, &String::from_utf8_lossy(&self.line), values);
-                    self.line.clear();
-                }
-                Values::Prose if part.is_empty() => {}
-                Values::Prose => {
-                    mark::begin(out, mark::Mark::Prose, false, 0);
-                    push_clean(out, part);
-                    mark::end(out);
-                }
-            }
-        }
-        end_line(out, start);
-        self.to.spill()
+    /// As [`Out::note`], in commands that do not yet return values: it may hold anything.
+    pub fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
+        self.note(text)
     }
 
     /// A line whose values stand in rows: `head`, and behind it sentences or paths that go on below where the window is
     /// narrow.
     pub fn wrapped(&mut self, head: &str, text: &str) -> io::Result<()> {
-        match (&self.behind, self.format) {
-            (Behind::Nothing, Format::Text) if self.marked => {}
-            (_, Format::Text) => return self.note(format!("{head}{text}")),
-            _ => return Ok(()),
+        if self.format == Format::Text {
+            let whole = format!("{head}{text}");
+            return self.text_with(&whole, self.current, None, Values::Behind(head, text));
         }
-        let start = self.to.bytes.len();
-        let out = &mut self.to.bytes;
-        mark::row(out, false);
-        mark::begin(out, mark::Mark::Plain, false, 0);
-        // A blank stands between the values of a row.
-        push_clean(out, head.strip_suffix(' ').unwrap_or(head));
-        mark::end(out);
-        mark::begin(out, mark::Mark::Prose, false, 0);
-        push_clean(out, text);
-        mark::end(out);
-        end_line(out, start);
-        self.to.spill()
+        Ok(())
     }
 
-    /// A line, which may be a row of the table `row.0`, through the pipes of a table's section.
+    /// A line of text, or several, of a table's section; only in text. A terminal is told where values stand in it. `row`
+    /// is the table whose row it is, and the cells.
+    fn text_with(
+        &mut self,
+        text: &str,
+        section: Option<usize>,
+        row: Option<(usize, &[Cell<'_>])>,
+        values: Values<'_>,
+    ) -> io::Result<()> {
+        let values = if self.marked { values } else { Values::Unmarked };
+        match self.behind {
+            Behind::Nothing => {
+                prose::push(&mut self.to.bytes, &mut self.line, text, values);
+                self.to.spill()
+            }
+            Behind::Lines(_) => {
+                self.printed.clear();
+                prose::push(&mut self.printed, &mut self.line, text, values);
+                self.through(section, text, row)
+            }
+            Behind::Tables(_) => Ok(()),
+        }
+    }
+
+    /// A line through the pipes of a table's section, as they see it; in text, it is printed as `self.printed` has it.
+    /// `row` is the table whose row it is, and the cells.
     fn through(&mut self, section: Option<usize>, text: &str, row: Option<(usize, &[Cell<'_>])>) -> io::Result<()> {
-        let Out { behind, tables, data, to, format, .. } = self;
+        let Out { behind, tables, data, to, format, printed, .. } = self;
         let Behind::Lines(lines) = behind else { return Ok(()) };
         let row = row.map(|(at, cells)| (tables.get(at).map_or(0, |t| t.number), cells));
         let section = section.and_then(|s| tables.get_mut(s)).map(|t| &mut t.section);
-        lines.push(section, Line { text, row }, &mut |line| deliver(line, *format, data, to))
+        let line = Line { text, printed, row };
+        lines.push(section, line, &mut |line| deliver(line, *format, data, to))
     }
 
     /// Ends a table's section of lines, or that before any table: what the pipes kept of it goes on.
@@ -257,16 +237,12 @@ impl Out {
         for (key, value) in facts {
             self.datum(key, value);
         }
-        match (&self.behind, self.format) {
-            (Behind::Nothing, Format::Text) if self.marked => {
-                let ty = |key: &str| self.facts.iter().find(|f| f.key == key).map_or(Type::Text, |f| f.ty);
-                let values: Vec<(Type, &Cell<'_>)> = facts.iter().map(|(key, value)| (ty(key), value)).collect();
-                self.text_with(line.as_ref(), Values::Those(&values))
-            }
-            (Behind::Nothing, Format::Text) => self.text_line(line.as_ref()),
-            (_, Format::Text) => self.note(line),
-            _ => Ok(()),
+        if self.format != Format::Text {
+            return Ok(());
         }
+        let ty = |key: &str| self.facts.iter().find(|f| f.key == key).map_or(Type::Text, |f| f.ty);
+        let values: Vec<(Type, &Cell<'_>)> = facts.iter().map(|(key, value)| (ty(key), value)).collect();
+        self.text_with(line.as_ref(), self.current, None, Values::Those(&values))
     }
 
     /// A fact that text does not print, or prints with something else.
@@ -303,19 +279,21 @@ impl Out {
     /// As [`Out::open`], with the titles as a command has them.
     pub fn open_as(&mut self, table: &Table, titles: &str) -> io::Result<()> {
         self.open_bare(table)?;
-        // The head is no row: pipes leave it, those that look at values have their own.
         if !self.shows_titles() {
             return Ok(());
         }
-        if !self.marks() {
-            return self.text_line(titles);
-        }
+        // The head is no row: pipes leave it, those that look at values have their own.
         let (above, titles) = titles.rsplit_once('\n').map_or((None, titles), |(a, t)| (Some(a), t));
-        above.map_or(Ok(()), |a| self.text_line(a))?;
+        for line in above.into_iter().flat_map(|a| a.split('\n')) {
+            push_clean(&mut self.to.bytes, line);
+            self.to.bytes.push(b'\n');
+        }
         let start = self.to.bytes.len();
-        mark::row(&mut self.to.bytes, true);
+        if self.marked {
+            mark::row(&mut self.to.bytes, true);
+        }
         push_clean(&mut self.to.bytes, titles);
-        if let Some(t) = self.current.and_then(|c| self.tables.get(c)) {
+        if let Some(t) = self.current.and_then(|c| self.tables.get(c)).filter(|_| self.marked) {
             mark::or_titles(&mut self.to.bytes);
             // Titles of such tables are written for the reference; their keys are what pipes call them.
             let keys: Vec<Cell<'_>> = t.columns.iter().map(|c| Cell::text(c.key)).collect();
@@ -323,11 +301,6 @@ impl Out {
         }
         end_line(&mut self.to.bytes, start);
         self.to.spill()
-    }
-
-    /// Whether rows tell a terminal where their values stand.
-    fn marks(&self) -> bool {
-        self.marked && matches!(self.behind, Behind::Nothing)
     }
 
     /// A whole table at once; columns of width 0 become as wide as their widest cell or title. The rows are gone through
@@ -383,15 +356,16 @@ impl Out {
     pub fn row_as(&mut self, table: &Table, cells: &[Cell<'_>], line: impl AsRef<str>) -> io::Result<()> {
         let at = self.enter(table, cells);
         match (&self.behind, self.format) {
-            (Behind::Lines(_), _) => self.through(Some(at), line.as_ref(), Some((at, cells))),
-            (Behind::Nothing, Format::Text) if self.marked => {
+            (Behind::Tables(_), _) => self.emit(at, cells),
+            (_, Format::Text) if self.marked => {
                 let types: Vec<Type> =
                     self.tables.get(at).map(|t| t.columns.iter().map(|c| c.ty).collect()).unwrap_or_default();
                 let values: Vec<(Type, &Cell<'_>)> = types.into_iter().zip(cells).collect();
-                self.text_with(line.as_ref(), Values::Those(&values))
+                self.text_with(line.as_ref(), Some(at), Some((at, cells)), Values::Those(&values))
             }
-            (Behind::Nothing, Format::Text) => self.text_line(line.as_ref()),
-            _ => self.emit(at, cells),
+            (_, Format::Text) => self.text_with(line.as_ref(), Some(at), Some((at, cells)), Values::Unmarked),
+            (Behind::Lines(_), _) => self.through(Some(at), line.as_ref(), Some((at, cells))),
+            (Behind::Nothing, _) => self.emit(at, cells),
         }
     }
 
@@ -457,37 +431,35 @@ impl Out {
         let Some(t) = self.current.and_then(|c| self.tables.get(c)).filter(|_| self.shows_titles()) else {
             return Ok(());
         };
-        let titles: Vec<Cell<'_>> = t.columns.iter().map(|c| Cell::text(c.title)).collect();
         // The head is no row: pipes leave it.
         let start = self.to.bytes.len();
-        let marked = self.marks();
-        if marked {
+        if self.marked {
             mark::row(&mut self.to.bytes, true);
         }
-        render(&t.columns, &t.widths, &titles, &mut self.to.bytes, marked);
+        render(&t.columns, &t.widths, &column_titles(&t.columns), &mut self.to.bytes, self.marked);
         end_line(&mut self.to.bytes, start);
         self.to.spill()
     }
 
     fn row_at(&mut self, at: usize, cells: &[Cell<'_>]) -> io::Result<()> {
         self.noted(at, cells);
-        let Some(t) = self.tables.get_mut(at) else { return Ok(()) };
+        let Some(t) = self.tables.get(at) else { return Ok(()) };
         match (&self.behind, self.format) {
             (Behind::Nothing, Format::Text) => {
-                let start = self.to.bytes.len();
-                if self.marked {
-                    mark::row(&mut self.to.bytes, false);
-                }
-                render(&t.columns, &t.widths, cells, &mut self.to.bytes, self.marked);
-                end_line(&mut self.to.bytes, start);
+                print_row(t, cells, &mut self.to.bytes, self.marked);
                 self.to.spill()
             }
-            (Behind::Lines(_), _) => {
+            (Behind::Lines(_), format) => {
                 self.line.clear();
                 render(&t.columns, &t.widths, cells, &mut self.line, false);
+                self.printed.clear();
+                if format == Format::Text {
+                    print_row(t, cells, &mut self.printed, self.marked);
+                }
                 let line = std::mem::take(&mut self.line);
                 let through = self.through(Some(at), &String::from_utf8_lossy(&line), Some((at, cells)));
                 self.line = line;
+                self.line.clear();
                 through
             }
             _ => self.emit(at, cells),
@@ -508,14 +480,47 @@ impl Out {
         titles: bool,
     ) -> io::Result<()> {
         let lines = self.shows_titles() || matches!(self.behind, Behind::Lines(_));
-        let window = self.marks();
         if let Some(t) = self.current.and_then(|c| self.tables.get_mut(c)).filter(|_| lines) {
-            fit(&t.columns, &mut t.widths, rows.clone(), titles, window);
+            fit(&t.columns, &mut t.widths, rows.clone(), titles, self.marked);
         }
         if titles {
             self.titles()?;
         }
         rows.try_for_each(|r| self.row(r.as_ref()))
+    }
+
+    // Tables of commands that do not yet declare what they return.
+
+    /// Starts a table whose rows follow with [`Out::row`] and stream at once. `name` is its key in JSON.
+    /// With `header` the titles are printed first, aligned like the data.
+    pub fn table(&mut self, name: &'static str, columns: &[Col], header: bool) -> io::Result<()> {
+        self.undeclared(name, columns)?;
+        if header { self.titles() } else { Ok(()) }
+    }
+
+    /// As [`Out::fill`] with these columns.
+    pub fn rows(
+        &mut self,
+        name: &'static str,
+        columns: &[Col],
+        header: bool,
+        rows: &[Vec<Cell<'_>>],
+    ) -> io::Result<()> {
+        self.undeclared(name, columns)?;
+        self.filled(rows.iter(), header)
+    }
+
+    fn undeclared(&mut self, name: &'static str, columns: &[Col]) -> io::Result<()> {
+        self.end_section(self.current, false)?;
+        if let Some(before) = self.current {
+            self.finish(before)?;
+        }
+        if self.shows_titles() {
+            // The one before it is needed no longer.
+            self.tables.clear();
+        }
+        self.current = Some(self.add(name, columns, false, false));
+        Ok(())
     }
 
     // The answer as a whole.
@@ -551,8 +556,9 @@ impl Out {
         }
         // What has gone through the pipes stands before it.
         self.data.end(Ending { outcome: "partial", reason: Some(why) }, &mut self.to)?;
-        let line = format!("partial: {why}");
-        if self.marks() { self.text_with(&line, Values::Prose) } else { self.text_line(&line) }
+        let values = if self.marked { Values::Prose } else { Values::Unmarked };
+        prose::push(&mut self.to.bytes, &mut self.line, &format!("partial: {why}"), values);
+        self.to.spill()
     }
 
     /// Ends the answer to one command: outcome `complete`, `partial`, `empty` or `failed`, with its reason.
@@ -562,28 +568,27 @@ impl Out {
     }
 }
 
+/// A row as a line of text, `marked` for a terminal.
+fn print_row(t: &Opened, cells: &[Cell<'_>], out: &mut Vec<u8>, marked: bool) {
+    let start = out.len();
+    if marked {
+        mark::row(out, false);
+    }
+    render(&t.columns, &t.widths, cells, out, marked);
+    end_line(out, start);
+}
+
 /// Hands on a line that came through.
 fn deliver(line: Line<'_>, format: Format, data: &mut Data, to: &mut Buffer) -> io::Result<()> {
     match (format, line.row) {
-        (Format::Text, _) => push_lines(line.text, to),
+        (Format::Text, _) => {
+            to.bytes.extend_from_slice(line.printed);
+            to.spill()
+        }
         (_, Some((number, cells))) => data.row(number, cells.iter(), to),
         (_, None) => {
             data.note(line.text);
             Ok(())
         }
     }
-}
-
-/// Appends the lines of a text, clean.
-fn push_lines(text: &str, to: &mut Buffer) -> io::Result<()> {
-    let out = &mut to.bytes;
-    let start = out.len();
-    for (i, part) in text.split('\n').enumerate() {
-        if i > 0 {
-            out.push(b'\n');
-        }
-        push_clean(out, part);
-    }
-    end_line(out, start);
-    to.spill()
 }

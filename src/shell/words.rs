@@ -26,7 +26,7 @@ pub struct SyntaxError {
 /// Ends what is said of a bracket or quotation mark without its other half.
 const UNCLOSED: &str = "is not closed";
 
-/// What is said of an `open` bracket or quotation mark without its other half.
+/// What is said of such a bracket or quotation mark.
 pub fn unclosed(open: char) -> String {
     if open == '"' { format!("this quote {UNCLOSED}") } else { format!("this {open} {UNCLOSED}") }
 }

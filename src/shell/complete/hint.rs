@@ -10,6 +10,7 @@ use crate::shell::command::{Arg, Command, Kind};
 use crate::shell::expr::number;
 use crate::shell::fit;
 use crate::shell::parse::{placeholder, unfinished};
+use crate::shell::pipes;
 use crate::shell::quote::clean;
 
 /// Least columns a hint is worth.
@@ -82,6 +83,9 @@ impl Prompt {
         let segment = segment(line);
         let (name, args) = segment.split_at(segment.find(' ').unwrap_or(segment.len()));
         let command = self.command(name)?;
+        if let Some(tip) = pipes::complete::tip(segment) {
+            return tip;
+        }
         let words: Vec<&str> = args.split_whitespace().collect();
         // The value of an option is being typed.
         if words.last().is_some_and(|w| w.starts_with(['-', '/']) && w.contains(':')) && !segment.ends_with(' ') {

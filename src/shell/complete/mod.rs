@@ -116,8 +116,9 @@ impl Prompt {
             return Ok(Found { from: pos, pairs: Vec::new(), whole: true, why });
         };
         if let Some((replaced, names)) = pipes::complete::candidates(segment, &command.returns) {
-            let pairs = names.iter().map(|n| Pair { display: n.clone(), replacement: n.clone() }).collect();
-            return Ok(Found { from: pos - replaced, pairs, whole: true, why: None });
+            let pairs = offer::matching(names.iter().map(String::as_str), "");
+            let why = Some("no pipe and no column begins so; .help pipes explains them".to_owned());
+            return Ok(Found { from: pos - replaced, pairs, whole: true, why });
         }
         let word_at = lead + word_start(segment);
         let word = &before[word_at..];

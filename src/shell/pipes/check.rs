@@ -29,10 +29,6 @@ pub fn check(pipes: &mut [Pipe], command: &Command, column: usize, scope: &Scope
         chain.map_err(|m| why(&[(COUNTS.name, &m)], "| count"))?;
         counted = again;
     }
-    // Not every command says yet what it returns: its tables are seen when they come.
-    if command.returns.is_nothing() {
-        return Ok(());
-    }
     let tables = command.returns.all_tables();
     if tables.is_empty() {
         let what = format!("{} returns no table: behind it stand find, top and last alone", spelled(command));

@@ -12,26 +12,21 @@ pub struct Column {
     pub key: Cow<'static, str>,
     /// Title in text.
     pub title: Cow<'static, str>,
-    /// Minimum width in text.
-    pub width: usize,
-    /// Aligned right in text.
-    pub right: bool,
-    /// What it holds.
-    pub ty: Type,
+    /// The column of the command it is or goes over: what it holds, how it is aligned.
+    pub col: Col,
     /// Text shows it though nobody asks for it by name.
     pub shown: bool,
 }
 
 impl Column {
-    fn of(col: &Col) -> Self {
+    /// A column of a table.
+    pub fn of(col: &Col) -> Self {
         let number = matches!(col.ty, Type::Bytes | Type::Count | Type::Number | Type::Share);
         Column {
             key: col.key.into(),
             // What text leaves out has a sentence for a title.
             title: if col.data_only { col.key } else { col.title }.into(),
-            width: col.width.into(),
-            right: col.right || col.data_only && number,
-            ty: col.ty,
+            col: Col { right: col.right || col.data_only && number, ..*col },
             shown: !col.data_only,
         }
     }
@@ -86,7 +81,7 @@ impl View {
 
     /// What the column at a place holds, where that was declared.
     pub fn checked(&self, place: usize) -> Option<Type> {
-        self.at(place).map(|c| c.ty).filter(|_| self.declared)
+        self.at(place).map(|c| c.col.ty).filter(|_| self.declared)
     }
 
     /// Whether what the columns hold was declared.

@@ -56,6 +56,15 @@ pub fn candidates(typed: &str, returns: &Returns) -> Option<(usize, Vec<String>)
     Some((word.len(), fitting(all.into_iter(), word)))
 }
 
+/// What follows the name of the pipe being typed, until something does. `None` where no pipe is.
+pub fn tip(typed: &str) -> Option<Option<String>> {
+    let (_, last) = parts(typed)?;
+    let name = last.trim_start();
+    let bare = name.trim_end();
+    let declared = declared::named(bare).filter(|d| !d.syntax.is_empty());
+    Some(declared.map(|d| format!("{}{}", if name == bare { " " } else { "" }, d.syntax)))
+}
+
 /// Whether a condition is whole here: the last word is the value of a comparison.
 fn behind_value(done: &str) -> bool {
     let words: Vec<&str> = done.split_whitespace().collect();
@@ -127,6 +136,10 @@ mod tests {
                 "{typed}"
             );
         }
+        for (typed, want) in [("!x | sort", Some(" [-]COLUMN,...")), ("!x | top ", Some("N")), ("!x | top 5", None)] {
+            assert_eq!(tip(typed), Some(want.map(str::to_owned)), "{typed}");
+        }
+        assert_eq!(tip("!x top"), None);
         assert_eq!(candidates("!x \"a|so", &RETURNS), None);
         assert_eq!(candidates("!x | nope s", &RETURNS), None);
     }

@@ -4,8 +4,9 @@ use std::cmp::Ordering;
 
 use super::super::cell::Cell;
 use super::super::expr::Scope;
+use super::super::opaque::show;
 use super::super::returns::Type;
-use super::super::words::SyntaxError;
+use super::super::words::{SyntaxError, unclosed};
 use super::columns::{View, Wrong};
 use super::literal::{Literal, is_unit};
 use super::name::Name;
@@ -171,7 +172,7 @@ impl<'i> Reader<'i> {
         let column = self.place();
         let Some(inner) = self.rest.trim_start().strip_prefix(open) else { return Ok(None) };
         let Some((text, after)) = inner.split_once(close) else {
-            return self.wrong(&format!("this {open} is not closed"));
+            return self.wrong(&unclosed(open));
         };
         self.rest = after;
         Ok(Some(Name { text: text.to_owned(), column }))
@@ -180,7 +181,7 @@ impl<'i> Reader<'i> {
     fn name(&mut self) -> Result<Name, SyntaxError> {
         for (open, close) in [('"', '"'), ('[', ']')] {
             if let Some(name) = self.enclosed(open, close)? {
-                return Ok(name);
+                return Ok(shown_name(name));
             }
         }
         let column = self.place();
@@ -190,12 +191,12 @@ impl<'i> Reader<'i> {
             return self.wrong("expected a condition: COLUMN == VALUE");
         }
         self.rest = &text[end..];
-        Ok(Name { text: text[..end].to_owned(), column })
+        Ok(Name { text: show(&text[..end]).into_owned(), column })
     }
 
     fn right(&mut self) -> Result<Right<Name>, SyntaxError> {
         if let Some(name) = self.enclosed('[', ']')? {
-            return Ok(Right::Column(name));
+            return Ok(Right::Column(shown_name(name)));
         }
         if let Some(text) = self.enclosed('"', '"')? {
             return Ok(Right::Literal(Literal::new(&text.text, text.column)));
@@ -216,6 +217,10 @@ impl<'i> Reader<'i> {
         self.rest = &text[end..];
         Ok(Right::Literal(Literal::new(&text[..end], column)))
     }
+}
+
+fn shown_name(name: Name) -> Name {
+    Name { text: show(&name.text).into_owned(), ..name }
 }
 
 /// Where the value at the start of `text` ends: at a blank or at a parenthesis that it does not open itself, as the names
@@ -419,7 +424,7 @@ mod tests {
             ("x > 1.5gb", "1.5gb"),
         ] {
             let found = format!("{:?}", read(text, 0).unwrap());
-            assert!(found.contains(&format!("text: {value:?}, lower")), "{text}: {found}");
+            assert!(found.contains(&format!("text: {value:?}, raw")), "{text}: {found}");
         }
         let c = read("[Class Name] == [other]", 0).unwrap();
         assert_eq!(c, Condition::Compare(name("Class Name", 0), Op::Equal, Right::Column(name("other", 16))));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 
 use super::super::cell::Cell;
-use super::super::returns::Type;
+use super::super::returns::{Col, Type};
 use super::columns::{Column, View, Wrong};
 use super::kept::{Budget, Packer};
 use super::name::Name;
@@ -176,14 +176,7 @@ impl Drop for Groups {
 fn aggregate(a: &Aggregate, view: &View) -> Result<(What, Column, String), Wrong> {
     let (name, word, title) = match a {
         Aggregate::Count => {
-            let column = Column {
-                key: "count".into(),
-                title: "Count".into(),
-                width: 0,
-                right: true,
-                ty: Type::Count,
-                shown: true,
-            };
+            let column = Column::of(&Col::right("Count", "count", 0).of(Type::Count));
             return Ok((What::Count, column, String::new()));
         }
         Aggregate::Sum(name) => (name, "sum", "Sum"),
@@ -193,16 +186,16 @@ fn aggregate(a: &Aggregate, view: &View) -> Result<(What, Column, String), Wrong
     let Some(column) = view.at(place) else { return Err(Wrong::NoColumn(name.clone())) };
     let sums = |ty| matches!(ty, Type::Bytes | Type::Count | Type::Number | Type::Share);
     if word == "sum" && !view.checked(place).is_none_or(sums) {
-        let what = format!("`{}` holds {}: sum takes bytes, counts and other numbers", column.key, column.ty.name());
+        let what =
+            format!("`{}` holds {}: sum takes bytes, counts and other numbers", column.key, column.col.ty.name());
         return Err(Wrong::Value { column: name.column, what });
     }
     let what = if word == "sum" { What::Sum(place) } else { What::Max(place) };
     let over = Column {
         key: format!("{word}_{}", column.key).into(),
         title: format!("{title} {}", column.named()).into(),
-        width: 0,
+        col: Col { width: 0, ..column.col },
         shown: true,
-        ..column.clone()
     };
     Ok((what, over, column.key.to_string()))
 }

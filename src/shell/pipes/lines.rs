@@ -14,6 +14,8 @@ use super::value::contains;
 pub struct Line<'l> {
     /// As text has it.
     pub text: &'l str,
+    /// As it is printed, where text is asked for.
+    pub printed: &'l [u8],
     /// The number of the table and the cells, where it is a row.
     pub row: Option<(usize, &'l [Cell<'l>])>,
 }
@@ -25,6 +27,7 @@ pub type Sink<'s> = dyn FnMut(Line<'_>) -> io::Result<()> + 's;
 #[derive(Debug)]
 struct Held {
     text: String,
+    printed: Vec<u8>,
     row: Option<(usize, Vec<u8>)>,
 }
 
@@ -33,7 +36,7 @@ const LINE: usize = size_of::<Held>() + 32;
 
 impl Held {
     fn bytes(&self) -> usize {
-        LINE + self.text.len() + self.row.as_ref().map_or(0, |r| r.1.len())
+        LINE + self.text.len() + self.printed.len() + self.row.as_ref().map_or(0, |r| r.1.len())
     }
 }
 
@@ -139,7 +142,7 @@ impl On<'_> {
             cells.iter().for_each(|c| self.packer.push(c, &mut packed));
             (table, packed)
         });
-        let held = Held { text: line.text.to_owned(), row };
+        let held = Held { text: line.text.to_owned(), printed: line.printed.to_owned(), row };
         self.budget.take(held.bytes(), what, place.held.len() as u64)?;
         place.held.push_back(held);
         Ok(())
@@ -163,7 +166,7 @@ impl On<'_> {
                 *table
             });
             *self.packer = packer;
-            let line = Line { text: &held.text, row: row.map(|table| (table, &cells[..])) };
+            let line = Line { text: &held.text, printed: &held.printed, row: row.map(|table| (table, &cells[..])) };
             self.push(behind, rest, line, sink)?;
         }
         Ok(())
@@ -188,7 +191,7 @@ mod tests {
             for text in *texts {
                 let cells = [Cell::text(*text)];
                 let row = text.parse::<u64>().ok().map(|_| (0, &cells[..]));
-                lines.push(Some(&mut section), Line { text, row }, &mut sink).unwrap();
+                lines.push(Some(&mut section), Line { text, printed: &[], row }, &mut sink).unwrap();
             }
             lines.end(Some(&mut section), false, &mut sink).unwrap();
         }

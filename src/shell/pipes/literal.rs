@@ -11,6 +11,8 @@ use super::value::Number;
 pub struct Literal {
     /// As typed, quotes removed.
     pub text: String,
+    /// As the line has it: what nobody typed is opaque in it, and is no expression.
+    raw: String,
     /// In lower case.
     pub lower: String,
     /// Where it stands in the line.
@@ -27,8 +29,8 @@ pub struct Literal {
 
 impl Literal {
     /// Reads every meaning that needs no dump.
-    pub fn new(text: &str, column: usize) -> Self {
-        let text = &*show(text);
+    pub fn new(raw: &str, column: usize) -> Self {
+        let text = &*show(raw);
         let lower = text.to_lowercase();
         Literal {
             decimal: decimal(&lower),
@@ -40,6 +42,7 @@ impl Literal {
             },
             time: seconds(text),
             text: text.to_owned(),
+            raw: raw.to_owned(),
             lower,
             column,
         }
@@ -48,7 +51,7 @@ impl Literal {
     /// Reads what stands for a number in this dump: a register, `poi(...)`, `@$t0`.
     pub fn evaluate(&mut self, scope: &Scope<'_>) {
         if self.hex.is_err() {
-            self.hex = evaluate(&self.text, scope);
+            self.hex = evaluate(&self.raw, scope);
         }
     }
 }

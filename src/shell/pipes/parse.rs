@@ -1,7 +1,7 @@
 //! What stands behind the name of a pipe.
 
 use super::super::opaque::show;
-use super::super::words::{SyntaxError, words};
+use super::super::words::{SyntaxError, unclosed, words};
 use super::condition;
 use super::name::Name;
 use super::pipe::{Aggregate, Pipe};
@@ -30,8 +30,8 @@ fn number(text: &str, column: usize, name: &str) -> Result<u64, SyntaxError> {
         let place = words.get(1).map_or(column, |w| w.column);
         return wrong(place, &format!("expected a number after `{name}`, and nothing else"));
     };
-    let text = show(&word.text);
-    let digits = text.strip_prefix("0n").unwrap_or(&text);
+    let typed = show(&word.text);
+    let digits = typed.strip_prefix("0n").unwrap_or(&typed);
     let number = match digits.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16),
         None => digits.parse(),
@@ -153,14 +153,14 @@ fn names(text: &str, column: usize) -> Result<Vec<Listed>, SyntaxError> {
         let (name, after) = match close {
             Some((open, close)) => match after[1..].split_once(close) {
                 Some(parts) => parts,
-                None => return wrong(place, &format!("this {open} is not closed")),
+                None => return wrong(place, &unclosed(open)),
             },
             None => after.split_at(after.find(|c: char| c == ',' || c.is_whitespace()).unwrap_or(after.len())),
         };
         if name.trim().is_empty() {
             return wrong(place, "expected the name of a column");
         }
-        let name = Name { text: name.to_owned(), column: place };
+        let name = Name { text: show(name).into_owned(), column: place };
         found.push(Listed { name, minus, quoted: close.is_some(), comma });
         (rest, comma) = (after, false);
     }

@@ -4,8 +4,7 @@ use std::io;
 
 use super::super::buffer::Buffer;
 use super::super::cell::Cell;
-use super::super::data::Data;
-use super::super::format::Format;
+use super::super::data::{Data, Format};
 use super::super::layout::{Field, Layout};
 use super::super::returns::{Col, Table, Type};
 use super::super::words::SyntaxError;
@@ -44,14 +43,16 @@ pub struct Tables {
     left_out: Vec<(&'static str, Misfit)>,
     budget: Budget,
     settled: bool,
+    /// Text gets marks for a terminal.
+    marked: bool,
 }
 
 impl Tables {
     /// These pipes.
-    pub fn new(pipes: Vec<Pipe>, budget: Budget) -> Self {
+    pub fn new(pipes: Vec<Pipe>, marked: bool, budget: Budget) -> Self {
         let (before, counted) = before_count(&pipes);
         let (pipes, counted) = (before.to_vec(), counted.map(<[Pipe]>::to_vec));
-        Tables { pipes, counted, tables: Vec::new(), left_out: Vec::new(), budget, settled: false }
+        Tables { pipes, counted, tables: Vec::new(), left_out: Vec::new(), budget, settled: false, marked }
     }
 
     /// The next table of the answer.
@@ -66,7 +67,8 @@ impl Tables {
     ) {
         let chain = Chain::over(View::of(columns, declared), rising, &self.pipes, &self.budget);
         let piped = chain.map(|chain| {
-            let number = if self.counted.is_none() { Some(begin(data, format, name, &chain.view)) } else { None };
+            let number =
+                if self.counted.is_none() { Some(begin(data, format, name, &chain.view, self.marked)) } else { None };
             Piped { name, chain, passed: 0, number, done: false }
         });
         match piped {
@@ -123,7 +125,8 @@ impl Tables {
             let view = View::of(COUNTS.columns, true);
             // That they fit was seen before the command ran.
             let Ok(chain) = Chain::over(view, false, pipes, &self.budget) else { return Ok(()) };
-            let number = if again.is_none() { Some(begin(data, format, COUNTS.name, &chain.view)) } else { None };
+            let number =
+                if again.is_none() { Some(begin(data, format, COUNTS.name, &chain.view, self.marked)) } else { None };
             let mut table = Piped { name: COUNTS.name, chain, passed: 0, number, done: false };
             for (name, count) in &counts {
                 let row = [Cell::text(*name), Cell::Num(*count)];
@@ -175,17 +178,17 @@ impl Piped {
 }
 
 /// Begins a table in the data.
-fn begin(data: &mut Data, format: Format, name: &str, view: &View) -> usize {
+fn begin(data: &mut Data, format: Format, name: &str, view: &View, marked: bool) -> usize {
     if format != Format::Text {
         let keys: Vec<&str> = view.data().map(|c| &*c.key).collect();
         return data.table(name, keys.into_iter());
     }
-    let fields = view.text().into_iter().filter_map(|i| view.at(i)).map(|c| Field {
-        title: if view.named { c.named().to_owned() } else { c.title.to_string() },
-        right: c.right,
-        width: c.width,
-    });
-    data.text_table(Layout::new(fields.collect()))
+    let fields = view
+        .text()
+        .into_iter()
+        .filter_map(|i| view.at(i))
+        .map(|c| Field { title: if view.named { c.named().to_owned() } else { c.title.to_string() }, col: c.col });
+    data.text_table(Layout::new(fields.collect(), marked))
 }
 
 /// Pipes before the first `| count`, and those behind it.
