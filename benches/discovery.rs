@@ -66,14 +66,19 @@ fn look(path: &Path, what: &str, bytes: Vec<u8>, off: &[Provider]) {
     let (read, all) = (dump.space.meter().bytes(), dump.space.readable_bytes().max(1));
     let result = found.map_or_else(|e| e.to_string(), |f| f.table.unwrap_or_default());
     let result: String = result.chars().take(70).collect();
-    println!("  {what:<16} {:6.2} bytes a byte {:8.1} ms  {result}", read as f64 / all as f64, time.as_secs_f64() * 1e3);
+    println!(
+        "  {what:<16} {:6.2} bytes a byte {:8.1} ms  {result}",
+        read as f64 / all as f64,
+        time.as_secs_f64() * 1e3
+    );
 }
 
 fn main() {
     let given = std::env::var("CLRSCOPE_DUMPS").unwrap_or_default();
     let mut paths: Vec<PathBuf> = given.split(':').filter(|p| !p.is_empty()).map(PathBuf::from).collect();
     if paths.is_empty() {
-        let names = ["linux-x64-3.1-wks-heap.core.zst", "linux-x64-10.0-leak-heap.core.zst", "win-x64-10.0-wks-full.dmp.zst"];
+        let names =
+            ["linux-x64-3.1-wks-heap.core.zst", "linux-x64-10.0-leak-heap.core.zst", "win-x64-10.0-wks-full.dmp.zst"];
         paths = names.iter().map(|n| Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(n)).collect();
     }
     let tables: Vec<Provider> = Provider::ALL.iter().map(|p| p.1).filter(|p| *p != Provider::Structure).collect();

@@ -27,7 +27,8 @@ pub fn acts(c: char) -> bool {
 
 /// Whether some character of `text` may be one that [`acts`]: by the first byte of those that do.
 fn may_act(text: &str) -> bool {
-    text.bytes().any(|b| b < 0x20 || matches!(b, 0x7F | 0xC2 | 0xE2))
+    // All bytes are looked at: sixteen at once are faster than one after the other up to the first.
+    text.bytes().fold(false, |any, b| any | (b < 0x20) | (b == 0x7F) | (b == 0xC2) | (b == 0xE2))
 }
 
 /// Appends `text` with the characters that [`acts`] names written out (`\0`, `\x1b`, `\u202e`): those of names and strings
