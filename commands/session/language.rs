@@ -222,10 +222,10 @@ fn set(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         Some(o @ ("e" | "f")) => {
             ctx.settings.may(&format!("as /{o}"))?;
             let text = match o {
-                "f" => flow::read(value.trim_matches('"')).map_err(anyhow::Error::msg)?,
+                "f" => flow::read(value.trim_matches('"')).map_err(anyhow::Error::msg)?.trim_end().to_owned(),
                 _ => std::env::var(&*show(value)).map_err(|_| anyhow!("no environment variable {}", show(value)))?,
             };
-            hide(text.trim_end())
+            hide(&text)
         }
         Some("c") => {
             ctx.request = Some(Request::Capture { name: name.to_owned(), line: value.to_owned() });

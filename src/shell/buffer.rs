@@ -44,3 +44,12 @@ impl Drop for Buffer {
         let _ = self.flush();
     }
 }
+
+/// What `of` appends, as text, for tests of those that append.
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub fn written(of: impl Fn(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    of(&mut out);
+    String::from_utf8(out).unwrap()
+}

@@ -157,6 +157,11 @@ impl Arg {
         Self::new(name, kind, true, help)
     }
 
+    /// Whether it is the option of that name, whatever its case.
+    pub fn is_option(&self, name: &str) -> bool {
+        !self.positional && is_called(self.name, self.aliases, name)
+    }
+
     /// Makes it required.
     pub const fn required(mut self) -> Self {
         self.required = true;
@@ -261,6 +266,17 @@ pub struct Command {
     pub returns: Returns,
     /// Does it. Prints through `ctx.out` only.
     pub run: fn(&mut Ctx<'_>, &Args) -> Result<Outcome>,
+}
+
+impl Command {
+    /// Whether it is the command of that name, whatever its case.
+    pub fn is_called(&self, name: &str) -> bool {
+        is_called(self.name, self.aliases, name)
+    }
+}
+
+fn is_called(own: &str, aliases: &[&str], name: &str) -> bool {
+    own.eq_ignore_ascii_case(name) || aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
 }
 
 /// What a command asks the shell to do after it returns.

@@ -23,9 +23,7 @@ const MOST_FILE: u64 = 64 << 20;
 pub fn run(shell: &mut Shell, control: &Control) -> Ended {
     if shell.state.nesting >= MAX_NESTING {
         let why = format!("blocks stand in each other more than {MAX_NESTING} deep");
-        shell.answer_failed("", &why, shell.format);
-        shell.complain(&why);
-        return Ended::Failed;
+        return shell.failed("", &why);
     }
     shell.state.nesting += 1;
     let ended = dispatch(shell, control);
@@ -61,7 +59,7 @@ fn dispatch(shell: &mut Shell, control: &Control) -> Ended {
                     let names = [(name.clone(), word.into_owned())];
                     match expand(body, &names) {
                         Ok(line) => shell.line(&line),
-                        Err(why) => mistake(shell, body, &why),
+                        Err(why) => shell.mistaken(body, &why),
                     }
                 })
             })
@@ -82,17 +80,9 @@ fn dispatch(shell: &mut Shell, control: &Control) -> Ended {
                 Jump::Continue => (shell.state.loops > 0, ".continue", "loop"),
                 Jump::Leave => (shell.state.catches > 0, ".leave", ".catch"),
             };
-            if inside { Ended::Left(*jump) } else { mistake(shell, name, &format!("{name} stands in no {place}")) }
+            if inside { Ended::Left(*jump) } else { shell.mistaken(name, &format!("{name} stands in no {place}")) }
         }
     }
-}
-
-/// A mistake of the one who typed: running the same with other values would not help.
-fn mistake(shell: &mut Shell, command: &str, what: &str) -> Ended {
-    shell.answer_failed(command, what, shell.format);
-    shell.complain(what);
-    shell.state.mistake = true;
-    Ended::Failed
 }
 
 fn looped(shell: &mut Shell, body: impl FnOnce(&mut Shell) -> Ended) -> Ended {
@@ -111,11 +101,7 @@ fn holds(shell: &mut Shell, condition: &str) -> Result<bool, Ended> {
     };
     match evaluate(&condition, &scope) {
         Ok(v) => Ok(v != 0),
-        Err(why) => Err(mistake(
-            shell,
-            condition.trim(),
-            &format!("in the condition `{}`: {why}", opaque::show(condition.trim())),
-        )),
+        Err(why) => Err(shell.mistaken(condition.trim(), &format!("in the condition `{}`: {why}", condition.trim()))),
     }
 }
 
@@ -180,7 +166,7 @@ fn words(shell: &mut Shell, source: &Source) -> Result<String, Ended> {
         Source::Text(text) => shell.expand(text),
         Source::File(path) => {
             let read = shell.settings.may(".foreach /f").map_err(|e| format!("{e:#}")).and_then(|()| read(path));
-            read.map_err(|why| mistake(shell, path, &why))
+            read.map_err(|why| shell.mistaken(path, &why))
         }
     }
 }
@@ -224,7 +210,7 @@ pub fn program(shell: &mut Shell, program: &str, line: Option<&str>) -> Ended {
     let Some(program) = &of_numbers(program) else {
         let why = "text from the dump, a file or a command is not handed to the shell of this machine, but for numbers; \
                    -ci gives it to a program as input";
-        return mistake(shell, &opaque::show(program), why);
+        return shell.mistaken(program, why);
     };
     let input = match line.map(|l| taken(shell, l)).transpose() {
         Ok(text) => text,

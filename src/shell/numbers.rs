@@ -148,13 +148,8 @@ fn digits_of(text: &str) -> Option<u64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::buffer::written as text;
     use super::*;
-
-    fn text(of: impl Fn(&mut Vec<u8>)) -> String {
-        let mut out = Vec::new();
-        of(&mut out);
-        String::from_utf8(out).unwrap()
-    }
 
     #[test]
     fn times() {

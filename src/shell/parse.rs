@@ -141,10 +141,7 @@ fn trailing<'t>(text: &'t str, common: &mut Common) -> &'t str {
 
 /// How far the arguments of the command typed as `name` go, `rest` being what follows it.
 pub fn reach(commands: &[&'static Command], name: &str, rest: &str) -> Reach {
-    let named = |c: &&&'static Command| {
-        c.name.eq_ignore_ascii_case(name) || c.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
-    };
-    let kinds = commands.iter().filter(named).filter_map(|c| match c.args {
+    let kinds = commands.iter().filter(|c| c.is_called(name)).filter_map(|c| match c.args {
         [arg] => Some(arg.kind),
         _ => None,
     });
@@ -217,11 +214,7 @@ fn option_name(word: &Word) -> Option<(String, Option<String>)> {
 }
 
 fn option<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
-    command
-        .args
-        .iter()
-        .filter(|a| !a.positional)
-        .find(|a| a.name.eq_ignore_ascii_case(name) || a.aliases.iter().any(|n| n.eq_ignore_ascii_case(name)))
+    command.args.iter().find(|a| a.is_option(name))
 }
 
 fn unknown_option(command: &Command, word: &Word) -> SyntaxError {

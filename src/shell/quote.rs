@@ -213,13 +213,8 @@ fn push_char(out: &mut Vec<u8>, c: char) {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::buffer::written as text;
     use super::*;
-
-    fn text(of: impl Fn(&mut Vec<u8>)) -> String {
-        let mut out = Vec::new();
-        of(&mut out);
-        String::from_utf8(out).unwrap()
-    }
 
     #[test]
     fn halves_of_pairs_and_controls_are_escaped() {

@@ -28,7 +28,7 @@ impl Shell {
         let calls = match parse(line, &|name, rest| reach(self.commands, name, rest)) {
             Ok(c) => c,
             Err(e) => {
-                self.answer_failed(&opaque::show(line.trim()), &e.what, self.format);
+                self.answer_failed(line.trim(), &e.what, self.format);
                 self.complain(&e.caret(line));
                 self.state.mistake = true;
                 return Ended::Failed;

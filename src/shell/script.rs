@@ -22,10 +22,10 @@ pub fn is_script(name: &str) -> bool {
 pub fn run(shell: &mut Shell, form: &str, rest: &str) -> Ended {
     let file = rest.split_whitespace().next().unwrap_or("");
     if opaque::is_in(if form == "$$>a<" { file } else { rest }) {
-        return failed(shell, &opaque::show(rest), "text from the dump, a file or a command names no script to run");
+        return shell.failed(rest, "text from the dump, a file or a command names no script to run");
     }
     if let Err(e) = shell.settings.may(form) {
-        return failed(shell, form, &format!("{e:#}"));
+        return shell.failed(form, &format!("{e:#}"));
     }
     if form != "$$>a<" {
         return run_file(shell, rest.trim_matches('"'), &[]);
@@ -36,7 +36,7 @@ pub fn run(shell: &mut Shell, form: &str, rest: &str) -> Ended {
             let file = texts.next().unwrap_or_default();
             run_file(shell, &file, &texts.collect::<Vec<_>>())
         }
-        Err(e) => failed(shell, rest, &e.to_string()),
+        Err(e) => shell.failed(rest, &e.to_string()),
     }
 }
 
@@ -45,23 +45,17 @@ pub fn run_file(shell: &mut Shell, path: &str, args: &[String]) -> Ended {
     let text = match read(path) {
         Ok(t) => t,
         Err(why) => {
-            return failed(shell, path, &format!("cannot read the script {path}: {why}"));
+            return shell.failed(path, &format!("cannot read the script {path}: {why}"));
         }
     };
     if shell.depth >= MAX_DEPTH {
         let why = format!("{path}: scripts run each other more than {MAX_DEPTH} deep; does it run itself?");
-        return failed(shell, path, &why);
+        return shell.failed(path, &why);
     }
     shell.depth += 1;
     let ended = lines(shell, path, &text, args);
     shell.depth -= 1;
     ended
-}
-
-fn failed(shell: &mut Shell, command: &str, why: &str) -> Ended {
-    shell.answer_failed(command, why, shell.format);
-    shell.complain(why);
-    Ended::Failed
 }
 
 fn read(path: &str) -> Result<String, String> {
@@ -83,7 +77,7 @@ fn lines(shell: &mut Shell, path: &str, text: &str, args: &[String]) -> Ended {
         let line = match substitute(&statement, &names) {
             Ok(l) => l,
             Err(why) => {
-                return failed(shell, &statement, &format!("{path}, line {number}: {why}"));
+                return shell.failed(&statement, &format!("{path}, line {number}: {why}"));
             }
         };
         match shell.line(&line) {

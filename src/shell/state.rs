@@ -164,9 +164,7 @@ impl Shell {
 
     /// The command a call means. With `!`, names of that kind win; bare names prefer native commands.
     pub fn find(&self, call: &Call) -> Option<&'static Command> {
-        let named = |c: &&&'static Command| {
-            c.name.eq_ignore_ascii_case(&call.name) || c.aliases.iter().any(|a| a.eq_ignore_ascii_case(&call.name))
-        };
+        let named = |c: &&&'static Command| c.is_called(&call.name);
         let of = |p: Prefix| self.commands.iter().filter(named).find(|c| c.prefix == p).copied();
         match call.typed {
             Typed::Bang => of(Prefix::Bang).or_else(|| of(Prefix::Dot)).or_else(|| of(Prefix::Plain)),
@@ -177,11 +175,7 @@ impl Shell {
 
     /// Puts aliases into a line; the failure is said.
     pub fn expand(&mut self, line: &str) -> Result<String, Ended> {
-        alias::expand(line, &self.settings.aliases).map_err(|why| {
-            self.answer_failed(line, &why, self.format);
-            self.complain(&why);
-            Ended::Failed
-        })
+        alias::expand(line, &self.settings.aliases).map_err(|why| self.failed(line, &why))
     }
 
     /// Says that the user stopped it, unless they only had seen enough.
@@ -201,6 +195,19 @@ impl Shell {
         self.state.stop_said = false;
     }
 
+    /// Says why `command` failed: the whole answer, where answers are data, and an error.
+    pub fn failed(&self, command: &str, why: &str) -> Ended {
+        self.answer_failed(command, why, self.format);
+        self.complain(why);
+        Ended::Failed
+    }
+
+    /// As [`Shell::failed`], of a mistake of the one who typed: running the same with other values would not help.
+    pub fn mistaken(&mut self, command: &str, why: &str) -> Ended {
+        self.state.mistake = true;
+        self.failed(command, why)
+    }
+
     /// The whole answer to something that cannot run, where answers are data.
     pub fn answer_failed(&self, command: &str, why: &str, format: Format) {
         if format != Format::Json || self.state.taken.is_some() {
@@ -209,7 +216,7 @@ impl Shell {
         // Where it cannot be written, the message on stderr is all there is.
         let Ok(sink) = self.make_sink(None) else { return };
         let mut out = Out::new(sink, format);
-        out.begin(command, self.session.as_ref().map(|s| s.about()).as_ref());
+        out.begin(&opaque::show(command), self.session.as_ref().map(|s| s.about()).as_ref());
         let _ = out.end("failed", Some(&opaque::show(why)));
     }
 

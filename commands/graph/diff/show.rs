@@ -60,21 +60,13 @@ const STATE: Col = Col::left("State", "state", 0);
 
 const VARIABLE: Col = Col::data("variable", Type::Text).titled("the static variable that is the root");
 
+/// Columns of a list of what changed, by name.
+const fn columns(name: Col) -> [Col; 9] {
+    [GROWTH_BYTES, GROWTH_PERCENT, GROWTH_COUNT, OLD_BYTES, NEW_BYTES, OLD_COUNT, NEW_COUNT, STATE, name]
+}
+
 /// Objects by type.
-const TYPES: Table = Table::new(
-    "types",
-    &[
-        GROWTH_BYTES,
-        GROWTH_PERCENT,
-        GROWTH_COUNT,
-        OLD_BYTES,
-        NEW_BYTES,
-        OLD_COUNT,
-        NEW_COUNT,
-        STATE,
-        Col::left("Name", "name", 0).of(Type::TypeName),
-    ],
-);
+const TYPES: Table = Table::new("types", &columns(Col::left("Name", "name", 0).of(Type::TypeName)));
 
 /// Types of which one of the dumps has none.
 const NEW_AND_GONE: Table = Table::new(
@@ -107,20 +99,7 @@ const OWNERS: Table = Table::new(
 );
 
 /// Uses of memory.
-const REGIONS: Table = Table::new(
-    "regions",
-    &[
-        GROWTH_BYTES,
-        GROWTH_PERCENT,
-        GROWTH_COUNT,
-        OLD_BYTES,
-        NEW_BYTES,
-        OLD_COUNT,
-        NEW_COUNT,
-        STATE,
-        Col::left("Name", "name", 0),
-    ],
-);
+const REGIONS: Table = Table::new("regions", &columns(Col::left("Name", "name", 0)));
 
 /// Paths along which objects became more.
 const PATHS: Table = Table::new(

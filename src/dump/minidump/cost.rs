@@ -5,6 +5,7 @@
 //! `MINIDUMP_HANDLE_DESCRIPTOR`).
 
 use super::Mini;
+use crate::dump::bytes;
 
 /// Most bytes of names that the records of one stream may refer to, each counted as often as it is named.
 const MOST_NAMES: u64 = 256 << 20;
@@ -30,14 +31,10 @@ pub const THREAD_NAMES: Records = Records { stream: 24, sized: false, record: 12
 /// `HandleDataStream`.
 pub const HANDLES: Records = Records { stream: 12, sized: true, record: 32, names: &[8, 12] };
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|b| u32::from_le_bytes(*b))
-}
-
 /// An error where reading the stream would cost more than the file can ask for in earnest.
 pub fn check(mini: &Mini<'_>, file: &[u8], records: &Records) -> Result<(), String> {
-    let Ok(bytes) = mini.get_raw_stream(records.stream) else { return Ok(()) };
-    let word = |at| u32_at(bytes, at).map(|v| v as usize);
+    let Ok(stream) = mini.get_raw_stream(records.stream) else { return Ok(()) };
+    let word = |at| bytes::u32(stream, at).map(|v| v as usize);
     let (header, size, count) = match records.sized {
         true => (word(0), word(4), word(8)),
         false => (Some(4), Some(records.record), word(0)),
@@ -47,14 +44,14 @@ pub fn check(mini: &Mini<'_>, file: &[u8], records: &Records) -> Result<(), Stri
         return Err(format!("records of {size} bytes are too small"));
     }
     let needed = count.checked_mul(size).and_then(|n| n.checked_add(header));
-    if needed.is_none_or(|n| n > bytes.len()) {
-        return Err(format!("{count} records of {size} bytes do not fit into {} bytes", bytes.len()));
+    if needed.is_none_or(|n| n > stream.len()) {
+        return Err(format!("{count} records of {size} bytes do not fit into {} bytes", stream.len()));
     }
     // Lists without a header may be padded to eight bytes.
-    let first = if !records.sized && needed.is_some_and(|n| n + 4 == bytes.len()) { header + 4 } else { header };
+    let first = if !records.sized && needed.is_some_and(|n| n + 4 == stream.len()) { header + 4 } else { header };
     let length = |record: usize, name: &usize| {
-        let at = u32_at(bytes, first + record * size + name)?;
-        u32_at(file, at as usize).map(u64::from).filter(|&n| n <= file.len() as u64)
+        let at = bytes::u32(stream, (first + record * size + name) as u64)?;
+        bytes::u32(file, u64::from(at)).map(u64::from).filter(|&n| n <= file.len() as u64)
     };
     let mut names = 0u64;
     for record in 0..count {

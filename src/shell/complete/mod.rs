@@ -233,9 +233,7 @@ impl Prompt {
 
 /// The option of that name, one every command has among them.
 fn option_of(command: &'static Command, name: &str) -> Option<&'static Arg> {
-    let is = |a: &&Arg| {
-        !a.positional && (a.name.eq_ignore_ascii_case(name) || a.aliases.iter().any(|n| n.eq_ignore_ascii_case(name)))
-    };
+    let is = |a: &&Arg| a.is_option(name);
     command.args.iter().find(is).or_else(|| COMMON.iter().find(is))
 }
 
