@@ -48,6 +48,8 @@ pub const ALL: &[&Command] = &[
     &objects::dumpmt::DUMPMT,
     &objects::dumpmd::DUMPMD,
     &objects::dumpmd::IP2MD,
+    &objects::gcinfo::GCINFO,
+    &objects::ehinfo::EHINFO,
     &objects::dumpclass::DUMPCLASS,
     &objects::name2ee::NAME2EE,
     &objects::name2ee::TOKEN2EE,

@@ -61,7 +61,7 @@ pub const IP2MD: Command = Command {
 };
 
 /// What is known of a method.
-const METHOD: Returns = Returns::facts(&[
+pub(super) const METHOD: Returns = Returns::facts(&[
     Fact::new("method_desc", "the MethodDesc", Type::Address),
     Fact::new("name", "type, name and parameters of the method", Type::Text),
     Fact::new("ee_class", "EEClass of its type", Type::Address),
@@ -91,7 +91,7 @@ fn dumpmd(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 }
 
 /// Prints a method; `code` is where its code begins and whether that is precompiled, when it is known from elsewhere.
-fn show(clr: &Clr, out: &mut Out, md: &MethodDesc, code: Option<(u64, bool)>) -> Result<()> {
+pub(super) fn show(clr: &Clr, out: &mut Out, md: &MethodDesc, code: Option<(u64, bool)>) -> Result<()> {
     let mt = clr.method_table(md.owner);
     let class = mt.as_ref().and_then(|m| clr.mts().eeclass(clr.space(), m));
     let module = mt.as_ref().and_then(|m| clr.defining_module(m));
@@ -163,7 +163,7 @@ fn in_image(clr: &Clr, out: &mut Out, m: &Module, (ip, base): (u64, u64)) -> Res
     Ok(out.facts(&facts, format!("{ip:x} is in the image of {name}, at {offset:x}"))?)
 }
 
-fn method_desc(out: &mut Out, md: &MethodDesc) -> Result<()> {
+pub(super) fn method_desc(out: &mut Out, md: &MethodDesc) -> Result<()> {
     let line = format!("MethodDesc:   {:0w$x}", md.address, w = digits());
     Ok(out.fact("method_desc", Cell::Addr(md.address), line)?)
 }

@@ -7,12 +7,14 @@ use super::debuginfo::{self, AsyncPoint, DebugInfo, Form};
 use super::forms;
 use super::fragile::Fragile;
 use super::jitcode::{self, CodeHeader, JitHeap};
+use super::methods::MethodDesc;
 use super::ranges::{self, CodeRange, RangeKind};
 use super::readytorun::{Image, View};
 use super::unwind::Function;
 use crate::clr::Clr;
 use crate::clr::image::metadata::debug::SourceLine;
 use crate::clr::image::modules::Module;
+use crate::dump::Arch;
 
 /// What kind of code an address is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +59,7 @@ pub struct CodeAt {
     /// Address of the GC information.
     pub gc_info: Option<u64>,
     /// Which range it is in.
-    range: usize,
+    pub(super) range: usize,
 }
 
 impl CodeAt {
@@ -78,6 +80,8 @@ pub struct CodeTables {
     /// Whether nibble maps have pointers.
     pointers: OnceLock<bool>,
     form: OnceLock<Form>,
+    /// Version of jitted code's GC information.
+    gc_version: OnceLock<Option<u32>>,
 }
 
 impl CodeTables {
@@ -87,7 +91,8 @@ impl CodeTables {
         let heaps = ranges.iter().map(|_| OnceLock::new()).collect();
         let images = ranges.iter().map(|_| OnceLock::new()).collect();
         let fragile = ranges.iter().map(|_| OnceLock::new()).collect();
-        Self { ranges, partial, heaps, images, fragile, pointers: OnceLock::new(), form: OnceLock::new() }
+        let (pointers, form, gc_version) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { ranges, partial, heaps, images, fragile, pointers, form, gc_version }
     }
 }
 
@@ -263,7 +268,7 @@ impl<'a> Code<'a> {
     }
 
     /// Runs `run` with the image that `address` lies in and its bytes.
-    fn with_image<T>(&self, index: usize, run: impl FnOnce(&Image, &View<'_>) -> Option<T>) -> Option<T> {
+    pub(super) fn with_image<T>(&self, index: usize, run: impl FnOnce(&Image, &View<'_>) -> Option<T>) -> Option<T> {
         let range = self.tables.ranges.get(index)?;
         let RangeKind::Image(module) = range.kind else { return None };
         let of: std::sync::Arc<Module> = self.clr.module(module);
@@ -293,6 +298,20 @@ impl<'a> Code<'a> {
         })
     }
 
+    /// Where the current code of `method` begins: what its MethodDesc leads to, else its place in a precompiled image.
+    pub fn entry_of(&self, method: &MethodDesc) -> Option<u64> {
+        let prepared = || {
+            let of_image = |index| {
+                self.with_image(index, |image, view| {
+                    let start = image.starts(self.clr, view).all.iter().find(|s| s.method == method.address)?;
+                    image.base.checked_add(u64::from(start.rva))
+                })
+            };
+            (0..self.tables.ranges.len()).find_map(of_image)
+        };
+        self.clr.native_code(method).filter(|&code| self.at(code).is_some()).or_else(prepared)
+    }
+
     /// First addresses of all code blocks known, by range: methods and stubs the JIT's heaps have, methods of precompiled
     /// images that the runtime prepared or the image's tables name.
     pub fn starts(&self) -> Vec<u64> {
@@ -315,10 +334,34 @@ impl<'a> Code<'a> {
         all
     }
 
+    pub(super) fn clr(&self) -> &'a Clr {
+        self.clr
+    }
+
+    /// Architecture of the code.
+    pub(super) fn arch(&self) -> Arch {
+        self.clr.dump.arch
+    }
+
+    /// Up to `most` starts of what the JIT made, stubs among them.
+    pub(super) fn jit_starts(&self, most: usize) -> Vec<u64> {
+        self.jit_heaps().flat_map(|h| h.starts(self.clr, most)).take(most).collect()
+    }
+
+    /// Version of jitted code's GC information; `None` where no sample decodes.
+    pub(super) fn jit_gc_version(&self) -> Option<u32> {
+        *self.tables.gc_version.get_or_init(|| self.choose_gc_version())
+    }
+
+    /// Version of the format of the precompiled image `at` is in.
+    pub(super) fn image_version(&self, at: &CodeAt) -> Option<(u16, u16)> {
+        self.with_image(at.range, |image, _| Some(image.version)).filter(|v| *v != (0, 0))
+    }
+
     /// How debug information of jitted code is written in this runtime.
     fn jit_form(&self) -> Form {
         *self.tables.form.get_or_init(|| {
-            let starts = self.jit_heaps().flat_map(|h| h.starts(self.clr, SAMPLE_STARTS)).take(SAMPLE_STARTS);
+            let starts = self.jit_starts(SAMPLE_STARTS).into_iter();
             let info = |start: u64| match jitcode::header(self.clr, start)? {
                 CodeHeader::Method(h) if h.debug_info != 0 => Some(self.bytes(h.debug_info, 4096)),
                 _ => None,

@@ -1,12 +1,14 @@
 //! Managed code: methods, code ranges and heaps, lookup by address, debug information, stack traces.
 
+pub mod clauses;
 pub mod codeheaps;
 pub mod debuginfo;
 mod dynamicmethods;
 pub mod entries;
 mod forms;
 mod fragile;
-mod gcheader;
+pub mod gcinfo;
+mod gclookup;
 mod jitcode;
 pub mod lookup;
 pub mod methods;

@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use std::sync::OnceLock;
 
 use super::codeheaps::PAGE;
-use super::gcheader;
+use super::gcinfo;
 use super::nativeformat::{Bytes, NativeArray, unsigned};
 use super::unwind::{self, Function};
 use crate::clr::Clr;
@@ -18,6 +18,8 @@ use crate::dump::Arch;
 pub const RUNTIME_FUNCTIONS: u32 = 102;
 /// Entry points of methods by their row.
 pub const METHOD_ENTRY_POINTS: u32 = 103;
+/// Exception clauses: start of a method and where its clauses begin.
+pub const EXCEPTION_INFO: u32 = 104;
 /// Debug information by function.
 pub const DEBUG_INFO: u32 = 105;
 /// Entry points of instantiations, by signature.
@@ -284,8 +286,8 @@ impl Image {
     /// Bytes of code of the method with the main body `main`, funclets included, by its GC information.
     pub fn code_length(&self, clr: &Clr, view: &View<'_>, main: &Function) -> Option<u32> {
         let rva = self.gc_info(clr, view, main)?;
-        let version = gcheader::version_of_image(self.version.0, self.version.1);
-        gcheader::code_length(&view.run(rva, 16), version, clr.dump.arch).filter(|&l| l > 0)
+        let version = gcinfo::version_of_image(self.version.0, self.version.1);
+        gcinfo::code_length(&view.run(rva, 16), version, clr.dump.arch).filter(|&l| l > 0)
     }
 
     /// Where the GC information of a method lies: behind the unwind information of its main body.

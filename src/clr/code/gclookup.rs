@@ -1,0 +1,59 @@
+//! The GC information of the method that an address is in.
+
+use super::gcinfo::{self, Encoding, GcInfo};
+use super::jitcode::{self, CodeHeader};
+use super::lookup::{Code, CodeAt, CodeKind};
+
+/// Most methods whose GC information tells its version, and most starts looked at in search of them.
+const SAMPLES: usize = 64;
+const SAMPLE_STARTS: usize = 1 << 12;
+/// Bytes read to learn how long a method is.
+const HEAD: usize = 64;
+
+impl Code<'_> {
+    /// The GC information of the method `at` is in; `None` where it has none, none is at hand, or its format is not read.
+    pub fn gc_info(&self, at: &CodeAt) -> Option<GcInfo> {
+        let encoding = Encoding::new(self.gc_version(at)?, self.arch())?;
+        let address = at.gc_info?;
+        let length = match at.length {
+            Some(length) => length,
+            None => gcinfo::code_length(&self.bytes(address, HEAD), encoding.version, encoding.arch)?,
+        };
+        let info = GcInfo::decode(self.bytes(address, gcinfo::most_bytes(length)), encoding)?;
+        // What lies elsewhere than the GC information of this method decodes to something else.
+        info.fits(at.length).then_some(info)
+    }
+
+    /// Version of the GC information of the method `at` is in.
+    pub fn gc_version(&self, at: &CodeAt) -> Option<u32> {
+        match at.kind {
+            CodeKind::ReadyToRun => self.image_version(at).map(|v| gcinfo::version_of_image(v.0, v.1)),
+            CodeKind::Jit => self.jit_gc_version(),
+            CodeKind::Fragile | CodeKind::Stub(_) => None,
+        }
+    }
+
+    /// The version of jitted code: that under which most of a sample decode to methods of the length they have.
+    pub(super) fn choose_gc_version(&self) -> Option<u32> {
+        let arch = self.arch();
+        let sample = |start: u64| {
+            let CodeHeader::Method(header) = jitcode::header(self.clr(), start)? else { return None };
+            let at = self.at(start).filter(|a| a.start == start && header.gc_info != 0)?;
+            let length = at.length?;
+            let bytes = self.bytes(header.gc_info, gcinfo::most_bytes(length));
+            (bytes.len() > 2).then_some((length, bytes))
+        };
+        let starts = self.jit_starts(SAMPLE_STARTS).into_iter();
+        let samples: Vec<(u32, Vec<u8>)> = starts.filter_map(sample).take(SAMPLES).collect();
+        let fits = |version: u32| {
+            let encoding = Encoding::new(version, arch)?;
+            let decoded = samples.iter().filter(|(length, bytes)| {
+                GcInfo::decode(bytes.clone(), encoding).is_some_and(|info| info.fits(Some(*length)))
+            });
+            Some((decoded.count(), version))
+        };
+        // Of several alike the newest.
+        let best = gcinfo::OF_JIT.iter().filter_map(|&v| fits(v)).reduce(|best, v| if v.0 > best.0 { v } else { best });
+        best.filter(|b| b.0 * 2 > samples.len()).map(|b| b.1)
+    }
+}
