@@ -82,14 +82,13 @@ pub fn objects(session: &Session, table: &mut Table) -> Result<Option<String>> {
 /// `edges`: references by object.
 pub fn edges(session: &Session, table: &mut Table) -> Result<Option<String>> {
     let space = &session.dump().space;
-    let ptr = u64::from(space.ptr_size());
     let mut targets = Vec::new();
     each_object(session, "writing edges", |o, _| {
         if o.ty.refs.is_none() {
             return Ok(());
         }
         targets.clear();
-        o.ty.refs.slots(o.size, ptr, |offset| {
+        o.slots(space, |offset| {
             if let Some(t) = crate::heap::walk::pointer_in(space, &o, offset).filter(|&t| t != 0) {
                 targets.push(t);
             }

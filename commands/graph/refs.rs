@@ -219,7 +219,7 @@ impl Listing<'_> {
 fn each_slot(session: &Session, from: &Found<'_>, mut each: impl FnMut(u64, u64) -> Result<()>) -> Result<()> {
     let clr = session.clr()?;
     let (mut result, mut seen) = (Ok(()), 0u64);
-    from.ty.refs.slots(from.size, clr.header(), |offset| {
+    from.slots(clr.space(), |offset| {
         seen += 1;
         if seen.is_multiple_of(1 << 16) && result.is_ok() {
             result = session.watch.cancel.check().map_err(Into::into);

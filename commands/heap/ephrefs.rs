@@ -122,7 +122,7 @@ fn word(g: Generation) -> &'static str {
 /// Calls `visit` with each reference of the object that leads to a segment: target and its generation.
 fn targets(session: &Session, o: &Object<'_>, mut visit: impl FnMut(u64, Generation)) {
     let (Ok(clr), Ok(heap)) = (session.clr(), session.heap()) else { return };
-    o.ty.refs.slots(o.size, clr.header(), |slot| {
+    o.slots(clr.space(), |slot| {
         if let Some(target) = pointer_in(clr.space(), o, slot).filter(|&t| t != 0)
             && let Some(s) = heap.segment_at(target)
         {

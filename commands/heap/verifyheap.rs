@@ -137,7 +137,6 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let walker = session.walker()?;
     let segments = Filter::new(args)?.segments(session)?;
     let ids = &session.index()?.ids;
-    let ptr = u64::from(clr.ptr_size());
     let blocks: rustc_hash::FxHashMap<u32, u64> = clr.sync_blocks().items.iter().map(|b| (b.index, b.object)).collect();
     let heap = walker.heap;
     // Inside a collection references may already be those of the places objects will have.
@@ -146,7 +145,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         &segments,
         |_| Found::default(),
         |found: &mut Found, _, o| {
-            o.ty.refs.slots(o.size, ptr, |offset| {
+            o.slots(clr.space(), |offset| {
                 let target = pointer_in(clr.space(), &o, offset).unwrap_or(0);
                 if target == 0 || ids.id_of(target).is_some() {
                     return;

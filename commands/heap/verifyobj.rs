@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 
+use crate::clr::Clr;
 use crate::clr::runtime::syncblocks;
+use crate::dump::AddressSpace;
 use crate::heap::Found;
 use crate::session::Session;
 use crate::shell::{
@@ -104,16 +106,15 @@ fn issues(session: &Session, o: &Found<'_>) -> Result<Vec<Issue>> {
     let (clr, ids) = (session.clr()?, &session.index()?.ids);
     let mut out = Vec::new();
     if ids.id_of(o.address).is_none() {
-        let before = ids.start_before(o.address);
+        let segment = session.heap()?.segment_at(o.address);
+        let before = ids.start_before(o.address).filter(|&a| segment.is_some_and(|s| s.start <= a));
         let around = before.map_or_else(String::new, |a| format!("; the object before is {a:x}"));
         let description = format!("the walk over the heap finds no object that starts here{around}");
         out.push(Issue { other: before, ..Issue::new(0, "ObjectNotOnTheHeap", description) });
     }
-    o.ty.refs.slots(o.size, clr.header(), |slot| {
+    o.slots(clr.space(), |slot| {
         let Some(target) = o.address.checked_add(slot).and_then(|a| clr.space().ptr(a)) else {
-            let description = "the memory of this field is not in the dump".to_owned();
-            out.push(Issue::new(slot as i64, "CouldNotReadObject", description));
-            return;
+            return out.push(unreadable(slot));
         };
         if target != 0 && ids.id_of(target).is_none() {
             let what =
@@ -122,6 +123,7 @@ fn issues(session: &Session, o: &Found<'_>) -> Result<Vec<Issue>> {
             out.push(Issue { reference: Some(target), ..Issue::new(slot as i64, what, description) });
         }
     });
+    out.extend(holes(clr.space(), o).filter_map(|(start, end)| first_slot(clr, o, start, end)).map(unreadable));
     if let Some(index) = clr.object_header(o.address).and_then(syncblocks::index_of) {
         let block = clr.sync_blocks().items.iter().find(|b| b.index == index).map(|b| b.object);
         if block != Some(o.address) {
@@ -134,4 +136,31 @@ fn issues(session: &Session, o: &Found<'_>) -> Result<Vec<Issue>> {
         }
     }
     Ok(out)
+}
+
+fn unreadable(slot: u64) -> Issue {
+    Issue::new(slot as i64, "CouldNotReadObject", "the memory of this field is not in the dump".to_owned())
+}
+
+/// The parts of an object that are not in the dump, as offsets.
+fn holes<'a>(space: &'a AddressSpace, o: &Found<'_>) -> impl Iterator<Item = (u64, u64)> + 'a {
+    let (start, size) = (o.address, o.size);
+    let mut at = 0;
+    let runs = space.runs(start, start.saturating_add(size)).map(move |(from, to)| (from - start, to - start));
+    runs.chain([(size, size)]).filter_map(move |(from, to)| {
+        let hole = (at, from);
+        at = to;
+        (hole.0 < hole.1).then_some(hole)
+    })
+}
+
+/// The first reference in a part of an object: it stands for all that are missing there.
+fn first_slot(clr: &Clr, o: &Found<'_>, start: u64, end: u64) -> Option<u64> {
+    /// No component of an array is longer: its size has 16 bits.
+    const COMPONENT: u64 = 1 << 16;
+    let mut first = None;
+    o.ty.refs.slots_between(o.size, clr.header(), (start, end.min(start.saturating_add(COMPONENT))), |slot| {
+        first = first.or(Some(slot));
+    });
+    first
 }

@@ -243,6 +243,20 @@ impl AddressSpace {
         self.pieces.get(i).map(|p| p.start.max(address))
     }
 
+    /// The readable parts of `[start, end)` in ascending order, pieces that follow one another joined.
+    pub fn runs(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let first = self.pieces.partition_point(|p| p.end <= start);
+        let mut rest = self.pieces.iter().skip(first).take_while(move |p| p.start < end).peekable();
+        std::iter::from_fn(move || {
+            let p = rest.next()?;
+            let mut last = p.end;
+            while let Some(next) = rest.next_if(|n| n.start == last) {
+                last = next.end;
+            }
+            Some((p.start.max(start), last.min(end)))
+        })
+    }
+
     /// Copies bytes at `address` into `buffer` across pieces; returns how many were readable before the first hole.
     pub fn read(&self, address: u64, buffer: &mut [u8]) -> usize {
         let mut done = 0;

@@ -23,6 +23,16 @@ impl RangeBits {
         Self { start, end, shift, bits: vec![0; words] }
     }
 
+    /// First address.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// One past the last address.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
     /// Marks the object that starts at `address`; one outside the range is ignored.
     #[inline]
     pub fn set(&mut self, address: u64) {
@@ -120,7 +130,7 @@ impl ObjectIds {
     fn rank(&self, bit: usize) -> u32 {
         let (word, inside) = (bit / 64, bit % 64);
         let first = word / WORDS * WORDS;
-        let mut rank = self.ranks.get(word / WORDS).copied().unwrap_or(0);
+        let mut rank = self.ranks.get(word / WORDS).copied().unwrap_or(self.count);
         for w in self.bits.get(first..word).unwrap_or(&[]) {
             rank += w.count_ones();
         }
@@ -157,48 +167,31 @@ impl ObjectIds {
         set.then(|| self.rank(bit)).filter(|&id| id < self.count)
     }
 
-    /// Start of the last object at or before `address` in its range. Whether it reaches that far is the caller's check.
-    pub fn start_before(&self, address: u64) -> Option<u64> {
-        let r = self.range(address)?;
-        let mut unit = (address - r.start) >> r.shift;
-        let mut word = r.word + (unit / 64) as usize;
-        let mut bits = self.bits.get(word)? & (u64::MAX >> (63 - unit % 64));
-        while bits == 0 {
-            if word == r.word {
-                return None;
-            }
-            word -= 1;
-            bits = *self.bits.get(word)?;
+    /// Number of objects that start at or before `address`.
+    fn until(&self, address: u64) -> u32 {
+        let next = self.ranges.partition_point(|r| r.start <= address);
+        let Some(r) = next.checked_sub(1).and_then(|i| self.ranges.get(i)) else { return 0 };
+        if address >= r.end {
+            return self.ranges.get(next).map_or(self.count, |n| self.rank(n.word * 64));
         }
-        unit = (word - r.word) as u64 * 64 + u64::from(63 - bits.leading_zeros());
-        Some(r.start + (unit << r.shift))
-    }
-
-    /// First object at or after `address`, in any range.
-    pub fn start_after(&self, address: u64) -> Option<u64> {
-        let first = self.ranges.partition_point(|r| r.end <= address);
-        for r in self.ranges.get(first..)? {
-            let from = address.max(r.start);
-            let unit = (from - r.start).div_ceil(1 << r.shift);
-            let end = r.word + ((r.end - r.start).div_ceil(1 << r.shift).div_ceil(64)) as usize;
-            let mut word = r.word + (unit / 64) as usize;
-            let mut mask = u64::MAX << (unit % 64);
-            while word < end {
-                let bits = self.bits.get(word)? & mask;
-                if bits != 0 {
-                    let unit = (word - r.word) as u64 * 64 + u64::from(bits.trailing_zeros());
-                    return Some(r.start + (unit << r.shift));
-                }
-                mask = u64::MAX;
-                word += 1;
-            }
-        }
-        None
+        let bit = r.word * 64 + ((address - r.start) >> r.shift) as usize;
+        let here = self.bits.get(bit / 64).map_or(0, |w| w >> (bit % 64) & 1);
+        self.rank(bit) + here as u32
     }
 
     /// Number of objects that start before `address`.
     fn before(&self, address: u64) -> u32 {
-        self.start_after(address).and_then(|a| self.id_of(a)).unwrap_or(self.count)
+        address.checked_sub(1).map_or(0, |a| self.until(a))
+    }
+
+    /// Start of the last object at or before `address`. Whether it reaches that far is the caller's check.
+    pub fn start_before(&self, address: u64) -> Option<u64> {
+        self.address_of(self.until(address).checked_sub(1)?)
+    }
+
+    /// First object at or after `address`.
+    pub fn start_after(&self, address: u64) -> Option<u64> {
+        self.address_of(self.before(address))
     }
 
     /// Starts in `[first, last]`, at most `most`, in address order: all of them where they are few enough, else some of
@@ -270,7 +263,9 @@ mod tests {
                 b.set(0x10_0008 + s * 8);
                 all.push(0x10_0008 + s * 8);
             }
-            let ids = ObjectIds::build(vec![b, a]);
+            // Ranges may be empty.
+            let empty = [0x800, 0xF_0000, 0x20_0000].map(|at| RangeBits::new(at, at, 3));
+            let ids = ObjectIds::build([vec![b, a], empty.to_vec()].concat());
             assert_eq!(ids.len() as usize, all.len());
             for (i, &s) in all.iter().enumerate() {
                 assert_eq!(ids.id_of(s), Some(i as u32));
@@ -283,11 +278,8 @@ mod tests {
                 assert_eq!(ids.start_before(s + 7), Some(s));
                 assert_eq!(ids.start_after(s), Some(s));
             }
-            for probe in [0x1000u64, 0x1ff8, 0x3008, 0x8ff8] {
-                let want = all.iter().copied().filter(|&s| s <= probe && s < 0x10_0000).max();
-                if probe < 0x1000 + 4000 * 8 {
-                    assert_eq!(ids.start_before(probe), want);
-                }
+            for probe in [0, 0x1000u64, 0x1ff8, 0x3008, 0x8ff8, 0xF_FFFF, 0x10_0008, 0x10_1000, 0x20_0000, u64::MAX] {
+                assert_eq!(ids.start_before(probe), all.iter().copied().filter(|&s| s <= probe).max());
                 assert_eq!(ids.start_after(probe), all.iter().copied().find(|&s| s >= probe));
             }
             assert_eq!(ids.address_of(ids.len()), None);

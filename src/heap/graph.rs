@@ -31,7 +31,7 @@ impl ObjectGraph {
             last: usize,
         }
         let ids = &index.ids;
-        let (space, ptr) = (walker.clr.space(), u64::from(walker.clr.ptr_size()));
+        let space = walker.clr.space();
         walker.watch.progress.start("reading references", walker.heap.allocated());
         let (accs, _) = walker.parallel(
             &walker.heap.segments,
@@ -42,7 +42,7 @@ impl ObjectGraph {
             },
             |acc, _, o| {
                 let before = acc.chunk.targets.len();
-                o.ty.refs.slots(o.size, ptr, |offset| {
+                o.slots(space, |offset| {
                     let Some(target) = pointer_in(space, &o, offset).filter(|&t| t != 0) else { return };
                     match ids.id_near(target, &mut acc.last) {
                         Some(id) => acc.chunk.targets.push(id),

@@ -2,6 +2,7 @@
 
 use super::model::{Heap, Segment, SegmentKind};
 use super::walk::{WalkReport, Walker};
+use crate::dump::AddressSpace;
 use crate::graph::ObjectIds;
 use crate::graph::ids::RangeBits;
 use crate::watch::Interrupted;
@@ -24,24 +25,57 @@ fn shift(segment: &Segment, ptr: u8) -> u32 {
     }
 }
 
+/// A hole in a segment's memory that is no longer than this has bits: a page's are no more than a range of its own takes.
+const HOLE: u64 = 0x1000;
+
+/// The bits of one segment, a range for each run of it that is in the dump: what a segment says of its length may be
+/// damaged, and objects start in memory that can be read.
+struct SegmentBits {
+    ranges: Vec<RangeBits>,
+    /// The range that objects were found in last; they come in order.
+    at: usize,
+}
+
+impl SegmentBits {
+    fn new(space: &AddressSpace, segment: &Segment) -> Self {
+        let shift = shift(segment, space.ptr_size());
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for (start, end) in space.runs(segment.start, segment.end) {
+            // Objects are aligned from the segment's start on.
+            let start = segment.start + ((start - segment.start) >> shift << shift);
+            match runs.last_mut() {
+                Some(r) if start <= r.1.saturating_add(HOLE) => r.1 = end,
+                _ => runs.push((start, end)),
+            }
+        }
+        Self { ranges: runs.into_iter().map(|(start, end)| RangeBits::new(start, end, shift)).collect(), at: 0 }
+    }
+
+    fn set(&mut self, address: u64) {
+        while self.ranges.get(self.at).is_some_and(|r| r.end() <= address) {
+            self.at += 1;
+        }
+        if let Some(range) = self.ranges.get_mut(self.at) {
+            range.set(address);
+        }
+    }
+}
+
 impl ObjectIndex {
     /// Walks everything once, in parallel by segment.
     pub fn build(walker: &Walker<'_>) -> Result<Self, Interrupted> {
-        let ptr = walker.clr.ptr_size();
+        let space = walker.clr.space();
         walker.watch.progress.start("indexing objects", walker.heap.allocated());
-        let (parts, report) = walker.parallel(
-            &walker.heap.segments,
-            |s| RangeBits::new(s.start, s.end, shift(s, ptr)),
-            |bits, _, o| bits.set(o.address),
-        )?;
+        let (parts, report) =
+            walker.parallel(&walker.heap.segments, |s| SegmentBits::new(space, s), |bits, _, o| bits.set(o.address))?;
         walker.watch.progress.finish();
-        Ok(Self { ids: ObjectIds::build(parts), report })
+        Ok(Self { ids: ObjectIds::build(parts.into_iter().flat_map(|p| p.ranges).collect()), report })
     }
 
     /// From the bits of a walk of the same heap and its report; `None` when they are those of another.
     pub fn from_bits(walker: &Walker<'_>, bits: Vec<u64>, report: WalkReport) -> Option<Self> {
-        let ptr = walker.clr.ptr_size();
-        let ranges = walker.heap.segments.iter().map(|s| RangeBits::new(s.start, s.end, shift(s, ptr))).collect();
+        let space = walker.clr.space();
+        let ranges = walker.heap.segments.iter().flat_map(|s| SegmentBits::new(space, s).ranges).collect();
         Some(Self { ids: ObjectIds::from_bits(ranges, bits)?, report })
     }
 
@@ -56,5 +90,47 @@ impl ObjectIndex {
         let start = self.ids.start_before(address)?;
         let o = walker.object_at(start)?;
         (address - start < o.size && !o.ty.is_free).then_some(start)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::dump::map::FileMap;
+    use crate::dump::space::SpaceBuilder;
+
+    #[test]
+    fn bits_are_as_many_as_there_is_memory() {
+        let mut builder = SpaceBuilder::new(8);
+        let source = builder.source(FileMap::owned(vec![0; 0x6000]));
+        for (start, length) in [(0x1000, 0x800), (0x2004, 0x1000), (0x7000_0000, 0x2000), (0x7FFF_0000_0000, 0x1000)] {
+            builder.add(start, source, 0, length);
+        }
+        let space = builder.build().0;
+        // Both ends are damaged.
+        let (start, end) = (0x1004, u64::MAX - 7);
+        let kind = SegmentKind::Generation2;
+        let segment = Segment {
+            record: 0,
+            heap: 0,
+            kind,
+            start,
+            end,
+            committed: end,
+            reserved: end,
+            flags: 0,
+            gen0: end,
+            gen1: end,
+        };
+        let mut bits = SegmentBits::new(&space, &segment);
+        let runs: Vec<(u64, u64)> = bits.ranges.iter().map(|r| (r.start(), r.end())).collect();
+        assert_eq!(runs, [(0x1004, 0x3004), (0x6FFF_FFFC, 0x7000_2000), (0x7FFE_FFFF_FFFC, 0x7FFF_0000_1000)]);
+        let objects = [0x1004, 0x2FFC, 0x7000_0004, 0x7FFF_0000_0004];
+        objects.iter().for_each(|&o| bits.set(o));
+        let ids = ObjectIds::build(bits.ranges);
+        assert!(ids.bits().len() * 64 * 8 <= 0x10000, "{} words", ids.bits().len());
+        assert_eq!((0..ids.len()).filter_map(|i| ids.address_of(i)).collect::<Vec<_>>(), objects);
+        assert_eq!(ids.start_before(0x6FFF_0000), Some(0x2FFC));
     }
 }

@@ -36,6 +36,8 @@ pub struct TypeRegistry {
 struct Inner {
     by_mt: FxHashMap<u64, Option<TypeId>>,
     types: Vec<Arc<TypeInfo>>,
+    /// Words of their GCDescs.
+    words: u64,
 }
 
 impl TypeRegistry {
@@ -46,7 +48,7 @@ impl TypeRegistry {
             return known;
         }
         let mt = clr.valid_method_table(address).filter(|m| !m.is_interface());
-        let refs = mt.map(|m| RefMap::read(clr, &m)).unwrap_or_default();
+        let mut refs = mt.map(|m| RefMap::read(clr.space(), &m)).unwrap_or_default();
         let mut inner = self.inner.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(known) = inner.by_mt.get(&address).copied() {
             return known.and_then(|id| inner.types.get(id as usize).cloned());
@@ -57,6 +59,11 @@ impl TypeRegistry {
             }
             return None;
         };
+        // GCDescs lie side by side: together they are no larger than what is read.
+        inner.words += refs.words();
+        if inner.words > clr.space().readable_bytes() / u64::from(clr.ptr_size()) {
+            refs = RefMap::Unreadable;
+        }
         let id = inner.types.len() as TypeId;
         let info = Arc::new(TypeInfo {
             id,

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::model::{Heap, Segment};
 use super::types::{TypeInfo, TypeRegistry};
 use crate::clr::Clr;
+use crate::clr::types::gcdesc::RefMap;
 use crate::dump::AddressSpace;
 use crate::watch::{Interrupted, Watch};
 
@@ -47,6 +48,36 @@ pub struct Found<'a> {
     pub ty: Arc<TypeInfo>,
     /// Its bytes; shorter than `size` when they are not contiguous in the dump.
     pub bytes: &'a [u8],
+}
+
+impl Object<'_> {
+    /// Calls `each(offset)` for every reference slot in the dump, in ascending order.
+    #[inline]
+    pub fn slots(&self, space: &AddressSpace, each: impl FnMut(u64)) {
+        slots(&self.ty.refs, space, (self.address, self.size), self.bytes.len(), each);
+    }
+}
+
+impl Found<'_> {
+    /// Calls `each(offset)` for every reference slot in the dump, in ascending order.
+    pub fn slots(&self, space: &AddressSpace, each: impl FnMut(u64)) {
+        slots(&self.ty.refs, space, (self.address, self.size), self.bytes.len(), each);
+    }
+}
+
+#[inline]
+fn slots(refs: &RefMap, space: &AddressSpace, (address, size): (u64, u64), whole: usize, mut each: impl FnMut(u64)) {
+    let ptr = u64::from(space.ptr_size());
+    if whole as u64 >= size {
+        return refs.slots(size, ptr, each);
+    }
+    if refs.is_none() {
+        return;
+    }
+    // What an object says of its size may be damaged, or most of it left out of the dump: the work is that of what is there.
+    for (start, end) in space.runs(address, address.saturating_add(size)) {
+        refs.slots_between(size, ptr, (start - address, end - address), &mut each);
+    }
 }
 
 /// How a walk went.

@@ -289,7 +289,7 @@ impl<'a> Merger<'a> {
         // Where every reference hits an object, the targets of the edges are those of the slots, in order.
         let mut targets = graph.forward.of(parent).iter();
         let mut seen = 0usize;
-        o.ty.refs.slots(o.size, self.clr.header(), |offset| {
+        o.slots(self.clr.space(), |offset| {
             seen += 1;
             if seen.is_multiple_of(1 << 20) && cancel.is_set() {
                 return;

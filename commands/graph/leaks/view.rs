@@ -228,7 +228,7 @@ impl<'a> View<'a> {
     pub fn slot_between(&self, from: u64, to: u64) -> Option<Arc<str>> {
         let o = self.walker.object_at(from).filter(|o| !o.ty.mt.is_array())?;
         let mut found = None;
-        o.ty.refs.slots(o.size, self.clr.header(), |offset| {
+        o.slots(self.clr.space(), |offset| {
             if found.is_none() && self.clr.space().ptr_at(from, offset) == Some(to) {
                 found = Some(offset);
             }

@@ -176,7 +176,7 @@ impl Clr {
         let mut name = format!("Continuation_{}", size.checked_sub(base)?);
         let first = base.checked_sub(ptr)?;
         let mut runs: Vec<(u64, u64)> = Vec::new();
-        RefMap::read(self, mt).slots(size, ptr, |at| {
+        RefMap::read(self.space(), mt).slots(size, ptr, |at| {
             let Some(at) = at.checked_sub(first) else { return };
             let room = runs.len() < MAX_RUNS;
             match runs.last_mut() {

@@ -44,7 +44,7 @@ impl Session {
         let (Ok(clr), Ok(walker)) = (self.clr(), self.walker()) else { return Vec::new() };
         let Some(o) = walker.object_at(c.address) else { return Vec::new() };
         let mut found = Vec::new();
-        o.ty.refs.slots(o.size, clr.header(), |slot| {
+        o.slots(clr.space(), |slot| {
             let at = c.address.saturating_add(slot);
             if at >= c.data && clr.space().ptr(at).is_some_and(|v| v != 0) {
                 let name = format!("+{:#x}", at - c.data);
@@ -62,7 +62,7 @@ fn recorded(session: &Session, clr: &Clr, c: &Continuation, at: &CodeAt) -> Opti
     let mut places: Vec<(u64, i32)> = point.vars.iter().map(|v| (u64::from(v.offset), v.number)).collect();
     places.sort_unstable();
     let mut references = rustc_hash::FxHashSet::default();
-    object.ty.refs.slots(object.size, clr.header(), |slot| {
+    object.slots(clr.space(), |slot| {
         references.insert(slot);
     });
     let mut found = Vec::with_capacity(places.len());
