@@ -392,7 +392,7 @@ pub struct Dump {
 
 impl Dump {
     /// A dump of which nothing but its format and memory is known yet.
-    fn empty(path: &Path, file_size: u64, kind: DumpKind, os: Os, arch: Arch, space: AddressSpace) -> Self {
+    pub fn empty(path: &Path, file_size: u64, kind: DumpKind, os: Os, arch: Arch, space: AddressSpace) -> Self {
         Dump {
             path: path.to_owned(),
             file_size,

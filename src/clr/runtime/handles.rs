@@ -7,7 +7,8 @@ use rustc_hash::FxHashSet;
 
 use crate::clr::Clr;
 use crate::clr::gathered::Gathered;
-use crate::clr::layout::Missing;
+use crate::clr::layout::{Layout, Missing};
+use crate::dump::AddressSpace;
 
 /// Bytes of a segment and of its header.
 const SEGMENT: u64 = 0x1_0000;
@@ -26,6 +27,8 @@ const MAX_TABLES: u64 = 1024;
 const MAX_SEGMENTS: usize = 1 << 16;
 /// `INITIAL_HANDLE_TABLE_ARRAY_SIZE` is 10; the map's own count is believed up to this.
 const MAX_BUCKETS: u32 = 1 << 12;
+/// A bucket a process (or an app domain), a table a processor.
+const MAX_ARRAYS: usize = 1 << 12;
 
 /// Kind of a handle, by the number the table stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,8 +109,22 @@ pub struct Handle {
     pub extra: u64,
 }
 
+/// Where handle tables are found.
+#[derive(Debug, Clone, Copy)]
+pub struct Tables<'a> {
+    /// Readable memory.
+    pub space: &'a AddressSpace,
+    /// Offsets of maps, buckets, tables and segments.
+    pub layout: &'a Layout,
+    /// `g_HandleTableMap`.
+    pub map: u64,
+    /// Whether a bucket has a table for each processor.
+    pub server: bool,
+}
+
 struct Reader<'a> {
-    clr: &'a Clr,
+    space: &'a AddressSpace,
+    segments: u64,
     block_type: u64,
     user_data: u64,
     next: u64,
@@ -118,88 +135,103 @@ struct Reader<'a> {
 
 /// All handles in use, of every table.
 pub fn read(clr: &Clr) -> Result<Gathered<Handle>, Missing> {
-    let mut out = Gathered::default();
-    let l = clr.layout();
-    let f = |name| l.offset("HandleSegment", name);
-    let reader = Reader {
-        clr,
-        block_type: f("BlockType")?,
-        user_data: f("UserData")?,
-        next: f("Next")?,
-        owner: f("Owner")?,
-        handles: f("Handles")?,
-        types: l.constant("HandleTypeCount")?.min(32) as u8,
-    };
-    for table in tables(clr, &mut out)? {
-        reader.table(table, &mut out)?;
-    }
-    Ok(out)
+    let map = clr.found.gc.handle_table_map.unwrap_or(0);
+    Tables { space: clr.space(), layout: clr.layout(), map, server: clr.found.gc.is_server() }.read()
 }
 
-/// Handle tables: in each bucket of the map, one a heap (server GC: one a processor).
-fn tables(clr: &Clr, out: &mut Gathered<Handle>) -> Result<Vec<u64>, Missing> {
-    let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
-    let (buckets_at, next_at) = (l.offset("HandleTableMap", "Buckets")?, l.offset("HandleTableMap", "Next")?);
-    let (max_at, table_at) = (l.offset("HandleTableMap", "MaxIndex")?, l.offset("HandleTableBucket", "Table")?);
-    let mut tables = Vec::new();
-    let mut map = clr.found.gc.handle_table_map.unwrap_or(0);
-    let (mut seen, mut before) = (FxHashSet::default(), 0);
-    while map != 0 && seen.insert(map) && seen.len() <= MAX_MAPS {
-        let buckets = space.ptr_at(map, buckets_at).unwrap_or(0);
-        let max = space.u32(map.saturating_add(max_at)).unwrap_or(0);
-        let count = max.saturating_sub(before).min(MAX_BUCKETS);
-        before = max;
-        for i in 0..u64::from(count) {
-            let Some(bucket) = space.ptr_at(buckets, i * ptr).filter(|&b| b != 0) else { continue };
-            let Some(array) = space.ptr_at(bucket, table_at).filter(|&a| a != 0) else { continue };
-            let limit = if clr.found.gc.is_server() { MAX_TABLES } else { 1 };
-            for k in 0..limit {
-                // The array is as long as the machine has processors, which it does not say: it ends at the first
-                // thing that is not a table.
-                let table = space.ptr_at(array, k * ptr).filter(|&t| t != 0 && is_table(clr, t));
-                let Some(table) = table else { break };
-                if !tables.contains(&table) {
-                    tables.push(table);
+impl Tables<'_> {
+    /// All handles in use, of every table.
+    pub fn read(&self) -> Result<Gathered<Handle>, Missing> {
+        let mut out = Gathered::default();
+        let f = |name| self.layout.offset("HandleSegment", name);
+        let reader = Reader {
+            space: self.space,
+            segments: self.layout.offset("HandleTable", "SegmentList")?,
+            block_type: f("BlockType")?,
+            user_data: f("UserData")?,
+            next: f("Next")?,
+            owner: f("Owner")?,
+            handles: f("Handles")?,
+            types: self.layout.constant("HandleTypeCount")?.min(32) as u8,
+        };
+        let mut seen = FxHashSet::default();
+        for table in self.tables(&mut out)? {
+            reader.table(table, &mut seen, &mut out);
+        }
+        Ok(out)
+    }
+
+    /// Handle tables: in each bucket of the map, one a heap (server GC: one a processor).
+    fn tables(&self, out: &mut Gathered<Handle>) -> Result<Vec<u64>, Missing> {
+        let (space, l, ptr) = (self.space, self.layout, u64::from(self.space.ptr_size()));
+        let (buckets_at, next_at) = (l.offset("HandleTableMap", "Buckets")?, l.offset("HandleTableMap", "Next")?);
+        let (max_at, table_at) = (l.offset("HandleTableMap", "MaxIndex")?, l.offset("HandleTableBucket", "Table")?);
+        let limit = if self.server { MAX_TABLES } else { 1 };
+        let mut tables = Vec::new();
+        let (mut arrays, mut known) = (FxHashSet::default(), FxHashSet::default());
+        let mut map = self.map;
+        let (mut seen, mut before) = (FxHashSet::default(), 0);
+        while map != 0 && seen.insert(map) && seen.len() <= MAX_MAPS {
+            let buckets = space.ptr_at(map, buckets_at).unwrap_or(0);
+            let max = space.u32(map.saturating_add(max_at)).unwrap_or(0);
+            let count = max.saturating_sub(before).min(MAX_BUCKETS);
+            before = max;
+            for i in 0..u64::from(count) {
+                let Some(bucket) = space.ptr_at(buckets, i * ptr).filter(|&b| b != 0) else { continue };
+                let Some(array) = space.ptr_at(bucket, table_at).filter(|&a| a != 0) else { continue };
+                if !arrays.insert(array) {
+                    continue;
+                }
+                if arrays.len() > MAX_ARRAYS {
+                    out.because(format!("more than {MAX_ARRAYS} buckets of handle tables are not read"));
+                    return Ok(tables);
+                }
+                for k in 0..limit {
+                    // The array is as long as the machine has processors, which it does not say: it ends at the first
+                    // thing that is not a table.
+                    let table = space.ptr_at(array, k * ptr).filter(|&t| t != 0 && self.is_table(t));
+                    let Some(table) = table else { break };
+                    if known.insert(table) {
+                        tables.push(table);
+                    }
                 }
             }
+            map = space.ptr_at(map, next_at).unwrap_or(0);
         }
-        map = space.ptr_at(map, next_at).unwrap_or(0);
+        if tables.is_empty() {
+            out.because("the handle tables are not in the dump");
+        }
+        Ok(tables)
     }
-    if tables.is_empty() {
-        out.because("the handle tables are not in the dump");
-    }
-    Ok(tables)
-}
 
-fn is_table(clr: &Clr, table: u64) -> bool {
-    let (space, l) = (clr.space(), clr.layout());
-    let segment = l.try_offset("HandleTable", "SegmentList").and_then(|o| space.ptr_at(table, o));
-    segment.is_some_and(|s| s == 0 || s.is_multiple_of(0x1_0000))
+    fn is_table(&self, table: u64) -> bool {
+        let offset = self.layout.try_offset("HandleTable", "SegmentList");
+        let segment = offset.and_then(|o| self.space.ptr_at(table, o));
+        segment.is_some_and(|s| s == 0 || s.is_multiple_of(SEGMENT))
+    }
 }
 
 impl Reader<'_> {
-    fn table(&self, table: u64, out: &mut Gathered<Handle>) -> Result<(), Missing> {
-        let space = self.clr.space();
-        let first = self.clr.layout().offset("HandleTable", "SegmentList")?;
-        let mut segment = space.ptr_at(table, first).unwrap_or(0);
-        let mut seen = FxHashSet::default();
+    /// The segments of one table. `seen` has those of all: each belongs to one.
+    fn table(&self, table: u64, seen: &mut FxHashSet<u64>, out: &mut Gathered<Handle>) {
+        let mut segment = self.space.ptr_at(table, self.segments).unwrap_or(0);
         while segment != 0 {
             if !seen.insert(segment) || seen.len() > MAX_SEGMENTS {
                 out.because("a chain of handle segments runs in a circle");
                 break;
             }
-            if space.ptr_at(segment, self.owner) != Some(table) {
+            // They are reserved at multiples of their size, so that none overlaps another (`HANDLE_SEGMENT_ALIGNMENT`).
+            if !segment.is_multiple_of(SEGMENT) || self.space.ptr_at(segment, self.owner) != Some(table) {
                 out.because(format!("handle segment {segment:x} is not in the dump or not one"));
                 break;
             }
             self.segment(segment, out);
-            segment = space.ptr_at(segment, self.next).unwrap_or(0);
+            segment = self.space.ptr_at(segment, self.next).unwrap_or(0);
         }
-        Ok(())
     }
 
     fn segment(&self, segment: u64, out: &mut Gathered<Handle>) {
-        let (space, ptr) = (self.clr.space(), u64::from(self.clr.ptr_size()));
+        let (space, ptr) = (self.space, u64::from(self.space.ptr_size()));
         let blocks = blocks(ptr);
         for block in 0..blocks {
             let Some(kind) = space.u8(segment.saturating_add(self.block_type + block)) else {
