@@ -116,7 +116,7 @@ fn show(session: &Session, out: &mut Out, o: &Found<'_>, fields: bool) -> Result
     if o.ty.is_string
         && let Some((_, text)) = clr.string_at(o.address, 1 << 20)
     {
-        let line = format!("String:      {}", printable(&text));
+        let line = format!("String:      {text}");
         let whole = out.wants_data().then(|| clr.string_units(o.address, usize::MAX)).flatten();
         out.fact("string", whole.map_or(Cell::text(text), |(_, units)| Cell::Units(units.into())), line)?;
     }
@@ -174,10 +174,6 @@ fn content(session: &Session, data: u64, count: u32, unit: u64, whole: bool) -> 
         .collect()
 }
 
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '.' } else { c }).collect()
-}
-
 /// The type a `System.RuntimeType` object stands for: its `m_handle` field.
 fn runtime_type(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
     let clr = session.clr()?;
@@ -233,7 +229,7 @@ fn refs(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
     out.open(&REFERENCES)?;
     let fields = clr.fields(o.ty.mt.address);
     let mut slots = Vec::new();
-    o.ty.refs.slots(o.size, clr.header(), |s| slots.push(s));
+    o.slots(clr.space(), |s| slots.push(s));
     for slot in slots {
         let Some(target) = clr.space().ptr(o.address + slot).filter(|&t| t != 0) else { continue };
         let name = fields.instance.iter().find(|f| f.offset() + clr.header() == slot).map(|f| f.name.clone());

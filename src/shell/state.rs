@@ -14,6 +14,7 @@ use super::grammar::{Call, Typed};
 use super::opaque;
 use super::out::{Format, Out};
 use super::parse::Common;
+use super::quote::clean_lines;
 use super::screen::Screen;
 use super::terminal::tell_error;
 use crate::dump::{Dump, OpenError, OpenOptions};
@@ -266,7 +267,8 @@ impl Shell {
 
     /// An error for the user, on stderr and in the log.
     pub fn complain(&self, text: &str) {
-        let text = &*opaque::show(text);
+        let shown = opaque::show(text);
+        let text = &*clean_lines(&shown);
         match &self.state.errors {
             Some(errors) => errors.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_owned()),
             None => tell_error(text),

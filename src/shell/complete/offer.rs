@@ -11,7 +11,7 @@ use crate::shell::command::{Command, Kind, Prefix};
 use crate::shell::expr;
 use crate::shell::fit;
 use crate::shell::parse::{COMMON, spelled};
-use crate::shell::quote::clean;
+use crate::shell::quote::{acts, clean};
 
 /// Addresses offered at most. Names are all offered: a cut list would complete to what its rest does not share.
 const MOST_ADDRESSES: usize = 96;
@@ -22,6 +22,16 @@ fn pair(display: String, replacement: String) -> Pair {
 
 fn word(text: &str) -> Pair {
     pair(text.to_owned(), text.to_owned())
+}
+
+/// Whether a name of the dump is one word of a line and nothing else: one that ends an argument, begins an option or a
+/// command, or acts on the terminal is not offered, as Enter behind it would run what the dump says.
+fn is_word(name: &str) -> bool {
+    let begins = |c: char| c.is_alphanumeric() || matches!(c, '_' | '<' | '[' | '(' | '@');
+    let ends = |c: char| acts(c) || matches!(c, ';' | '"' | '\'' | '|');
+    // The arguments of a generic type stand behind a comma and a blank.
+    let blanks = name.match_indices(' ').all(|(i, _)| name[..i].ends_with(',') && name[i + 1..].starts_with(begins));
+    name.starts_with(begins) && blanks && !name.contains(ends) && !name.contains("${") && !name.contains("$$")
 }
 
 /// Those of `words` that begin with `prefix`, whatever their case.
@@ -111,8 +121,9 @@ impl Prompt {
     /// Modules of the process and of the runtime, as their files are called.
     pub fn modules(&self, typed: &str) -> Vec<Pair> {
         let Some(session) = &self.session else { return Vec::new() };
-        let mut names: Vec<String> = session.dump().modules.iter().map(|m| clean(m.file_name())).collect();
-        names.extend(session.known_module_names().iter().map(|n| clean(n)));
+        let mut names: Vec<String> = session.dump().modules.iter().map(|m| m.file_name().to_owned()).collect();
+        names.extend(session.known_module_names());
+        names.retain(|n| is_word(n));
         names.sort_unstable();
         names.dedup();
         matching(names.iter().map(String::as_str), typed)
@@ -121,7 +132,8 @@ impl Prompt {
     /// Names of modules as expressions have them.
     pub fn module_names(&self, typed: &str) -> Vec<Pair> {
         let Some(session) = self.session.as_ref().filter(|_| !typed.is_empty()) else { return Vec::new() };
-        let mut names: Vec<String> = session.dump().modules.iter().map(|m| clean(m.stem())).collect();
+        let mut names: Vec<String> = session.dump().modules.iter().map(|m| m.stem().to_owned()).collect();
+        names.retain(|n| is_word(n));
         names.sort_unstable();
         names.dedup();
         matching(names.iter().map(String::as_str), typed)
@@ -190,8 +202,7 @@ impl Prompt {
             let lower = bare.to_lowercase();
             found = types.iter().filter(|t| t.to_lowercase().contains(&lower)).collect();
         }
-        // Nobody can type them.
-        found.retain(|t| !t.contains(char::is_control));
+        found.retain(|t| is_word(t));
         // What they share is completed: quotes on some only would leave nothing shared.
         let quoted = word.starts_with('"') || found.iter().all(|n| n.contains(' '));
         let spelled = |n: &str| if quoted { format!("\"{n}\"") } else { n.to_owned() };
@@ -220,6 +231,47 @@ impl Prompt {
             None => "no dump is open".into(),
             Some(names) if names.is_empty() => "no type is known yet: !dumpheap -stat makes them known".into(),
             Some(_) => "no type's name contains this".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_word;
+
+    #[test]
+    fn names_that_would_run_are_not_offered() {
+        for name in [
+            "System.String",
+            "<>c__DisplayClass1_0",
+            "A<System.Int32, <>c[], B+C>",
+            "<Main>$",
+            "[vdso]",
+            "(null)",
+            "libstdc++.so.6",
+            "Ä1",
+        ] {
+            assert!(is_word(name), "{name}");
+        }
+        for name in [
+            "A;.shell x",
+            "A -o /tmp/x",
+            "A, -o:/tmp/x",
+            "A, /o",
+            "-o",
+            ".shell x",
+            "!do",
+            "A|find",
+            "A\"",
+            "A\u{1b}[m",
+            "A\u{202e}",
+            "A\n.shell",
+            "${evil}",
+            "$$>a<x",
+            "*",
+            "",
+        ] {
+            assert!(!is_word(name), "{name}");
         }
     }
 }
