@@ -3,6 +3,8 @@
 
 #[path = "support/captured.rs"]
 mod captured;
+#[path = "support/hostile_lines.rs"]
+mod hostile_lines;
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -15,6 +17,8 @@ use clrscope::shell::opaque::hide;
 use clrscope::shell::{Command as Declared, Group, Needs, Outcome, Prefix, Returns};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+
+use hostile_lines::{AROUND, PIECES, PLACES};
 
 fn clrscope(args: &[&str]) -> Output {
     let dump = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/linux-x64-3.1-wks-heap.core.zst");
@@ -49,56 +53,6 @@ const HOSTILE: &[&str] = &[
     "$(touch OWNED)",
     "`touch OWNED`",
     ") .shell touch OWNED (",
-];
-
-/// Ways to put a text into a line; `§` is how the text is named there.
-const PLACES: &[&str] = &[
-    ".echo §",
-    ".echo \"§\"",
-    ".echo a;.echo §;.echo b",
-    "§",
-    ".block { § }",
-    ".block { .block { .echo § } }",
-    ".if ($scmp(\"§\", \"x\") == 0) { .echo same } .else { .echo § }",
-    ".if (§) { .echo yes }",
-    ".if (1) { § }",
-    ".foreach (w {.echo §}) { .echo w; w; ${w} }",
-    ".foreach /s (w \"§\") { .echo w; w; ${w} }",
-    ".foreach /f (w \"TEXT\") { .echo w; w; ${w}; .shell w; .shell echo ${w} }",
-    "j (1) '§' ; '.echo no'",
-    "j 0 '.echo no' ; '§'",
-    ".printf \"§ %d\\n\", 5",
-    ".printf \"%d\\n\", §",
-    "as again §\n.echo again\n.block { again }\n${again}",
-    "aS again §\n.echo ${again}; again",
-    "as /c again .echo §\n.block { again; ${again} }",
-    "~*e §",
-    "~§",
-    "~§ e .echo x",
-    "? §",
-    "!do §",
-    "!dumpheap §",
-    "!dumpheap -type § -stat",
-    "!dumpheap -stat | find §",
-    "!dumpheap -stat | where §",
-    "!dumpheap -stat | §",
-    ".shell echo §",
-    ".shell §",
-    ".shell echo \"§\"",
-    ".shell -ci \".echo §\" cat",
-    "r $.u1 = §\n$u1\n.block { $u1 }",
-    "$$>a<ARGS §",
-    "$$>a<§",
-    "$<§",
-    ".while (§) { .break }",
-    ".for (r $t0 = 0; @$t0 < 2; r $t0 = @$t0 + 1) { § }",
-    ".catch { § }",
-    "s -u 0 L10 \"§\"",
-    "ad §",
-    "al",
-    "!dumpobj poi(§)",
-    "lm m §",
-    ".opendump § -o OWNED",
 ];
 
 #[test]
@@ -226,69 +180,6 @@ const PROBE: Declared = Declared {
         Ok(Outcome::Complete)
     },
 };
-
-/// What texts are made of: everything the language knows.
-const PIECES: &[&str] = &[
-    "owned",
-    "!owned",
-    "0wned",
-    ";",
-    "\"",
-    "'",
-    "{",
-    "}",
-    "(",
-    ")",
-    "\n",
-    " ",
-    "$$",
-    "*",
-    "|",
-    "find",
-    "${evil}",
-    "evil",
-    "${s}",
-    "s",
-    "~*e ",
-    "e ",
-    "~0 ",
-    "j 1 ",
-    ".if (1) {",
-    ".foreach (x {",
-    ".block {",
-    ".catch {",
-    "as a !owned;",
-    "-c ",
-    ",",
-    "0",
-    "1",
-    "x",
-    "/f",
-    "-o",
-    "\\",
-    "\u{FD800}",
-    "\u{FD801}",
-    "\u{F003B}",
-    "ä",
-];
-
-/// Constructs of the language around another, which stands for `§`.
-const AROUND: &[&str] = &[
-    "§",
-    ".block { § }",
-    ".catch { § }",
-    ".if (1) { § } .else { § }",
-    ".if (0) { } .else { § }",
-    ".foreach /s (w \"a b\") { § }",
-    ".foreach (w {.echo ${s}}) { § ; w }",
-    "as again §",
-    "aS again ${s}; .block { § ; again ; ${again} }",
-    "as /c again .echo ${s}",
-    "~*e §",
-    "j 1 '§'",
-    "again; § ; $u1",
-    "r $.u1 = ${s}",
-];
 
 /// Runs random lines around random texts and counts what of the texts ran. `hidden` makes opaque pieces of the texts, as
 /// the shell does of what it reads.
