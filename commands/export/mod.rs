@@ -1,6 +1,7 @@
 //! `.export`: the whole model as tables for spreadsheets, DuckDB, pandas.
 
 mod asyncframes;
+mod frames;
 mod heap;
 mod locks;
 mod runtime;
@@ -153,6 +154,25 @@ const TABLES: &[Spec] = &[
         fill: locks::waits,
     },
     Spec {
+        name: "frames",
+        columns: &[
+            "os_id",
+            "index",
+            "kind",
+            "frame",
+            "sp",
+            "ip",
+            "method_desc",
+            "token",
+            "module",
+            "native_offset",
+            "il_offset",
+            "signature",
+        ],
+        fill: frames::frames,
+    },
+    Spec { name: "ilmap", columns: &["method_desc", "il_offset", "native_start"], fill: frames::il_map },
+    Spec {
         name: "asyncframes",
         columns: &["task", "depth", "method", "il_offset", "line", "state", "awaited"],
         fill: asyncframes::rows,
@@ -168,7 +188,7 @@ pub const EXPORT: Command = Command {
     summary: "write the whole model as tables into a folder",
     help: "Writes one file a table: runtime, segments, objects, types, edges, fields, statics, threadstatics, handles, \
            finalizable, roots, stackroots, threads, modules, strings, exceptions, delegates, syncblocks, \
-           thinlocks, waits, asyncframes. Tables stream, so ten million objects need no memory of that order.\n\n\
+           thinlocks, waits, frames, ilmap, asyncframes. Tables stream, so ten million objects need no memory of that order.\n\n\
            Addresses are hexadecimal without 0x. Text in TSV has backslash escapes (\\t \\n \\r \\0 \\\\). Primitive \
            static values are raw: signed for 32 and 64 bits, unsigned for 8 and 16, floats as their bits. \
            `statics.address` is 0 for RVA fields, for types not yet initialised and for open generics; through .NET 8 \
@@ -178,7 +198,9 @@ pub const EXPORT: Command = Command {
            handles and the loader allocators of collectible types. Strings are cut at 200 UTF-16 units. Stack roots \
            come from a conservative scan: `frame` stays empty, and some may be stale. `thinlocks.recursion` is 0 for a \
            lock entered once. `waits` has a row for each thread that waits for a monitor, a pulse or a \
-           System.Threading.Lock, and one for each of those that is held, with how often it was entered.",
+           System.Threading.Lock, and one for each of those that is held, with how often it was entered. \
+           `frames` has the managed stack of every thread, newest frame first: managed and explicit ones, and under \
+           the kind native what could not be walked; `ilmap` the IL offset of each stretch of code of the methods on them.",
     args: &[
         Arg::pos("DIR", Kind::File, "folder to write to; made when missing").required(),
         Arg::opt("tables", Kind::Text, "only these tables, separated by commas"),

@@ -58,6 +58,7 @@ pub struct Clr {
     known_types: OnceLock<KnownTypes>,
     code: OnceLock<code::lookup::CodeTables>,
     entries: OnceLock<code::entries::Entries>,
+    stacks: code::stack::Stacks,
     delegate_shape: OnceLock<Result<DelegateShape, String>>,
 }
 
@@ -86,6 +87,7 @@ impl Clr {
             known_types: OnceLock::new(),
             code: OnceLock::new(),
             entries: OnceLock::new(),
+            stacks: code::stack::Stacks::default(),
             delegate_shape: OnceLock::new(),
             found,
             dump,

@@ -67,6 +67,12 @@ impl CodeAt {
     pub fn in_funclet(&self) -> bool {
         self.function.is_some_and(|f| f.start != self.start)
     }
+
+    /// The same code, for the address right behind: that of a call at the end of a method.
+    pub(super) fn behind(mut self) -> Self {
+        (self.ip, self.native) = (self.ip.saturating_add(1), self.native.saturating_add(1));
+        self
+    }
 }
 
 /// What is known of the code of a runtime, read at first need.
@@ -133,6 +139,11 @@ impl<'a> Code<'a> {
     /// Whether `ip` is in managed code, stubs included.
     pub fn is_managed(&self, ip: u64) -> bool {
         self.range(ip).is_some()
+    }
+
+    /// The stretch of managed code that `ip` is in.
+    pub fn range_at(&self, ip: u64) -> Option<&'a CodeRange> {
+        self.range(ip).map(|r| r.1)
     }
 
     fn range(&self, ip: u64) -> Option<(usize, &'a CodeRange)> {

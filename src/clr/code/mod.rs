@@ -15,6 +15,7 @@ pub mod methods;
 pub mod nativeformat;
 pub mod ranges;
 mod readytorun;
+pub mod stack;
 pub mod stacktrace;
 mod starts;
 mod unwind;

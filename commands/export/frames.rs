@@ -1,0 +1,100 @@
+//! `frames` and `ilmap`: the managed stacks of all threads, and which IL the code of their methods stands for.
+
+use anyhow::Result;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::writer::{Field, Table};
+use crate::clr::Clr;
+use crate::clr::code::lookup::CodeAt;
+use crate::clr::code::stack::{Frame, FrameKind};
+use crate::session::Session;
+
+/// `frames`.
+pub fn frames(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    let clr = session.clr()?;
+    let (mut partial, mut known) = (clr.threads().partial.clone(), Names::default());
+    for thread in &clr.threads().items {
+        session.watch.cancel.check()?;
+        let stack = clr.stack(thread);
+        for (i, frame) in stack.frames.iter().enumerate() {
+            row(clr, table, &mut known, thread.os_id, i, frame)?;
+        }
+        if let Some(why) = stack.partial.as_ref().filter(|_| partial.is_none()) {
+            partial = Some(format!("thread {:x}: {why}", thread.os_id));
+        }
+    }
+    Ok(partial)
+}
+
+/// Names and IL offsets by address of the code: threads of a pool stand in the same places.
+#[derive(Default)]
+struct Names {
+    names: FxHashMap<(u64, u64), String>,
+    offsets: FxHashMap<(u64, bool), String>,
+    modules: FxHashMap<u64, String>,
+}
+
+fn row(clr: &Clr, table: &mut Table, known: &mut Names, os_id: u64, index: usize, frame: &Frame) -> Result<()> {
+    let code = clr.code();
+    let (mut signature, mut il, mut native, mut method, mut token, mut module) = Default::default();
+    if let Some(at) = &frame.code {
+        let name = known.names.entry((at.start, at.method.unwrap_or(0)));
+        signature = name.or_insert_with(|| code.name(at).unwrap_or_default()).clone();
+        let offset = known.offsets.entry((frame.ip, frame.leaf));
+        il = offset.or_insert_with(|| frame.il_offset(code).map_or_else(String::new, |o| o.to_string())).clone();
+        (native, method) = (format!("{:x}", at.native), at.method.unwrap_or(0));
+        token = at.token.map_or_else(String::new, |t| format!("{t:x}"));
+        module = module_name(clr, known, at);
+    }
+    if let Some(why) = &frame.why {
+        signature = format!("[{why}]");
+    }
+    table.row(&[
+        Field::Hex(os_id),
+        Field::Num(index as u64),
+        Field::Text(match frame.kind {
+            FrameKind::Managed => "managed",
+            FrameKind::Explicit => "explicit",
+            FrameKind::Gap => "native",
+        }),
+        Field::Text(frame.explicit.map_or("", |e| e.name)),
+        Field::Hex(frame.sp),
+        Field::Hex(frame.ip),
+        Field::Hex(method),
+        Field::Text(&token),
+        Field::Text(&module),
+        Field::Text(&native),
+        Field::Text(&il),
+        Field::Text(&signature),
+    ])?;
+    Ok(())
+}
+
+fn module_name(clr: &Clr, known: &mut Names, at: &CodeAt) -> String {
+    if at.module == 0 {
+        return String::new();
+    }
+    known.modules.entry(at.module).or_insert_with(|| clr.module(at.module).file_name().to_owned()).clone()
+}
+
+/// `ilmap`: of each method that is on a stack.
+pub fn il_map(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    let clr = session.clr()?;
+    let mut seen = FxHashSet::default();
+    for thread in &clr.threads().items {
+        session.watch.cancel.check()?;
+        for at in clr.stack(thread).managed().filter_map(|f| f.code) {
+            if !seen.insert(at.start) {
+                continue;
+            }
+            for bound in clr.code().debug_info(&at).unwrap_or_default().bounds {
+                table.row(&[
+                    Field::Hex(at.method.unwrap_or(0)),
+                    Field::Text(&bound.il.to_string()),
+                    Field::Hex(at.start.saturating_add(u64::from(bound.native))),
+                ])?;
+            }
+        }
+    }
+    Ok(None)
+}

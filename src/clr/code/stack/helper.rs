@@ -1,0 +1,148 @@
+//! `HelperMethodFrame`, through 9.0: managed code called a function of the runtime, and how to come back to it is known only
+//! as the registers of that function: the runtime itself unwinds native code from there.
+//!
+//! Layout: dotnet/runtime release/8.0 `src/coreclr/vm/frames.h`, `vm/amd64/gmscpu.h`, `vm/i386/gmscpu.h`, `vm/arm64/gmscpu.h`
+//! (`MachState`, `LazyMachState`). On Unix the runtime keeps frame pointers, so that the chain of `rbp` leads to the first
+//! return address in managed code; other registers that were saved on the way are lost. On Windows `.pdata` tells all.
+
+use super::contexts::{callee_saved, read_saved};
+use super::registers::{self, Context};
+use super::walk::Reader;
+use super::{native, x64::Memory};
+use crate::dump::{Arch, Os};
+
+/// Most native frames between the helper and managed code.
+const MAX_NATIVE: usize = 256;
+
+/// Places in a `MachState`, from its start.
+struct State {
+    /// Instruction and stack pointer, once they are known.
+    ip: u64,
+    sp: u64,
+    /// Callee-saved registers as they were captured.
+    captured: u64,
+    /// Pointers to where they were saved.
+    pointers: u64,
+    /// Not 0 once unwinding is done.
+    ready: u64,
+    /// Values the registers then have (Unix).
+    unwound: Option<u64>,
+    /// Instruction and stack pointer of the helper.
+    capture_ip: u64,
+    capture_sp: u64,
+}
+
+/// The registers of the managed code that called the helper whose frame is at `address`.
+pub fn caller(reader: &Reader<'_>, address: u64, thread: u64) -> Option<Context> {
+    let clr = reader.clr;
+    let l = clr.layout();
+    let owner = clr.space().ptr_at(address, l.try_offset("HelperMethodFrame", "Thread")?)?;
+    (owner == thread).then_some(())?;
+    let state = address.checked_add(l.try_offset("HelperMethodFrame", "State")?)?;
+    match clr.dump.arch {
+        Arch::X64 => x64(reader, state),
+        Arch::X86 => x86(reader, state),
+        Arch::Arm64 => arm64(reader, state),
+        Arch::Arm => None,
+    }
+}
+
+fn x64(reader: &Reader<'_>, state: u64) -> Option<Context> {
+    let clr = reader.clr;
+    let saved = callee_saved(clr.dump.arch, clr.dump.os);
+    let size = 8 * saved.len() as u64;
+    let unix = clr.dump.os == Os::Linux;
+    let lazy = 24 + 2 * size + if unix { size } else { 0 };
+    let places = State {
+        ip: 0,
+        sp: 8,
+        captured: 16,
+        pointers: 16 + size,
+        ready: 16 + 2 * size,
+        unwound: unix.then_some(24 + 2 * size),
+        capture_ip: lazy,
+        capture_sp: lazy + 8,
+    };
+    let read = |at: u64| clr.space().ptr_at(state, at);
+    if read(places.ready)? != 0 {
+        let mut context = Context::new(Arch::X64, read(places.ip)?, read(places.sp)?);
+        match places.unwound {
+            Some(at) => read_saved(clr, &mut context, state.checked_add(at)?),
+            None => {
+                for (i, &register) in saved.iter().enumerate() {
+                    let place = read(places.pointers + 8 * i as u64).filter(|&p| p != 0);
+                    context.put(register, place.and_then(|p| clr.space().ptr(p)));
+                }
+            }
+        }
+        return Some(context);
+    }
+    // The stack pointer was captured with the return address of the call that captured it.
+    let mut context = Context::new(Arch::X64, read(places.capture_ip)?, read(places.capture_sp)?.checked_add(8)?);
+    read_saved(clr, &mut context, state.checked_add(places.captured)?);
+    if unix { by_frame_pointers(reader, &context, 16) } else { by_tables(reader, context) }
+}
+
+/// `_pEdi edi _pEsi esi _pEbx ebx _pEbp ebp esp pRetAddr`, then the helper's ebp, esp and eip.
+fn x86(reader: &Reader<'_>, state: u64) -> Option<Context> {
+    const VALUES: [(usize, u64); 4] = [(7, 4), (6, 12), (3, 20), (5, 28)];
+    let clr = reader.clr;
+    let read = |at: u64| clr.space().ptr_at(state, at);
+    let returns = read(36)?;
+    if returns != 0 {
+        let mut context = Context::new(Arch::X86, clr.space().ptr(returns)?, read(32)?);
+        for (register, value) in VALUES {
+            let through = read(value - 4).filter(|&p| p != 0).and_then(|p| clr.space().ptr(p));
+            context.put(register, through.or_else(|| read(value)));
+        }
+        return Some(context);
+    }
+    let mut context = Context::new(Arch::X86, read(48)?, read(44)?);
+    context.set(registers::frame_pointer(Arch::X86), read(40)?);
+    by_frame_pointers(reader, &context, 8)
+}
+
+/// x19 to x29 as captured, pointers to them, then instruction and stack pointer and whether they are valid, on Unix the
+/// unwound values, and the helper's stack and instruction pointer.
+fn arm64(reader: &Reader<'_>, state: u64) -> Option<Context> {
+    const SAVED: u64 = 11;
+    let clr = reader.clr;
+    let read = |word: u64| clr.space().ptr_at(state, 8 * word);
+    let fp = read(SAVED - 1)?;
+    let mut context = Context::new(Arch::Arm64, 0, fp);
+    context.set(registers::frame_pointer(Arch::Arm64), fp);
+    by_frame_pointers(reader, &context, 0)
+}
+
+/// Follows the chain of frame pointers to the first return address in a method. `behind`: bytes from where a frame pointer
+/// points to the caller's stack; 0 where that is not known, and the caller's frame pointer stands for it.
+fn by_frame_pointers(reader: &Reader<'_>, from: &Context, behind: u64) -> Option<Context> {
+    let ptr = reader.clr.header();
+    let mut fp = from.fp()?;
+    for _ in 0..MAX_NATIVE {
+        let (next, ip) = (reader.pointer(fp)?, reader.pointer(fp.checked_add(ptr)?)?);
+        if reader.is_method(ip) {
+            let sp = if behind == 0 { next } else { fp.checked_add(behind)? };
+            let mut context = Context::new(from.arch, ip, sp);
+            context.set(registers::frame_pointer(from.arch), next);
+            return Some(context);
+        }
+        // Older frames lie higher.
+        (next > fp).then_some(())?;
+        fp = next;
+    }
+    None
+}
+
+/// Unwinds native code by the tables of its images.
+fn by_tables(reader: &Reader<'_>, mut context: Context) -> Option<Context> {
+    for _ in 0..MAX_NATIVE {
+        let before = context.sp();
+        native::step(reader, &mut context).ok()?;
+        (context.sp() > before).then_some(())?;
+        if reader.is_method(context.ip) {
+            return Some(context);
+        }
+    }
+    None
+}

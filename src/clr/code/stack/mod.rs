@@ -1,0 +1,111 @@
+//! Managed stacks: the frames of a thread, from its registers and the explicit frames the runtime left on its stack.
+
+mod arm64;
+mod contexts;
+pub mod frames;
+mod helper;
+mod native;
+pub mod registers;
+mod walk;
+mod x64;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rustc_hash::FxHashMap;
+
+pub use self::frames::{Class, Explicit};
+pub use self::registers::Context;
+use super::lookup::{Code, CodeAt};
+use crate::clr::Clr;
+use crate::clr::runtime::threads::ClrThread;
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameKind {
+    /// A method's.
+    Managed,
+    /// A record of the runtime.
+    Explicit,
+    /// A stretch that could not be walked.
+    Gap,
+}
+
+/// A frame of a stack.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Frame {
+    /// What it is.
+    pub kind: FrameKind,
+    /// Stack pointer in the frame; of an explicit frame its address.
+    pub sp: u64,
+    /// Return address, or in a leaf the instruction that runs next; of an explicit frame that of the caller it gives, 0 when
+    /// it gives none.
+    pub ip: u64,
+    /// Registers in the frame: those of a call that is under way, so that only what survives it is known; in a leaf all. Of
+    /// an explicit frame those of the caller it gives.
+    pub registers: Option<Context>,
+    /// The code of a managed frame.
+    pub code: Option<CodeAt>,
+    /// The record of an explicit one.
+    pub explicit: Option<Explicit>,
+    /// Stack pointer of the caller, where the frame could be unwound.
+    pub caller_sp: Option<u64>,
+    /// Whether the thread was interrupted here rather than in a call made here.
+    pub leaf: bool,
+    /// Whether it was found by looking for return addresses, so that frames in between may be missing.
+    pub guessed: bool,
+    /// Of a gap: what could not be walked, and why.
+    pub why: Option<String>,
+}
+
+impl Frame {
+    /// Whether it is a funclet of its method (a handler, a filter, a finally block).
+    pub fn is_funclet(&self) -> bool {
+        self.code.is_some_and(|c| c.in_funclet())
+    }
+
+    /// IL offset of what runs here: of the call under way, or of the instruction.
+    pub fn il_offset(&self, code: Code<'_>) -> Option<u32> {
+        let at = self.code.as_ref()?;
+        if self.leaf { code.il_of_instruction(at) } else { code.il_of_return(at) }
+    }
+}
+
+/// The stack of a thread.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stack {
+    /// Frames, the newest first.
+    pub frames: Vec<Frame>,
+    /// Why some may be missing.
+    pub partial: Option<String>,
+}
+
+impl Stack {
+    /// The managed frames.
+    pub fn managed(&self) -> impl Iterator<Item = &Frame> {
+        self.frames.iter().filter(|f| f.kind == FrameKind::Managed)
+    }
+}
+
+/// What was walked so far.
+#[derive(Debug, Default)]
+pub struct Stacks {
+    classes: OnceLock<frames::Classes>,
+    by_thread: Mutex<FxHashMap<u64, Arc<Stack>>>,
+}
+
+impl Clr {
+    /// The stack of `thread`, walked at first need.
+    pub fn stack(&self, thread: &ClrThread) -> Arc<Stack> {
+        let kept = self.stacks.by_thread.lock().unwrap_or_else(PoisonError::into_inner).get(&thread.address).cloned();
+        kept.unwrap_or_else(|| {
+            let stack = Arc::new(walk::walk(self, thread));
+            let mut all = self.stacks.by_thread.lock().unwrap_or_else(PoisonError::into_inner);
+            all.entry(thread.address).or_insert(stack).clone()
+        })
+    }
+
+    /// How explicit frames are told apart.
+    pub fn frame_classes(&self) -> &frames::Classes {
+        self.stacks.classes.get_or_init(|| frames::Classes::read(self))
+    }
+}

@@ -1,0 +1,357 @@
+//! The walk: managed frames from a context until code that is not managed, then the next explicit frame that gives one.
+//!
+//! What lies between is native code of the runtime and of the system, which no walk over managed frames needs: it left an
+//! explicit frame where it was entered (dotnet/runtime `src/coreclr/vm/stackwalk.cpp`, `StackFrameIterator`).
+
+use std::cell::RefCell;
+
+use rustc_hash::FxHashMap;
+
+use super::contexts::{self, Given};
+use super::frames::{Chain, Class};
+use super::registers::{self, Context, LINK};
+use super::x64::{Memory, Stop};
+use super::{Frame, FrameKind, Stack, arm64, x64};
+use crate::clr::Clr;
+use crate::clr::code::lookup::{Code, CodeAt, CodeKind};
+use crate::clr::code::ranges::RangeKind;
+use crate::clr::runtime::threads::ClrThread;
+use crate::dump::{Arch, Os};
+
+/// Most frames of a stack: an overflow of 8 MB has some 100,000.
+const MAX_FRAMES: usize = 1 << 17;
+/// Words of a `Thread` in which a hijacked return address is looked for.
+const THREAD_WORDS: u64 = 0x80;
+/// Words of an x86 stack looked through for a return address.
+const MAX_SCAN: u64 = 1 << 12;
+
+/// What a walk reads, with the code met so far.
+pub struct Reader<'a> {
+    pub clr: &'a Clr,
+    pub code: Code<'a>,
+    met: RefCell<FxHashMap<u64, Option<CodeAt>>>,
+}
+
+impl Memory for Reader<'_> {
+    fn pointer(&self, address: u64) -> Option<u64> {
+        self.clr.space().ptr(address)
+    }
+
+    fn table(&self, address: u64, most: usize) -> Vec<u8> {
+        self.code.bytes(address, most)
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(clr: &'a Clr) -> Self {
+        Self { clr, code: clr.code(), met: RefCell::default() }
+    }
+
+    /// The 32-bit word at `address` of an image.
+    pub fn word(&self, address: u64) -> Option<u32> {
+        self.clr.space().u32(address)
+    }
+
+    fn at(&self, ip: u64) -> Option<CodeAt> {
+        if let Some(known) = self.met.borrow().get(&ip) {
+            return *known;
+        }
+        let found = self.code.at(ip);
+        self.met.borrow_mut().insert(ip, found);
+        found
+    }
+
+    /// Whether `ip` is in a method, one that cannot be told among them; stubs are none.
+    pub fn is_method(&self, ip: u64) -> bool {
+        match self.at(ip) {
+            Some(at) => !matches!(at.kind, CodeKind::Stub(_)),
+            None => self.code.range_at(ip).is_some_and(|r| matches!(r.kind, RangeKind::Image(_))),
+        }
+    }
+
+    /// The code that made the call whose return address is `ip`, or that `ip` is in.
+    fn code_of(&self, ip: u64, leaf: bool) -> Option<CodeAt> {
+        let at = self.at(ip);
+        let starts = at.is_none_or(|a| a.native == 0 || a.function.is_some_and(|f| f.start == ip));
+        if leaf || !starts {
+            return at;
+        }
+        // A call that does not return may be a method's last instruction.
+        let before = ip.checked_sub(1).and_then(|b| self.at(b));
+        before.map(|b| b.behind()).or(at)
+    }
+
+    /// Where `address` is, for people.
+    fn place(&self, address: u64) -> String {
+        match self.clr.dump.module_at(address) {
+            Some(m) => format!("{}+{:x}", m.file_name(), address - m.base),
+            None => format!("{address:x}"),
+        }
+    }
+}
+
+/// Walks the stack of `thread`.
+pub fn walk(clr: &Clr, thread: &ClrThread) -> Stack {
+    let reader = Reader::new(clr);
+    let os_thread = clr.dump.threads.iter().find(|t| t.os_id == thread.os_id && thread.os_id != 0);
+    let mut out = Stack::default();
+    if thread.os_id == 0 {
+        return out;
+    }
+    let chain = Chain::read(clr, thread.frame);
+    out.partial = chain.partial.clone().or_else(|| clr.frame_classes().partial.clone());
+    let Some(os_thread) = os_thread else {
+        out.partial = Some(format!("the dump has no thread {:x}", thread.os_id));
+        return out;
+    };
+    let top = os_thread.stack.map_or(u64::MAX, |s| s.1);
+    let mut walk = Walk { reader: &reader, thread, out, top, reached: 0 };
+    match os_thread.registers.as_ref() {
+        Some(registers) => walk.start(Context::of_thread(clr.dump.arch, registers)),
+        None => walk.partial(|| "the dump has no registers of the thread".into()),
+    }
+    for &frame in &chain.frames {
+        // What lies below belongs to frames already shown.
+        if frame >= walk.reached && !walk.full() {
+            walk.explicit(frame);
+        }
+    }
+    walk.out
+}
+
+struct Walk<'a> {
+    reader: &'a Reader<'a>,
+    thread: &'a ClrThread,
+    out: Stack,
+    /// End of the thread's stack.
+    top: u64,
+    /// Stack pointer behind the last managed frame.
+    reached: u64,
+}
+
+impl Walk<'_> {
+    fn partial(&mut self, why: impl FnOnce() -> String) {
+        if self.out.partial.is_none() {
+            self.out.partial = Some(why());
+        }
+    }
+
+    fn full(&mut self) -> bool {
+        let full = self.out.frames.len() >= MAX_FRAMES;
+        if full {
+            self.partial(|| format!("frames behind the first {MAX_FRAMES} are left out"));
+        }
+        full
+    }
+
+    /// Begins where the thread stands, if that is managed code.
+    fn start(&mut self, context: Context) {
+        let reader = self.reader;
+        if reader.is_method(context.ip) {
+            self.managed(context, true);
+        } else if reader.code.is_managed(context.ip) {
+            // A stub has no frame yet: what called it is where it returns to.
+            let mut caller = context;
+            let returns = match context.arch {
+                Arch::Arm64 => context.get(LINK),
+                Arch::Arm => context.get(14),
+                Arch::X64 | Arch::X86 => {
+                    caller.set_sp(context.sp().wrapping_add(reader.clr.header()));
+                    reader.pointer(context.sp())
+                }
+            };
+            if let Some(ip) = returns.filter(|&ip| reader.is_method(ip)) {
+                caller.ip = ip;
+                caller.forget_scratch(reader.clr.dump.os == Os::Windows);
+                self.managed(caller, false);
+            }
+        }
+    }
+
+    /// Shows the explicit frame at `address`, and the managed code it gives.
+    fn explicit(&mut self, address: u64) {
+        let explicit = self.reader.clr.frame_classes().at(self.reader.clr, address);
+        let given = contexts::of(self.reader, &explicit, self.thread.address);
+        if explicit.class == Class::InlinedCall && given == Given::Nothing {
+            // No call is under way.
+            return;
+        }
+        let (context, leaf) = match given {
+            Given::Caller(c) => (Some(c), false),
+            Given::Interrupted(c) => (Some(c), true),
+            Given::Nothing | Given::Lost => (None, false),
+        };
+        self.out.frames.push(Frame {
+            kind: FrameKind::Explicit,
+            sp: address,
+            ip: context.map_or(0, |c| c.ip),
+            registers: context,
+            code: None,
+            explicit: Some(explicit),
+            caller_sp: None,
+            leaf,
+            guessed: false,
+            why: None,
+        });
+        match context {
+            Some(c) if self.reader.is_method(c.ip) => self.managed(c, leaf),
+            _ if given == Given::Lost => {
+                self.gap(address, 0, format!("what the frame at {address:x} returns to is not in the dump"));
+            }
+            _ => {}
+        }
+    }
+
+    fn gap(&mut self, sp: u64, ip: u64, why: String) {
+        self.partial(|| why.clone());
+        self.out.frames.push(Frame {
+            kind: FrameKind::Gap,
+            sp,
+            ip,
+            registers: None,
+            code: None,
+            explicit: None,
+            caller_sp: None,
+            leaf: false,
+            guessed: false,
+            why: Some(why),
+        });
+    }
+
+    /// Walks managed frames from `context` on.
+    fn managed(&mut self, mut context: Context, mut leaf: bool) {
+        let windows = self.reader.clr.dump.os == Os::Windows;
+        let mut guessed = false;
+        while !self.full() {
+            let sp = context.sp();
+            let Some(at) = self.reader.code_of(context.ip, leaf) else {
+                let place = self.reader.place(context.ip);
+                self.gap(sp, context.ip, format!("no tables of code for {place}: give the file with -i"));
+                self.reached = sp;
+                return;
+            };
+            let mut caller = context;
+            let unwound = self.step(&mut caller, &at, leaf);
+            caller.forget_scratch(windows);
+            let grew = caller.sp() > sp && caller.sp() <= self.top;
+            self.out.frames.push(Frame {
+                kind: FrameKind::Managed,
+                sp,
+                ip: context.ip,
+                registers: Some(context),
+                code: Some(at),
+                explicit: None,
+                caller_sp: unwound.is_ok().then_some(caller.sp()).filter(|_| grew),
+                leaf,
+                guessed,
+                why: None,
+            });
+            self.reached = sp.saturating_add(1);
+            match unwound {
+                Err(stop) => return self.stopped(stop, &context),
+                Ok(_) if !grew => {
+                    let why = format!("unwinding {} leads nowhere", self.reader.place(context.ip));
+                    return self.gap(sp, context.ip, why);
+                }
+                Ok(searched) => guessed = searched,
+            }
+            self.reached = caller.sp();
+            if !self.reader.is_method(caller.ip) {
+                match self.hijacked(&caller) {
+                    Some(ip) => caller.ip = ip,
+                    None => return,
+                }
+            }
+            (context, leaf) = (caller, false);
+        }
+    }
+
+    /// Unwinds one managed frame; whether its caller was only searched for.
+    fn step(&self, context: &mut Context, at: &CodeAt, leaf: bool) -> Result<bool, Stop> {
+        let function = || at.function.ok_or(Stop::NoUnwindData(context.ip));
+        match context.arch {
+            Arch::X64 => {
+                let f = function()?;
+                x64::unwind(self.reader, context, f.start, f.unwind, at.base, leaf).map(|()| false)
+            }
+            Arch::Arm64 => {
+                let f = function()?;
+                arm64::unwind(self.reader, context, f.start, f.unwind, leaf).map(|()| false)
+            }
+            Arch::X86 => self.search(context),
+            Arch::Arm => Err(Stop::NoUnwindData(context.ip)),
+        }
+    }
+
+    /// x86 code has no tables to unwind by: the frame pointer's chain, where it leads to managed code, else the next word of
+    /// the stack that is a return address there.
+    fn search(&self, context: &mut Context) -> Result<bool, Stop> {
+        let (reader, sp) = (self.reader, context.sp());
+        let number = registers::frame_pointer(context.arch);
+        if let Some(fp) = context.fp().filter(|&fp| fp >= sp && fp < self.top)
+            && let (Some(saved), Some(ip)) = (reader.pointer(fp), fp.checked_add(4).and_then(|at| reader.pointer(at)))
+            && self.is_return(ip)
+        {
+            context.ip = ip;
+            context.set_sp(fp.wrapping_add(8));
+            context.set(number, saved);
+            return Ok(false);
+        }
+        for at in (0..MAX_SCAN).map_while(|i| sp.checked_add(4 * i)).take_while(|&at| at < self.top) {
+            let ip = reader.pointer(at).ok_or(Stop::NoStack(at))?;
+            if self.is_return(ip) {
+                context.ip = ip;
+                context.set_sp(at.wrapping_add(4));
+                return Ok(true);
+            }
+        }
+        Err(Stop::NoStack(sp))
+    }
+
+    /// Whether `ip` is behind a call in a method.
+    fn is_return(&self, ip: u64) -> bool {
+        let calls = |back: u64, test: fn(&[u8]) -> bool| {
+            let code = ip.checked_sub(back).and_then(|at| self.reader.clr.space().bytes(at, back as usize));
+            code.is_some_and(|c| test(&c))
+        };
+        // call rel32; call [m32]; call register or [register]; call [register + disp8].
+        let is_call = || {
+            calls(5, |c| c.first() == Some(&0xE8))
+                || calls(6, |c| matches!(c, [0xFF, m, ..] if m & 0x38 == 0x10))
+                || calls(2, |c| matches!(c, [0xFF, m] if m & 0x38 == 0x10))
+                || calls(3, |c| matches!(c, [0xFF, m, _] if m & 0xF8 == 0x50))
+        };
+        self.reader.is_method(ip) && is_call()
+    }
+
+    /// Where a return address that the collector replaced leads in truth: the runtime keeps it in the `Thread`, in front of
+    /// the address of the place it was taken from.
+    fn hijacked(&self, caller: &Context) -> Option<u64> {
+        let clr = self.reader.clr;
+        let ptr = clr.header();
+        clr.found.module.holds(caller.ip).then_some(())?;
+        let word = |i: u64| clr.space().ptr_at(self.thread.address, i * ptr);
+        let low = caller.sp().checked_sub(64 * ptr)?;
+        let taken = |i: &u64| match caller.arch {
+            Arch::X64 | Arch::X86 => word(*i) == caller.sp().checked_sub(ptr),
+            // The link register's place is somewhere in the frame.
+            _ => word(*i).is_some_and(|p| (low..caller.sp()).contains(&p)),
+        };
+        let pair = (1..THREAD_WORDS).find(|i| taken(i) && word(i - 1).is_some_and(|ip| self.reader.is_method(ip)));
+        word(pair?.checked_sub(1)?)
+    }
+
+    fn stopped(&mut self, stop: Stop, context: &Context) {
+        let place = self.reader.place(context.ip);
+        let why = match stop {
+            Stop::NoUnwindData(_) => format!("no unwind data for {place}: give the file with -i"),
+            Stop::BadUnwindData(at) => format!("unwind data of {place} at {at:x} is damaged"),
+            Stop::NoStack(at) => format!("the stack at {at:x} is not in the dump"),
+            Stop::NoRegister(n) => {
+                let name = registers::names(context.arch).get(usize::from(n)).copied().unwrap_or("?");
+                format!("{place} needs {name}, which is not known")
+            }
+        };
+        self.gap(context.sp(), context.ip, why);
+    }
+}
