@@ -59,6 +59,7 @@ pub const ALL: &[&Command] = &[
     &objects::modules::DUMPMODULE,
     &objects::modules::DUMPASSEMBLY,
     &objects::modules::DUMPDOMAIN,
+    &threads::clrstack::CLRSTACK,
     &threads::clrthreads::CLRTHREADS,
     &threads::clrthreads::THREADSTATE,
     &threads::dso::DSO,

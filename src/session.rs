@@ -7,7 +7,9 @@ pub mod locks;
 mod lookup;
 pub mod ranges;
 pub mod saved;
+pub mod signature;
 mod slots;
+pub mod stacks;
 pub mod tasks;
 pub mod value;
 

@@ -74,7 +74,7 @@ fn mistakes_say_what_to_do() {
         ("!dumpheap \"open", 1, "quote is not closed"),
         ("!dumpheap No.Such.Type", 1, "no type on the heap"),
         ("$$><no-such-script", 1, "cannot read the script"),
-        ("!clrstack", 1, "not built yet"),
+        ("!watsonbuckets", 1, "not built yet"),
         ("? 1/0", 1, "division by zero"),
         ("!gcwhere 10", 0, ""),
     ] {

@@ -1,5 +1,6 @@
 //! Threads, locks, exceptions.
 
+pub mod clrstack;
 pub mod clrthreads;
 pub mod dso;
 pub mod dumpasync;

@@ -94,7 +94,8 @@ fn buckets_of(clr: &Clr, image: &Image, at: u64) -> Option<Vec<Start>> {
             let rva = key.checked_sub(image.base).filter(|_| key < image.end)?;
             let Some(value) = space.ptr_at(bucket_at, (SLOTS + slot) * ptr) else { break };
             let method = (value & mask) << 1;
-            if found.len() < PROBES && !is_method(clr, method) {
+            // A mini dump has the table and few of the methods.
+            if found.len() < PROBES && space.readable(method) && !is_method(clr, method) {
                 return None;
             }
             found.push(Start { rva: u32::try_from(rva).ok()?, method, rid: 0 });

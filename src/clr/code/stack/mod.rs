@@ -4,6 +4,7 @@ mod arm64;
 mod contexts;
 pub mod frames;
 mod helper;
+mod named;
 mod native;
 pub mod registers;
 mod walk;
@@ -37,8 +38,8 @@ pub struct Frame {
     pub kind: FrameKind,
     /// Stack pointer in the frame; of an explicit frame its address.
     pub sp: u64,
-    /// Return address, or in a leaf the instruction that runs next; of an explicit frame that of the caller it gives, 0 when
-    /// it gives none.
+    /// Return address, or in a leaf the instruction that runs next; of an explicit frame where the thread is in the native
+    /// code above it, or for a call of native code where it returns to.
     pub ip: u64,
     /// Registers in the frame: those of a call that is under way, so that only what survives it is known; in a leaf all. Of
     /// an explicit frame those of the caller it gives.
@@ -90,6 +91,7 @@ impl Stack {
 #[derive(Debug, Default)]
 pub struct Stacks {
     classes: OnceLock<frames::Classes>,
+    functions: OnceLock<named::Functions>,
     by_thread: Mutex<FxHashMap<u64, Arc<Stack>>>,
 }
 

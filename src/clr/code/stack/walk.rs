@@ -105,7 +105,8 @@ pub fn walk(clr: &Clr, thread: &ClrThread) -> Stack {
         return out;
     };
     let top = os_thread.stack.map_or(u64::MAX, |s| s.1);
-    let mut walk = Walk { reader: &reader, thread, out, top, reached: 0 };
+    let native = os_thread.registers.as_ref().map_or(0, |r| r.ip);
+    let mut walk = Walk { reader: &reader, thread, out, top, reached: 0, native };
     match os_thread.registers.as_ref() {
         Some(registers) => walk.start(Context::of_thread(clr.dump.arch, registers)),
         None => walk.partial(|| "the dump has no registers of the thread".into()),
@@ -127,6 +128,8 @@ struct Walk<'a> {
     top: u64,
     /// Stack pointer behind the last managed frame.
     reached: u64,
+    /// Where the thread is in native code, or was when it entered the managed frames shown last.
+    native: u64,
 }
 
 impl Walk<'_> {
@@ -184,7 +187,7 @@ impl Walk<'_> {
         self.out.frames.push(Frame {
             kind: FrameKind::Explicit,
             sp: address,
-            ip: context.map_or(0, |c| c.ip),
+            ip: context.filter(|_| explicit.class == Class::InlinedCall).map_or(self.native, |c| c.ip),
             registers: context,
             code: None,
             explicit: Some(explicit),
@@ -259,7 +262,10 @@ impl Walk<'_> {
             if !self.reader.is_method(caller.ip) {
                 match self.hijacked(&caller) {
                     Some(ip) => caller.ip = ip,
-                    None => return,
+                    None => {
+                        self.native = caller.ip;
+                        return;
+                    }
                 }
             }
             (context, leaf) = (caller, false);
