@@ -240,6 +240,8 @@ fn one(session: &Session, clr: &Clr, out: &mut Out, thread: &ClrThread, f: &Fram
         .map_or_else(String::new, |l| format!(" [{} @ {}]", l.document, l.line));
     let text = match f.kind {
         FrameKind::Managed => format!("{:0w$X} {:0w$X} {}{line}", f.sp, f.ip, row.call_site),
+        // SOS leaves a blank for the method where an explicit frame has none.
+        FrameKind::Explicit if row.method.is_none() => format!("{:0w$X} {:0w$x} {} ", f.sp, f.ip, row.call_site),
         _ => format!("{:0w$X} {:0w$x} {}", f.sp, f.ip, row.call_site),
     };
     out.row_as(&FRAMES, &cells, text)?;
@@ -270,7 +272,7 @@ fn describe(session: &Session, clr: &Clr, f: &Frame, show: &Show) -> Row {
         row.method = clr.method_of_frame(e);
         let method = row.method.and_then(|m| clr.method_desc(m)).map_or_else(String::new, |m| clr.method_name(&m));
         let name = if e.name.is_empty() { "Frame" } else { e.name };
-        row.call_site = format!("[{name}: {:0w$x}] {method}", e.address, w = digits());
+        row.call_site = format!("[{name}: {:0w$x}] {method}", e.address, w = digits()).trim_end().to_owned();
     }
     if let Some(why) = &f.why {
         row.call_site = format!("[{why}]");

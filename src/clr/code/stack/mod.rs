@@ -7,6 +7,8 @@ mod helper;
 mod named;
 mod native;
 pub mod registers;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod x64;
 

@@ -99,7 +99,11 @@ pub fn walk(clr: &Clr, thread: &ClrThread) -> Stack {
         return out;
     }
     let chain = Chain::read(clr, thread.frame);
-    out.partial = chain.partial.clone().or_else(|| clr.frame_classes().partial.clone());
+    if clr.layout().try_offset("Thread", "Frame").is_none() {
+        out.partial = Some("where explicit frames begin is not known: frames below native code are missing".into());
+    }
+    let why = chain.partial.clone().or_else(|| clr.frame_classes().partial.clone());
+    out.partial = out.partial.or(why);
     let Some(os_thread) = os_thread else {
         out.partial = Some(format!("the dump has no thread {:x}", thread.os_id));
         return out;
@@ -173,6 +177,10 @@ impl Walk<'_> {
 
     /// Shows the explicit frame at `address`, and the managed code it gives.
     fn explicit(&mut self, address: u64) {
+        if address >= self.top {
+            // The registers are of another stack than the frames, as those of a signal handler.
+            self.top = u64::MAX;
+        }
         let explicit = self.reader.clr.frame_classes().at(self.reader.clr, address);
         let given = contexts::of(self.reader, &explicit, self.thread.address);
         if explicit.class == Class::InlinedCall && given == Given::Nothing {

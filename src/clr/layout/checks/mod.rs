@@ -1,6 +1,7 @@
 //! The invariants: what must hold in a dump if the values of a provider are right. Each names the fields it vouches for;
 //! a failing one takes them out of the layout.
 
+mod frames;
 mod heap;
 mod locks;
 mod tails;

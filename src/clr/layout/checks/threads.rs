@@ -15,6 +15,7 @@ pub fn run(p: &mut Probe<'_>) {
         contexts(p, threads);
         objects(p, threads);
         in_flight(p, threads);
+        super::frames::run(p, threads);
         statics_root(p, threads);
         thread_blocks(p, threads);
         collectible_entries(p, threads);
