@@ -17,7 +17,7 @@ use crate::shell::{
 pub const CLRSTACK: Command = Command {
     name: "clrstack",
     prefix: Prefix::Bang,
-    aliases: &[],
+    aliases: &["mk"],
     group: Group::Threads,
     summary: "show the managed stack of the current thread",
     help: "Child SP is the stack pointer in the frame, IP the return address, or in the newest frame the instruction that \
@@ -25,7 +25,8 @@ pub const CLRSTACK: Command = Command {
            in between is not shown. What could not be walked is said in its place. -p shows the arguments, -l the locals \
            (by name where symbols are at hand), -a both: where they are, or <CLR reg> for a register, and the value there; \
            <no data> where the code keeps none. -i shows their types too. -f shows modules and offsets, -r the registers \
-           of each frame as far as they are known.\n\n\
+           of each frame as far as they are known. Type arguments are exact where the frame tells them; -canon prints \
+           System.__Canon instead.\n\n\
            ~*e !clrstack or -all does it for every thread.",
     args: &[
         Arg::flag("all", "every managed thread"),
@@ -36,6 +37,7 @@ pub const CLRSTACK: Command = Command {
         Arg::flag("f", "module and offset of each frame").or(&["full"]),
         Arg::flag("r", "registers"),
         Arg::flag("n", "without source lines"),
+        Arg::flag("canon", "System.__Canon for type arguments, as SOS prints them"),
         Arg::opt("c", Kind::Count, "so many frames of a thread"),
     ],
     examples: &[
@@ -123,6 +125,7 @@ struct Show {
     offsets: bool,
     registers: bool,
     lines: bool,
+    canonical: bool,
     most: usize,
 }
 
@@ -136,6 +139,7 @@ impl Show {
             offsets: args.has("f"),
             registers: args.has("r"),
             lines: !args.has("n"),
+            canonical: args.has("canon"),
             most: args.number("c").and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX),
         }
     }
@@ -262,7 +266,7 @@ fn describe(session: &Session, clr: &Clr, f: &Frame, show: &Show) -> Row {
             Some(token) => format!("{}!0x{token:08x}", row.module),
             None => format!("{}!Unknown", row.module),
         };
-        row.call_site = clr.code().name(at).unwrap_or_else(unknown);
+        row.call_site = session.frame_name(f, !show.canonical).unwrap_or_else(unknown);
         row.line = session.frame_line(f);
         if show.offsets {
             row.call_site = format!("{}!{} + {}", row.module, row.call_site, at.native);

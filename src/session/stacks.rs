@@ -50,6 +50,17 @@ impl Session {
         threads.iter().find(|t| t.os_id == os_id && os_id != 0)
     }
 
+    /// Full name of the method of a managed frame as SOS prints it, with the exact type arguments where the frame tells them
+    /// and `exact` asks for them, else with those its code is shared for; `None` where nothing names it.
+    pub fn frame_name(&self, frame: &Frame, exact: bool) -> Option<String> {
+        let clr = self.clr().ok()?;
+        let told = exact.then(|| clr.exact_instantiation(frame)).flatten();
+        if let Some((e, md)) = told.and_then(|e| Some((e, clr.method_desc(e.method)?))) {
+            return Some(clr.method_name_in(&md, e.owner));
+        }
+        clr.code().name(frame.code.as_ref()?)
+    }
+
     /// The source line a frame stands at, where symbols are at hand.
     pub fn frame_line(&self, frame: &Frame) -> Option<SourceLine> {
         let code = self.clr().ok()?.code();

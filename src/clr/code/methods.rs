@@ -215,11 +215,16 @@ impl Clr {
 
     /// Full name as SOS prints it: ``Zoo.Box`1[[System.__Canon, System.Private.CoreLib]].Put(System.__Canon)``.
     pub fn method_name(&self, md: &MethodDesc) -> String {
+        self.method_name_in(md, md.owner)
+    }
+
+    /// The same with the type arguments of the instantiation `owner` of the method's class.
+    pub fn method_name_in(&self, md: &MethodDesc, owner: u64) -> String {
         if let Some(name) = self.dynamic_method_name(md) {
             return name;
         }
-        let Some(mt) = self.method_table(md.owner) else { return format!("MethodDesc {:x}", md.address) };
-        let owner = self.type_name_long(md.owner);
+        let Some(mt) = self.method_table(owner) else { return format!("MethodDesc {:x}", md.address) };
+        let owner = self.type_name_long(owner);
         let arguments: Vec<TypeName> = self.type_arguments(&mt).iter().map(|&h| self.handle_tree(h)).collect();
         let module = self.defining_module(&mt).map(|m| self.module(m));
         let metadata = module.as_ref().and_then(|m| m.metadata(self));

@@ -2,6 +2,7 @@
 
 mod arm64;
 mod contexts;
+mod exact;
 pub mod frames;
 mod helper;
 mod named;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustc_hash::FxHashMap;
 
+pub use self::exact::Exact;
 pub use self::frames::{Class, Explicit};
 pub use self::registers::Context;
 use super::lookup::{Code, CodeAt};
