@@ -38,8 +38,10 @@ fn row(clr: &Clr, table: &mut Table, known: &mut Names, os_id: u64, index: usize
     let code = clr.code();
     let (mut signature, mut il, mut native, mut method, mut token, mut module) = Default::default();
     if let Some(at) = &frame.code {
-        let name = known.names.entry((at.start, at.method.unwrap_or(0)));
-        signature = name.or_insert_with(|| code.name(at).unwrap_or_default()).clone();
+        let told = clr.exact_instantiation(frame);
+        let name = known.names.entry(told.map_or((at.start, at.method.unwrap_or(0)), |e| (e.owner, e.method)));
+        let exact = || told.and_then(|e| Some(clr.method_name_in(&clr.method_desc(e.method)?, e.owner)));
+        signature = name.or_insert_with(|| exact().or_else(|| code.name(at)).unwrap_or_default()).clone();
         let offset = known.offsets.entry((frame.ip, frame.leaf));
         il = offset.or_insert_with(|| frame.il_offset(code).map_or_else(String::new, |o| o.to_string())).clone();
         (native, method) = (format!("{:x}", at.native), at.method.unwrap_or(0));
