@@ -51,7 +51,7 @@ pub const UNIQSTACK: Command = Command {
         Fact::new("threads", "threads with managed frames", Type::Count),
         Fact::new("stacks", "different stacks", Type::Count),
     ])
-    .and(&[&STACKS, &FRAMES]),
+    .and(&[&STACKS, &MEMBERS, &FRAMES]),
     run: unique,
 };
 
@@ -96,9 +96,17 @@ const STACKS: Table = Table::new(
     &[
         Col::data("stack", Type::Count).titled("number of the row"),
         Col::data("threads", Type::Count).titled("threads that have it"),
-        Col::data("os_ids", Type::Text).titled("their ids of the operating system"),
     ],
 );
+
+const MEMBERS: Table = Table::new(
+    "threads",
+    &[
+        Col::data("stack", Type::Count).titled("the stack it has"),
+        Col::data("os_id", Type::Hex).titled("operating system id of a thread"),
+    ],
+)
+.under("stacks", "stack");
 
 const FRAMES: Table = Table::new(
     "frames",
@@ -344,13 +352,12 @@ fn unique(ctx: &mut Ctx<'_>, _: &Args) -> Result<Outcome> {
         let Some(first) = members.first() else { continue };
         let number = ctx.out.count(&STACKS) + 1;
         let ids: Vec<String> = members.iter().map(|m| format!("{:x}", m.thread.os_id)).collect();
-        let cells = [Cell::Num(number), Cell::Num(members.len() as u64), Cell::text(ids.join(","))];
-        let text = format!("{} threads: {}", members.len(), ids.join(","));
-        ctx.out.row_as(
-            &STACKS,
-            &cells,
-            if members.len() == 1 { format!("1 thread: {}", ids.join(",")) } else { text },
-        )?;
+        let plural = if members.len() == 1 { "thread" } else { "threads" };
+        let text = format!("{} {plural}: {}", members.len(), ids.join(","));
+        ctx.out.row_as(&STACKS, &[Cell::Num(number), Cell::Num(members.len() as u64)], text)?;
+        for m in members {
+            ctx.out.data_row(&MEMBERS, &[Cell::Num(number), Cell::Hex(m.thread.os_id)])?;
+        }
         for f in &first.frames {
             let cells = [Cell::Num(number), Cell::Addr(f.ip), Cell::text(&*f.name)];
             ctx.out.row_as(&FRAMES, &cells, format!("    {:0w$x} {}", f.ip, f.name, w = crate::shell::digits()))?;

@@ -82,10 +82,13 @@ fn variables(clr: &Arc<Clr>, frame: &Frame, at: &CodeAt) -> Vec<FrameVariable> {
     let arguments = signature.arguments.len();
     // Without a signature the record alone tells how many there are.
     let count = if signature.known { (arguments + signature.locals.len()).max(recorded) } else { recorded };
+    // What lives while a call is under way lives in front of where it returns to.
+    let before = at.native.checked_sub(1).filter(|_| !frame.leaf);
     let mut all = Vec::with_capacity(count.min(1 << 16));
     for number in 0..count.min(1 << 16) {
-        let live =
-            info.vars.iter().find(|v| usize::try_from(v.number) == Ok(number) && (v.start..v.end).contains(&at.native));
+        let of = || info.vars.iter().filter(|v| usize::try_from(v.number) == Ok(number));
+        let live = before.and_then(|b| of().find(|v| (v.start..v.end).contains(&b)));
+        let live = live.or_else(|| of().find(|v| (v.start..v.end).contains(&at.native)));
         let (name, type_name, element) = signature.variable(number as i32);
         let argument = number < arguments;
         let slot = number.saturating_sub(arguments);

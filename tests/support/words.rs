@@ -107,6 +107,11 @@ impl Said {
             if word.len() == 8 && word.bytes().all(|b| matches!(b, b'0' | b'1')) && self.texts.contains(word) {
                 continue;
             }
+            // Ids of threads that SOS joins by commas.
+            let id = |p: &str| u64::from_str_radix(p, 16).is_ok_and(|n| self.numbers.contains(&n));
+            if word.contains(',') && word.split(',').all(id) {
+                continue;
+            }
             if let Some(number) = number(word) {
                 if !(self.has(&number, word) || unit && self.scaled(word)) {
                     missing.push(word.to_owned());

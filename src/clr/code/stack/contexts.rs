@@ -44,13 +44,10 @@ pub fn of(reader: &Reader<'_>, frame: &Explicit, thread: u64) -> Given {
         Class::Mark => Some(Given::Nothing),
         Class::InlinedCall => inlined_call(reader.clr, frame.address),
         Class::Helper => helper::caller(reader, frame.address, thread).map(Given::Caller),
-        Class::SoftwareException => {
-            let at = field(reader.clr, frame.address, "SoftwareExceptionFrame", "TargetContext");
-            at.and_then(|at| context(reader.clr, at)).map(Given::Caller)
-        }
+        Class::SoftwareException => thrown(reader.clr, frame.address).map(Given::Caller),
         Class::FaultingException => fault(reader, frame.address).map(Given::Interrupted),
         Class::Stopped => {
-            let at = field(reader.clr, frame.address, "ResumableFrame", "TargetContextPtr");
+            let at = field(reader.clr, frame.address, ("ResumableFrame", "TargetContextPtr"), 2);
             at.and_then(|at| context(reader.clr, reader.clr.space().ptr(at)?)).map(Given::Interrupted)
         }
         Class::Hijack => hijack(reader.clr, frame.address).map(Given::Caller),
@@ -59,8 +56,13 @@ pub fn of(reader: &Reader<'_>, frame: &Explicit, thread: u64) -> Given {
     given.unwrap_or(Given::Lost)
 }
 
-/// Place of a field of the frame at `address`.
-fn field(clr: &Clr, address: u64, ty: &str, name: &str) -> Option<u64> {
+/// Place of a field of the frame at `address`: as described, else so many words behind its start, which no version moved.
+pub fn field(clr: &Clr, address: u64, (ty, name): (&str, &str), own: u64) -> Option<u64> {
+    address.checked_add(clr.layout().try_offset(ty, name).unwrap_or(own * clr.header()))
+}
+
+/// Place of a field that only a descriptor names.
+fn described(clr: &Clr, address: u64, ty: &str, name: &str) -> Option<u64> {
     address.checked_add(clr.layout().try_offset(ty, name)?)
 }
 
@@ -78,21 +80,34 @@ pub fn context(clr: &Clr, at: u64) -> Option<Context> {
 
 /// Where a call of native code returns to. The caller keeps no other register live across it.
 fn inlined_call(clr: &Clr, address: u64) -> Option<Given> {
-    let read = |name: &str| clr.space().ptr(field(clr, address, "InlinedCallFrame", name)?);
-    let ip = read("CallerReturnAddress")?;
+    let first = clr.frame_classes().call_site;
+    let read = |name: &str, own: u64| clr.space().ptr(field(clr, address, ("InlinedCallFrame", name), first + own)?);
+    let ip = read("CallerReturnAddress", 1)?;
     if ip == 0 {
         return Some(Given::Nothing);
     }
-    let mut context = Context::new(clr.dump.arch, ip, read("CallSiteSP")?);
-    if let Some(fp) = read("CalleeSavedFP") {
+    let mut context = Context::new(clr.dump.arch, ip, read("CallSiteSP", 0)?);
+    if let Some(fp) = read("CalleeSavedFP", 2) {
         context.set(registers::frame_pointer(clr.dump.arch), fp);
     }
     Some(Given::Caller(context))
 }
 
+/// Words of a frame in which its context is looked for where no descriptor names its place.
+const CONTEXT_WORDS: u64 = 64;
+
+/// The context of who threw lies in the frame itself; its instruction pointer stands in front of it too.
+fn thrown(clr: &Clr, address: u64) -> Option<Context> {
+    let returns = field(clr, address, ("SoftwareExceptionFrame", "ReturnAddress"), 2)?;
+    let ip = clr.space().ptr(returns).filter(|&ip| ip != 0)?;
+    let described = described(clr, address, "SoftwareExceptionFrame", "TargetContext");
+    let searched = (3..CONTEXT_WORDS).filter_map(|i| address.checked_add(i * clr.header()));
+    described.into_iter().chain(searched).find_map(|at| context(clr, at).filter(|c| c.ip == ip && c.sp() > address))
+}
+
 /// A fault's context lies in the frame itself; in front of it stand a return address and, in older runtimes, a flag.
 fn fault(reader: &Reader<'_>, address: u64) -> Option<Context> {
-    let described = field(reader.clr, address, "FaultingExceptionFrame", "TargetContext");
+    let described = described(reader.clr, address, "FaultingExceptionFrame", "TargetContext");
     let searched = (2..16).filter_map(|i| address.checked_add(i * reader.clr.header()));
     let managed = |at: u64| context(reader.clr, at).filter(|c| reader.is_method(c.ip) && c.sp() > address);
     described.into_iter().chain(searched).find_map(managed)
@@ -114,30 +129,41 @@ pub fn saved_size(clr: &Clr) -> u64 {
     callee_saved(clr.dump.arch, clr.dump.os).len() as u64 * clr.header()
 }
 
-/// Behind the registers a hijacked return keeps lies where it returns to.
+/// Words of `HijackArgs` in which the return address is looked for.
+const HIJACK_WORDS: u64 = 24;
+
+/// A hijacked return keeps what is returned, the callee-saved registers and where it returns to, which the frame knows too;
+/// behind that lies the caller's stack. On Windows the stack pointer stands in front of the address since 10.0, behind two
+/// registers that return values instead of one.
 fn hijack(clr: &Clr, address: u64) -> Option<Context> {
-    let (space, l) = (clr.space(), clr.layout());
-    let ip = space.ptr(field(clr, address, "HijackFrame", "ReturnAddress")?)?;
-    let args = space.ptr(field(clr, address, "HijackFrame", "HijackArgsPtr")?)?;
-    let saved = match (l.try_offset("HijackArgs", "CalleeSavedRegisters"), l.try_offset("HijackArgs", "Fp")) {
-        (Some(at), _) | (None, Some(at)) => args.checked_add(at)?,
-        (None, None) => return None,
-    };
-    let behind = saved.checked_add(saved_size(clr))?;
-    let sp = match (l.try_offset("HijackArgs", "Rsp"), l.try_offset("HijackArgs", "!")) {
-        (Some(at), _) => space.ptr_at(args, at)?,
-        (None, Some(size)) => args.checked_add(size)?,
-        (None, None) => behind.checked_add(clr.header())?,
+    let (space, ptr, size) = (clr.space(), clr.header(), saved_size(clr));
+    let ip = space.ptr(field(clr, address, ("HijackFrame", "ReturnAddress"), 2)?)?;
+    let args = space.ptr(field(clr, address, ("HijackFrame", "HijackArgsPtr"), 4)?)?;
+    let at = (0..HIJACK_WORDS).map(|i| i * ptr).find(|&at| space.ptr_at(args, at) == Some(ip))?;
+    let (saved, sp) = match clr.dump.arch {
+        // fp and lr, the address itself, come first.
+        Arch::Arm64 => {
+            let described = clr.layout().try_offset("HijackArgs", "!");
+            let bytes = described.or_else(|| clr.layout().constant("HijackArgsSize").ok())?;
+            (at.checked_sub(ptr)?, args.checked_add(bytes)?)
+        }
+        _ => {
+            let (before, behind) = (at.checked_sub(size)?, args.checked_add(at + ptr)?);
+            match (clr.dump.os, before / ptr) {
+                (Os::Windows, 3) => (before - ptr, space.ptr_at(args, at - ptr)?),
+                _ => (before, behind),
+            }
+        }
     };
     let mut context = Context::new(clr.dump.arch, ip, sp);
-    read_saved(clr, &mut context, saved);
+    read_saved(clr, &mut context, args.checked_add(saved)?);
     Some(context)
 }
 
 /// A stub's `TransitionBlock`: registers it saved, the return address, behind it the caller's stack.
 fn transition(clr: &Clr, address: u64) -> Option<Context> {
     let space = clr.space();
-    let block = space.ptr(field(clr, address, "FramedMethodFrame", "TransitionBlockPtr")?)?;
+    let block = space.ptr(field(clr, address, ("FramedMethodFrame", "TransitionBlockPtr"), 2)?)?;
     let (saved, returns, size) = transition_block(clr);
     let ip = space.ptr_at(block, returns)?;
     let mut context = Context::new(clr.dump.arch, ip, block.checked_add(size)?);

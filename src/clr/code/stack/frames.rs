@@ -103,6 +103,8 @@ pub struct Explicit {
 pub struct Classes {
     /// Classes by the first word of a frame.
     by_word: FxHashMap<u64, (&'static str, Class)>,
+    /// The word at which an `InlinedCallFrame` has the stack pointer of the call; where it returns to is the next.
+    pub call_site: u64,
     /// Why they may not be told apart.
     pub partial: Option<String>,
 }
@@ -147,9 +149,9 @@ impl Classes {
     /// Finds how the frames of this runtime are told apart.
     pub fn read(clr: &Clr) -> Self {
         let heads = clr.threads().items.iter().map(|t| t.frame);
-        let chains: Vec<Vec<u64>> = heads.map(|h| Chain::read(clr, h).frames).filter(|f| !f.is_empty()).collect();
+        let frames: Vec<Vec<u64>> = heads.map(|h| Chain::read(clr, h).frames).filter(|f| !f.is_empty()).collect();
         let words = |chain: &Vec<u64>| chain.iter().filter_map(|&f| clr.space().ptr(f)).collect::<Vec<u64>>();
-        let chains: Vec<Vec<u64>> = chains.iter().map(words).collect();
+        let chains: Vec<Vec<u64>> = frames.iter().map(words).collect();
         let used: FxHashSet<u64> = chains.iter().flatten().copied().collect();
         if used.is_empty() {
             return Self::default();
@@ -158,6 +160,7 @@ impl Classes {
             true => numbered(clr),
             false => by_vtable(clr, &chains).unwrap_or_default(),
         };
+        classes.call_site = call_site(clr, &classes, frames.iter().flatten());
         let unknown = used.iter().filter(|w| !classes.by_word.contains_key(w)).count();
         if unknown > 0 {
             classes.partial =
@@ -195,7 +198,18 @@ fn numbered(clr: &Clr) -> Classes {
         by_word = FxHashMap::default();
     }
     by_word.extend(described);
-    Classes { by_word, partial: None }
+    Classes { by_word, ..Classes::default() }
+}
+
+/// Where an `InlinedCallFrame` has its stack pointer: through 8.0 with pointers of eight bytes a word stands in front. The
+/// right place is the one behind which most of them return to managed code.
+fn call_site<'a>(clr: &Clr, classes: &Classes, frames: impl Iterator<Item = &'a u64>) -> u64 {
+    let calls: Vec<u64> = frames.copied().filter(|&f| classes.at(clr, f).class == Class::InlinedCall).collect();
+    let returns = |f: u64, word: u64| clr.space().ptr_at(f, (word + 1) * clr.header());
+    let fits =
+        |word: &u64| calls.iter().filter(|&&f| returns(f, *word).is_some_and(|ip| clr.code().is_managed(ip))).count();
+    // Of several alike the first.
+    [3, 4].into_iter().rev().max_by_key(fits).unwrap_or(3)
 }
 
 /// Vtables: the list of classes and its place in the DAC table under which most chains make sense.
@@ -230,7 +244,7 @@ fn by_vtable(clr: &Clr, chains: &[Vec<u64>]) -> Option<Classes> {
             let by_word: FxHashMap<u64, _> = known.collect();
             let score = score(&by_word, chains);
             if score > 0 && best.as_ref().is_none_or(|b| score > b.0) {
-                best = Some((score, Classes { by_word, partial: None }));
+                best = Some((score, Classes { by_word, ..Classes::default() }));
             }
         }
     }

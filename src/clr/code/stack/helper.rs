@@ -35,10 +35,10 @@ struct State {
 /// The registers of the managed code that called the helper whose frame is at `address`.
 pub fn caller(reader: &Reader<'_>, address: u64, thread: u64) -> Option<Context> {
     let clr = reader.clr;
-    let l = clr.layout();
-    let owner = clr.space().ptr_at(address, l.try_offset("HelperMethodFrame", "Thread")?)?;
-    (owner == thread).then_some(())?;
-    let state = address.checked_add(l.try_offset("HelperMethodFrame", "State")?)?;
+    let ptr = clr.header();
+    // Vtable, next, MethodDesc, attributes, thread, entry of the function, state.
+    (clr.space().ptr_at(address, 4 * ptr)? == thread).then_some(())?;
+    let state = address.checked_add(6 * ptr)?;
     match clr.dump.arch {
         Arch::X64 => x64(reader, state),
         Arch::X86 => x86(reader, state),

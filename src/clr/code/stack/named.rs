@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
+use super::contexts;
 use super::frames::{Class, Explicit};
 use crate::clr::Clr;
 
@@ -29,17 +30,14 @@ impl Functions {
 impl Clr {
     /// The MethodDesc an explicit frame stands for: the function called, or the method a stub was called for.
     pub fn method_of_frame(&self, frame: &Explicit) -> Option<u64> {
-        let word = |ty: &str, field: &str| {
-            let at = frame.address.checked_add(self.layout().try_offset(ty, field)?)?;
-            self.space().ptr(at)
-        };
+        let word = |of: (&str, &str), own: u64| self.space().ptr(contexts::field(self, frame.address, of, own)?);
         let method = |md: u64| self.valid_method_desc(md).map(|m| m.address);
         match frame.class {
             // Bit 0 marks what is no MethodDesc.
-            Class::InlinedCall => word("InlinedCallFrame", "Datum").filter(|d| d & 1 == 0).and_then(method),
-            Class::Transition => word("FramedMethodFrame", "MethodDescPtr").and_then(method),
+            Class::InlinedCall => word(("InlinedCallFrame", "Datum"), 2).filter(|d| d & 1 == 0).and_then(method),
+            Class::Transition => word(("FramedMethodFrame", "MethodDescPtr"), 3).and_then(method),
             Class::Helper => {
-                let entry = word("HelperMethodFrame", "FCallEntry").filter(|&e| e != 0)?;
+                let entry = word(("HelperMethodFrame", "FCallEntry"), 5).filter(|&e| e != 0)?;
                 let functions = self.stacks.functions.get_or_init(|| Functions::read(self));
                 functions.0.get(&entry).copied()
             }

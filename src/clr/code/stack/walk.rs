@@ -233,6 +233,9 @@ impl Walk<'_> {
     fn managed(&mut self, mut context: Context, mut leaf: bool) {
         let windows = self.reader.clr.dump.os == Os::Windows;
         let mut guessed = false;
+        if !leaf {
+            context.forget_scratch(windows);
+        }
         while !self.full() {
             let sp = context.sp();
             let Some(at) = self.reader.code_of(context.ip, leaf) else {
@@ -260,11 +263,13 @@ impl Walk<'_> {
             self.reached = sp.saturating_add(1);
             match unwound {
                 Err(stop) => return self.stopped(stop, &context),
+                // Nothing on the stack leads to an older managed frame.
+                Ok(None) => return,
                 Ok(_) if !grew => {
                     let why = format!("unwinding {} leads nowhere", self.reader.place(context.ip));
                     return self.gap(sp, context.ip, why);
                 }
-                Ok(searched) => guessed = searched,
+                Ok(Some(searched)) => guessed = searched,
             }
             self.reached = caller.sp();
             if !self.reader.is_method(caller.ip) {
@@ -280,17 +285,17 @@ impl Walk<'_> {
         }
     }
 
-    /// Unwinds one managed frame; whether its caller was only searched for.
-    fn step(&self, context: &mut Context, at: &CodeAt, leaf: bool) -> Result<bool, Stop> {
+    /// Unwinds one managed frame; whether its caller was only searched for, nothing where the search found none.
+    fn step(&self, context: &mut Context, at: &CodeAt, leaf: bool) -> Result<Option<bool>, Stop> {
         let function = || at.function.ok_or(Stop::NoUnwindData(context.ip));
         match context.arch {
             Arch::X64 => {
                 let f = function()?;
-                x64::unwind(self.reader, context, f.start, f.unwind, at.base, leaf).map(|()| false)
+                x64::unwind(self.reader, context, f.start, f.unwind, at.base, leaf).map(|()| Some(false))
             }
             Arch::Arm64 => {
                 let f = function()?;
-                arm64::unwind(self.reader, context, f.start, f.unwind, leaf).map(|()| false)
+                arm64::unwind(self.reader, context, f.start, f.unwind, leaf).map(|()| Some(false))
             }
             Arch::X86 => self.search(context),
             Arch::Arm => Err(Stop::NoUnwindData(context.ip)),
@@ -299,7 +304,7 @@ impl Walk<'_> {
 
     /// x86 code has no tables to unwind by: the frame pointer's chain, where it leads to managed code, else the next word of
     /// the stack that is a return address there.
-    fn search(&self, context: &mut Context) -> Result<bool, Stop> {
+    fn search(&self, context: &mut Context) -> Result<Option<bool>, Stop> {
         let (reader, sp) = (self.reader, context.sp());
         let number = registers::frame_pointer(context.arch);
         if let Some(fp) = context.fp().filter(|&fp| fp >= sp && fp < self.top)
@@ -309,17 +314,17 @@ impl Walk<'_> {
             context.ip = ip;
             context.set_sp(fp.wrapping_add(8));
             context.set(number, saved);
-            return Ok(false);
+            return Ok(Some(false));
         }
         for at in (0..MAX_SCAN).map_while(|i| sp.checked_add(4 * i)).take_while(|&at| at < self.top) {
             let ip = reader.pointer(at).ok_or(Stop::NoStack(at))?;
             if self.is_return(ip) {
                 context.ip = ip;
                 context.set_sp(at.wrapping_add(4));
-                return Ok(true);
+                return Ok(Some(true));
             }
         }
-        Err(Stop::NoStack(sp))
+        Ok(None)
     }
 
     /// Whether `ip` is behind a call in a method.

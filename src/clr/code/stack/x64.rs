@@ -196,11 +196,11 @@ fn epilogue(memory: &impl Memory, context: &Context) -> Option<Context> {
     let mut at = 0usize;
     let u32_at = |i: usize| Some(u32::from_le_bytes(*bytes.get(i..)?.first_chunk()?));
     // What takes the frame down comes first and once, with at least the return behind it.
-    let taken = match *bytes.get(..4)? {
-        [0x48, 0x83, 0xC4, size] => Some((4, after.sp().wrapping_add_signed(i64::from(size as i8)))),
-        [0x48, 0x81, 0xC4, _] => Some((7, after.sp().wrapping_add_signed(i64::from(u32_at(3)? as i32)))),
-        [0x48, 0x8D, 0x65, distance] => Some((4, after.fp()?.wrapping_add_signed(i64::from(distance as i8)))),
-        [0x48, 0x8D, 0xA5, _] => Some((7, after.fp()?.wrapping_add_signed(i64::from(u32_at(3)? as i32)))),
+    let taken = match *bytes.as_slice() {
+        [0x48, 0x83, 0xC4, size, ..] => Some((4, after.sp().wrapping_add_signed(i64::from(size as i8)))),
+        [0x48, 0x81, 0xC4, ..] => Some((7, after.sp().wrapping_add_signed(i64::from(u32_at(3)? as i32)))),
+        [0x48, 0x8D, 0x65, distance, ..] => Some((4, after.fp()?.wrapping_add_signed(i64::from(distance as i8)))),
+        [0x48, 0x8D, 0xA5, ..] => Some((7, after.fp()?.wrapping_add_signed(i64::from(u32_at(3)? as i32)))),
         _ => None,
     };
     if let Some((length, sp)) = taken {

@@ -57,7 +57,7 @@ fn one(p: &Probe<'_>, thread: u64, stack: Option<(u64, u64)>) -> Result<Vec<u64>
     let next = p.layout.try_offset("Frame", "Next").unwrap_or(p.ptr());
     let mut at = p.field(thread, "Thread", "Frame").ok_or(None)?;
     let mut frames = Vec::new();
-    while at != end && at != 0 && frames.len() < MOST {
+    while at != end && frames.len() < MOST {
         let ordered = frames.last().is_none_or(|&l| at > l);
         let inside = stack.is_none_or(|(low, high)| (low..high).contains(&at));
         if !p.plausible(at) || !ordered || !inside {
