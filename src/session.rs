@@ -31,7 +31,7 @@ use crate::heap::check::HeapCheck;
 use crate::heap::graph::ObjectGraph;
 use crate::heap::index::ObjectIndex;
 use crate::heap::retained::{GroupSize, Retained};
-use crate::heap::roots::{self, Root};
+use crate::heap::roots::{self, Root, Stacks};
 use crate::heap::stat::HeapStat;
 use crate::heap::{Heap, TypeRegistry, Walker};
 use crate::watch::{Interrupted, Watch};
@@ -82,6 +82,7 @@ pub struct Session {
     index: Lazy<ObjectIndex>,
     graph: Lazy<ObjectGraph>,
     roots: Lazy<Gathered<Root>>,
+    scanned_roots: Lazy<Gathered<Root>>,
     live: Lazy<Vec<bool>>,
     dominators: Lazy<Retained>,
     retained_by_type: Lazy<Vec<GroupSize>>,
@@ -114,6 +115,7 @@ impl Session {
             index: Lazy::default(),
             graph: Lazy::default(),
             roots: Lazy::default(),
+            scanned_roots: Lazy::default(),
             live: Lazy::default(),
             dominators: Lazy::default(),
             retained_by_type: Lazy::default(),
@@ -229,7 +231,16 @@ impl Session {
 
     /// All roots.
     pub fn roots(&self) -> Result<&Gathered<Root>> {
-        self.roots.get(|| Ok(roots::collect(&self.walker()?, self.index()?, self.finalizer_queues()?)?))
+        self.roots.get(|| self.collect_roots(Stacks::Walked))
+    }
+
+    /// All roots, those of stacks found by looking at every word of them.
+    pub fn scanned_roots(&self) -> Result<&Gathered<Root>> {
+        self.scanned_roots.get(|| self.collect_roots(Stacks::Scanned))
+    }
+
+    fn collect_roots(&self, stacks: Stacks) -> Result<Gathered<Root>> {
+        Ok(roots::collect(&self.walker()?, self.index()?, self.finalizer_queues()?, stacks)?)
     }
 
     /// Live objects by id: what the roots reach.
@@ -249,8 +260,8 @@ impl Session {
                 return Ok(holders);
             }
             let roots = &self.roots()?.items;
-            let of = |stack: bool| {
-                roots.iter().filter(|r| r.is_stack() == stack).filter_map(|r| ids.id_of(r.object)).collect::<Vec<_>>()
+            let of = |guessed: bool| {
+                roots.iter().filter(|r| r.is_conservative() == guessed).filter_map(|r| ids.id_of(r.object)).collect::<Vec<_>>()
             };
             self.watch.progress.start("looking for holders", u64::from(ids.len()));
             let holders = Holders::build(&self.graph()?.forward, &[of(false), of(true)], &self.watch)?;

@@ -91,7 +91,9 @@ const TABLES: &[Spec] = &[
     Spec { name: "roots", columns: &["kind", "address", "object", "interior", "pinned", "name"], fill: runtime::roots },
     Spec {
         name: "stackroots",
-        columns: &["os_id", "address", "object", "interior", "pinned", "frame", "register"],
+        columns: &[
+            "os_id", "frame_sp", "register", "address", "object", "interior", "pinned", "frame", "precise",
+        ],
         fill: runtime::stack_roots,
     },
     Spec {
@@ -195,8 +197,9 @@ pub const EXPORT: Command = Command {
            it is of no use for types of collectible and of dynamic assemblies, there `storage` tells the place. `types` and \
            `fields` list the types of heap objects; arrays and Free have no fields. `delegates` has a row for each \
            delegate that one calls, of a list in its order. `edges` leaves out dependent \
-           handles and the loader allocators of collectible types. Strings are cut at 200 UTF-16 units. Stack roots \
-           come from a conservative scan: `frame` stays empty, and some may be stale. `thinlocks.recursion` is 0 for a \
+           handles and the loader allocators of collectible types. Strings are cut at 200 UTF-16 units. \
+           `stackroots` are those of the frames of walked stacks, by register or slot; where `precise` is False the value \
+           was found by a conservative scan of what could not be walked and may be stale. `thinlocks.recursion` is 0 for a \
            lock entered once. `waits` has a row for each thread that waits for a monitor, a pulse or a \
            System.Threading.Lock, and one for each of those that is held, with how often it was entered. \
            `frames` has the managed stack of every thread, newest frame first: managed and explicit ones, and under \

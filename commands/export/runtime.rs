@@ -1,9 +1,11 @@
 //! Tables of the runtime: its facts, modules, threads, handles, finalizer queue, roots, locks.
 
 use anyhow::Result;
+use rustc_hash::FxHashMap;
 
 use super::writer::{Field, Table};
 use crate::clr::runtime::handles::HandleKind;
+use crate::commands::heap::rootnames;
 use crate::heap::roots::RootKind;
 use crate::session::Session;
 
@@ -71,7 +73,7 @@ pub fn finalizable(session: &Session, table: &mut Table) -> Result<Option<String
     Ok(partial)
 }
 
-/// `roots`: everything but stacks is exact; stack roots come from a conservative scan.
+/// `roots`.
 pub fn roots(session: &Session, table: &mut Table) -> Result<Option<String>> {
     let roots = session.roots()?;
     for r in &roots.items {
@@ -82,10 +84,11 @@ pub fn roots(session: &Session, table: &mut Table) -> Result<Option<String>> {
             RootKind::Handle(HandleKind::SIZED_REF) => ("SizedRefHandle", ""),
             RootKind::Handle(_) => ("StrongHandle", ""),
             RootKind::Finalizer => ("FinalizerQueue", ""),
-            RootKind::Stack { .. } | RootKind::Register { .. } => ("Stack", ""),
+            RootKind::Frame { .. } | RootKind::Stack { .. } | RootKind::Register { .. } => ("Stack", ""),
             RootKind::ThreadStatic { name, .. } => ("ThreadStatic", name),
         };
-        let pinned = matches!(r.kind, RootKind::Handle(HandleKind::PINNED | HandleKind::ASYNC_PINNED));
+        let handle = matches!(r.kind, RootKind::Handle(HandleKind::PINNED | HandleKind::ASYNC_PINNED));
+        let pinned = handle || matches!(r.kind, RootKind::Frame { pinned: true, .. });
         table.row(&[
             Field::Text(kind),
             Field::Hex(r.slot),
@@ -98,23 +101,37 @@ pub fn roots(session: &Session, table: &mut Table) -> Result<Option<String>> {
     Ok(roots.partial.clone())
 }
 
-/// `stackroots`: conservative.
+/// `stackroots`: by frame, and what was found conservatively where a stack could not be walked.
 pub fn stack_roots(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    let clr = session.clr()?;
     let roots = session.roots()?;
+    let mut names: FxHashMap<(u64, u64), String> = FxHashMap::default();
+    let stacks: FxHashMap<u64, _> = clr.threads().items.iter().map(|t| (t.address, t)).collect();
     for r in &roots.items {
-        let (os_id, register) = match &r.kind {
-            RootKind::Stack { os_id, .. } => (*os_id, ""),
-            RootKind::Register { os_id, name, .. } => (*os_id, *name),
+        let (os_id, register, pinned) = match &r.kind {
+            RootKind::Stack { os_id, .. } => (*os_id, String::new(), false),
+            RootKind::Register { os_id, name, .. } => (*os_id, (*name).to_owned(), false),
+            RootKind::Frame { os_id, pinned, .. } => (*os_id, rootnames::place(r), *pinned),
             _ => continue,
         };
+        let (mut sp, mut name) = (0, "");
+        if let RootKind::Frame { thread, frame, .. } = r.kind
+            && let Some(stack) = stacks.get(&thread).map(|t| clr.stack(t))
+            && let Some(f) = stack.frames.get(frame as usize)
+        {
+            sp = f.sp;
+            name = names.entry((f.sp, f.ip)).or_insert_with(|| rootnames::name_of(clr, f));
+        }
         table.row(&[
             Field::Hex(os_id),
+            Field::Hex(sp),
+            Field::Text(&register),
             Field::Hex(r.slot),
             Field::Hex(r.object),
             Field::Bool(r.interior),
-            Field::Bool(false),
-            Field::Text(""),
-            Field::Text(register),
+            Field::Bool(pinned),
+            Field::Text(name),
+            Field::Bool(!r.is_conservative()),
         ])?;
     }
     Ok(roots.partial.clone())

@@ -7,7 +7,8 @@ use anyhow::Result;
 use rustc_hash::FxHashMap;
 
 use crate::clr::runtime::syncblocks;
-use crate::commands::heap::gcroot::{ROOTS, cells, source, title};
+use crate::commands::heap::gcroot::{ROOTS, cells, source};
+use crate::commands::heap::rootnames::{self, Headings};
 use crate::heap::walk::Found;
 use crate::session::Session;
 use crate::session::held::{COLLECTIBLE, DEPENDENT};
@@ -292,16 +293,15 @@ fn from_one(session: &Session, id: u32, mut show: impl FnMut(Reference) -> Resul
 
 /// Roots that hold the object directly; returns how many.
 fn roots(session: &Session, out: &mut Out, address: u64) -> Result<u64> {
-    let mut section = String::new();
-    let mut count = 0;
+    let (mut headings, mut count) = (Headings::default(), 0);
     for root in session.roots()?.items.iter().filter(|r| r.object == address) {
         count += 1;
-        let title = title(root);
-        if title != section {
-            out.note(format!("\n{title}"))?;
-            section = title;
+        let frame = rootnames::frame(session, root);
+        for line in headings.before(root, frame.as_ref()) {
+            let gap = if line.starts_with(' ') { "" } else { "\n" };
+            out.note(format!("{gap}{line}"))?;
         }
-        out.row_as(&ROOTS, &cells(root, count, address), source(root))?;
+        out.row_as(&ROOTS, &cells(root, frame.as_ref(), count, address), source(root))?;
     }
     Ok(count)
 }

@@ -31,7 +31,7 @@ pub const RETAINED: Command = Command {
            by their element).\n\n\
            With an address: what that object retains, and the objects that dominate it: each of them going would free it. \
            !objsize counts everything reachable instead, shared or not.\n\n\
-           Stacks are scanned conservatively, so an object may count as shared with a stale stack slot.",
+           Where a stack cannot be walked it is scanned conservatively, so an object may count as shared with a stale slot.",
     args: &[
         Arg::pos("ADDR", Kind::Object, "one object"),
         Arg::flag("assembly", "by assembly").or(&["module"]),

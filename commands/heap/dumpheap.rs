@@ -30,8 +30,8 @@ pub const DUMPHEAP: Command = Command {
            either spelling: the type of exactly that name, else every type whose name contains it, and the answer says \
            so. -type is always a case-sensitive substring.\n\n\
            -min, -max, -heap and -top are decimal, 0x for hexadecimal. Sizes are the objects' own, not rounded. -live and \
-           -dead mark from the roots first; stacks are scanned conservatively, so some of what is called live may be \
-           dead. The statistics are sorted by bytes, biggest last; -sort count or name changes that, -top N keeps the \
+           -dead mark from the roots first; a stack that cannot be walked is scanned conservatively, so some of what is called \
+           live may be dead then. The statistics are sorted by bytes, biggest last; -sort count or name changes that, -top N keeps the \
            biggest. -sort retained adds what all live objects of the type keep alive (!retained), whatever the filters.",
     args: &[
         Arg::pos("RANGE_OR_TYPE", Kind::TypeName, "START, START END, or a type name").many(),

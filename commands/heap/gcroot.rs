@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::rootnames::{self, FrameName, Headings};
 use crate::clr::Clr;
 use crate::commands::graph::held;
 use crate::graph::paths::WaysTo;
@@ -30,9 +32,11 @@ pub const GCROOT: Command = Command {
            held, those with most bytes first, each with one example. Every object counts once, for a shortest way; what only \
            a stack holds comes after everything else. A step marked * repeats: lists and trees. So one command tells \
            whether there is one leak or several.\n\n\
-           Stacks are scanned conservatively: a value in a register or stack slot counts when it lies inside a live \
-           object. Such roots are labelled; some may be stale. -nostacks leaves them out. Sync blocks and weak handles hold \
-           nothing; !refs lists those of an object.",
+           Roots on stacks stand under their thread and frame: the register or stack slot that holds the reference there, as \
+           the runtime's own tables say. Where a stack cannot be walked, and with -conservative everywhere, a value in a \
+           stack slot counts when it lies inside a live object. Such roots are labelled; some may be stale. What many \
+           threads hold in the same method is shown for the first of them. -nostacks leaves stacks out. Sync blocks and \
+           weak handles hold nothing; !refs lists those of an object.",
     args: &[
         Arg::pos("ADDR", Kind::Object, "address of the object"),
         Arg::opt(
@@ -42,6 +46,7 @@ pub const GCROOT: Command = Command {
         ),
         Arg::opt("mt", Kind::MethodTable, "all objects of this MethodTable"),
         Arg::flag("nostacks", "leave stacks and registers out"),
+        Arg::flag("conservative", "take every word of a stack for a reference that can be one"),
         Arg::flag("all", "further chains of each root"),
         Arg::opt(
             "limit",
@@ -94,7 +99,12 @@ pub const ROOTS: Table = Table::new(
         Col::data("thread", Type::Hex).titled("operating system id of the thread"),
         Col::data("variable", Type::Text).titled("the thread static variable"),
         Col::data("conservative", Type::Bool).titled("a value on a stack that may be stale"),
+        Col::data("place", Type::Text).titled("register and distance by which the frame knows the slot"),
+        Col::data("frame_sp", Type::Address).titled("stack pointer of the frame"),
+        Col::data("frame_ip", Type::Address).titled("instruction pointer of the frame"),
+        Col::data("frame", Type::Text).titled("method of the frame"),
         Col::data("interior", Type::Bool).titled("it points into the object, not at its start"),
+        Col::data("pinned", Type::Bool).titled("the object must not move"),
         Col::data("object", Type::Address).titled("the object it refers to"),
     ],
 );
@@ -153,13 +163,15 @@ fn gcroot(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         None | Some(0) => u64::MAX,
         Some(n) => n,
     };
-    let (count, chains) = roots_of(session, ctx.out, address, &Wanted { all, limit, nostacks: args.has("nostacks") })?;
+    let (nostacks, scanned) = (args.has("nostacks"), args.has("conservative"));
+    let (count, chains) = roots_of(session, ctx.out, address, &Wanted { all, limit, nostacks, scanned })?;
     let facts = [("roots", Cell::Num(count)), ("chains", Cell::Num(chains))];
     match all {
         true => ctx.out.facts(&facts, format!("Found {count} unique roots, {chains} chains."))?,
         false => ctx.out.facts(&facts, format!("Found {count} unique roots."))?,
     }
-    Ok(match &session.roots()?.partial {
+    let roots = if scanned { session.scanned_roots()? } else { session.roots()? };
+    Ok(match &roots.partial {
         Some(why) => Outcome::Partial(why.clone()),
         None if count == 0 => Outcome::Empty,
         None => Outcome::Complete,
@@ -174,11 +186,50 @@ struct Wanted {
     limit: u64,
     /// None of the stacks'.
     nostacks: bool,
+    /// Stacks are scanned, not walked.
+    scanned: bool,
+}
+
+/// Threads whose frames are shown one by one that hold an object in the same method; more are shown together.
+const THREADS_SHOWN: usize = 8;
+
+/// Roots of frames by method and object: what many threads hold alike.
+#[derive(Default)]
+struct Alike {
+    threads: FxHashMap<(String, u64), Vec<u64>>,
+    shown: FxHashSet<(String, u64)>,
+}
+
+impl Alike {
+    fn key(frame: &FrameName, root: &Root) -> (String, u64) {
+        (frame.name.clone(), root.object)
+    }
+
+    fn add(&mut self, frame: &FrameName, root: &Root) {
+        let RootKind::Frame { os_id, .. } = root.kind else { return };
+        let threads = self.threads.entry(Self::key(frame, root)).or_default();
+        if threads.last() != Some(&os_id) {
+            threads.push(os_id);
+        }
+    }
+
+    /// Whether the root is left out because that of another thread stands for it; if it is the one that does, the line that
+    /// says for whom.
+    fn place(&mut self, frame: Option<&FrameName>, root: &Root) -> (bool, Option<String>) {
+        let Some(frame) = frame else { return (false, None) };
+        let key = Self::key(frame, root);
+        let Some(threads) = self.threads.get(&key).filter(|t| t.len() > THREADS_SHOWN) else { return (false, None) };
+        if !self.shown.insert(key) {
+            return (true, None);
+        }
+        let ids: Vec<String> = threads.iter().map(|t| format!("{t:x}")).collect();
+        (false, Some(format!("{} threads: {}", threads.len(), ids.join(" "))))
+    }
 }
 
 /// Prints what keeps the object at `address` alive: a shortest chain from each root.
 pub fn print_roots(session: &Session, out: &mut Out, address: u64) -> Result<()> {
-    let wanted = Wanted { all: false, limit: u64::MAX, nostacks: false };
+    let wanted = Wanted { all: false, limit: u64::MAX, nostacks: false, scanned: false };
     let (count, _) = roots_of(session, out, address, &wanted)?;
     Ok(out.note(format!("Found {count} unique roots."))?)
 }
@@ -188,23 +239,41 @@ fn roots_of(session: &Session, out: &mut Out, address: u64, wanted: &Wanted) -> 
     let id = id_of(session, address)?;
     let graph = session.graph()?;
     let ways = WaysTo::new(&graph.reverse, id, &session.watch)?;
-    let mut section = String::new();
+    let (mut headings, mut alike) = (Headings::default(), Alike::default());
     let (mut count, mut chains) = (0u64, 0u64);
-    for root in session.roots()?.items.iter().filter(|r| !(wanted.nostacks && r.is_stack())) {
+    let roots = if wanted.scanned { session.scanned_roots()? } else { session.roots()? };
+    let ids = &session.index()?.ids;
+    let start = |r: &Root| ids.id_of(r.object).filter(|&s| ways.reaches(s));
+    let roots: Vec<(&Root, u32)> = roots
+        .items
+        .iter()
+        .filter(|r| !(wanted.nostacks && r.is_stack()))
+        .filter_map(|r| Some((r, start(r)?)))
+        .collect();
+    let frames: Vec<Option<FrameName>> = roots.iter().map(|(r, _)| rootnames::frame(session, r)).collect();
+    for ((root, _), frame) in roots.iter().zip(&frames) {
+        frame.iter().for_each(|f| alike.add(f, root));
+    }
+    for ((root, start), frame) in roots.into_iter().zip(&frames) {
         session.watch.cancel.check()?;
-        let Some(start) = session.index()?.ids.id_of(root.object).filter(|&s| ways.reaches(s)) else { continue };
         if chains >= wanted.limit {
             out.note(format!("Stopped after {chains} chains; -limit 0 shows all."))?;
             break;
         }
         count += 1;
-        let title = title(root);
-        if title != section {
-            out.note(&title)?;
-            section = title;
-        }
         let number = out.count(&ROOTS) + 1;
-        out.row_as(&ROOTS, &cells(root, number, address), source(root))?;
+        let (left_out, others) = alike.place(frame.as_ref(), root);
+        if left_out && !wanted.all {
+            out.data_row(&ROOTS, &cells(root, frame.as_ref(), number, address))?;
+            continue;
+        }
+        for line in headings.before(root, frame.as_ref()) {
+            out.note(line)?;
+        }
+        if let Some(others) = others {
+            out.note(format!("      {others}"))?;
+        }
+        out.row_as(&ROOTS, &cells(root, frame.as_ref(), number, address), source(root))?;
         if !wanted.all {
             chains += 1;
             chain(session, out, Some((number, 1)), &ways.path(start))?;
@@ -225,27 +294,38 @@ fn roots_of(session: &Session, out: &mut Out, address: u64, wanted: &Wanted) -> 
 }
 
 /// A row of [`ROOTS`].
-pub fn cells(root: &Root, number: u64, target: u64) -> [Cell<'_>; 10] {
+pub fn cells<'a>(root: &'a Root, frame: Option<&'a FrameName>, number: u64, target: u64) -> [Cell<'a>; 15] {
     let (kind, thread) = match &root.kind {
         RootKind::Handle(kind) => (kind.words(), None),
         RootKind::Finalizer => ("finalizer root", None),
+        RootKind::Frame { os_id, offset: None, register: Some(_), .. } => ("register", Some(*os_id)),
+        RootKind::Frame { os_id, .. } => ("stack slot", Some(*os_id)),
         RootKind::Stack { os_id, .. } => ("stack slot", Some(*os_id)),
         RootKind::Register { os_id, .. } => ("register", Some(*os_id)),
         RootKind::ThreadStatic { os_id, .. } => ("thread static variable", Some(*os_id)),
     };
-    let register = matches!(root.kind, RootKind::Register { .. });
     let variable = if let RootKind::ThreadStatic { name, .. } = &root.kind { Some(&**name) } else { None };
-    let name = if let RootKind::Register { name, .. } = root.kind { Some(name) } else { None };
+    let name = match root.kind {
+        RootKind::Register { name, .. } => Some(name),
+        RootKind::Frame { register, offset: None, .. } => register,
+        _ => None,
+    };
+    let place = rootnames::place(root);
     [
         Cell::Num(number),
         Cell::Addr(target),
         Cell::text(kind),
-        if register { Cell::None } else { Cell::Addr(root.slot) },
+        if name.is_some() { Cell::None } else { Cell::Addr(root.slot) },
         Cell::maybe(name),
         thread.map_or(Cell::None, Cell::Hex),
         Cell::maybe(variable),
-        Cell::Bool(root.is_stack()),
+        Cell::Bool(root.is_conservative()),
+        if place.is_empty() { Cell::None } else { Cell::text(place) },
+        frame.map_or(Cell::None, |f| Cell::Addr(f.sp)),
+        frame.map_or(Cell::None, |f| Cell::Addr(f.ip)),
+        Cell::maybe(frame.map(|f| &*f.name)),
         Cell::Bool(root.interior),
+        Cell::Bool(matches!(root.kind, RootKind::Frame { pinned: true, .. })),
         Cell::Addr(root.object),
     ]
 }
@@ -255,6 +335,7 @@ pub fn title(root: &Root) -> String {
     match &root.kind {
         RootKind::Handle(_) => "HandleTable:".into(),
         RootKind::Finalizer => "Finalizer Queue:".into(),
+        RootKind::Frame { os_id, .. } => format!("Thread {os_id:x}:"),
         RootKind::Stack { os_id, .. } | RootKind::Register { os_id, .. } => format!("Thread {os_id:x}: (conservative)"),
         RootKind::ThreadStatic { os_id, .. } => format!("Thread {os_id:x} statics:"),
     }
@@ -266,6 +347,7 @@ pub fn source(root: &Root) -> String {
     match &root.kind {
         RootKind::Handle(kind) => format!("    {:0w$x} ({})", root.slot, kind.words(), w = digits()),
         RootKind::Finalizer => format!("    {:0w$x} (finalizer root)", root.slot, w = digits()),
+        RootKind::Frame { .. } => rootnames::in_frame(root),
         RootKind::Stack { .. } => format!("    {:0w$x} (stack slot){inside}", root.slot, w = digits()),
         RootKind::Register { name, .. } => format!("    {name} (register){inside}"),
         RootKind::ThreadStatic { name, .. } => {

@@ -12,6 +12,7 @@ pub mod gcroot;
 pub mod gcwhere;
 pub mod heapstat;
 pub mod objsize;
+pub mod rootnames;
 pub mod strings;
 pub mod table;
 pub mod verifyheap;

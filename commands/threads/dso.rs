@@ -1,7 +1,9 @@
 //! `!dumpstackobjects`: objects the stack of a thread points at.
 
 use anyhow::{Result, bail};
+use rustc_hash::FxHashSet;
 
+use crate::clr::Clr;
 use crate::dump::Thread;
 use crate::session::Session;
 use crate::shell::{
@@ -17,11 +19,13 @@ pub const DSO: Command = Command {
     summary: "list the objects the current thread's stack and registers point at",
     help: "Every word between the stack pointer and the end of the stack that is the address of an object is listed, so \
            values left over from calls that have returned are among them: an object listed here is not proved to be \
-           alive. -all does it for all managed threads; TOP and BOTTOM give the range of addresses to scan.",
+           alive. -gc lists only what the frames of the stack hold, as the collector sees it (!clrstack -gc has it by \
+           frame). -all does it for all managed threads; TOP and BOTTOM give the range of addresses to scan.",
     args: &[
         Arg::pos("TOP", Kind::Address, "lowest address to scan"),
         Arg::pos("BOTTOM", Kind::Address, "end of the range"),
         Arg::flag("all", "all managed threads"),
+        Arg::flag("gc", "only what the frames hold"),
         Arg::flag("verify", "accepted; objects are always checked"),
     ],
     examples: &[Example { line: "!dso", what: "objects on the current thread's stack" }],
@@ -46,6 +50,7 @@ const OBJECTS: Table = Table::new(
         Col::data("register", Type::Text).titled("the register, where it is one"),
         Col::right("Object", "object", 16).of(Type::Address),
         Col::left("Name", "type", 0).of(Type::TypeName),
+        Col::data("root", Type::Bool).titled("a frame of the stack holds it there"),
     ],
 )
 .under("threads", "os_id");
@@ -61,7 +66,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         for t in &session.clr()?.threads().items {
             let Some(index) = threads.iter().position(|d| d.os_id == t.os_id && t.os_id != 0) else { continue };
             if let Some(thread) = threads.get(index)
-                && let Outcome::Partial(why) = one(session, ctx.out, thread, index, None)?
+                && let Outcome::Partial(why) = one(session, ctx.out, (thread, index), None, args.has("gc"))?
             {
                 outcome = Outcome::Partial(why);
             }
@@ -75,28 +80,60 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         (None, None) => None,
         _ => bail!("give both ends of the range, the lower one first: !dso TOP BOTTOM"),
     };
-    one(session, ctx.out, thread, index, range)
+    one(session, ctx.out, (thread, index), range, args.has("gc"))
 }
 
-fn one(session: &Session, out: &mut Out, thread: &Thread, index: usize, range: Option<(u64, u64)>) -> Result<Outcome> {
+/// What the frames of a thread hold.
+#[derive(Default)]
+struct Held {
+    slots: FxHashSet<u64>,
+    /// Registers of the thread itself, where it stands in managed code.
+    registers: FxHashSet<&'static str>,
+}
+
+impl Held {
+    fn of(clr: &Clr, os_id: u64) -> Self {
+        let mut held = Self::default();
+        let Some(thread) = clr.threads().items.iter().find(|t| t.os_id == os_id && os_id != 0) else { return held };
+        let leaf = clr.stack(thread).frames.first().is_some_and(|f| f.leaf);
+        for slot in clr.live_slots(thread).slots {
+            match (slot.register, slot.offset) {
+                (Some(name), None) if leaf && slot.frame == 0 => drop(held.registers.insert(name)),
+                _ => drop(held.slots.insert(slot.address)),
+            }
+        }
+        held
+    }
+}
+
+/// Prints one thread. `only_held`: only what its frames hold.
+fn one(
+    session: &Session,
+    out: &mut Out,
+    (thread, index): (&Thread, usize),
+    range: Option<(u64, u64)>,
+    only_held: bool,
+) -> Result<Outcome> {
     let whose = [Cell::Hex(thread.os_id), Cell::Num(index as u64)];
     out.row_as(&THREADS, &whose, format!("OS Thread Id: 0x{:x} ({index})", thread.os_id))?;
     out.open(&OBJECTS)?;
     let walker = session.walker()?;
     let clr = session.clr()?;
     let aligned = |v: u64| v != 0 && v.is_multiple_of(clr.header());
-    let mut row = |slot: Cell<'_>, register: Cell<'_>, value: u64| -> Result<()> {
-        let found = walker.object_at(value).filter(|o| aligned(value) && !o.ty.is_free);
+    let held = Held::of(clr, thread.os_id);
+    let mut row = |slot: Cell<'_>, register: Cell<'_>, value: u64, root: bool| -> Result<()> {
+        let found = walker.object_at(value).filter(|o| aligned(value) && !o.ty.is_free && (root || !only_held));
         if let Some(o) = found {
             let name = clr.type_name(o.ty.mt.address);
-            out.row(&[Cell::Hex(thread.os_id), slot, register, Cell::Addr(value), Cell::text(&*name)])?;
+            let (of, name) = (Cell::Hex(thread.os_id), Cell::text(&*name));
+            out.row(&[of, slot, register, Cell::Addr(value), name, Cell::Bool(root)])?;
         }
         Ok(())
     };
     let registers = thread.registers.as_ref();
     if range.is_none() {
         for (name, value) in registers.iter().flat_map(|r| &r.general) {
-            row(Cell::shown(*name, Cell::None), Cell::text(*name), *value)?;
+            row(Cell::shown(*name, Cell::None), Cell::text(*name), *value, held.registers.contains(name))?;
         }
     }
     let own = registers.zip(thread.stack).map(|(r, (low, high))| (r.sp.max(low), high));
@@ -107,7 +144,7 @@ fn one(session: &Session, out: &mut Out, thread: &Thread, index: usize, range: O
     let mut at = start.next_multiple_of(clr.header());
     while at < end {
         match clr.space().ptr(at) {
-            Some(value) => row(Cell::Hex(at), Cell::None, value)?,
+            Some(value) => row(Cell::Hex(at), Cell::None, value, held.slots.contains(&at))?,
             // Skip what the dump does not hold in one step.
             None => at = clr.space().next_readable(at).unwrap_or(end).saturating_sub(clr.header()).max(at),
         }

@@ -1,7 +1,8 @@
 //! Roots: handles, the finalizer queue, thread statics, thread stacks and registers.
 //!
-//! Stacks are scanned conservatively and labelled so: every register and every aligned word of `[sp, top)` that lies inside
-//! a live object counts, interior pointers included. A precise scan finds a subset of that.
+//! Of stacks that were walked the roots are those that GC information and the runtime's own records name, by frame. What
+//! could not be walked is scanned conservatively and labelled so: every aligned word that lies inside a live object counts,
+//! interior pointers included. A conservative scan of whole stacks, registers included, finds those and more.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use super::walk::Walker;
 use crate::clr::gathered::Gathered;
 use crate::clr::runtime::finalizer::{self, FinalizerQueue};
 use crate::clr::runtime::handles::HandleKind;
+use crate::clr::runtime::threads::ClrThread;
 use crate::clr::types::statics;
 use crate::watch::Interrupted;
 
@@ -23,6 +25,21 @@ pub enum RootKind {
     Handle(HandleKind),
     /// An object ready for finalization.
     Finalizer,
+    /// A register or slot of a frame, told by GC information or by a record of the runtime.
+    Frame {
+        /// Operating system id.
+        os_id: u64,
+        /// Address of the `Thread`.
+        thread: u64,
+        /// Index of the frame in its stack.
+        frame: u32,
+        /// The register, or what the slot is counted from; `None` for a slot that an explicit frame protects.
+        register: Option<&'static str>,
+        /// Distance of the slot from it in bytes; `None` for the register itself.
+        offset: Option<i32>,
+        /// The object must not move.
+        pinned: bool,
+    },
     /// A slot of a thread's stack, found conservatively; index of the thread in the dump and of the managed thread.
     Stack {
         /// Index in `Dump::threads`.
@@ -64,8 +81,22 @@ pub struct Root {
 impl Root {
     /// Whether it comes from a thread's stack or registers.
     pub fn is_stack(&self) -> bool {
+        self.is_conservative() || matches!(self.kind, RootKind::Frame { .. })
+    }
+
+    /// Whether it was found by looking for anything that could be a reference, so that it may be stale.
+    pub fn is_conservative(&self) -> bool {
         matches!(self.kind, RootKind::Stack { .. } | RootKind::Register { .. })
     }
+}
+
+/// How stacks are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stacks {
+    /// By walking them.
+    Walked,
+    /// By looking at every word.
+    Scanned,
 }
 
 /// Collects all roots.
@@ -73,14 +104,20 @@ pub fn collect(
     walker: &Walker<'_>,
     index: &ObjectIndex,
     queues: &Gathered<(u32, FinalizerQueue)>,
+    stacks: Stacks,
 ) -> Result<Gathered<Root>, Interrupted> {
     let mut out = Gathered::default();
     handles(walker, &mut out);
     finalizers(walker, queues, &mut out);
     thread_statics(walker, index, &mut out);
-    for (i, _) in walker.clr.dump.threads.iter().enumerate() {
+    for thread in &walker.clr.threads().items {
         walker.watch.cancel.check()?;
-        stack(walker, index, i, &mut out);
+        let native = walker.clr.dump.threads.iter().position(|t| t.os_id == thread.os_id && thread.os_id != 0);
+        let Some(native) = native else { continue };
+        match stacks {
+            Stacks::Walked => walked(walker, index, (thread, native), &mut out),
+            Stacks::Scanned => scanned(walker, index, native, &mut out),
+        }
     }
     Ok(out)
 }
@@ -152,25 +189,73 @@ fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, out: &mut Gathered<R
     }
 }
 
-/// Scans one native thread, if a managed thread runs on it.
-fn stack(walker: &Walker<'_>, index: &ObjectIndex, thread: usize, out: &mut Gathered<Root>) {
-    let clr = walker.clr;
-    let Some(native) = clr.dump.threads.get(thread) else { return };
-    let managed = clr.threads().items.iter().any(|t| t.os_id != 0 && t.os_id == native.os_id);
-    let Some(registers) = native.registers.as_ref().filter(|_| managed) else { return };
+/// What the frames of a thread hold, and what may be held where that is not known.
+fn walked(walker: &Walker<'_>, index: &ObjectIndex, (thread, native): (&ClrThread, usize), out: &mut Gathered<Root>) {
+    let (clr, os_id) = (walker.clr, thread.os_id);
+    let live = clr.live_slots(thread);
+    for s in live.slots {
+        // GC information also names pointers into the stack and into native memory.
+        let Some((object, interior)) = target(walker, index, s.value) else { continue };
+        let kind = RootKind::Frame {
+            os_id,
+            thread: thread.address,
+            frame: u32::try_from(s.frame).unwrap_or(u32::MAX),
+            register: s.register,
+            offset: s.offset,
+            pinned: s.pinned,
+        };
+        out.items.push(Root { kind, slot: s.address, object, interior });
+    }
+    for (name, value) in live.registers {
+        register(walker, index, (native, os_id), (name, value), out);
+    }
+    let mut unknown = live.unknown;
+    unknown.sort_unstable();
+    let mut reached = 0;
+    for (low, high) in unknown {
+        scan(walker, index, (native, os_id), low.max(reached)..high, out);
+        reached = reached.max(high);
+    }
+}
+
+fn register(
+    walker: &Walker<'_>,
+    index: &ObjectIndex,
+    (thread, os_id): (usize, u64),
+    (name, value): (&'static str, u64),
+    out: &mut Gathered<Root>,
+) {
+    if let Some((object, interior)) = target(walker, index, value) {
+        out.items.push(Root { kind: RootKind::Register { thread, os_id, name }, slot: 0, object, interior });
+    }
+}
+
+/// Scans the whole stack of a native thread, and its registers.
+fn scanned(walker: &Walker<'_>, index: &ObjectIndex, thread: usize, out: &mut Gathered<Root>) {
+    let Some(native) = walker.clr.dump.threads.get(thread) else { return };
+    let Some(registers) = native.registers.as_ref() else { return };
     let os_id = native.os_id;
     for &(name, value) in &registers.general {
-        if let Some((object, interior)) = target(walker, index, value) {
-            out.items.push(Root { kind: RootKind::Register { thread, os_id, name }, slot: 0, object, interior });
-        }
+        register(walker, index, (thread, os_id), (name, value), out);
     }
-    let Some((low, high)) = native.stack else {
-        out.because(format!("the stack of thread {os_id:x} has no known bounds"));
-        return;
-    };
+    match native.stack {
+        Some((low, high)) => scan(walker, index, (thread, os_id), registers.sp.max(low)..high, out),
+        None => out.because(format!("the stack of thread {os_id:x} has no known bounds")),
+    }
+}
+
+/// Looks at every word of a stretch of a stack.
+fn scan(
+    walker: &Walker<'_>,
+    index: &ObjectIndex,
+    (thread, os_id): (usize, u64),
+    stretch: std::ops::Range<u64>,
+    out: &mut Gathered<Root>,
+) {
+    let clr = walker.clr;
     let ptr = u64::from(clr.ptr_size());
-    let mut at = registers.sp.max(low).next_multiple_of(ptr);
-    let end = high.min(at.saturating_add(MAX_STACK));
+    let Some(mut at) = stretch.start.checked_next_multiple_of(ptr) else { return };
+    let end = stretch.end.min(at.saturating_add(MAX_STACK));
     while at < end {
         let Some(run) = clr.space().run(at) else {
             match clr.space().next_readable(at).filter(|&n| n < end) {

@@ -205,7 +205,7 @@ impl<'a> Merger<'a> {
         let ids = &session.index()?.ids;
         let mut roots = FxHashMap::default();
         // As for the holders: what is certain comes first.
-        let (stack, certain): (Vec<_>, Vec<_>) = session.roots()?.items.iter().partition(|r| r.is_stack());
+        let (stack, certain): (Vec<_>, Vec<_>) = session.roots()?.items.iter().partition(|r| r.is_conservative());
         for r in certain.into_iter().chain(stack) {
             if let Some(id) = ids.id_of(r.object) {
                 roots.entry(id).or_insert_with(|| label(&r.kind));
@@ -495,6 +495,7 @@ fn label(kind: &RootKind) -> Arc<str> {
     match kind {
         RootKind::Handle(kind) => kind.words().into(),
         RootKind::Finalizer => "finalizer queue".into(),
+        RootKind::Frame { os_id, .. } => format!("{STACK} {os_id:x}").into(),
         RootKind::Stack { os_id, .. } | RootKind::Register { os_id, .. } => {
             format!("{STACK} {os_id:x} (conservative)").into()
         }

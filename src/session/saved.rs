@@ -237,7 +237,7 @@ impl Session {
     }
 
     fn roots_sum(&self) -> Result<u64> {
-        let words = self.roots()?.items.iter().flat_map(|r| [r.object, u64::from(r.is_stack())]);
+        let words = self.roots()?.items.iter().flat_map(|r| [r.object, u64::from(r.is_conservative())]);
         Ok(checksum(&words.flat_map(u64::to_le_bytes).collect::<Vec<u8>>()))
     }
 

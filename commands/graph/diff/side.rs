@@ -12,7 +12,7 @@ use crate::session::Session;
 
 /// How the path of an object held by a stack begins: thread ids differ from process to process.
 const STACK: &str = "stack of thread";
-const STACKS: &str = "stacks (conservative)";
+const STACKS: &str = "stacks";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

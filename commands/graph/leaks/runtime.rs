@@ -73,7 +73,7 @@ fn blocked(view: &View<'_>) -> Result<Option<(Vec<Evidence>, Vec<String>)>> {
     let (mut on_stack, mut seen): (Vec<u64>, FxHashSet<u64>) = Default::default();
     for root in &view.session.roots()?.items {
         let os_id = match root.kind {
-            RootKind::Stack { os_id, .. } | RootKind::Register { os_id, .. } => os_id,
+            RootKind::Frame { os_id, .. } | RootKind::Stack { os_id, .. } | RootKind::Register { os_id, .. } => os_id,
             _ => continue,
         };
         if os_id == thread.os_id && seen.insert(root.object) {

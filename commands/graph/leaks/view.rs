@@ -50,7 +50,7 @@ impl<'a> View<'a> {
         let retained = session.dominators()?;
         let types = retained.types(&walker, index)?;
         // As for the holders: what is certain comes first, a stack may hold by chance.
-        let (stack, certain): (Vec<&Root>, Vec<&Root>) = session.roots()?.items.iter().partition(|r| r.is_stack());
+        let (stack, certain): (Vec<&Root>, Vec<&Root>) = session.roots()?.items.iter().partition(|r| r.is_conservative());
         let mut roots = FxHashMap::default();
         for root in certain.into_iter().chain(stack) {
             if let Some(id) = index.ids.id_of(root.object) {
@@ -318,7 +318,7 @@ fn root_values(root: &Root) -> (String, Option<u64>, Option<String>) {
     match &root.kind {
         RootKind::Handle(kind) => (kind.words().into(), None, None),
         RootKind::Finalizer => ("finalizer queue".into(), None, None),
-        RootKind::Stack { os_id, .. } => ("stack".into(), Some(*os_id), None),
+        RootKind::Frame { os_id, .. } | RootKind::Stack { os_id, .. } => ("stack".into(), Some(*os_id), None),
         RootKind::Register { os_id, name, .. } => (format!("register {name}"), Some(*os_id), None),
         RootKind::ThreadStatic { os_id, name } if name.contains('.') => {
             ("thread static".into(), Some(*os_id), Some(name.to_string()))
@@ -331,6 +331,7 @@ fn root_words(root: &Root) -> String {
     match &root.kind {
         RootKind::Handle(kind) => kind.words().into(),
         RootKind::Finalizer => "finalizer queue".into(),
+        RootKind::Frame { os_id, .. } => format!("stack of thread {os_id:x}"),
         RootKind::Stack { os_id, .. } => format!("stack of thread {os_id:x} (conservative)"),
         RootKind::Register { os_id, name, .. } => format!("register {name} of thread {os_id:x} (conservative)"),
         RootKind::ThreadStatic { os_id, name } if name.contains('.') => {

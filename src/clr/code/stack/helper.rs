@@ -9,6 +9,7 @@ use super::contexts::{callee_saved, read_saved};
 use super::registers::{self, Context};
 use super::walk::Reader;
 use super::{native, x64::Memory};
+use crate::clr::Clr;
 use crate::dump::{Arch, Os};
 
 /// Most native frames between the helper and managed code.
@@ -45,6 +46,20 @@ pub fn caller(reader: &Reader<'_>, address: u64, thread: u64) -> Option<Context>
         Arch::Arm64 => arm64(reader, state),
         Arch::Arm => None,
     }
+}
+
+/// Where the frame at `address` ends: behind its state, where a frame of a derived class keeps what it protects.
+pub fn end(clr: &Clr, address: u64) -> Option<u64> {
+    let saved = callee_saved(clr.dump.arch, clr.dump.os).len() as u64 * clr.header();
+    let size = match (clr.dump.arch, clr.dump.os) {
+        // Instruction and stack pointer, captured registers, pointers to them, whether it is ready; on Unix their values;
+        // instruction and stack pointer of the helper.
+        (Arch::X64, Os::Linux) => 40 + 3 * saved,
+        (Arch::X64, Os::Windows) => 40 + 2 * saved,
+        (Arch::X86, _) => 52,
+        _ => return None,
+    };
+    address.checked_add(clr.layout().try_offset("HelperMethodFrame", "State")?)?.checked_add(size)
 }
 
 fn x64(reader: &Reader<'_>, state: u64) -> Option<Context> {

@@ -8,6 +8,7 @@ mod helper;
 mod named;
 mod native;
 pub mod registers;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -20,6 +21,8 @@ use rustc_hash::FxHashMap;
 pub use self::exact::Exact;
 pub use self::frames::{Class, Explicit};
 pub use self::registers::Context;
+pub use self::slots::{LiveSlot, LiveSlots};
+use super::gcinfo::GcInfo;
 use super::lookup::{Code, CodeAt};
 use crate::clr::Clr;
 use crate::clr::runtime::threads::ClrThread;
@@ -97,6 +100,7 @@ pub struct Stacks {
     classes: OnceLock<frames::Classes>,
     functions: OnceLock<named::Functions>,
     by_thread: Mutex<FxHashMap<u64, Arc<Stack>>>,
+    gc_infos: Mutex<FxHashMap<u64, Option<Arc<GcInfo>>>>,
 }
 
 impl Clr {
