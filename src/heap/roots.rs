@@ -15,6 +15,8 @@ use crate::clr::runtime::threads::ClrThread;
 use crate::clr::types::statics;
 use crate::watch::Interrupted;
 
+/// Lowest address anything can have.
+const LOWEST: u64 = 0x1_0000;
 /// Longest stack scanned, in bytes.
 const MAX_STACK: u64 = 256 << 20;
 
@@ -191,11 +193,14 @@ fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, out: &mut Gathered<R
 
 /// What the frames of a thread hold, and what may be held where that is not known.
 fn walked(walker: &Walker<'_>, index: &ObjectIndex, (thread, native): (&ClrThread, usize), out: &mut Gathered<Root>) {
-    let (clr, os_id) = (walker.clr, thread.os_id);
+    let (clr, os_id, ptr) = (walker.clr, thread.os_id, walker.clr.header());
     let live = clr.live_slots(thread);
     for s in live.slots {
-        // GC information also names pointers into the stack and into native memory.
-        let Some((object, interior)) = target(walker, index, s.value) else { continue };
+        // GC information also names pointers into the stack and into native memory. What a dump without the heap holds
+        // nothing of is taken at its word.
+        let absent = |v: u64| !s.interior && v >= LOWEST && v.is_multiple_of(ptr) && !clr.space().readable(v);
+        let found = target(walker, index, s.value).or_else(|| absent(s.value).then_some((s.value, false)));
+        let Some((object, interior)) = found else { continue };
         let kind = RootKind::Frame {
             os_id,
             thread: thread.address,
@@ -279,7 +284,7 @@ fn scan(
 }
 
 fn target(walker: &Walker<'_>, index: &ObjectIndex, value: u64) -> Option<(u64, bool)> {
-    if value < 0x1_0000 {
+    if value < LOWEST {
         return None;
     }
     let object = index.object_containing(walker, walker.heap, value)?;

@@ -48,7 +48,7 @@ impl Code<'_> {
         let fits = |version: u32| {
             let encoding = Encoding::new(version, arch)?;
             let decoded = samples.iter().filter(|(length, bytes)| {
-                GcInfo::decode(bytes.clone(), encoding).is_some_and(|info| info.fits(Some(*length)))
+                GcInfo::decode(bytes.clone(), encoding).is_some_and(|info| info.fits(Some(*length)) && info.is_whole())
             });
             Some((decoded.count(), version))
         };

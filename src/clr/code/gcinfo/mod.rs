@@ -131,8 +131,7 @@ impl GcInfo {
         self.slots.get(self.tracked..).unwrap_or(&[])
     }
 
-    /// Whether it can be that of a method with `length` bytes of code: of that length, all in order and inside, and with
-    /// states that can be read for the first, some and the last of its places.
+    /// Whether it can be that of a method with `length` bytes of code: of that length, all in order and inside.
     pub fn fits(&self, length: Option<u32>) -> bool {
         let ordered = self.safe_points.windows(2).all(|w| w[0] < w[1]);
         let last = self.safe_points.last().copied().unwrap_or(0).max(self.ranges.last().map_or(0, |r| r.end));
@@ -142,12 +141,17 @@ impl GcInfo {
             Place::Stack(Base::Frame, _) => self.header.frame_register.is_some(),
             Place::Stack(..) => true,
         });
+        let whole = length.is_none_or(|l| l == self.header.length);
+        whole && ordered && last <= self.header.length && places
+    }
+
+    /// Whether what is live can be read for the first and the last of its places.
+    pub fn is_whole(&self) -> bool {
         let points = self.safe_points.first().into_iter().chain(self.safe_points.last());
         let mut readable = points.copied().all(|at| self.live(at, Stop::Return).is_some());
         let starts = self.ranges.first().map(|r| r.start).into_iter().chain(self.ranges.last().map(|r| r.end - 1));
         readable &= starts.into_iter().all(|at| self.live(at, Stop::Instruction).is_some());
-        let whole = length.is_none_or(|l| l == self.header.length);
-        whole && ordered && last <= self.header.length && places && readable
+        readable
     }
 }
 

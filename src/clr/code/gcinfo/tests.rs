@@ -323,7 +323,7 @@ proptest! {
     fn what_is_written_is_read(m in method()) {
         let info = GcInfo::decode(m.write(), m.encoding).unwrap();
         let unit = m.encoding.offset_unit();
-        prop_assert!(info.fits(Some(m.length)));
+        prop_assert!(info.fits(Some(m.length)) && info.is_whole());
         prop_assert_eq!(info.header.frame_register.is_some(), m.frame);
         prop_assert_eq!(info.header.outgoing, m.outgoing);
         prop_assert_eq!(info.header.psp_sym, m.psp.filter(|_| m.encoding.has_old_slots()));
@@ -380,7 +380,7 @@ proptest! {
             for stop in [Stop::Return, Stop::Instruction, Stop::Thrown, Stop::Faulted] {
                 let _ = (info.live(at, stop), info.live(at % 64, stop));
             }
-            let _ = (info.transitions(), info.fits(None), info.fits(Some(at)));
+            let _ = (info.transitions(), info.fits(None), info.fits(Some(at)), info.is_whole());
             prop_assert!(info.slots.len() <= bytes.len() * 8);
             prop_assert!(info.safe_points.len() <= bytes.len() * 8 + 2);
         }

@@ -224,13 +224,14 @@ impl Collector<'_> {
         self.code.clauses(at).items.iter().any(|c| matches!(c.kind, ClauseKind::Filter(offset) if begins(offset)))
     }
 
-    /// Stretches of the stack that exceptions in flight have left behind: those of the second pass, where their records say
-    /// how far they came (dotnet/runtime `src/coreclr/vm/exinfo.h`, `m_ScannedStackRange`).
+    /// Stretches of the stack that exceptions in flight have left behind: of those whose unwinding has begun (none of one that
+    /// nobody handles), where their records say how far they came (dotnet/runtime `src/coreclr/vm/exinfo.h`,
+    /// `m_ScannedStackRange`, `ExceptionFlags`; since 11.0 described).
     fn passed(&self) -> Vec<(u64, u64)> {
-        const SECOND: u8 = 2;
+        const UNWINDING: u32 = 4;
         let (l, space) = (self.clr.layout(), self.clr.space());
         let place = |name: &str| l.try_offset("ExceptionInfo", name);
-        let (Some(low), Some(high), Some(pass)) = (place("StackLowBound"), place("StackHighBound"), place("PassNumber"))
+        let (Some(low), Some(high), Some(flags)) = (place("StackLowBound"), place("StackHighBound"), place("ExceptionFlags"))
         else {
             return Vec::new();
         };
@@ -239,10 +240,10 @@ impl Collector<'_> {
         let (mut at, mut out) = (first.unwrap_or(0), Vec::new());
         while at != 0 && out.len() < MAX_RECORDS {
             let stretch = (|| Some((space.ptr_at(at, low)?, space.ptr_at(at, high)?)))();
-            match (stretch, at.checked_add(pass).and_then(|p| space.u8(p))) {
-                (Some(s), Some(SECOND)) => out.push(s),
-                (Some(_), Some(_)) => {}
-                _ => break,
+            let flags = at.checked_add(flags).and_then(|p| space.u32(p));
+            let (Some(stretch), Some(flags)) = (stretch, flags) else { break };
+            if flags & UNWINDING != 0 {
+                out.push(stretch);
             }
             // Older records lie higher.
             at = space.ptr_at(at, next).filter(|&n| n > at).unwrap_or(0);
