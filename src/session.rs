@@ -261,7 +261,11 @@ impl Session {
             }
             let roots = &self.roots()?.items;
             let of = |guessed: bool| {
-                roots.iter().filter(|r| r.is_conservative() == guessed).filter_map(|r| ids.id_of(r.object)).collect::<Vec<_>>()
+                roots
+                    .iter()
+                    .filter(|r| r.is_conservative() == guessed)
+                    .filter_map(|r| ids.id_of(r.object))
+                    .collect::<Vec<_>>()
             };
             self.watch.progress.start("looking for holders", u64::from(ids.len()));
             let holders = Holders::build(&self.graph()?.forward, &[of(false), of(true)], &self.watch)?;

@@ -91,9 +91,7 @@ const TABLES: &[Spec] = &[
     Spec { name: "roots", columns: &["kind", "address", "object", "interior", "pinned", "name"], fill: runtime::roots },
     Spec {
         name: "stackroots",
-        columns: &[
-            "os_id", "frame_sp", "register", "address", "object", "interior", "pinned", "frame", "precise",
-        ],
+        columns: &["os_id", "frame_sp", "register", "address", "object", "interior", "pinned", "frame", "precise"],
         fill: runtime::stack_roots,
     },
     Spec {

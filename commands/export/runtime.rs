@@ -120,7 +120,7 @@ pub fn stack_roots(session: &Session, table: &mut Table) -> Result<Option<String
             && let Some(f) = stack.frames.get(frame as usize)
         {
             sp = f.sp;
-            name = names.entry((f.sp, f.ip)).or_insert_with(|| rootnames::name_of(clr, f));
+            name = names.entry((f.sp, f.ip)).or_insert_with(|| rootnames::name_of(session, f));
         }
         table.row(&[
             Field::Hex(os_id),

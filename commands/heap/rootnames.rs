@@ -1,7 +1,6 @@
 //! How roots are named: the section they stand in, the frame they belong to, the place itself.
 
 use super::gcroot::title;
-use crate::clr::Clr;
 use crate::clr::code::stack::{Frame, FrameKind};
 use crate::heap::roots::{Root, RootKind};
 use crate::session::Session;
@@ -21,9 +20,11 @@ pub struct FrameName {
 }
 
 /// Name of a frame as SOS prints it: its method, or the class of an explicit one in brackets.
-pub fn name_of(clr: &Clr, frame: &Frame) -> String {
+pub fn name_of(session: &Session, frame: &Frame) -> String {
     match (frame.kind, frame.explicit, &frame.code) {
-        (FrameKind::Managed, _, Some(at)) => clr.code().name(at).unwrap_or_else(|| format!("{:x}", frame.ip)),
+        (FrameKind::Managed, _, Some(_)) => {
+            session.frame_name(frame, true).unwrap_or_else(|| format!("{:x}", frame.ip))
+        }
         (FrameKind::Explicit, Some(e), _) => format!("[{}]", e.name),
         _ => frame.why.clone().unwrap_or_default(),
     }
@@ -36,18 +37,23 @@ pub fn frame(session: &Session, root: &Root) -> Option<FrameName> {
     let thread = clr.threads().items.iter().find(|t| t.address == thread)?;
     let stack = clr.stack(thread);
     let frame = stack.frames.get(index as usize)?;
-    Some(FrameName { index, sp: frame.sp, ip: frame.ip, name: name_of(clr, frame) })
+    Some(FrameName { index, sp: frame.sp, ip: frame.ip, name: name_of(session, frame) })
 }
 
-/// The register or stack slot of a root: `rbp-8`; empty where none is named.
-pub fn place(root: &Root) -> String {
-    let RootKind::Frame { register, offset, .. } = root.kind else { return String::new() };
+/// The register or stack slot: `rbp-8`; empty where none is named.
+pub fn place_of(register: Option<&str>, offset: Option<i32>) -> String {
     match (register, offset) {
         (Some(register), Some(offset)) if offset < 0 => format!("{register}-{:x}", offset.unsigned_abs()),
         (Some(register), Some(offset)) if offset > 0 => format!("{register}+{offset:x}"),
         (Some(register), _) => register.to_owned(),
         (None, _) => String::new(),
     }
+}
+
+/// The register or stack slot of a root: `rbp-8`; empty where none is named.
+pub fn place(root: &Root) -> String {
+    let RootKind::Frame { register, offset, .. } = root.kind else { return String::new() };
+    place_of(register, offset)
 }
 
 /// The line of a root of a frame: `        rbp-8: 00007ffe71d1be58`.

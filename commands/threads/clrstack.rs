@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use super::frameroots;
 use crate::clr::Clr;
 use crate::clr::code::stack::{Context, Frame, FrameKind, registers};
 use crate::clr::image::metadata::debug::SourceLine;
@@ -25,7 +26,8 @@ pub const CLRSTACK: Command = Command {
            in between is not shown. What could not be walked is said in its place. -p shows the arguments, -l the locals \
            (by name where symbols are at hand), -a both: where they are, or <CLR reg> for a register, and the value there; \
            <no data> where the code keeps none. -i shows their types too. -f shows modules and offsets, -r the registers \
-           of each frame as far as they are known. Type arguments are exact where the frame tells them; -canon prints \
+           of each frame as far as they are known, -gc what each holds: registers and stack slots that the collector would \
+           take for roots there, interior ones (into an object, or to something else) and pinned ones marked. Type arguments are exact where the frame tells them; -canon prints \
            System.__Canon instead.\n\n\
            ~*e !clrstack or -all does it for every thread.",
     args: &[
@@ -36,16 +38,18 @@ pub const CLRSTACK: Command = Command {
         Arg::flag("i", "arguments and locals with their types"),
         Arg::flag("f", "module and offset of each frame").or(&["full"]),
         Arg::flag("r", "registers"),
+        Arg::flag("gc", "what each frame holds"),
         Arg::flag("n", "without source lines"),
         Arg::flag("canon", "System.__Canon for type arguments, as SOS prints them"),
         Arg::opt("c", Kind::Count, "so many frames of a thread"),
     ],
     examples: &[
         Example { line: "!clrstack", what: "the stack of the current thread" },
+        Example { line: "!clrstack -gc", what: "what each frame holds" },
         Example { line: "!clrstack -all -a", what: "every managed thread, with arguments and locals" },
     ],
     needs: Needs::Clr,
-    returns: Returns::tables(&[&THREADS, &FRAMES, &VARIABLES, &REGISTERS]),
+    returns: Returns::tables(&[&THREADS, &FRAMES, &VARIABLES, &REGISTERS, &frameroots::ROOTS]),
     run,
 };
 
@@ -124,6 +128,7 @@ struct Show {
     types: bool,
     offsets: bool,
     registers: bool,
+    roots: bool,
     lines: bool,
     canonical: bool,
     most: usize,
@@ -138,6 +143,7 @@ impl Show {
             types: args.has("i"),
             offsets: args.has("f"),
             registers: args.has("r"),
+            roots: args.has("gc"),
             lines: !args.has("n"),
             canonical: args.has("canon"),
             most: args.number("c").and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX),
@@ -192,8 +198,13 @@ fn stack(
     out.row_as(&THREADS, &whose, format!("OS Thread Id: 0x{:x}{number}", thread.os_id))?;
     let w = digits();
     out.note(format!("{:>w$} {:>w$} Call Site", "Child SP", "IP"))?;
-    for frame in stack.frames.iter().take(show.most) {
+    let live = show.roots.then(|| clr.live_slots(thread));
+    for (i, frame) in stack.frames.iter().enumerate().take(show.most) {
         one(session, clr, out, thread, frame, show)?;
+        if let Some(live) = &live {
+            let number = out.count(&FRAMES);
+            frameroots::print(session, out, live, (i, number))?;
+        }
     }
     Ok(stack.partial.clone())
 }

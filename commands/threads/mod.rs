@@ -5,6 +5,7 @@ pub mod clrthreads;
 pub mod dso;
 pub mod dumpasync;
 pub mod exceptions;
+pub mod frameroots;
 pub mod parallelstacks;
 pub mod syncblk;
 pub mod taskstate;

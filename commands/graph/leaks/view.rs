@@ -50,7 +50,8 @@ impl<'a> View<'a> {
         let retained = session.dominators()?;
         let types = retained.types(&walker, index)?;
         // As for the holders: what is certain comes first, a stack may hold by chance.
-        let (stack, certain): (Vec<&Root>, Vec<&Root>) = session.roots()?.items.iter().partition(|r| r.is_conservative());
+        let (stack, certain): (Vec<&Root>, Vec<&Root>) =
+            session.roots()?.items.iter().partition(|r| r.is_conservative());
         let mut roots = FxHashMap::default();
         for root in certain.into_iter().chain(stack) {
             if let Some(id) = index.ids.id_of(root.object) {

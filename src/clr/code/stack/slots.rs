@@ -111,6 +111,14 @@ impl Parent {
     }
 }
 
+/// Slots that hold references, side by side.
+#[derive(Debug, Clone, Copy)]
+struct Protected {
+    first: u64,
+    count: u64,
+    interior: bool,
+}
+
 struct Collector<'a> {
     clr: &'a Clr,
     code: Code<'a>,
@@ -231,7 +239,8 @@ impl Collector<'_> {
         const UNWINDING: u32 = 4;
         let (l, space) = (self.clr.layout(), self.clr.space());
         let place = |name: &str| l.try_offset("ExceptionInfo", name);
-        let (Some(low), Some(high), Some(flags)) = (place("StackLowBound"), place("StackHighBound"), place("ExceptionFlags"))
+        let (Some(low), Some(high), Some(flags)) =
+            (place("StackLowBound"), place("StackHighBound"), place("ExceptionFlags"))
         else {
             return Vec::new();
         };
@@ -327,7 +336,15 @@ impl Collector<'_> {
                     return Some(());
                 }
                 let value = clr.space().ptr(address).unwrap_or(0);
-                LiveSlot { frame: index, register: Some(register), offset: Some(distance), address, value, interior, pinned }
+                LiveSlot {
+                    frame: index,
+                    register: Some(register),
+                    offset: Some(distance),
+                    address,
+                    value,
+                    interior,
+                    pinned,
+                }
             }
         };
         self.out.slots.push(found);
@@ -351,13 +368,9 @@ impl Collector<'_> {
             }
             Class::Mark => match explicit.name {
                 "GCFrame" => {
-                    // Behind vtable and next frame: the slots, and how many.
-                    let word = |i: u64| space.ptr_at(frame.sp, i * ptr);
-                    let count = frame.sp.checked_add(3 * ptr).and_then(|at| space.u32(at));
-                    if let (Some(first), Some(count)) = (word(2), count) {
-                        self.protected(index, first, u64::from(count));
-                    }
-                    return;
+                    // Behind vtable and next frame.
+                    let found = frame.sp.checked_add(2 * ptr).and_then(|at| self.list(at));
+                    return found.into_iter().for_each(|list| self.protected(index, list));
                 }
                 "ProtectByRefsFrame" | "ProtectValueClassFrame" | "InterpreterFrame" | "" => {
                     return self.unknown(frame.sp, behind);
@@ -376,26 +389,31 @@ impl Collector<'_> {
         };
         let Some(at) = helper::end(self.clr, frame.sp) else { return self.unknown(frame.sp, behind) };
         if pointers == 0 {
-            let count = at.checked_add(ptr).and_then(|c| space.u32(c));
-            if let (Some(first), Some(count)) = (space.ptr(at), count) {
-                self.protected(index, first, u64::from(count));
-            }
+            let found = self.list(at);
+            found.into_iter().for_each(|list| self.protected(index, Protected { interior: false, ..list }));
         }
         for i in 0..pointers {
             if let Some(slot) = space.ptr_at(at, i * ptr) {
-                self.protected(index, slot, 1);
+                self.protected(index, Protected { first: slot, count: 1, interior: false });
             }
         }
     }
 
-    /// Slots from `first` on that hold references.
-    fn protected(&mut self, frame: usize, first: u64, count: u64) {
+    /// What is said at `at` of protected slots: the first, how many (32 bits), whether they may be interior (32 bits).
+    fn list(&self, at: u64) -> Option<Protected> {
+        let (space, ptr) = (self.clr.space(), self.clr.header());
+        let count = at.checked_add(ptr)?;
+        let interior = space.u32(count.checked_add(4)?).is_some_and(|flags| flags & 1 != 0);
+        Some(Protected { first: space.ptr(at)?, count: u64::from(space.u32(count)?), interior })
+    }
+
+    fn protected(&mut self, frame: usize, list: Protected) {
         let ptr = self.clr.header();
-        for i in 0..count.min(MAX_PROTECTED) {
-            let Some(address) = first.checked_add(i * ptr) else { return };
+        for i in 0..list.count.min(MAX_PROTECTED) {
+            let Some(address) = list.first.checked_add(i * ptr) else { return };
             let Some(value) = self.clr.space().ptr(address) else { return };
-            let slot = LiveSlot { frame, register: None, offset: None, address, value, interior: true, pinned: false };
-            self.out.slots.push(slot);
+            let (interior, pinned) = (list.interior, false);
+            self.out.slots.push(LiveSlot { frame, register: None, offset: None, address, value, interior, pinned });
         }
     }
 
@@ -409,25 +427,24 @@ impl Collector<'_> {
         let inside = |a: u64| low <= a && a < top && a.is_multiple_of(ptr);
         // What such a record is known by: it names its thread, and slots on its stack.
         let proved = |at: u64| {
-            let count = at.checked_add(3 * ptr).and_then(|c| space.u32(c))?;
-            let first = space.ptr_at(at, 2 * ptr)?;
-            let next = space.ptr_at(at, 0)?;
-            let is = inside(at) && space.ptr_at(at, ptr) == Some(thread) && inside(first);
-            (is && (1..=MAX_PROTECTED).contains(&u64::from(count))).then_some((next, first, u64::from(count)))
+            let list = self.list(at.checked_add(2 * ptr)?)?;
+            let is = inside(at) && space.ptr_at(at, ptr) == Some(thread) && inside(list.first);
+            (is && (1..=MAX_PROTECTED).contains(&list.count)).then_some((space.ptr(at)?, list))
         };
         let described = self.clr.layout().try_offset("Thread", "GCFrame");
         let words = described.map_or(0..THREAD_WORDS, |at| at / ptr..at / ptr + 1);
         let mut heads = words.filter_map(|i| space.ptr_at(thread, i * ptr));
         let Some(mut at) = heads.find(|&a| proved(a).is_some()) else { return };
-        for _ in 0..MAX_RECORDS {
-            let Some((next, first, count)) = proved(at) else { return };
+        let mut found = Vec::new();
+        while let Some((next, list)) = proved(at).filter(|_| found.len() < MAX_RECORDS) {
             let frames = &self.stack.frames;
             let owner = frames.iter().position(|f| f.sp >= at).unwrap_or(frames.len().saturating_sub(1));
-            self.protected(owner, first, count);
+            found.push((owner, list));
             if next <= at {
-                return;
+                break;
             }
             at = next;
         }
+        found.into_iter().for_each(|(owner, list)| self.protected(owner, list));
     }
 }
