@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::graph::paths::WaysTo;
+use clrscope::heap::roots::RootKind;
 use clrscope::session::Session;
 use clrscope::watch::Watch;
 
@@ -332,6 +333,43 @@ fn references_are_told_with_their_fields_in_both_directions() {
         assert!(refs.contains(&words[0].to_lowercase()), "{row}: {refs}");
     }
     assert!(kinds.len() >= 5, "{kinds:?}");
+}
+
+#[test]
+fn roots_of_frames_are_those_of_the_truth() {
+    let (mut equal, mut all) = (0, 0);
+    for (name, s) in sessions() {
+        let Some(table) = truth(&name, "stackroots") else { continue };
+        let (index, walker) = (s.index().unwrap(), s.walker().unwrap());
+        let start = |a: u64| index.object_containing(&walker, walker.heap, a).unwrap_or(a);
+        let (mut precise, mut guessed) = (HashSet::new(), HashSet::new());
+        for r in &s.roots().unwrap().items {
+            match &r.kind {
+                RootKind::Frame { os_id, register, offset: None, .. } if r.slot == 0 => {
+                    precise.insert((*os_id, 0, r.object, register.unwrap_or("")));
+                }
+                RootKind::Frame { os_id, .. } => {
+                    precise.insert((*os_id, r.slot, r.object, ""));
+                }
+                RootKind::Stack { os_id, .. } | RootKind::Register { os_id, .. } => {
+                    guessed.insert((*os_id, r.object));
+                }
+                _ => {}
+            }
+        }
+        for row in &table.rows {
+            let (os_id, slot) = (hex(get(&table, row, "os_id")), hex(get(&table, row, "address")));
+            let object = start(hex(get(&table, row, "object")));
+            let register = if slot == 0 { get(&table, row, "register") } else { "" };
+            let found = precise.contains(&(os_id, slot, object, register));
+            // What the dump alone does not tell is looked for.
+            assert!(found || guessed.contains(&(os_id, object)), "{name}: {}", row.join(" "));
+            (equal, all) = (equal + usize::from(found), all + 1);
+        }
+    }
+    let any = std::env::var_os("CLRSCOPE_DUMPS").is_some();
+    assert!(any || all > 500, "only {all} roots compared");
+    assert!(equal * 100 >= all * 95, "{equal} of {all} roots are those of a frame");
 }
 
 /// Roots of one `gcroot`: those of the handle table and the like by their line, objects that stacks hold by address.
