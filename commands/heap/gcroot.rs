@@ -298,7 +298,7 @@ pub fn cells<'a>(root: &'a Root, frame: Option<&'a FrameName>, number: u64, targ
     let (kind, thread) = match &root.kind {
         RootKind::Handle(kind) => (kind.words(), None),
         RootKind::Finalizer => ("finalizer root", None),
-        RootKind::Frame { os_id, offset: None, register: Some(_), .. } => ("register", Some(*os_id)),
+        RootKind::Frame { os_id, .. } if root.slot == 0 => ("register", Some(*os_id)),
         RootKind::Frame { os_id, .. } => ("stack slot", Some(*os_id)),
         RootKind::Stack { os_id, .. } => ("stack slot", Some(*os_id)),
         RootKind::Register { os_id, .. } => ("register", Some(*os_id)),
@@ -307,7 +307,7 @@ pub fn cells<'a>(root: &'a Root, frame: Option<&'a FrameName>, number: u64, targ
     let variable = if let RootKind::ThreadStatic { name, .. } = &root.kind { Some(&**name) } else { None };
     let name = match root.kind {
         RootKind::Register { name, .. } => Some(name),
-        RootKind::Frame { register, offset: None, .. } => register,
+        RootKind::Frame { register, .. } if root.slot == 0 => register,
         _ => None,
     };
     let place = rootnames::place(root);

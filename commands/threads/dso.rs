@@ -97,9 +97,9 @@ impl Held {
         let Some(thread) = clr.threads().items.iter().find(|t| t.os_id == os_id && os_id != 0) else { return held };
         let leaf = clr.stack(thread).frames.first().is_some_and(|f| f.leaf);
         for slot in clr.live_slots(thread).slots {
-            match (slot.register, slot.offset) {
-                (Some(name), None) if leaf && slot.frame == 0 => drop(held.registers.insert(name)),
-                _ => drop(held.slots.insert(slot.address)),
+            match (slot.register, slot.address) {
+                (Some(name), 0) if leaf && slot.frame == 0 => drop(held.registers.insert(name)),
+                (_, at) => drop(held.slots.insert(at)),
             }
         }
         held

@@ -39,7 +39,7 @@ fn one(clr: &Clr, out: &mut Out, s: &LiveSlot, number: u64) -> Result<()> {
     const MOST: usize = 1 << 16;
     let w = digits();
     let ty = (!s.interior).then(|| clr.object_type(s.value)).flatten().filter(|mt| clr.valid_type(*mt).is_some());
-    let name = ty.map(|mt| clr.type_name(mt));
+    let name = ty.map(|mt| clr.type_name_long(mt));
     let is_string = name.as_deref() == Some("System.String");
     let shown = is_string.then(|| clr.string_at(s.value, SHOWN)).flatten();
     let whole = (is_string && out.wants_data()).then(|| clr.string_units(s.value, MOST)).flatten();

@@ -27,12 +27,16 @@ const THREAD_WORDS: u64 = 0x100;
 /// Classes of the managed code that dispatches exceptions.
 const DISPATCH: [&str; 2] = ["System.Runtime.EH.", "System.Runtime.StackFrameIterator."];
 
+/// In place of a register: native code that the frame called protects the slot by a record of its own.
+pub const RECORD: &str = "GCFrame";
+
 /// A register or stack slot of a frame that holds a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveSlot {
     /// Index of its frame in the stack.
     pub frame: usize,
-    /// The register, or what the slot is counted from; `None` for what an explicit frame points to.
+    /// The register, or what the slot is counted from; [`RECORD`] for a slot that a record of native code protects, `None` for
+    /// what an explicit frame points to.
     pub register: Option<&'static str>,
     /// Distance from the register in bytes; `None` for the register itself.
     pub offset: Option<i32>,
@@ -370,7 +374,7 @@ impl Collector<'_> {
                 "GCFrame" => {
                     // Behind vtable and next frame.
                     let found = frame.sp.checked_add(2 * ptr).and_then(|at| self.list(at));
-                    return found.into_iter().for_each(|list| self.protected(index, list));
+                    return found.into_iter().for_each(|list| self.protected(index, None, list));
                 }
                 "ProtectByRefsFrame" | "ProtectValueClassFrame" | "InterpreterFrame" | "" => {
                     return self.unknown(frame.sp, behind);
@@ -390,11 +394,11 @@ impl Collector<'_> {
         let Some(at) = helper::end(self.clr, frame.sp) else { return self.unknown(frame.sp, behind) };
         if pointers == 0 {
             let found = self.list(at);
-            found.into_iter().for_each(|list| self.protected(index, Protected { interior: false, ..list }));
+            found.into_iter().for_each(|list| self.protected(index, None, Protected { interior: false, ..list }));
         }
         for i in 0..pointers {
             if let Some(slot) = space.ptr_at(at, i * ptr) {
-                self.protected(index, Protected { first: slot, count: 1, interior: false });
+                self.protected(index, None, Protected { first: slot, count: 1, interior: false });
             }
         }
     }
@@ -407,13 +411,13 @@ impl Collector<'_> {
         Some(Protected { first: space.ptr(at)?, count: u64::from(space.u32(count)?), interior })
     }
 
-    fn protected(&mut self, frame: usize, list: Protected) {
+    fn protected(&mut self, frame: usize, register: Option<&'static str>, list: Protected) {
         let ptr = self.clr.header();
         for i in 0..list.count.min(MAX_PROTECTED) {
             let Some(address) = list.first.checked_add(i * ptr) else { return };
             let Some(value) = self.clr.space().ptr(address) else { return };
             let (interior, pinned) = (list.interior, false);
-            self.out.slots.push(LiveSlot { frame, register: None, offset: None, address, value, interior, pinned });
+            self.out.slots.push(LiveSlot { frame, register, offset: None, address, value, interior, pinned });
         }
     }
 
@@ -438,13 +442,14 @@ impl Collector<'_> {
         let mut found = Vec::new();
         while let Some((next, list)) = proved(at).filter(|_| found.len() < MAX_RECORDS) {
             let frames = &self.stack.frames;
-            let owner = frames.iter().position(|f| f.sp >= at).unwrap_or(frames.len().saturating_sub(1));
+            let calls = |f: &Frame| f.kind == FrameKind::Managed && f.sp >= at;
+            let owner = frames.iter().position(calls).unwrap_or(frames.len().saturating_sub(1));
             found.push((owner, list));
             if next <= at {
                 break;
             }
             at = next;
         }
-        found.into_iter().for_each(|(owner, list)| self.protected(owner, list));
+        found.into_iter().for_each(|(owner, list)| self.protected(owner, Some(RECORD), list));
     }
 }
