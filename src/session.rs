@@ -32,6 +32,7 @@ use crate::heap::retained::{GroupSize, Retained};
 use crate::heap::roots::{self, Root};
 use crate::heap::stat::HeapStat;
 use crate::heap::{Heap, TypeRegistry, Walker};
+use crate::native::Native;
 use crate::watch::{Interrupted, Watch};
 
 pub use crate::clr::layout::discover::Provider;
@@ -90,6 +91,7 @@ pub struct Session {
     locks: locks::Kept,
     async_methods: tasks::method::Kept,
     method_groups: tasks::method::Groups,
+    native: OnceLock<Arc<Native>>,
 }
 
 impl Session {
@@ -122,6 +124,7 @@ impl Session {
             locks: Default::default(),
             async_methods: Default::default(),
             method_groups: Default::default(),
+            native: OnceLock::new(),
         }
     }
 
@@ -150,6 +153,14 @@ impl Session {
             }
         };
         found.as_ref().map_err(|e| anyhow!(e.clone()))
+    }
+
+    /// The native code of the process, with or without a runtime in it.
+    pub fn native(&self) -> &Native {
+        self.native.get_or_init(|| match self.clr() {
+            Ok(clr) => clr.native().clone(),
+            Err(_) => Arc::new(Native::new(self.dump.clone())),
+        })
     }
 
     fn discovered(&self) -> Result<Arc<Clr>, NoRuntime> {

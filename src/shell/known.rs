@@ -106,7 +106,6 @@ pub const NOT_BUILT: &[(&str, &str)] = &[
     ("??", "?"),
     ("n", "?"),
     ("z", "while"),
-    ("x", "ln"),
     ("dt", "dumpobj"),
     ("dv", "dso"),
     ("dx", "dumpheap"),
