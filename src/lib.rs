@@ -1,7 +1,8 @@
 //! clrscope reads .NET memory dumps: Windows minidumps and Linux ELF cores, with nothing but the dump.
 //!
 //! The layers, each using only those above it (`tests/layers.rs` enforces it; `docs/architecture.md` is the map):
-//! [`dump`] (bytes and address space), [`clr`] (the runtime in them), [`heap`] (objects and roots),
+//! [`dump`] (bytes and address space), [`native`] (native code),
+//! [`clr`] (the runtime in them), [`heap`] (objects and roots),
 //! [`graph`] (pure numbers), [`session`] (the shared, caching view), [`shell`] (the prompt), [`commands`].
 
 #[path = "../commands/mod.rs"]
@@ -11,6 +12,7 @@ pub mod clr;
 pub mod dump;
 pub mod graph;
 pub mod heap;
+pub mod native;
 pub mod session;
 pub mod shell;
 pub mod watch;

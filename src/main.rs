@@ -68,7 +68,8 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
         stay: false,
         pager: Paging::Own,
         images: Vec::new(),
-        symbols: String::new(),
+        // What the debuggers of Windows have it from.
+        symbols: std::env::var("_NT_SYMBOL_PATH").unwrap_or_default(),
         providers_off: Vec::new(),
         format: Format::Text,
         cache: None,

@@ -34,6 +34,7 @@ use crate::heap::retained::{GroupSize, Retained};
 use crate::heap::roots::{self, Root, Stacks};
 use crate::heap::stat::HeapStat;
 use crate::heap::{Heap, TypeRegistry, Walker};
+use crate::native::Native;
 use crate::watch::{Interrupted, Watch};
 
 pub use crate::clr::layout::discover::Provider;
@@ -93,6 +94,7 @@ pub struct Session {
     locks: locks::Kept,
     async_methods: tasks::method::Kept,
     method_groups: tasks::method::Groups,
+    native: OnceLock<Arc<Native>>,
 }
 
 impl Session {
@@ -126,6 +128,7 @@ impl Session {
             locks: Default::default(),
             async_methods: Default::default(),
             method_groups: Default::default(),
+            native: OnceLock::new(),
         }
     }
 
@@ -154,6 +157,14 @@ impl Session {
             }
         };
         found.as_ref().map_err(|e| anyhow!(e.clone()))
+    }
+
+    /// The native code of the process, with or without a runtime in it.
+    pub fn native(&self) -> &Native {
+        self.native.get_or_init(|| match self.clr() {
+            Ok(clr) => clr.native().clone(),
+            Err(_) => Arc::new(Native::new(self.dump.clone())),
+        })
     }
 
     fn discovered(&self) -> Result<Arc<Clr>, NoRuntime> {

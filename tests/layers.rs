@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &str, &[&str])] = &[
     ("watch", "src/watch", &[]),
     ("dump", "src/dump", &["watch"]),
-    ("clr", "src/clr", &["watch", "dump"]),
+    ("native", "src/native", &["watch", "dump"]),
+    ("clr", "src/clr", &["watch", "dump", "native"]),
     ("graph", "src/graph", &["watch"]),
-    ("heap", "src/heap", &["watch", "dump", "clr", "graph"]),
-    ("session", "src/session", &["watch", "dump", "clr", "heap", "graph"]),
+    ("heap", "src/heap", &["watch", "dump", "native", "clr", "graph"]),
+    ("session", "src/session", &["watch", "dump", "native", "clr", "heap", "graph"]),
     ("shell", "src/shell", &["watch", "dump", "session"]),
-    ("commands", "commands", &["watch", "dump", "clr", "heap", "graph", "session", "shell"]),
+    ("commands", "commands", &["watch", "dump", "native", "clr", "heap", "graph", "session", "shell"]),
 ];
 
 fn sources(root: &Path) -> Vec<PathBuf> {

@@ -4,6 +4,7 @@ use anyhow::{Result, anyhow};
 
 use super::range::{Range, Words, take};
 use super::{module_name, tick, value};
+use crate::native::symbols::Place;
 use crate::session::Session;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
@@ -43,7 +44,7 @@ const RANGE: &[Arg] = &[Arg::pos("RANGE", Kind::Rest, "ADDR, ADDR L COUNT, or AD
 const MEMORY: Table = Table::new("memory", &[ADDRESS, VALUE]);
 /// The same in lines of text; only of bytes and of words shown as characters.
 const LINES: Table = Table::new("lines", &[ADDRESS, Col::data("text", Type::Content).titled("the line's characters")]);
-const POINTERS: Table = Table::new("memory", &[ADDRESS, POINTER_VALUE, KIND, TYPE, MODULE, OFFSET]);
+const POINTERS: Table = Table::new("memory", &[ADDRESS, POINTER_VALUE, KIND, TYPE, MODULE, OFFSET, SYMBOL]);
 const CHAINED: Table = Table::new(
     "memory",
     &[
@@ -54,6 +55,7 @@ const CHAINED: Table = Table::new(
         TYPE,
         MODULE,
         OFFSET,
+        SYMBOL,
     ],
 );
 const TEXTS: Table = Table::new(
@@ -74,9 +76,10 @@ const ADDRESS: Col = Col::left("", "address", 0).of(Type::Address).titled("where
 const VALUE: Col = Col::left("", "value", 0).of(Type::Hex).titled("what is there; nothing when the dump lacks it");
 const POINTER_VALUE: Col =
     Col::left("", "value", 0).of(Type::Address).titled("the pointer there; nothing when the dump lacks it");
-const KIND: Col = Col::left("", "kind", 0).titled("what it points to: object, method_table or module");
+const KIND: Col = Col::left("", "kind", 0).titled("what it points to: object, method_table, method, symbol or module");
 const TYPE: Col = Col::data("type", Type::TypeName).titled("the type of the object or MethodTable");
 const MODULE: Col = Col::data("module", Type::Text).titled("the module");
+const SYMBOL: Col = Col::data("symbol", Type::Text).titled("the method or symbol it is in, with the distance");
 const OFFSET: Col = Col::data("offset", Type::Hex).titled("how far into the module");
 
 const NUMBERS: Returns = Returns::tables(&[&MEMORY]);
@@ -452,13 +455,13 @@ fn pointers(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range, shape: Shape) -> 
             }
             Shape::PointsToPointer => {
                 let p = v.and_then(|v| view.session.dump().space.ptr(v));
-                let [kind, ty, module, offset] = cells(p.and_then(|p| thing(view.session, p)));
+                let [kind, ty, module, offset, symbol] = cells(p.and_then(|p| thing(view.session, p)));
                 let target = p.map_or(Cell::None, |p| address(view, p));
-                ctx.out.row(&[address(view, at), value, target, kind, ty, module, offset])?;
+                ctx.out.row(&[address(view, at), value, target, kind, ty, module, offset, symbol])?;
             }
             _ => {
-                let [kind, ty, module, offset] = cells(v.and_then(|v| thing(view.session, v)));
-                ctx.out.row(&[address(view, at), value, kind, ty, module, offset])?;
+                let [kind, ty, module, offset, symbol] = cells(v.and_then(|v| thing(view.session, v)));
+                ctx.out.row(&[address(view, at), value, kind, ty, module, offset, symbol])?;
             }
         }
     }
@@ -495,6 +498,15 @@ pub enum Thing {
     Object(String),
     /// The MethodTable of this type.
     MethodTable(String),
+    /// A place in managed code: the method, as module and name, and how far into it.
+    Method(String, u64),
+    /// A place in a module that has a name.
+    Symbol {
+        /// The place.
+        place: Place,
+        /// How far into the module it is.
+        offset: u64,
+    },
     /// A place in a module: its name and how far into it.
     Module(String, u64),
 }
@@ -505,25 +517,34 @@ impl Thing {
         match self {
             Thing::Object(name) => name.clone(),
             Thing::MethodTable(name) => format!("MethodTable {name}"),
-            Thing::Module(name, 0) => name.clone(),
-            Thing::Module(name, offset) => format!("{name}+0x{offset:x}"),
+            Thing::Symbol { place, .. } => place.to_string(),
+            Thing::Method(name, 0) | Thing::Module(name, 0) => name.clone(),
+            Thing::Method(name, offset) | Thing::Module(name, offset) => format!("{name}+0x{offset:x}"),
         }
     }
 }
 
-/// Kind, type, module and offset of a thing; text shows it in the place of the first.
-pub fn cells(thing: Option<Thing>) -> [Cell<'static>; 4] {
-    let Some(thing) = thing else { return [Cell::None, Cell::None, Cell::None, Cell::None] };
+/// Kind, type, module, offset and symbol of a thing; text shows it in the place of the first.
+pub fn cells(thing: Option<Thing>) -> [Cell<'static>; 5] {
+    let Some(thing) = thing else { return [Cell::None, Cell::None, Cell::None, Cell::None, Cell::None] };
     let shown = thing.text();
     let kind = |kind: &'static str| Cell::shown(shown, Cell::text(kind));
     match thing {
-        Thing::Object(name) => [kind("object"), Cell::text(name), Cell::None, Cell::None],
-        Thing::MethodTable(name) => [kind("method_table"), Cell::text(name), Cell::None, Cell::None],
-        Thing::Module(name, offset) => [kind("module"), Cell::None, Cell::text(name), Cell::Hex(offset)],
+        Thing::Object(name) => [kind("object"), Cell::text(name), Cell::None, Cell::None, Cell::None],
+        Thing::MethodTable(name) => [kind("method_table"), Cell::text(name), Cell::None, Cell::None, Cell::None],
+        Thing::Method(..) => {
+            let text = Cell::text(thing.text());
+            [kind("method"), Cell::None, Cell::None, Cell::None, text]
+        }
+        Thing::Symbol { place, offset } => {
+            let text = Cell::text(place.to_string());
+            [kind("symbol"), Cell::None, Cell::text(place.module), Cell::Hex(offset), text]
+        }
+        Thing::Module(name, offset) => [kind("module"), Cell::None, Cell::text(name), Cell::Hex(offset), Cell::None],
     }
 }
 
-/// What a pointer points to: an object, a MethodTable, a place in a module.
+/// What a pointer points to: an object, a MethodTable, managed code, a place in a module.
 pub fn thing(session: &Session, v: u64) -> Option<Thing> {
     if v == 0 {
         return None;
@@ -539,6 +560,13 @@ pub fn thing(session: &Session, v: u64) -> Option<Thing> {
             return Some(Thing::MethodTable(clr.type_name(v).to_string()));
         }
     }
+    if let Some((name, offset)) = session.method_at(v) {
+        return Some(Thing::Method(name, offset));
+    }
     let module = session.dump().module_at(v)?;
-    Some(Thing::Module(module_name(module), v - module.base))
+    let offset = v - module.base;
+    match session.native().place(v).filter(|p| p.name.is_some()) {
+        Some(place) => Some(Thing::Symbol { place, offset }),
+        None => Some(Thing::Module(module_name(module), offset)),
+    }
 }

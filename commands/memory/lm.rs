@@ -1,15 +1,14 @@
-//! `lm`: the modules of the process. `ln`: the module around an address.
+//! `lm`: the modules of the process.
 
 use anyhow::{Result, bail};
 
-use super::display::{Thing, cells, thing};
 use super::range::Words;
 use super::{matches, module_name, tick, value};
 use crate::dump::{Dump, Module};
 use crate::shell::banner::utc;
 use crate::shell::opaque::show;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
 };
 
 const OPTIONS: &[Arg] = &[Arg::pos("OPTIONS", Kind::Rest, "[v|f] [m PATTERN] [a ADDR]").completes_modules()];
@@ -206,44 +205,3 @@ fn details(ctx: &mut Ctx<'_>, dump: &Dump, m: &Module) -> Result<()> {
     }
     Ok(())
 }
-
-/// `ln`.
-pub const LN: Command = Command {
-    name: "ln",
-    prefix: Prefix::Plain,
-    aliases: &[],
-    group: Group::Memory,
-    summary: "the module, object or MethodTable an address belongs to",
-    help: "There are no native symbols here: the answer is the module and the offset in it, or the managed thing at the \
-           address.",
-    args: &[Arg::pos("ADDR", Kind::Address, "the address").required()],
-    examples: &[Example { line: "ln @$ip", what: "where the thread stands" }],
-    needs: Needs::Dump,
-    returns: Returns::facts(&[
-        Fact::new("address", "the address", Type::Address),
-        Fact::new("kind", "what it belongs to: object, method_table or module", Type::Text),
-        Fact::new("type", "the type of the object or MethodTable", Type::TypeName),
-        Fact::new("module", "the module", Type::Text),
-        Fact::new("offset", "how far into the module it is", Type::Hex),
-        Fact::new("path", "the path of the module", Type::Text),
-    ]),
-    run: |ctx, args| {
-        let session = ctx.session()?;
-        let a = args.number("ADDR").unwrap_or(0);
-        let shown = tick(a, session.dump().arch.pointer_size());
-        let Some(found) = thing(session, a) else {
-            ctx.out.datum("address", &Cell::Addr(a));
-            ctx.out.note(format!("{shown} belongs to no module"))?;
-            return Ok(Outcome::Empty);
-        };
-        let line = format!("({shown})   {}", found.text());
-        let native = matches!(found, Thing::Module(..));
-        let [kind, ty, module, offset] = cells(Some(found));
-        let facts = [("address", Cell::Addr(a)), ("kind", kind), ("type", ty), ("module", module), ("offset", offset)];
-        ctx.out.facts(&facts, line)?;
-        if let Some(m) = session.dump().module_at(a).filter(|_| native) {
-            ctx.out.fact("path", Cell::text(m.path.as_str()), format!("    {}", m.path))?;
-        }
-        Ok(Outcome::Complete)
-    },
-};

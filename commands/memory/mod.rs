@@ -14,6 +14,7 @@ pub mod regions;
 pub mod registers;
 pub mod search;
 pub mod summary;
+pub mod symbols;
 pub mod usage;
 
 use crate::dump::{Dump, Module};
@@ -34,9 +35,7 @@ pub fn wide(address: u64) -> String {
 /// The name a native debugger gives a module: its file name without extension, other characters than letters, digits and
 /// `_` replaced by `_`.
 pub fn module_name(module: &Module) -> String {
-    let file = module.file_name();
-    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
-    stem.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '_' }).collect()
+    module.symbol_name()
 }
 
 /// `module+0x123`, when `address` lies in a module.

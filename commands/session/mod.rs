@@ -7,5 +7,6 @@ pub mod load;
 pub mod misc;
 pub mod paths;
 pub mod printf;
+pub mod symneed;
 pub mod target;
 pub mod threads;

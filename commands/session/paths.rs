@@ -87,9 +87,10 @@ pub const EXEPATH: Command = Command {
 /// `.sympath`.
 pub const SYMPATH: Command = Command {
     name: "sympath",
-    summary: "symbol path whose local folders are searched for images",
+    summary: "symbol path whose local folders are searched for images and symbols",
     help: "Shows or sets the symbol path. Its local folders (FOLDER, SRV*FOLDER*URL, cache*FOLDER) are searched for \
-           images the dump lacks. Nothing is ever downloaded.",
+           images the dump lacks, for PDBs and split debug files, plainly by name or as symbol stores file them. Without \
+           -y it is what _NT_SYMBOL_PATH says. Nothing is ever downloaded.",
     args: &[Arg::pos("PATH", Kind::Rest, "the path; + in front adds").outside().completes_files()],
     examples: &[Example { line: ".sympath SRV*c:\\symbols*https://example", what: "use a local cache" }],
     returns: SYMBOL_PATH,
@@ -100,7 +101,7 @@ pub const SYMPATH: Command = Command {
 /// `.symfix`.
 pub const SYMFIX: Command = Command {
     name: "symfix",
-    summary: "accepted: symbols are not used, nothing is downloaded",
+    summary: "accepted: nothing is downloaded",
     help: "With a folder, that folder is added to the symbol path; no server is asked.",
     args: &[Arg::pos("FOLDER", Kind::Rest, "local cache").outside().completes_files()],
     returns: SYMBOL_PATH,
@@ -111,7 +112,7 @@ pub const SYMFIX: Command = Command {
             ctx.request = ctx.session.map(|_| Request::Reopen);
         }
         ctx.out.datum("symbol_path", &Cell::text(&ctx.settings.symbol_path));
-        ctx.out.note("no symbol server is asked; local folders of .sympath are searched for images")?;
+        ctx.out.note("no symbol server is asked; local folders of .sympath are searched")?;
         Ok(Outcome::Complete)
     },
     ..BASE

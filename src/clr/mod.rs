@@ -21,6 +21,7 @@ use self::runtime::threads::ClrThread;
 use self::types::knowntypes::KnownTypes;
 use self::types::methodtable::{MethodTable, MtReader};
 use crate::dump::{AddressSpace, Dump};
+use crate::native::Native;
 
 pub use self::layout::report::NoRuntime;
 
@@ -60,6 +61,7 @@ pub struct Clr {
     entries: OnceLock<code::entries::Entries>,
     stacks: code::stack::Stacks,
     delegate_shape: OnceLock<Result<DelegateShape, String>>,
+    native: OnceLock<Arc<Native>>,
 }
 
 impl Clr {
@@ -89,9 +91,15 @@ impl Clr {
             entries: OnceLock::new(),
             stacks: code::stack::Stacks::default(),
             delegate_shape: OnceLock::new(),
+            native: OnceLock::new(),
             found,
             dump,
         })
+    }
+
+    /// The native code of the process.
+    pub fn native(&self) -> &Arc<Native> {
+        self.native.get_or_init(|| Arc::new(Native::new(self.dump.clone())))
     }
 
     /// The readable memory.

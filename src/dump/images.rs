@@ -155,20 +155,62 @@ impl ImageStore {
     }
 
     /// The file of symbols called `name` for which `is` holds: beside the dump, in the folder of the module at `module`, in
-    /// the image folders and the local folders of the symbol path, plainly by name or below `key` as symbol stores have it.
-    /// `is` gives the reason why a file is another. The error lists the refused candidates.
+    /// the image folders and the local folders of the symbol path, plainly by name or below one of `keys` as symbol stores
+    /// have it. `is` gives the reason why a file is another. The error lists the refused candidates.
     pub fn find_symbols(
         &self,
         name: &str,
         module: &str,
-        key: &str,
+        keys: &[String],
         is: impl Fn(&FileMap) -> Result<(), String>,
     ) -> Result<(FileMap, PathBuf), Vec<Refusal>> {
+        self.first_of(self.symbol_candidates(name, module, keys), is)
+    }
+
+    /// The file of debug information split off the ELF module at `module` with that build id: as a symbol store has it
+    /// (`_.debug/elf-buildid-sym-ID/_.debug`), below `.build-id` of a folder or of `/usr/lib/debug`, or called as the
+    /// module with `.debug` or `.dbg` behind it.
+    pub fn find_debug_file(
+        &self,
+        build_id: &[u8],
+        module: &str,
+        is: impl Fn(&FileMap) -> Result<(), String>,
+    ) -> Result<(FileMap, PathBuf), Vec<Refusal>> {
+        let name = module.rsplit(['/', '\\']).next().unwrap_or(module);
+        let key = [format!("elf-buildid-sym-{}", hex(build_id))];
+        let mut candidates = self.symbol_candidates("_.debug", "", &key);
+        let id = hex(build_id);
+        if let Some((first, rest)) = id.split_at_checked(2)
+            && !self.lock().disabled
+        {
+            let inner = self.lock();
+            let mut folders: Vec<PathBuf> = inner.beside.iter().chain(&inner.folders).cloned().collect();
+            folders.extend(local_folders(&inner.symbol_path));
+            folders.push(PathBuf::from(SYSTEM_DEBUG_FILES));
+            let each = folders.iter().map(|f| f.join(".build-id").join(first).join(format!("{rest}.debug")));
+            candidates.extend(each.filter(|p| p.is_file()));
+        }
+        for ending in ["debug", "dbg"] {
+            candidates.extend(self.symbol_candidates(&format!("{name}.{ending}"), module, &key));
+        }
+        self.first_of(candidates, is)
+    }
+
+    /// Existing files that may be the symbols `name` of the module at `module`.
+    fn symbol_candidates(&self, name: &str, module: &str, keys: &[String]) -> Vec<PathBuf> {
         let request = ImageRequest { recorded_path: name, ..ImageRequest::default() };
-        let mut candidates = self.candidates_with(&request, &[key.to_owned()]);
+        let mut candidates = self.candidates_with(&request, keys);
         let folder = Path::new(module).parent().filter(|p| p.is_absolute());
         let beside = folder.map(|f| f.join(request.name())).filter(|p| p.is_file() && !self.lock().disabled);
         candidates.extend(beside.filter(|p| !candidates.contains(p)));
+        candidates
+    }
+
+    fn first_of(
+        &self,
+        candidates: Vec<PathBuf>,
+        is: impl Fn(&FileMap) -> Result<(), String>,
+    ) -> Result<(FileMap, PathBuf), Vec<Refusal>> {
         let mut refusals = Vec::new();
         for path in candidates {
             let Some(file) = self.file(&path) else { continue };
@@ -244,6 +286,9 @@ impl ImageStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Where Linux distributions install debug information.
+const SYSTEM_DEBUG_FILES: &str = "/usr/lib/debug";
 
 fn provable(r: &ImageRequest<'_>) -> bool {
     r.build_id.is_some() || r.mvid.is_some() || (r.timestamp.is_some() && r.size_of_image.is_some())

@@ -135,6 +135,8 @@ pub struct Module {
     pub build_id: Option<Vec<u8>>,
     /// CodeView PDB path, when recorded.
     pub pdb: Option<String>,
+    /// GUID as stored and age of that PDB, when recorded.
+    pub pdb_id: Option<([u8; 16], u32)>,
 }
 
 impl Module {
@@ -146,6 +148,12 @@ impl Module {
     /// The file name without its last extension: what expressions call the module.
     pub fn stem(&self) -> &str {
         self.file_name().rsplit_once('.').map_or(self.file_name(), |s| s.0)
+    }
+
+    /// The name a native debugger gives it in symbols: [`stem`](Self::stem) with other characters than letters, digits and
+    /// `_` replaced by `_`.
+    pub fn symbol_name(&self) -> String {
+        self.stem().chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '_' }).collect()
     }
 }
 

@@ -93,6 +93,19 @@ impl LoadedTypes {
 }
 
 impl Session {
+    /// The managed method whose code holds `address`, as `module!Type.Method(arguments)`, and the distance from where its
+    /// code begins. Stubs are none.
+    pub fn method_at(&self, address: u64) -> Option<(String, u64)> {
+        let clr = self.clr().ok()?;
+        let at = clr.code().at(address)?;
+        let name = clr.code().name(&at)?;
+        let module = clr.module(at.module);
+        let file = module.file_name();
+        let stem = file.strip_suffix(".dll").or_else(|| file.strip_suffix(".exe")).unwrap_or(file);
+        let name = if stem.is_empty() || at.module == 0 { name } else { format!("{stem}!{name}") };
+        Some((name, u64::from(at.native)))
+    }
+
     /// Types the modules define that are loaded.
     pub fn loaded_types(&self) -> Result<&LoadedTypes> {
         self.loaded.get(|| Ok(LoadedTypes::read(self.clr()?)))

@@ -101,7 +101,6 @@ pub const NOT_BUILT: &[(&str, &str)] = &[
     ("??", "?"),
     ("n", "?"),
     ("z", "while"),
-    ("x", "ln"),
     ("dt", "dumpobj"),
     ("dv", "dso"),
     ("dx", "dumpheap"),

@@ -59,7 +59,7 @@ fn from_file(clr: &Clr, module: &Module, id: &PdbId) -> Result<Symbols, String> 
         let same = found.starts_with(&id.guid) && (stamp == id.stamp || id.stamp == 0);
         same.then_some(()).ok_or_else(|| "it belongs to another build".to_owned())
     };
-    match clr.dump.images.find_symbols(name, &module.path, &key, is) {
+    match clr.dump.images.find_symbols(name, &module.path, &[key], is) {
         Ok((file, path)) => {
             let size = file.len();
             let tables = Metadata::in_map(file, 0..size).map_err(|e| e.to_string())?;

@@ -63,13 +63,19 @@ fn module(m: &MinidumpModule) -> Module {
         let (hi, lo) = (v.file_version_hi, v.file_version_lo);
         [(hi >> 16) as u16, hi as u16, (lo >> 16) as u16, lo as u16]
     });
-    let (mut pdb, mut build_id) = (None, None);
+    let (mut pdb, mut pdb_id, mut build_id) = (None, None, None);
     let trimmed = |b: &[u8]| {
         let end = b.iter().position(|&c| c == 0).unwrap_or(b.len());
         Some(String::from_utf8_lossy(b.get(..end)?).into_owned()).filter(|s| !s.is_empty())
     };
     match &m.codeview_info {
-        Some(CodeView::Pdb70(c)) => pdb = trimmed(&c.pdb_file_name),
+        Some(CodeView::Pdb70(c)) => {
+            let g = &c.signature;
+            let mut guid = [0; 16];
+            let parts = [&g.data1.to_le_bytes()[..], &g.data2.to_le_bytes(), &g.data3.to_le_bytes(), &g.data4];
+            guid.iter_mut().zip(parts.into_iter().flatten()).for_each(|(to, from)| *to = *from);
+            (pdb, pdb_id) = (trimmed(&c.pdb_file_name), Some((guid, c.age)));
+        }
         Some(CodeView::Pdb20(c)) => pdb = trimmed(&c.pdb_file_name),
         Some(CodeView::Elf(c)) => build_id = Some(c.build_id.clone()),
         _ => {}
@@ -83,6 +89,7 @@ fn module(m: &MinidumpModule) -> Module {
         version,
         build_id,
         pdb,
+        pdb_id,
     }
 }
 

@@ -1,0 +1,102 @@
+//! Native code of the process: its frames unwound, its addresses named. Knows nothing of .NET.
+//!
+//! An image is opened when an address in it is first asked for; what is read of it is kept. Its bytes come from the dump,
+//! else from a file with its identity.
+
+pub mod cfi;
+pub mod context;
+mod debugfiles;
+pub mod demangle;
+mod dynamic;
+pub mod image;
+mod lines;
+pub mod minidebug;
+pub mod needs;
+pub mod pdb;
+pub mod symbols;
+pub mod table;
+pub mod unwind;
+pub mod unwindinfo;
+pub mod xdata;
+
+use std::sync::{Arc, OnceLock};
+
+use self::image::Image;
+use self::lines::Lines;
+use self::symbols::Symbols;
+use self::unwind::Unwinder;
+use crate::dump::{Arch, Dump};
+
+pub use self::context::Context;
+pub use self::unwind::{End, Stepped};
+
+/// The native code of a dump.
+#[derive(Debug)]
+pub struct Native {
+    dump: Arc<Dump>,
+    images: Vec<OnceLock<Option<Opened>>>,
+}
+
+/// An image with what was found out about it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The image.
+    pub image: Image,
+    unwinder: OnceLock<Unwinder>,
+    symbols: OnceLock<Symbols>,
+    lines: OnceLock<Option<Lines>>,
+}
+
+impl Native {
+    /// That of `dump`; nothing is read yet.
+    pub fn new(dump: Arc<Dump>) -> Self {
+        let images = dump.modules.iter().map(|_| OnceLock::new()).collect();
+        Self { dump, images }
+    }
+
+    /// The dump.
+    pub fn dump(&self) -> &Dump {
+        &self.dump
+    }
+
+    /// The image of the module of that number.
+    pub fn image(&self, index: usize) -> Option<&Opened> {
+        let open = || {
+            let image = Image::open(&self.dump, index)?;
+            let (unwinder, symbols, lines) = Default::default();
+            Some(Opened { image, unwinder, symbols, lines })
+        };
+        self.images.get(index)?.get_or_init(open).as_ref()
+    }
+
+    /// The image that holds `address`.
+    pub fn image_at(&self, address: u64) -> Option<&Opened> {
+        let modules = &self.dump.modules;
+        let i = modules.partition_point(|m| m.base <= address).checked_sub(1)?;
+        modules.get(i).filter(|m| address - m.base < m.size)?;
+        self.image(i)
+    }
+
+    /// Where the function that holds `address` begins and ends, as the image's unwind data has it.
+    pub fn function_at(&self, address: u64) -> Option<(u64, u64)> {
+        let opened = self.image_at(address)?;
+        match self.unwinder(opened) {
+            Unwinder::Cfi(cfi) => cfi.function(address),
+            Unwinder::Pdata(at, size) => {
+                let read = |a: u64| self.word(a);
+                let (space, image) = (&self.dump.space, &opened.image);
+                let code = xdata::Code { space, image, table: (*at, *size), read: &read };
+                let rva = u32::try_from(address - image.base).ok()?;
+                let of_arch = if self.dump.arch == Arch::X64 { unwindinfo::function } else { xdata::function };
+                let (begin, end) = of_arch(&code, rva)?;
+                Some((image.base + u64::from(begin), image.base + u64::from(end)))
+            }
+            Unwinder::None => None,
+        }
+    }
+
+    /// A word of the process's memory.
+    fn word(&self, address: u64) -> Option<u64> {
+        self.dump.space.ptr(address)
+    }
+}
