@@ -1,5 +1,6 @@
 //! All commands: one file each (a family may share one), grouped in folders as the help is grouped, listed in one table.
 
+pub mod code;
 pub mod export;
 pub mod graph;
 pub mod heap;
@@ -50,6 +51,10 @@ pub const ALL: &[&Command] = &[
     &objects::dumpmd::IP2MD,
     &objects::gcinfo::GCINFO,
     &objects::ehinfo::EHINFO,
+    &code::clru::CLRU,
+    &code::dumpil::DUMPIL,
+    &code::dumpsig::DUMPSIG,
+    &code::dumpsig::DUMPSIGELEM,
     &objects::dumpclass::DUMPCLASS,
     &objects::name2ee::NAME2EE,
     &objects::name2ee::TOKEN2EE,
@@ -114,6 +119,9 @@ pub const ALL: &[&Command] = &[
     &memory::display::DU,
     &memory::display::DW,
     &memory::search::S,
+    &code::unassemble::U,
+    &code::unassemble::UB,
+    &code::unassemble::UF,
     &memory::format::FORMATS,
     &export::EXPORT,
     &session::help::HELP,

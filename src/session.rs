@@ -1,7 +1,9 @@
 //! The one shared dump session: opens lazily and caches between commands. Never prints.
 
+pub mod code;
 mod complete;
 mod describe;
+pub mod dynamic;
 pub mod held;
 pub mod locks;
 mod lookup;

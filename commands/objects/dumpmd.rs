@@ -3,11 +3,12 @@
 use anyhow::{Result, bail};
 
 use crate::clr::Clr;
-use crate::clr::code::lookup::{CodeAt, CodeKind};
+use crate::clr::code::lookup::{CodeAt, CodeKind, CodeVersion};
 use crate::clr::code::methods::MethodDesc;
 use crate::clr::image::modules::Module;
 use crate::shell::{
-    Arg, Args, Cell, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Type, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    digits,
 };
 
 /// `!dumpmd MD`.
@@ -17,9 +18,8 @@ pub const DUMPMD: Command = Command {
     aliases: &[],
     group: Group::Objects,
     summary: "show a method by its MethodDesc: name, type, token, code",
-    help: "Takes a MethodDesc, as !dumpmt -md and !name2ee print them, or the address of a stub that stands for one. IsJitted \
-           is yes where the MethodDesc leads to code; precompiled code that was only reached through a stub is not \
-           found this way.",
+    help: "Takes a MethodDesc, as !dumpmt -md and !name2ee print them, or the address of a stub that stands for one. All \
+           code of it that is known is listed: what the JIT made, again for each tier, and precompiled code in use.",
     args: &[Arg::pos("MD", Kind::Address, "MethodDesc").required()],
     examples: &[Example { line: "!dumpmd $METHOD", what: "a method" }],
     needs: Needs::Clr,
@@ -76,7 +76,20 @@ pub(super) const METHOD: Returns = Returns::facts(&[
         Type::Address,
     ),
     Fact::new("ready_to_run", "that version is precompiled", Type::Bool),
-]);
+    Fact::new("il", "where its IL lies, header first", Type::Address),
+])
+.and(&[&VERSIONS]);
+
+/// Code of the method.
+const VERSIONS: Table = Table::new(
+    "versions",
+    &[
+        Col::data("code", Type::Address).titled("where it begins"),
+        Col::data("ready_to_run", Type::Bool).titled("it is precompiled"),
+        Col::data("shown", Type::Bool)
+            .titled("it is the one that runs now, or the one that holds the address asked about"),
+    ],
+);
 
 fn dumpmd(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
@@ -96,7 +109,7 @@ pub(super) fn show(clr: &Clr, out: &mut Out, md: &MethodDesc, code: Option<(u64,
     let class = mt.as_ref().and_then(|m| clr.mts().eeclass(clr.space(), m));
     let module = mt.as_ref().and_then(|m| clr.defining_module(m));
     let known = |at: Option<u64>| at.map_or(Cell::None, Cell::Addr);
-    let native = clr.native_code(md);
+    let native = clr.code().entry_of(md);
     let code = code.or_else(|| {
         let kind = |n| clr.code().at(n).is_some_and(|a| !matches!(a.kind, CodeKind::Jit | CodeKind::Stub(_)));
         native.map(|n| (n, kind(n)))
@@ -112,13 +125,34 @@ pub(super) fn show(clr: &Clr, out: &mut Out, md: &MethodDesc, code: Option<(u64,
     let current = native.or(code.map(|c| c.0));
     let line = format!("Current CodeAddr:     {:0w$x}", current.unwrap_or(u64::MAX));
     out.fact("code", known(current), line)?;
-    if let Some((code, precompiled)) = code {
-        let kind = if precompiled { "  (ReadyToRun)" } else { "" };
+    let il = module.map(|m| clr.module(m)).and_then(|m| il_address(clr, &m, md));
+    let mut versions = clr.code().versions(md.address).to_vec();
+    if let Some((start, precompiled)) = code.filter(|c| versions.iter().all(|v| v.start != c.0)) {
+        versions.push(CodeVersion { start, precompiled });
+    }
+    if il.is_some() || !versions.is_empty() {
         out.note("Version History:")?;
-        let facts = [("version_code", Cell::Addr(code)), ("ready_to_run", Cell::Bool(precompiled))];
-        out.facts(&facts, format!("     CodeAddr:           {code:0w$x}{kind}"))?;
+    }
+    if let Some(il) = il {
+        out.fact("il", Cell::Addr(il), format!("  IL Addr:            {il:0w$x}"))?;
+    }
+    if let Some((start, precompiled)) = code {
+        out.datum("version_code", &Cell::Addr(start));
+        out.datum("ready_to_run", &Cell::Bool(precompiled));
+    }
+    for v in versions.iter().rev() {
+        let kind = if v.precompiled { "  (ReadyToRun)" } else { "" };
+        let line = format!("     CodeAddr:           {:0w$x}{kind}", v.start);
+        let shown = code.is_some_and(|c| c.0 == v.start);
+        out.row_as(&VERSIONS, &[Cell::Addr(v.start), Cell::Bool(v.precompiled), Cell::Bool(shown)], line)?;
     }
     Ok(())
+}
+
+/// Where the IL of a method lies, by its row of metadata; `None` for what has none.
+fn il_address(clr: &Clr, module: &Module, md: &MethodDesc) -> Option<u64> {
+    let row = module.metadata(clr).filter(|_| !md.is_dynamic() && !module.dynamic)?.method(md.rid)?;
+    clr.address_of_rva(module, Some(row.rva).filter(|&rva| rva != 0)?)
 }
 
 fn ip2md(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {

@@ -79,7 +79,7 @@ fn tick(clr: &Clr, address: u64) -> String {
 }
 
 /// The type a clause catches, as SOS names it.
-fn caught(clr: &Clr, at: &CodeAt, kind: ClauseKind) -> Option<String> {
+pub fn caught(clr: &Clr, at: &CodeAt, kind: ClauseKind) -> Option<String> {
     let ClauseKind::Catch(of) = kind else { return None };
     Some(match of {
         Caught::Type(handle) => clr.type_name(handle).to_string(),
@@ -92,13 +92,18 @@ fn caught(clr: &Clr, at: &CodeAt, kind: ClauseKind) -> Option<String> {
     })
 }
 
-fn clause(clr: &Clr, out: &mut Out, at: &CodeAt, (index, c): (u64, &Clause)) -> Result<()> {
-    let kind = match c.kind {
+/// What SOS calls a kind of clause.
+pub fn kind(kind: ClauseKind) -> &'static str {
+    match kind {
         ClauseKind::Catch(_) => "TYPED",
         ClauseKind::Filter(_) => "FILTER",
         ClauseKind::Finally => "FINALLY",
         ClauseKind::Fault => "FAULT",
-    };
+    }
+}
+
+fn clause(clr: &Clr, out: &mut Out, at: &CodeAt, (index, c): (u64, &Clause)) -> Result<()> {
+    let kind = kind(c.kind);
     let note = match c.duplicate {
         true if c.is_cloned_finally() => "(cloned finally)",
         true => "(duplicate)",

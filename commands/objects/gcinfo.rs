@@ -52,7 +52,8 @@ pub const GCINFO: Command = Command {
     run: gcinfo,
 };
 
-const CHANGES: Table = Table::new(
+/// What becomes live and no longer is.
+pub const CHANGES: Table = Table::new(
     "changes",
     &[
         Col::right("Offset", "offset", 8).of(Type::Hex),
@@ -113,7 +114,8 @@ fn signed(distance: i32) -> String {
     format!("{sign}{:x}", distance.unsigned_abs())
 }
 
-fn header(out: &mut Out, arch: Arch, info: &GcInfo) -> Result<()> {
+/// Prints what holds for the whole method.
+pub fn header(out: &mut Out, arch: Arch, info: &GcInfo) -> Result<()> {
     let h = &info.header;
     if h.generics.is_some() || h.cookie.is_none() {
         out.fact("prolog_size", Cell::Num(h.prolog.into()), format!("Prolog size: {}", h.prolog))?;
@@ -241,7 +243,12 @@ impl Lines<'_> {
 /// Prints as SOS does: slots in reverse of their order; of safe points only what is live there, through 9.0 under the offset
 /// by which it is stored, one less than the return address.
 fn print(out: &mut Out, info: &GcInfo, changes: &[Transition]) -> Result<()> {
-    let bias = info.encoding.safe_point_bias();
+    untracked(out, info)?;
+    changed(out, info, changes, &mut false)
+}
+
+/// Prints the slots that are live throughout.
+pub fn untracked(out: &mut Out, info: &GcInfo) -> Result<()> {
     let mut l = Lines { out, info, line: String::new() };
     for slot in info.untracked().iter().rev() {
         if l.line.is_empty() {
@@ -249,8 +256,13 @@ fn print(out: &mut Out, info: &GcInfo, changes: &[Transition]) -> Result<()> {
         }
         l.slot(0, "untracked", '+', slot)?;
     }
-    l.end()?;
-    let mut points = false;
+    l.end()
+}
+
+/// Prints changes; `points` keeps whether one was a safe point.
+pub fn changed(out: &mut Out, info: &GcInfo, changes: &[Transition], points: &mut bool) -> Result<()> {
+    let bias = info.encoding.safe_point_bias();
+    let mut l = Lines { out, info, line: String::new() };
     for t in changes {
         let offset = u64::from(t.offset);
         if let Some(now) = t.interruptible {
@@ -259,21 +271,21 @@ fn print(out: &mut Out, info: &GcInfo, changes: &[Transition]) -> Result<()> {
             l.out.note(format!("{offset:08x} {what}"))?;
         }
         if t.safe_point {
-            points = true;
+            *points = true;
             l.mark(offset, "safe point")?;
             l.line = format!("{offset:08x} is a safepoint: ");
             if bias != 0 && !t.born.is_empty() {
                 l.end()?;
             }
         }
-        if t.dead.is_empty() && t.born.is_empty() || points && t.born.is_empty() {
+        if t.dead.is_empty() && t.born.is_empty() || *points && t.born.is_empty() {
             l.end()?;
             continue;
         }
         if l.line.is_empty() {
             l.line = format!("{:08x}", t.offset - if t.safe_point { bias } else { 0 });
         }
-        if !points {
+        if !*points {
             for slot in info.slots_of(&t.dead).rev() {
                 l.slot(offset, "dead", '-', slot)?;
             }

@@ -355,7 +355,7 @@ fn of_type(session: &Session, m: &Module, metadata: &Metadata, rid: u32) -> Resu
 fn of_method(session: &Session, m: &Module, metadata: &Metadata, (owner, rid): (u32, u32)) -> Result<Found> {
     let clr = session.clr()?;
     let desc = session.loaded_types()?.of_def(m.address, owner).and_then(|mt| method_of(clr, mt, rid));
-    let (record, code) = (desc.as_ref().map(|md| md.address), desc.as_ref().and_then(|md| clr.native_code(md)));
+    let (record, code) = (desc.as_ref().map(|md| md.address), desc.as_ref().and_then(|md| clr.code().entry_of(md)));
     let name = match &desc {
         Some(md) => clr.method_name(md),
         None => metadata.method(rid).map(|r| format!("{}.{}", metadata.full_name(owner), r.name)).unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 pub mod code;
 pub mod gathered;
+pub mod il;
 pub mod image;
 pub mod layout;
 pub mod runtime;

@@ -343,6 +343,8 @@ pub struct Settings {
     /// Where the last memory display ended: the command used (`db`, `dps`, ...) and the address that follows. A display
     /// without an address goes on there.
     pub display: Option<(&'static str, u64)>,
+    /// Where the last disassembly ended, and with which thread current: the next without an address goes on there.
+    pub code: Option<(usize, u64)>,
     /// `$t0` to `$t19`.
     pub user: [u64; 20],
     /// Aliases by name, in the order they were made.

@@ -60,6 +60,7 @@ impl Runner {
             ("$EXCEPTION", exception),
             ("$DELEGATE", delegate),
             ("$METHOD", methods[0].address),
+            ("$SIGNATURE", signature(clr, assembly.module)),
             ("$CODE", code + 1),
             ("$LIST", list),
             ("$CONCURRENTDICTIONARY", dictionary),
@@ -78,6 +79,16 @@ impl Runner {
         values.sort_by_key(|v| std::cmp::Reverse(v.0.len()));
         values
     }
+}
+
+/// Where the signature of a method lies in the metadata of `module` in memory.
+fn signature(clr: &clrscope::clr::Clr, module: u64) -> u64 {
+    let module = clr.module(module);
+    let (start, size) = module.metadata_range(clr).unwrap();
+    let bytes = clr.space().bytes(start, size as usize).unwrap();
+    let metadata = module.metadata(clr).unwrap();
+    let long = (1..200).filter_map(|r| metadata.method(r)).find(|m| m.signature.len() > 8).unwrap().signature;
+    start + bytes.windows(long.len()).position(|w| w == long).unwrap() as u64
 }
 
 /// Leaves the shell or needs a second dump.

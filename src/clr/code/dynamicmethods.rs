@@ -64,6 +64,21 @@ impl Clr {
         Some(Parts { signature: base, name: place(at * ptr)?, flags: place(flags)?, proved: found.is_some() })
     }
 
+    /// The managed resolver of a method a program made with `DynamicMethod`: a `DynamicResolver` that its resolver keeps by
+    /// a handle. Its type is the proof, so that no offset is needed.
+    pub fn managed_resolver(&self, md: &MethodDesc) -> Option<u64> {
+        let (space, ptr) = (self.space(), self.header());
+        let parts = self.dynamic_parts(md).filter(|p| p.proved)?;
+        let resolver = space.ptr_at(parts.name, ptr)?;
+        let words = (0..RESOLVER_WORDS).map_while(|i| space.ptr_at(resolver, i * ptr));
+        let object = |handle: u64| {
+            let object = space.ptr(handle).filter(|&o| o != 0 && o.is_multiple_of(ptr))?;
+            let mt = self.object_type(object).and_then(|mt| self.valid_method_table(mt))?;
+            (&*self.type_name(mt.address) == "System.Reflection.Emit.DynamicResolver").then_some(object)
+        };
+        words.filter(|&w| w != 0 && w.is_multiple_of(ptr)).find_map(object)
+    }
+
     /// Full name of a method without metadata as SOS prints it: `DynamicClass.Name(Int32)`,
     /// `ILStubClass.IL_STUB_PInvoke()`. `None` for all others.
     pub(super) fn dynamic_method_name(&self, md: &MethodDesc) -> Option<String> {

@@ -3,6 +3,8 @@
 
 use std::sync::OnceLock;
 
+use rustc_hash::FxHashMap;
+
 use super::debuginfo::{self, AsyncPoint, DebugInfo, Form};
 use super::forms;
 use super::fragile::Fragile;
@@ -88,6 +90,17 @@ pub struct CodeTables {
     form: OnceLock<Form>,
     /// Version of jitted code's GC information.
     gc_version: OnceLock<Option<u32>>,
+    /// Code by MethodDesc.
+    of_method: OnceLock<FxHashMap<u64, Vec<CodeVersion>>>,
+}
+
+/// A piece of code of a method: compiled anew, or precompiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodeVersion {
+    /// Where it begins.
+    pub start: u64,
+    /// Whether it is precompiled.
+    pub precompiled: bool,
 }
 
 impl CodeTables {
@@ -98,7 +111,7 @@ impl CodeTables {
         let images = ranges.iter().map(|_| OnceLock::new()).collect();
         let fragile = ranges.iter().map(|_| OnceLock::new()).collect();
         let (pointers, form, gc_version) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { ranges, partial, heaps, images, fragile, pointers, form, gc_version }
+        Self { ranges, partial, heaps, images, fragile, pointers, form, gc_version, of_method: OnceLock::new() }
     }
 }
 
@@ -309,20 +322,6 @@ impl<'a> Code<'a> {
         })
     }
 
-    /// Where the current code of `method` begins: what its MethodDesc leads to, else its place in a precompiled image.
-    pub fn entry_of(&self, method: &MethodDesc) -> Option<u64> {
-        let prepared = || {
-            let of_image = |index| {
-                self.with_image(index, |image, view| {
-                    let start = image.starts(self.clr, view).all.iter().find(|s| s.method == method.address)?;
-                    image.base.checked_add(u64::from(start.rva))
-                })
-            };
-            (0..self.tables.ranges.len()).find_map(of_image)
-        };
-        self.clr.native_code(method).filter(|&code| self.at(code).is_some()).or_else(prepared)
-    }
-
     /// First addresses of all code blocks known, by range: methods and stubs the JIT's heaps have, methods of precompiled
     /// images that the runtime prepared or the image's tables name.
     pub fn starts(&self) -> Vec<u64> {
@@ -367,6 +366,58 @@ impl<'a> Code<'a> {
     /// Version of the format of the precompiled image `at` is in.
     pub(super) fn image_version(&self, at: &CodeAt) -> Option<(u16, u16)> {
         self.with_image(at.range, |image, _| Some(image.version)).filter(|v| *v != (0, 0))
+    }
+
+    /// All code of the method at `method` that is in the JIT's heaps, and what is precompiled of it and in use, by address.
+    pub fn versions(&self, method: u64) -> &'a [CodeVersion] {
+        let all = self.tables.of_method.get_or_init(|| self.by_method());
+        all.get(&method).map_or(&[], Vec::as_slice)
+    }
+
+    /// Code by MethodDesc: of the JIT as headers say, precompiled as the runtime's own tables have it.
+    fn by_method(&self) -> FxHashMap<u64, Vec<CodeVersion>> {
+        let mut all: FxHashMap<u64, Vec<CodeVersion>> = FxHashMap::default();
+        let mut add = |method: u64, start: u64, precompiled: bool| {
+            if method != 0 {
+                all.entry(method).or_default().push(CodeVersion { start, precompiled });
+            }
+        };
+        for (index, range) in self.tables.ranges.iter().enumerate() {
+            match range.kind {
+                RangeKind::Jit(node) => {
+                    let starts = self.heap(index, node).map(|h| h.starts(self.clr, MAX_STARTS)).unwrap_or_default();
+                    for start in starts {
+                        if let Some(CodeHeader::Method(h)) = jitcode::header(self.clr, start) {
+                            add(h.method, start, false);
+                        }
+                    }
+                }
+                RangeKind::Image(_) => {
+                    self.with_image(index, |image, view| {
+                        for s in &image.starts(self.clr, view).all {
+                            add(s.method, image.base.checked_add(u64::from(s.rva))?, true);
+                        }
+                        Some(())
+                    });
+                }
+                RangeKind::Stubs => {}
+            }
+        }
+        for versions in all.values_mut() {
+            versions.sort_unstable_by_key(|v| v.start);
+            versions.dedup();
+        }
+        all
+    }
+
+    /// Where the current code of `method` begins: what its MethodDesc leads to, else what is known of it, compiled anew
+    /// rather than precompiled.
+    pub fn entry_of(&self, md: &MethodDesc) -> Option<u64> {
+        let known = || {
+            let versions = self.versions(md.address);
+            versions.iter().rev().find(|v| !v.precompiled).or(versions.last()).map(|v| v.start)
+        };
+        self.clr.native_code(md).filter(|&code| self.at(code).is_some()).or_else(known)
     }
 
     /// How debug information of jitted code is written in this runtime.

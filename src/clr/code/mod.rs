@@ -3,6 +3,7 @@
 pub mod clauses;
 pub mod codeheaps;
 pub mod debuginfo;
+pub mod disasm;
 mod dynamicmethods;
 pub mod entries;
 mod forms;

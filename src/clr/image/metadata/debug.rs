@@ -60,19 +60,6 @@ pub(super) fn rows_elsewhere(stream: &[u8]) -> [u32; 64] {
     rows
 }
 
-/// A signed compressed number: the sign is rotated to the lowest bit (ECMA-335 II.23.2).
-fn signed(bytes: &mut &[u8]) -> Option<i32> {
-    let before = bytes.len();
-    let raw = sig::compressed(bytes)?;
-    let half = match before - bytes.len() {
-        1 => 1 << 6,
-        2 => 1 << 13,
-        _ => 1 << 28,
-    };
-    let value = (raw >> 1) as i32;
-    Some(if raw & 1 != 0 { value - half } else { value })
-}
-
 impl Metadata {
     /// Identity, if this is a portable PDB.
     pub fn pdb_identity(&self) -> Option<PdbIdentity> {
@@ -157,14 +144,17 @@ fn points(mut blob: &[u8], initial: u32, out: &mut Vec<SequencePoint>) -> Option
         }
         offset = offset.checked_add(delta)?;
         let lines = sig::compressed(blob)?;
-        let columns = if lines == 0 { sig::compressed(blob)? as i32 } else { signed(blob)? };
+        let columns = if lines == 0 { sig::compressed(blob)? as i32 } else { sig::compressed_signed(blob)? };
         if lines == 0 && columns == 0 {
             out.push(SequencePoint { offset, document, line: 0, column: 0 });
             continue;
         }
         let (line, column) = match place {
             None => (sig::compressed(blob)?, sig::compressed(blob)?),
-            Some((l, c)) => (l.checked_add_signed(signed(blob)?)?, c.checked_add_signed(signed(blob)?)?),
+            Some((l, c)) => (
+                l.checked_add_signed(sig::compressed_signed(blob)?)?,
+                c.checked_add_signed(sig::compressed_signed(blob)?)?,
+            ),
         };
         place = Some((line, column));
         out.push(SequencePoint { offset, document, line, column });
@@ -191,7 +181,7 @@ mod tests {
             (&[0xC0, 0x00, 0x00, 0x01], -268_435_456),
         ];
         for (mut bytes, value) in cases {
-            assert_eq!(signed(&mut bytes), Some(value));
+            assert_eq!(sig::compressed_signed(&mut bytes), Some(value));
         }
     }
 

@@ -10,6 +10,7 @@
 
 pub mod debug;
 mod names;
+pub mod rawsig;
 pub mod rows;
 pub mod sig;
 mod tables;
@@ -64,6 +65,7 @@ pub struct Metadata {
     strings: Range<usize>,
     guids: Range<usize>,
     blobs: Range<usize>,
+    user_strings: Range<usize>,
     /// The stream only a portable PDB has.
     pdb: Option<Range<usize>>,
     /// Enclosing type of every TypeDef by rid, 0 for none.
@@ -90,6 +92,7 @@ struct Streams {
     strings: Range<usize>,
     guids: Range<usize>,
     blobs: Range<usize>,
+    user_strings: Range<usize>,
     minimal_delta: bool,
     pdb: Option<Range<usize>>,
 }
@@ -115,6 +118,7 @@ impl Metadata {
             strings: streams.strings,
             guids: streams.guids,
             blobs: streams.blobs,
+            user_strings: streams.user_strings,
             pdb,
             enclosing,
             index: OnceLock::new(),
@@ -168,6 +172,15 @@ impl Metadata {
         rest.get(..len as usize).unwrap_or(&[])
     }
 
+    /// The string a `ldstr` names, by its place in the heap of user strings (ECMA-335 II.24.2.4): UTF-16 and a byte behind.
+    pub fn user_string(&self, offset: u32) -> Option<Vec<u16>> {
+        let heap = self.bytes().get(self.user_strings.clone()).filter(|_| offset != 0)?;
+        let mut rest = heap.get(offset as usize..)?;
+        let len = sig::compressed(&mut rest)? as usize;
+        let bytes = rest.get(..len)?;
+        Some(bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect())
+    }
+
     /// GUID number `index` (from 1) as stored.
     fn guid(&self, index: u32) -> Option<[u8; 16]> {
         let heap = self.bytes().get(self.guids.clone())?;
@@ -205,6 +218,7 @@ fn streams(bytes: &[u8]) -> Result<Streams, MetadataError> {
             Some(b"#Strings") => found.strings = range,
             Some(b"#GUID") => found.guids = range,
             Some(b"#Blob") => found.blobs = range,
+            Some(b"#US") => found.user_strings = range,
             Some(b"#Pdb") => found.pdb = Some(range),
             Some(b"#JTD") => found.minimal_delta = true,
             _ => {}

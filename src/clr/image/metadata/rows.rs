@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
-use super::tables::{HAS_CONSTANT, IMPLEMENTATION, MEMBER_REF_PARENT, RESOLUTION_SCOPE, TYPE_DEF_OR_REF};
-use super::tables::{TYPE_OR_METHOD_DEF, table};
+use super::tables::{HAS_CONSTANT, IMPLEMENTATION, MEMBER_REF_PARENT, METHOD_DEF_OR_REF, RESOLUTION_SCOPE};
+use super::tables::{TYPE_DEF_OR_REF, TYPE_OR_METHOD_DEF, table};
 use super::{Metadata, Token, sig, token};
 
 /// Most fields or methods of one type: the runtime numbers them with 16 bits. Keeps lists that overlap because they
@@ -276,6 +276,12 @@ impl Metadata {
     /// Signature blob of TypeSpec row `rid`, for [`super::sig::type_spec`].
     pub fn typespec(&self, rid: u32) -> Option<&[u8]> {
         self.blob_cell(table::TYPE_SPEC, rid, 0)
+    }
+
+    /// The method (MethodDef or MemberRef token) and the blob of arguments of MethodSpec row `rid`.
+    pub fn methodspec(&self, rid: u32) -> Option<(Token, &[u8])> {
+        let t = table::METHOD_SPEC;
+        Some((METHOD_DEF_OR_REF.decode(self.cell(t, rid, 0)?)?, self.blob_cell(t, rid, 1)?))
     }
 
     /// Signature blob of StandAloneSig row `rid`, for [`super::sig::locals`].

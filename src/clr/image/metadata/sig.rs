@@ -148,6 +148,19 @@ pub fn compressed(bytes: &mut &[u8]) -> Option<u32> {
     Some(value)
 }
 
+/// A signed compressed number: the sign is rotated to the lowest bit (ECMA-335 II.23.2).
+pub fn compressed_signed(bytes: &mut &[u8]) -> Option<i32> {
+    let before = bytes.len();
+    let raw = compressed(bytes)?;
+    let half = match before - bytes.len() {
+        1 => 1 << 6,
+        2 => 1 << 13,
+        _ => 1 << 28,
+    };
+    let value = (raw >> 1) as i32;
+    Some(if raw & 1 != 0 { value - half } else { value })
+}
+
 /// The type of a field signature.
 pub fn field(blob: &[u8]) -> Option<TypeSig> {
     let (&kind, rest) = blob.split_first()?;

@@ -1,0 +1,188 @@
+//! What addresses and values in machine code stand for: methods behind stubs and cells, types, objects, statics, native
+//! functions.
+
+use std::sync::Arc;
+
+use super::Session;
+use crate::clr::code::disasm::{Flow, LONGEST, Machine, Registers, Source};
+use crate::clr::code::lookup::{CodeAt, CodeKind};
+
+/// Longest text of a string shown, in UTF-16 units.
+const MAX_STRING: usize = 0x1000;
+/// Most jumps of a chain of stubs followed.
+const MAX_HOPS: usize = 4;
+/// Most instructions of a stub.
+const MAX_STUB: usize = 6;
+/// Below lies nothing: numbers so small are numbers.
+const LOWEST: u64 = 0x1_0000;
+
+/// What a place in code leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Called {
+    /// A managed method.
+    Method {
+        /// Its full name.
+        name: String,
+        /// Its MethodDef token; 0 without one.
+        token: u32,
+        /// Bytes behind its first instruction.
+        offset: u32,
+    },
+    /// A native function, or a place in a module.
+    Native(String),
+}
+
+/// What a value is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meaning {
+    /// The MethodTable of the type of this name.
+    MethodTable(Arc<str>),
+    /// A string with this text.
+    Text(String),
+    /// An object of the type of this name.
+    Object(Arc<str>),
+    /// The MethodDesc of the method of this name.
+    MethodDesc(String),
+    /// The slot of the static field of this name.
+    Static(Arc<str>),
+    /// Code.
+    Code(Called),
+}
+
+impl Session {
+    /// How code of this dump is read; `None` where its instructions are not known.
+    pub fn machine(&self) -> Option<Machine> {
+        Machine::new(self.dump().arch, self.dump().os)
+    }
+
+    /// Up to `most` bytes of code at `address`: from the dump, else from the file of the image it lies in.
+    pub fn code_bytes(&self, address: u64, most: usize) -> Vec<u8> {
+        if let Ok(clr) = self.clr()
+            && clr.code().is_managed(address)
+        {
+            return clr.code().bytes(address, most);
+        }
+        let mut bytes = vec![0; most];
+        let n = self.dump().space.read(address, &mut bytes);
+        bytes.truncate(n);
+        bytes
+    }
+
+    /// The name of a native address: the one place where native code gets names.
+    pub fn native_name(&self, address: u64) -> Option<String> {
+        let module = self.dump().module_at(address)?;
+        let file = module.file_name();
+        let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+        let name: String = stem.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '_' }).collect();
+        Some(match address - module.base {
+            0 => name,
+            offset => format!("{name}+0x{offset:x}"),
+        })
+    }
+
+    /// What lies at an address that code calls or jumps to.
+    pub fn called(&self, address: u64) -> Option<Called> {
+        self.called_through(address, MAX_HOPS)
+    }
+
+    fn called_through(&self, address: u64, hops: usize) -> Option<Called> {
+        if address < LOWEST {
+            return None;
+        }
+        if let Ok(clr) = self.clr() {
+            let at = clr.code().at(address);
+            if let Some(at) = at.filter(|a| !matches!(a.kind, CodeKind::Stub(_))) {
+                return clr.code().name(&at).map(|name| of_method(name, &at));
+            }
+            if let Some(md) = clr.method_of_stub(address) {
+                let token = if md.is_dynamic() { 0 } else { md.token() };
+                return Some(Called::Method { name: clr.method_name(&md), token, offset: 0 });
+            }
+        }
+        let through = hops.checked_sub(1).and_then(|hops| self.called_through(self.leads_to(address)?, hops));
+        through.or_else(|| self.native_name(address).map(Called::Native))
+    }
+
+    /// Where the stub at `address` jumps to, if it is one: a few instructions that run straight into a jump.
+    fn leads_to(&self, address: u64) -> Option<u64> {
+        let machine = self.machine()?;
+        let bytes = self.code_bytes(address, MAX_STUB * LONGEST);
+        let read = |at: u64| self.dump().space.ptr(at);
+        let mut registers = Registers::default();
+        for i in machine.instructions(&bytes, address).take(MAX_STUB) {
+            match i.flow {
+                Flow::Jump => return registers.value(i.target?, &read).filter(|&to| to != address),
+                Flow::Next => registers.step(&machine, &i, &read),
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// What a number in code stands for.
+    pub fn meaning(&self, value: u64) -> Option<Meaning> {
+        let clr = self.clr().ok()?;
+        if value < LOWEST {
+            return None;
+        }
+        if value.is_multiple_of(clr.header()) {
+            if clr.valid_type(value).is_some() {
+                return Some(Meaning::MethodTable(clr.type_name(value)));
+            }
+            if let Some(meaning) = self.object_meaning(value) {
+                return Some(meaning);
+            }
+            if let Some(md) = clr.valid_method_desc(value) {
+                return Some(Meaning::MethodDesc(clr.method_name(&md)));
+            }
+            if let Some(name) = self.static_at(value) {
+                return Some(Meaning::Static(name));
+            }
+        }
+        let at = clr.code().at(value).filter(|a| !matches!(a.kind, CodeKind::Stub(_)));
+        at.and_then(|at| Some(Meaning::Code(of_method(clr.code().name(&at)?, &at))))
+    }
+
+    fn object_meaning(&self, value: u64) -> Option<Meaning> {
+        let clr = self.clr().ok()?;
+        self.heap().ok()?.segment_at(value)?;
+        let object = self.walker().ok()?.object_at(value)?;
+        let mt = object.ty.mt.address;
+        if mt == clr.known.string {
+            return clr.string_at(value, MAX_STRING).map(|s| Meaning::Text(s.1));
+        }
+        // Free blocks are no objects that code knows.
+        (mt != clr.known.free).then(|| Meaning::Object(clr.type_name(mt)))
+    }
+
+    /// What a place in memory that code reads or writes stands for: a static field, else what the pointer there is.
+    pub fn cell_meaning(&self, at: u64) -> Option<Meaning> {
+        if let Some(name) = self.static_at(at) {
+            return Some(Meaning::Static(name));
+        }
+        self.meaning(self.dump().space.ptr(at)?)
+    }
+
+    /// What a call or jump leads to, by the place it names and what registers hold.
+    pub fn destination(&self, target: Source, registers: &Registers) -> Option<(u64, Option<Called>)> {
+        let read = |at: u64| self.clr().ok().and_then(|c| c.code().pointer(at)).or_else(|| self.dump().space.ptr(at));
+        let to = registers.value(target, &read)?;
+        Some((to, self.called(to)))
+    }
+}
+
+fn of_method(name: String, at: &CodeAt) -> Called {
+    Called::Method { name, token: at.token.unwrap_or(0), offset: at.native }
+}
+
+impl Called {
+    /// As SOS writes it behind a call.
+    pub fn text(&self, width: usize) -> String {
+        match self {
+            Called::Method { name, token: 0, offset: 0 } => name.clone(),
+            Called::Method { name, token, offset: 0 } => format!("{name}, mdToken: {token:0width$x}"),
+            Called::Method { name, offset, .. } => format!("{name}+0x{offset:x}"),
+            Called::Native(name) => name.clone(),
+        }
+    }
+}
