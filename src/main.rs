@@ -179,9 +179,11 @@ fn run(a: Arguments) -> ExitCode {
     }
     let quiet = !a.tasks.is_empty() || a.format != Format::Text;
     if let Some(session) = shell.session.as_ref().filter(|_| !quiet) {
-        for line in banner::lines(session, shell.settings.thread) {
-            say(&line);
-        }
+        // The runtime is looked for here.
+        let shown = show_progress(&watch);
+        let lines = banner::lines(session, shell.settings.thread);
+        shown.stop();
+        lines.iter().for_each(|line| say(line));
     }
     let ended = tasks(&mut shell, &a.tasks, a.stay);
     shell.watch.cancel.clear();

@@ -251,6 +251,48 @@ fn history_is_kept_across_runs() {
 }
 
 #[test]
+fn a_damaged_history_keeps_no_dump_from_opening() {
+    let noise: Vec<u8> = (0..100_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let whole = [b"#V2\n".as_slice(), &[b'a'; 300_000], b"\n\xff\xfe\n\\", &[0; 64], b"\n? 1"].concat();
+    for bytes in [Some(noise), Some(whole), Some(Vec::new()), None] {
+        let home = tempfile::tempdir().unwrap();
+        let history = home.path().join(".local/state/clrscope/history");
+        std::fs::create_dir_all(history.parent().unwrap()).unwrap();
+        match bytes {
+            Some(bytes) => std::fs::write(&history, bytes).unwrap(),
+            // A folder where the file should be.
+            None => std::fs::create_dir(&history).unwrap(),
+        }
+        let mut t = Terminal::start(&leak(), &unpacked(), home);
+        t.see(".help lists the commands");
+        t.prompt();
+        assert!(t.run("? 2+3").contains("= 00000000`00000005"));
+    }
+}
+
+#[test]
+fn looking_for_the_runtime_is_interrupted() {
+    let dump = data("linux-x64-3.1-wks-heap.core.zst");
+    let options = ["--no-pager", "--provider", "structure"];
+    for delay in [1600, 800, 400, 200, 100, 50].map(Duration::from_millis) {
+        let mut t = Terminal::with(&dump, &unpacked(), tempfile::tempdir().unwrap(), &options);
+        sleep(delay);
+        let asked = Instant::now();
+        t.control('c');
+        let banner = t.see("0:000> ");
+        let took = asked.elapsed();
+        assert!(took < SOON, "{took:?} after {delay:?}");
+        if banner.contains("interrupted") {
+            eprintln!("interrupted after {delay:?}, prompt within {took:?}");
+            // What was not found is looked for again.
+            assert!(t.run("!eeversion").contains("Workstation mode"));
+            return;
+        }
+    }
+    panic!("it was never interrupted");
+}
+
+#[test]
 fn unpacking_is_interrupted() {
     let cache = tempfile::tempdir().unwrap();
     let dump = data("win-x64-10.0-wks-full.dmp.zst");

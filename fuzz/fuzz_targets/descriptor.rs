@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     let header_size = 16 + 4 * ptr;
     let mut text_at = headers + header_size * texts.len();
     let mut memory = Vec::with_capacity(text_at + rest.len());
-    let mut word = |memory: &mut Vec<u8>, v: usize| memory.extend_from_slice(&(BASE + v as u64).to_le_bytes()[..ptr]);
+    let word = |memory: &mut Vec<u8>, v: usize| memory.extend_from_slice(&(BASE + v as u64).to_le_bytes()[..ptr]);
     (0..texts.len()).for_each(|i| word(&mut memory, headers + header_size * i));
     (0..texts.len()).for_each(|i| word(&mut memory, ptr * i));
     for text in &texts {

@@ -18,7 +18,7 @@ use clrscope::dump::{Arch, Dump, DumpKind, Os, Thread};
 use clrscope::session::Session;
 use clrscope::shell::opaque::hide;
 use clrscope::shell::state::Shell;
-use clrscope::shell::{Command, Format, Needs, Outcome, Returns};
+use clrscope::shell::{Arg, Command, Format, Needs, Outcome, Returns};
 use clrscope::watch::Watch;
 use libfuzzer_sys::fuzz_target;
 
@@ -40,12 +40,16 @@ const FROM_MEMORY: &[&str] = &[
     "as /c m .printf \"%ma\", 10000\n${m}\n.block { ${m} ; m }",
     ".printf \"%ma\\n\", 10000; .printf \"%mu\\n\", 20000",
 ];
+/// Texts that no line could take for more than they are.
+const BENIGN: &[&str] = &["nothing", "0", "1", "10000", "", "a b"];
 const ADDRESSES: [u64; 2] = [0x1_0000, 0x2_0000];
 
 /// Times that another command ran.
 static RAN: AtomicUsize = AtomicUsize::new(0);
 
 fn counting(command: &Command) -> &'static Command {
+    // What `--safe` refuses counts as well.
+    let args = command.args.iter().map(|a| Arg { outside: false, ..*a }).collect();
     Box::leak(Box::new(Command {
         name: command.name,
         prefix: command.prefix,
@@ -53,7 +57,7 @@ fn counting(command: &Command) -> &'static Command {
         group: command.group,
         summary: command.summary,
         help: command.help,
-        args: command.args,
+        args: Vec::leak(args),
         examples: command.examples,
         needs: Needs::Nothing,
         returns: Returns::NOTHING,
@@ -95,13 +99,14 @@ impl Harness {
         shell.state.errors = Some(Arc::default());
         let mut all = Self { shell, lines: Vec::new(), around: Vec::new() };
         // Lines that run other commands themselves say nothing of the text.
+        let mut harmless = |line: &str| BENIGN.iter().all(|text| all.ran(text, line) == 0);
         let places = PLACES.iter().map(|p| p.replace('§', "${s}")).chain(FROM_MEMORY.iter().map(|l| (*l).to_owned()));
-        all.lines = places.filter(|line| all.ran("nothing", line) == 0).collect();
-        let mut wrapped = |a: &&&str| all.ran("nothing", &a.replace('§', ".echo ${s}")) == 0;
-        all.around = AROUND.iter().copied().filter(|a| wrapped(&a)).collect();
+        let lines: Vec<String> = places.filter(|line| harmless(line)).collect();
+        let around = AROUND.iter().copied().filter(|a| harmless(&a.replace('§', ".echo ${s}"))).collect();
+        (all.lines, all.around) = (lines, around);
         assert!(all.lines.len() > PLACES.len() / 2 && all.around.len() > AROUND.len() / 2);
         // Typed, it would run.
-        assert!(all.ran("nothing", "owned; !shell; !dumpheap") == 3);
+        assert!(all.ran("nothing", "owned; 0wned; .shell x") == 3);
         all
     }
 
