@@ -337,7 +337,8 @@ fn stat(out: &mut Out, heap: &Heap, segments: &[Segment]) -> Result<()> {
 fn loader(session: &Session, out: &mut Out) -> Result<Option<String>> {
     let clr = session.clr()?;
     let found = session.loader_heaps()?;
-    let of = |owner: Owner| found.heaps.items.iter().filter(move |h| h.owner == owner);
+    let by_owner = found.by_owner();
+    let of = |owner: Owner| by_owner.get(&owner).copied().unwrap_or(&[]).iter();
     let system = crate::clr::runtime::domains::system_domain(clr);
     out.note("Loader Heap:")?;
     out.note("-".repeat(40))?;
@@ -415,9 +416,8 @@ fn heading(out: &mut Out, what: &str, address: Option<u64>) -> Result<()> {
 /// Says which modules go when a collectible allocator goes, and the object that keeps them.
 fn modules_of(clr: &Clr, out: &mut Out, owner: &Holder) -> Result<()> {
     let native = owner.address.unwrap_or(0);
-    let own = |module: u64| clr.loader_allocator_of(module).filter(|a| a.native == native);
-    let modules = clr.assemblies().items.iter().map(|a| a.module).filter(|&m| own(m).is_some());
-    let names: Vec<(u64, String)> = modules.map(|m| (m, clr.module(m).display_name(clr))).collect();
+    let modules = clr.modules_of_loader_allocator(native).iter();
+    let names: Vec<(u64, String)> = modules.map(|&m| (m, clr.module(m).display_name(clr))).collect();
     let number = out.count(&ALLOCATORS) + 1;
     for (module, name) in &names {
         out.data_row(&MODULES, &[Cell::Num(number), Cell::Addr(*module), Cell::text(name)])?;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Result, bail};
 
 use crate::clr::Clr;
-use crate::clr::runtime::loadcontexts::LoadContext;
+use crate::clr::runtime::loadcontexts::{LoadContext, LoadContexts};
 use crate::session::Session;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
@@ -51,7 +51,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         None => list(clr, ctx.out, &contexts)?,
         Some(address) => {
             let Some(mt) = clr.object_type(address) else { bail!("{address:x} is no object; !dumpheap lists them") };
-            let own = contexts.iter().find(|c| c.object == address);
+            let own = contexts.items.iter().find(|c| c.object == address);
             let module = clr.valid_method_table(mt).and_then(|m| clr.defining_module(&m)).unwrap_or(0);
             match own.or_else(|| clr.load_context_of(module, &contexts)) {
                 Some(c) => one(clr, ctx.out, c, &contexts)?,
@@ -67,7 +67,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 }
 
 /// All context objects on the heap, and why some may be missing.
-fn contexts(session: &Session) -> Result<(Vec<LoadContext>, Option<String>)> {
+fn contexts(session: &Session) -> Result<(LoadContexts, Option<String>)> {
     let clr = session.clr()?;
     let walker = session.walker()?;
     // The walk that counts meets every type.
@@ -82,7 +82,8 @@ fn contexts(session: &Session) -> Result<(Vec<LoadContext>, Option<String>)> {
             }
         },
     )?;
-    Ok((found.into_iter().flatten().filter_map(|a| clr.load_context_at(a)).collect(), report))
+    let found = found.into_iter().flatten().filter_map(|a| clr.load_context_at(a));
+    Ok((LoadContexts::new(found.collect()), report))
 }
 
 fn state(c: &LoadContext) -> &'static str {
@@ -102,14 +103,14 @@ const CONTEXTS: Table = Table::new(
     ],
 );
 
-fn list(clr: &Clr, out: &mut Out, contexts: &[LoadContext]) -> Result<()> {
+fn list(clr: &Clr, out: &mut Out, contexts: &LoadContexts) -> Result<()> {
     let mut counts: HashMap<u64, u64> = HashMap::new();
     for a in &clr.assemblies().items {
         *counts.entry(clr.load_context_of(a.module, contexts).map_or(0, |c| c.object)).or_default() += 1;
     }
     let count = |object: u64| counts.get(&object).copied().unwrap_or(0);
     out.open(&CONTEXTS)?;
-    for c in contexts {
+    for c in &contexts.items {
         out.row(&[
             Cell::Addr(c.object),
             Cell::Bool(c.collectible),
@@ -134,7 +135,7 @@ fn title(clr: &Clr, c: &LoadContext) -> String {
     format!("{}{name}", clr.type_name(c.method_table))
 }
 
-fn one(clr: &Clr, out: &mut Out, c: &LoadContext, contexts: &[LoadContext]) -> Result<()> {
+fn one(clr: &Clr, out: &mut Out, c: &LoadContext, contexts: &LoadContexts) -> Result<()> {
     let w = digits();
     let facts = [
         ("context", Cell::Addr(c.object)),
@@ -162,7 +163,7 @@ const ASSEMBLIES: Table = Table::new(
     ],
 );
 
-fn assemblies(clr: &Clr, out: &mut Out, of: Option<&LoadContext>, contexts: &[LoadContext]) -> Result<()> {
+fn assemblies(clr: &Clr, out: &mut Out, of: Option<&LoadContext>, contexts: &LoadContexts) -> Result<()> {
     out.note("Assemblies:")?;
     out.open(&ASSEMBLIES)?;
     for a in &clr.assemblies().items {

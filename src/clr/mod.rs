@@ -16,7 +16,7 @@ use self::layout::{Layout, Missing};
 use self::runtime::delegates::DelegateShape;
 use self::runtime::domains::LoadedAssembly;
 use self::runtime::handles::Handle;
-use self::runtime::loaderallocators::LoaderAllocator;
+use self::runtime::loaderallocators::LoaderAllocators;
 use self::runtime::syncblocks::SyncBlock;
 use self::runtime::threads::ClrThread;
 use self::types::knowntypes::KnownTypes;
@@ -56,7 +56,7 @@ pub struct Clr {
     sync_blocks: OnceLock<Gathered<SyncBlock>>,
     threads: OnceLock<Gathered<ClrThread>>,
     assemblies: OnceLock<Gathered<LoadedAssembly>>,
-    loader_allocators: OnceLock<Vec<LoaderAllocator>>,
+    loader_allocators: OnceLock<LoaderAllocators>,
     known_types: OnceLock<KnownTypes>,
     code: OnceLock<code::lookup::CodeTables>,
     entries: OnceLock<code::entries::Entries>,

@@ -6,6 +6,8 @@
 //! too, itself (5.0 and later) or through the assembly the binder made (3.1). Where it stands moved with every release: the
 //! pointer is looked for.
 
+use rustc_hash::FxHashMap;
+
 use crate::clr::Clr;
 
 /// Names of the managed type: a program's own contexts derive from it.
@@ -30,6 +32,29 @@ pub struct LoadContext {
     pub collectible: bool,
     /// Whether unloading has begun.
     pub unloading: bool,
+}
+
+/// The contexts of a process.
+#[derive(Debug, Default)]
+pub struct LoadContexts {
+    /// All of them.
+    pub items: Vec<LoadContext>,
+    by_binder: FxHashMap<u64, usize>,
+}
+
+impl LoadContexts {
+    /// These, found by their binders.
+    pub fn new(items: Vec<LoadContext>) -> Self {
+        let mut by_binder = FxHashMap::default();
+        for (i, c) in items.iter().enumerate() {
+            by_binder.entry(c.binder).or_insert(i);
+        }
+        Self { items, by_binder }
+    }
+
+    fn of_binder(&self, binder: u64) -> Option<&LoadContext> {
+        self.items.get(*self.by_binder.get(&binder)?)
+    }
 }
 
 impl Clr {
@@ -72,12 +97,12 @@ impl Clr {
     }
 
     /// Which of `contexts` the module at `module` was loaded into; `None` for the default context without an object.
-    pub fn load_context_of<'c>(&self, module: u64, contexts: &'c [LoadContext]) -> Option<&'c LoadContext> {
+    pub fn load_context_of<'c>(&self, module: u64, contexts: &'c LoadContexts) -> Option<&'c LoadContext> {
         let (space, ptr) = (self.space(), self.header());
         let l = self.layout();
         let assembly = space.ptr_at(module, l.try_offset("Module", "PEAssembly")?).filter(|&a| a != 0)?;
         let words = |of: u64| (0..WORDS).map_while(move |i| space.ptr_at(of, i * ptr));
-        let known = |w: u64| contexts.iter().find(|c| c.binder == w);
+        let known = |w: u64| contexts.of_binder(w);
         words(assembly)
             .find_map(known)
             .or_else(|| {
@@ -87,7 +112,7 @@ impl Clr {
             .or_else(|| {
                 // Through 3.1 the core library has no binder; it is in the default context.
                 let core = self.method_table(self.known.object)?.module;
-                contexts.iter().find(|c| module == core && &*self.type_name(c.method_table) == DEFAULT)
+                contexts.items.iter().find(|c| module == core && &*self.type_name(c.method_table) == DEFAULT)
             })
     }
 }

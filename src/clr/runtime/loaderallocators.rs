@@ -5,7 +5,7 @@
 //! `src/coreclr/System.Private.CoreLib/src/System/Reflection/LoaderAllocator.cs`; the same from 2.1 to 10). Both are found by
 //! that circle, whatever the fields' offsets are and with no name at hand.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::clr::Clr;
 use crate::clr::types::methodtable::MethodTable;
@@ -31,28 +31,77 @@ pub struct LoaderAllocator {
     pub scout: u64,
 }
 
+/// The allocators, and whose modules are whose: a process may have thousands of either.
+#[derive(Debug, Default)]
+pub struct LoaderAllocators {
+    all: Vec<LoaderAllocator>,
+    /// Place of each among them by its native address.
+    by_native: FxHashMap<u64, usize>,
+    /// Place of that of each module of the app domain that has one.
+    by_module: FxHashMap<u64, usize>,
+    /// Modules of each by its native address, in the order they were loaded.
+    modules: FxHashMap<u64, Vec<u64>>,
+    /// All modules of the app domain.
+    loaded: FxHashSet<u64>,
+}
+
+impl LoaderAllocators {
+    fn read(clr: &Clr) -> Self {
+        let mut out = Self { all: read(clr), ..Self::default() };
+        // Who asks for the allocator of the first of two at one address gets the first.
+        for (i, a) in out.all.iter().enumerate() {
+            out.by_native.entry(a.native).or_insert(i);
+        }
+        if out.all.is_empty() {
+            return out;
+        }
+        for a in &clr.assemblies().items {
+            if !out.loaded.insert(a.module) {
+                continue;
+            }
+            let of_assembly = || (a.assembly != 0).then(|| out.within(clr, a.assembly, ASSEMBLY_BYTES)).flatten();
+            let Some(i) = out.within(clr, a.module, MODULE_BYTES).or_else(of_assembly) else { continue };
+            out.by_module.insert(a.module, i);
+            if let Some(owner) = out.all.get(i) {
+                out.modules.entry(owner.native).or_default().push(a.module);
+            }
+        }
+        out
+    }
+
+    /// The first allocator that a word of these bytes points at.
+    fn within(&self, clr: &Clr, start: u64, bytes: u64) -> Option<usize> {
+        let words = (0..bytes).step_by(clr.header() as usize);
+        let mut words = words.filter_map(|o| clr.space().ptr_at(start, o));
+        words.find_map(|w| self.by_native.get(&w).copied())
+    }
+}
+
 impl Clr {
+    fn loader_allocator_index(&self) -> &LoaderAllocators {
+        self.loader_allocators.get_or_init(|| LoaderAllocators::read(self))
+    }
+
     /// The allocators of collectible assemblies, read at first need.
     pub fn loader_allocators(&self) -> &[LoaderAllocator] {
-        self.loader_allocators.get_or_init(|| read(self))
+        &self.loader_allocator_index().all
+    }
+
+    /// Modules that go when the collectible allocator at `native` goes, in the order they were loaded.
+    pub fn modules_of_loader_allocator(&self, native: u64) -> &[u64] {
+        self.loader_allocator_index().modules.get(&native).map_or(&[], Vec::as_slice)
     }
 
     /// The collectible allocator that loaded the module at `module`: the module knows it itself (8.0 and later), or its
     /// assembly does.
     pub fn loader_allocator_of(&self, module: u64) -> Option<LoaderAllocator> {
-        let all = self.loader_allocators();
-        if all.is_empty() {
+        let known = self.loader_allocator_index();
+        if known.all.is_empty() {
             return None;
         }
-        let within = |start: u64, bytes: u64| {
-            let words = (0..bytes).step_by(self.header() as usize);
-            let mut words = words.filter_map(|o| self.space().ptr_at(start, o));
-            words.find_map(|w| all.iter().find(|a| a.native == w).copied())
-        };
-        within(module, MODULE_BYTES).or_else(|| {
-            let assembly = self.assemblies().items.iter().find(|a| a.module == module)?.assembly;
-            (assembly != 0).then(|| within(assembly, ASSEMBLY_BYTES)).flatten()
-        })
+        // What is no module of the app domain may be one all the same.
+        let unknown = || if known.loaded.contains(&module) { None } else { known.within(self, module, MODULE_BYTES) };
+        known.by_module.get(&module).copied().or_else(unknown).and_then(|i| known.all.get(i).copied())
     }
 
     /// The collectible allocator that the type's own structures come from: an instantiation over a type that can be
@@ -63,9 +112,9 @@ impl Clr {
         }
         // Since 9.0 the MethodTable names the module that defines the type; the one that loaded it is in its auxiliary
         // data (`MethodTableAuxiliaryData::m_pLoaderModule`), behind the flags.
-        let modules = &self.assemblies().items;
+        let modules = &self.loader_allocator_index().loaded;
         let words = (0..AUXILIARY).filter_map(|i| self.space().ptr_at(mt.aux, i * self.header()));
-        let mut loaders = words.filter(|w| self.mts().module_is_defining() && modules.iter().any(|a| a.module == *w));
+        let mut loaders = words.filter(|w| self.mts().module_is_defining() && modules.contains(w));
         loaders.find_map(|m| self.loader_allocator_of(m)).or_else(|| self.loader_allocator_of(mt.module))
     }
 
@@ -100,6 +149,7 @@ fn read(clr: &Clr) -> Vec<LoaderAllocator> {
     let ptr = clr.header();
     // Most handles hold objects of a few types.
     let mut possible: FxHashMap<u64, bool> = FxHashMap::default();
+    let mut known: FxHashSet<u64> = FxHashSet::default();
     let mut found: Vec<LoaderAllocator> = Vec::new();
     for h in clr.handles().items.iter().filter(|h| h.object != 0) {
         let Some(mt) = clr.object_type(h.object) else { continue };
@@ -112,10 +162,11 @@ fn read(clr: &Clr) -> Vec<LoaderAllocator> {
             };
             clr.valid_method_table(mt).is_some_and(fits)
         });
-        if !fits || found.iter().any(|f| f.object == h.object) {
+        if !fits || known.contains(&h.object) {
             continue;
         }
         if let Some((scout, native)) = native_of(clr, core, h.object, h.address) {
+            known.insert(h.object);
             found.push(LoaderAllocator { native, object: h.object, scout });
         }
     }

@@ -8,6 +8,7 @@
 mod ownership;
 
 use rayon::prelude::*;
+use rustc_hash::FxHashMap;
 
 use crate::clr::Clr;
 use crate::clr::code::codeheaps::{self, Block, PAGE};
@@ -16,7 +17,7 @@ use crate::dump::{MapEntry, MapState};
 use crate::watch::{Interrupted, Watch};
 
 /// Whose a loader heap is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// The global loader allocator's.
     Global,
@@ -50,6 +51,13 @@ pub struct LoaderHeap {
     pub owner: Owner,
     /// Its blocks in the order of the list.
     pub blocks: Vec<Block>,
+}
+
+impl LoaderHeaps {
+    /// The heaps of each owner.
+    pub fn by_owner(&self) -> FxHashMap<Owner, &[LoaderHeap]> {
+        self.heaps.items.chunk_by(|a, b| a.owner == b.owner).filter_map(|c| Some((c.first()?.owner, c))).collect()
+    }
 }
 
 impl LoaderHeap {

@@ -7,10 +7,17 @@ use rustc_hash::FxHashSet;
 use super::lookupmap::LookupMap;
 use crate::clr::Clr;
 use crate::clr::gathered::Gathered;
+use crate::dump::space::Piece;
 
 /// Bounds on one module's map.
 const MAX_BLOCKS: usize = 1 << 12;
 const MAX_TYPES: u64 = 1 << 24;
+
+/// Whether one of the sorted, disjoint ranges holds all of the piece.
+fn is_inside(ranges: &[(u64, u64)], piece: &Piece) -> bool {
+    let i = ranges.partition_point(|r| r.0 <= piece.start);
+    i.checked_sub(1).and_then(|i| ranges.get(i)).is_some_and(|r| piece.end <= r.1)
+}
 
 impl Clr {
     /// MethodTables of the types of `module` that are loaded, with their TypeDef rows: plain types and open generics.
@@ -47,8 +54,7 @@ impl Clr {
         let base = 3 * ptr as u32;
         let mut found = Vec::new();
         for piece in space.pieces() {
-            let inside = skip.iter().any(|s| piece.start >= s.0 && piece.end <= s.1);
-            if inside {
+            if is_inside(skip, piece) {
                 continue;
             }
             let bytes = space.piece_bytes(piece);
@@ -74,7 +80,7 @@ impl Clr {
         let (space, ptr) = (self.space(), self.header());
         let mut found = Vec::new();
         for piece in space.pieces() {
-            if skip.iter().any(|s| piece.start >= s.0 && piece.end <= s.1) {
+            if is_inside(skip, piece) {
                 continue;
             }
             let lead = piece.start.next_multiple_of(ptr) - piece.start;

@@ -1,5 +1,7 @@
 //! Which heap is which, and whose.
 
+use std::collections::BTreeSet;
+
 use super::super::domains;
 use super::{LoaderHeap, Owner, PAGE, held};
 use crate::clr::Clr;
@@ -46,11 +48,13 @@ const DISPATCH_PAGES: u64 = 6;
 
 /// Names the heaps by where they stand and puts those of one owner together, the global allocator's first.
 pub fn name(clr: &Clr, heaps: &mut Vec<LoaderHeap>, code: Option<&CodeHeaps>) {
+    let listed_heaps: BTreeSet<u64> =
+        code.into_iter().flat_map(|c| &c.heaps).filter(|l| l.host.is_none()).map(|l| l.heap).collect();
     for h in heaps.iter_mut() {
         let executable = h.blocks.first().and_then(|b| clr.dump.map_at(b.start)).is_some_and(|e| e.protect & 0xF0 != 0);
         let interleaved = interleave(clr, h);
-        let listed = code.map_or(executable && !interleaved, |c| {
-            c.heaps.iter().any(|l| l.host.is_none() && (l.heap..l.heap.saturating_add(CODE_HEAP)).contains(&h.address))
+        let listed = code.map_or(executable && !interleaved, |_| {
+            listed_heaps.range(h.address.saturating_sub(CODE_HEAP - 1)..=h.address).next().is_some()
         });
         match (listed, interleaved) {
             (true, _) => (h.kind, h.owner) = ("LoaderCodeHeap", Owner::Jit),
@@ -65,9 +69,10 @@ pub fn name(clr: &Clr, heaps: &mut Vec<LoaderHeap>, code: Option<&CodeHeaps>) {
         within(clr, domain, Owner::Domain, heaps);
     }
     dispatch(heaps);
+    let edges = Edges::of(heaps);
     for a in clr.loader_allocators() {
-        within(clr, a.native, Owner::Allocator(a.native), heaps);
-        collectible_dispatch(a.native, heaps);
+        let own = within(clr, a.native, Owner::Allocator(a.native), heaps);
+        collectible_dispatch(a.native, &own, &edges, heaps);
     }
     let hosts = code.into_iter().flat_map(|c| &c.heaps).filter_map(|c| Some((c.heap, c.host?)));
     heaps.extend(hosts.map(|(address, block)| LoaderHeap {
@@ -87,35 +92,47 @@ pub fn name(clr: &Clr, heaps: &mut Vec<LoaderHeap>, code: Option<&CodeHeaps>) {
     heaps.sort_by_key(|h| (group(h), place(h), h.address));
 }
 
-/// Heaps inside the allocator at `start`, by its pointers to them (`m_pLowFrequencyHeap` and those that follow).
-fn within(clr: &Clr, start: u64, owner: Owner, heaps: &mut [LoaderHeap]) {
+/// Heaps inside the allocator at `start`, by its pointers to them (`m_pLowFrequencyHeap` and those that follow). `heaps` are
+/// sorted by address; gives the places of those that were found to be the owner's.
+fn within(clr: &Clr, start: u64, owner: Owner, heaps: &mut [LoaderHeap]) -> Vec<usize> {
     // The global allocator is part of the system domain.
     let inside = match owner {
         Owner::Global => clr.layout().try_offset("SystemDomain", "GlobalLoaderAllocator").unwrap_or(0),
         _ => 0,
     };
     let mut described = described(clr, start.saturating_add(inside));
+    let place = |heaps: &[LoaderHeap], address: u64| heaps.binary_search_by_key(&address, |h| h.address).ok();
     // What the layout names must be heaps: one that lies elsewhere is not believed.
-    let found = described.iter().filter(|d| heaps.iter().any(|h| h.address == d.0)).count();
+    let found = described.iter().filter(|d| place(heaps, d.0).is_some()).count();
     if 2 * found < described.len() {
         described.clear();
     }
-    for h in heaps.iter_mut().filter(|h| h.owner == Owner::Unknown) {
-        if let Some((_, kind)) = described.iter().find(|d| d.0 == h.address) {
+    let mut own = Vec::new();
+    for &(address, kind) in &described {
+        let Some(i) = place(heaps, address) else { continue };
+        if let Some(h) = heaps.get_mut(i).filter(|h| h.owner == Owner::Unknown) {
             (h.kind, h.owner) = (kind, owner);
+            own.push(i);
         }
     }
     let kinds = if described.is_empty() { pointers(clr, start) } else { Vec::new() };
-    let range = start..start.saturating_add(ALLOCATOR);
-    for h in heaps.iter_mut().filter(|h| h.owner == Owner::Unknown && range.contains(&h.address)) {
+    let end = start.saturating_add(ALLOCATOR);
+    let first = heaps.partition_point(|h| h.address < start);
+    let of_range = heaps.iter_mut().enumerate().skip(first).take_while(|h| h.1.address < end);
+    for (i, h) in of_range.filter(|h| h.1.owner == Owner::Unknown) {
         // The list of blocks comes behind the heap's own first word.
         let kind = kinds.iter().find(|k| k.0.checked_add(clr.header()) == Some(h.address)).map(|k| k.1);
         match (owner, kind) {
             // What lies behind an allocator that the runtime allocated is not its own.
             (Owner::Allocator(_) | Owner::Domain, None) => {}
-            (_, kind) => (h.kind, h.owner) = (kind.unwrap_or(h.kind), owner),
+            (_, kind) => {
+                (h.kind, h.owner) = (kind.unwrap_or(h.kind), owner);
+                own.push(i);
+            }
         }
     }
+    own.sort_unstable();
+    own
 }
 
 /// Places of the lists of blocks of the heaps that the layout names in the allocator at `start`, with their kinds.
@@ -216,22 +233,50 @@ fn assign(heaps: &mut [LoaderHeap], row: &[usize], owner: Owner) {
     }
 }
 
-/// Stub dispatch of the collectible allocator at `native`: a page each between its code and its first block of high
-/// frequency.
-fn collectible_dispatch(native: u64, heaps: &mut [LoaderHeap]) {
-    let own = heaps.iter().find(|h| h.owner == Owner::Allocator(native) && h.kind == "HighFrequencyHeap");
-    let Some(blocks) = own.map(|h| h.blocks.clone()) else { return };
-    let code = heaps.iter().filter(|h| h.kind == "LoaderCodeHeap").flat_map(|h| &h.blocks).map(|b| b.start + b.size);
-    let between = |edge: u64| {
-        let start = blocks.iter().map(|b| b.start).find(|s| (edge..=edge + DISPATCH_PAGES * PAGE).contains(s))?;
-        Some((edge, start))
-    };
-    let Some((edge, end)) = code.filter_map(between).next() else { return };
-    for h in heaps.iter_mut().filter(|h| h.owner == Owner::Unknown) {
-        let [b] = h.blocks.as_slice() else { continue };
-        if (edge..end).contains(&b.start) && b.size == PAGE {
+/// What the heaps of stub dispatch of a collectible allocator lie between, looked up by address.
+struct Edges {
+    /// Ends of the blocks of code, each with its number in the order of the heaps.
+    code: Vec<(u64, usize)>,
+    /// Starts of the pages that are a heap of their own, with the heap's place.
+    pages: Vec<(u64, usize)>,
+}
+
+impl Edges {
+    fn of(heaps: &[LoaderHeap]) -> Self {
+        let blocks = heaps.iter().filter(|h| h.kind == "LoaderCodeHeap").flat_map(|h| &h.blocks);
+        let mut code: Vec<(u64, usize)> = blocks.enumerate().map(|(i, b)| (b.start + b.size, i)).collect();
+        code.sort_unstable();
+        let page = |(i, h): (usize, &LoaderHeap)| match h.blocks.as_slice() {
+            [b] if b.size == PAGE && h.owner == Owner::Unknown => Some((b.start, i)),
+            _ => None,
+        };
+        let mut pages: Vec<(u64, usize)> = heaps.iter().enumerate().filter_map(page).collect();
+        pages.sort_unstable();
+        Self { code, pages }
+    }
+
+    /// The items of a sorted list whose addresses are in the range.
+    fn slice(list: &[(u64, usize)], range: std::ops::Range<u64>) -> &[(u64, usize)] {
+        let at = |address: u64| list.partition_point(|e| e.0 < address);
+        list.get(at(range.start)..at(range.end)).unwrap_or(&[])
+    }
+}
+
+/// Stub dispatch of the collectible allocator at `native`, whose heaps are at the places `own`: a page each between its code
+/// and its first block of high frequency.
+fn collectible_dispatch(native: u64, own: &[usize], edges: &Edges, heaps: &mut [LoaderHeap]) {
+    let mut own = own.iter().filter_map(|&i| heaps.get(i));
+    let Some(high) = own.find(|h| h.kind == "HighFrequencyHeap") else { return };
+    // Of all pairs of an end of code and a block near behind it, that of the first end, and of its blocks the first.
+    let near = high.blocks.iter().enumerate().flat_map(|(i, b)| {
+        let from = b.start.saturating_sub(DISPATCH_PAGES * PAGE);
+        Edges::slice(&edges.code, from..b.start.saturating_add(1)).iter().map(move |e| (e.1, i, e.0, b.start))
+    });
+    let Some((_, _, edge, end)) = near.min() else { return };
+    for &(start, i) in Edges::slice(&edges.pages, edge..end) {
+        if let Some(h) = heaps.get_mut(i).filter(|h| h.owner == Owner::Unknown) {
             h.owner = Owner::Allocator(native);
-            h.kind = DISPATCH.get(((b.start - edge) / PAGE) as usize).copied().unwrap_or("LoaderHeap");
+            h.kind = DISPATCH.get(((start - edge) / PAGE) as usize).copied().unwrap_or("LoaderHeap");
         }
     }
 }

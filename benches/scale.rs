@@ -1,0 +1,344 @@
+//! How answers grow: every command over dumps of one program (`scale/Scale.cs`) that holds one kind of thing at scale 1, 2,
+//! 4 and 8. Fails when the processor time of a command grows faster than 1.3 times the scale.
+//!
+//! `CLRSCOPE_KIT=FOLDER cargo bench --bench scale` runs it, FOLDER being one with `csc` and `dump` and the runtimes they need
+//! (docs/performance.md says what they do). `CLRSCOPE_KINDS=threads,timers` takes some kinds only, `CLRSCOPE_RUNTIME` another
+//! runtime, `CLRSCOPE_TIMES=N` makes all scales N times larger, `CLRSCOPE_ALL=1` prints every line that takes more than the
+//! noise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+use std::sync::Arc;
+
+use clrscope::commands;
+use clrscope::dump::OpenOptions;
+use clrscope::session::saved::IndexMode;
+use clrscope::shell::Format;
+use clrscope::shell::state::Shell;
+use clrscope::watch::Watch;
+
+/// Kinds of things (`Scale.cs` says what each is) and how many there are at scale 1.
+const KINDS: &[(&str, u32)] = &[
+    ("objects", 250_000),
+    ("types", 750),
+    ("classes", 500),
+    ("assemblies", 250),
+    ("contexts", 100),
+    ("modules", 75),
+    ("threads", 75),
+    ("locks", 75),
+    ("tasks", 25_000),
+    ("waiters", 10_000),
+    ("chain", 2_500),
+    ("runtime-async waiters", 10_000),
+    ("runtime-async chain", 2_500),
+    ("timers", 20_000),
+    ("handles", 25_000),
+    ("syncblocks", 25_000),
+    ("methods", 2_500),
+    ("finalizable", 50_000),
+    ("entries", 40_000),
+    ("collections", 25_000),
+    ("exceptions", 2_500),
+    ("nested", 50),
+    ("strings", 50_000),
+    ("delegates", 100_000),
+    ("listeners", 30_000),
+    ("pool", 25_000),
+    ("frames", 2_500),
+    ("tokens", 20_000),
+    ("list", 100_000),
+    ("structs", 50_000),
+    ("large", 250),
+];
+const SCALES: [u32; 4] = [1, 2, 4, 8];
+/// Milliseconds below which a time says nothing.
+const FLOOR: f64 = 50.0;
+/// Milliseconds that a time is off by, whatever it is.
+const NOISE: f64 = 5.0;
+/// How much faster than the scale a time may grow.
+const SLACK: f64 = 1.3;
+/// How often all is measured before a time counts as too long: the least of them counts.
+const PASSES: usize = 3;
+
+/// Lines that no example has.
+const MORE: &[&str] = &[
+    "!clrthreads -live -locks",
+    "!syncblk -all",
+    "!dso -all",
+    "!dumpheap",
+    "!dumpheap -strings",
+    "!dumpheap -live -stat",
+    "!strings",
+    "!eeheap -loader",
+    "!gchandles",
+    "!gchandles -stat",
+    "!finalizequeue",
+    "!frq",
+    "!finq",
+    "!dumpasync",
+    "!dumpasync -tasks -completed",
+    "!dumpasync -coalesce -tasks",
+    "!dumpasync -fields",
+    "!dumpexceptions -full",
+    "!pe -nested -lines $EXCEPTION",
+    "!gcroot -type Scale.Node -limit 3",
+    "!retained",
+    "!dominators -top 20",
+    "!leaks -share 0.1",
+    "!clrmodules -v",
+    "!dumpmodule -mt $OWN",
+    "!name2ee * Scale.Node",
+    "!address",
+    "!maddress",
+    "lmv",
+    "~",
+    "~*e !dso",
+];
+
+/// Lines asked of one object of each of the program's types.
+const OF_EACH: &[&str] = &[
+    "!do $EACH",
+    "!objsize $EACH",
+    "!gcroot $EACH",
+    "!refs $EACH",
+    "!verifyobj $EACH",
+    "!gcwhere $EACH",
+    "!retained $EACH",
+    "!dumpcollection $EACH",
+    "!dumparray -details $EACH",
+    "!dumpdelegate $EACH",
+    "!pe -nested $EACH",
+    "!findappdomain $EACH",
+    "!dumpalc $EACH",
+];
+
+/// Counts what is written.
+#[derive(Clone, Default)]
+struct Nowhere;
+
+impl Write for Nowhere {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Milliseconds of processor time all threads of this process have used.
+fn processor() -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let of = |t: PathBuf| std::fs::read_to_string(t.join("schedstat")).unwrap_or_default();
+    let used = tasks.map(|t| of(t.path()).split_whitespace().next().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0));
+    used.sum::<u64>() as f64 / 1e6
+}
+
+fn shell_on(path: &Path) -> Shell {
+    let mut shell = Shell {
+        commands: commands::ALL,
+        settings: Default::default(),
+        session: None,
+        format: Format::Text,
+        watch: Watch::default(),
+        open: OpenOptions::default(),
+        recent: Arc::default(),
+        sink: Box::new(|| Box::new(Nowhere)),
+        depth: 0,
+        last: String::new(),
+        state: Default::default(),
+    };
+    shell.state.errors = Some(Default::default());
+    shell.settings.index = IndexMode::None;
+    shell.open(path).unwrap();
+    shell
+}
+
+/// Placeholders of the examples: types that an object for them may have, the best first. Of one type the largest object.
+const OBJECTS: &[(&str, &[&str])] = &[
+    ("$EXCEPTION", &["System.AggregateException", "Scale.Special", "System.OutOfMemoryException"]),
+    ("$DELEGATE", &["System.EventHandler", "System.Func<System.Int32, System.Int32>", "System.Threading.ThreadStart"]),
+    ("$CONCURRENTDICTIONARY", &["System.Collections.Concurrent.ConcurrentDictionary<System.Int32, Scale.Session>"]),
+    ("$CONCURRENTQUEUE", &["System.Collections.Concurrent.ConcurrentQueue<System.Object>"]),
+    ("$LIST", &["System.Collections.Generic.List<System.Object>"]),
+    ("$OBJECT", &["Scale.Node[]", "Scale.Pair[]", "System.Object[]"]),
+    ("$ARRAY", &["Scale.Node[]", "Scale.Pair[]", "System.Object[]"]),
+    ("$TARGET", &["Scale.Node", "System.OutOfMemoryException"]),
+];
+
+/// What stands for the placeholders, and one object of each type that does not depend on the scale.
+fn values(shell: &Shell) -> (Vec<(&'static str, u64)>, Vec<u64>) {
+    let session = shell.session.clone().unwrap();
+    let (clr, walker) = (session.clr().unwrap(), session.walker().unwrap());
+    let (parts, _) = walker
+        .parallel(
+            &walker.heap.segments,
+            |_| BTreeMap::<u64, (u64, u64)>::new(),
+            |of, _, o| {
+                let kept = of.entry(o.ty.mt.address).or_insert((0, 0));
+                *kept = (*kept).max((o.size, o.address));
+            },
+        )
+        .unwrap();
+    let mut largest: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for (mt, found) in parts.into_iter().flatten() {
+        let kept = largest.entry(clr.type_name(mt).to_string()).or_insert((0, 0));
+        *kept = (*kept).max(found);
+    }
+    let object = |types: &[&str]| types.iter().find_map(|t| largest.get(*t)).map(|f| f.1);
+    let mut values: Vec<(&str, u64)> = OBJECTS.iter().filter_map(|(n, types)| Some((*n, object(types)?))).collect();
+    let exception = object(&["System.OutOfMemoryException"]).unwrap();
+    let mt = |at: u64| session.walker().unwrap().object_at(at).unwrap().ty.mt.address;
+    let methods = clr.methods(&session.walker().unwrap().object_at(exception).unwrap().ty.mt).items;
+    let assemblies = &clr.assemblies().items;
+    let own = assemblies.iter().find(|a| clr.module(a.module).path.ends_with("Scale.dll")).unwrap().module;
+    let types = clr.loaded_types(own).items.into_iter().filter_map(|(_, mt)| clr.method_table(mt));
+    let code = types.flat_map(|mt| clr.methods(&mt).items).find_map(|m| clr.native_code(&m)).unwrap();
+    let boxed = object(&["System.Int32", "System.Boolean"]).unwrap();
+    values.extend([
+        ("$VALUETYPE", mt(boxed)),
+        ("$VALUE", boxed + u64::from(clr.ptr_size())),
+        ("$METHOD", methods[0].address),
+        ("$CODE", code + 1),
+        ("$ASSEMBLY", assemblies[0].assembly),
+        ("$MODULE", assemblies[0].module),
+        ("$OWN", own),
+        ("$MT", mt(exception)),
+    ]);
+    values.sort_by_key(|v| std::cmp::Reverse(v.0.len()));
+    let wanted = ["Scale.", "System.Collections.", "System.Object[]", "System.Threading.", "System.AggregateException"];
+    let each = largest.iter().filter(|(n, _)| wanted.iter().any(|w| n.starts_with(w)) && !n.contains("Made."));
+    (values, each.map(|(_, f)| f.1).collect())
+}
+
+/// Leaves the shell, needs another dump, writes somewhere or says nothing of the dump.
+fn skipped(line: &str) -> bool {
+    ["q", ".opendump", ".shell", ".logopen", ".help", ".sympath", ".exepath", ".index"].iter().any(|s| line.starts_with(s))
+}
+
+/// Runs everything on a dump: milliseconds by line.
+fn measure(path: &Path, folder: &Path) -> BTreeMap<String, f64> {
+    let mut times = BTreeMap::new();
+    let before = processor();
+    let mut shell = shell_on(path);
+    shell.line("!eeversion");
+    times.insert("(opening)".to_owned(), processor() - before);
+    let before = processor();
+    let (values, each) = values(&shell);
+    times.insert("(one walk)".to_owned(), processor() - before);
+    let examples = commands::ALL.iter().flat_map(|c| c.examples).map(|e| e.line).filter(|l| !skipped(l));
+    let lines: BTreeSet<&str> = examples.chain(MORE.iter().copied()).collect();
+    for &line in &lines {
+        let mut filled = line.replace("/tmp/model", &folder.join("model").display().to_string());
+        filled = filled.replace("older.core.zst", &path.display().to_string());
+        values.iter().for_each(|(name, value)| filled = filled.replace(name, &format!("{value:x}")));
+        if filled.contains('$') && !filled.contains("@$") && !filled.contains("$t") {
+            continue;
+        }
+        for (format, name) in [(Format::Text, line.to_owned()), (Format::Json, format!("{line} (JSON)"))] {
+            let before = processor();
+            shell.format = format;
+            shell.line(&filled);
+            times.insert(name, processor() - before);
+        }
+    }
+    shell.format = Format::Text;
+    for line in OF_EACH {
+        let before = processor();
+        for address in &each {
+            shell.line(&line.replace("$EACH", &format!("{address:x}")));
+        }
+        times.insert((*line).to_owned(), processor() - before);
+    }
+    times
+}
+
+/// By how much the times grow faster than the scale: the most of two scales.
+fn growth(times: &[f64]) -> f64 {
+    let mut most: f64 = 0.0;
+    for (i, &less) in times.iter().enumerate() {
+        for (j, &more) in times.iter().enumerate().skip(i + 1).filter(|t| *t.1 >= FLOOR) {
+            most = most.max(more / less.max(NOISE) / f64::from(SCALES[j] / SCALES[i]));
+        }
+    }
+    most
+}
+
+/// What stands in front of kinds that are compiled for the async methods of .NET 11.
+const NEW_ASYNC: &str = "runtime-async ";
+
+fn compile(kit: &Path, app: &Path, options: &[&str]) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/scale/Scale.cs");
+    let compiled = Process::new(kit.join("csc")).arg(app).arg(source).args(options).output().unwrap();
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stdout));
+}
+
+fn dump(kit: &Path, folder: &Path, kind: &str, count: u32, out: &Path) {
+    let (runtime, app, kind) = match kind.strip_prefix(NEW_ASYNC) {
+        Some(kind) => ("11.0.0".into(), "new/Scale.dll", kind),
+        None => (std::env::var("CLRSCOPE_RUNTIME").unwrap_or_else(|_| "10.0.14".into()), "Scale.dll", kind),
+    };
+    let mut made = Process::new(kit.join("dump"));
+    made.env("ZOO", folder.join(app)).args([&runtime, kind, &count.to_string(), "heap"]).arg(out);
+    let made = made.output().unwrap();
+    assert!(made.status.success(), "{kind} {count}: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+fn main() {
+    let Some(kit) = std::env::var_os("CLRSCOPE_KIT").map(PathBuf::from) else {
+        return println!("CLRSCOPE_KIT names no kit of runtimes: nothing measured");
+    };
+    let chosen = std::env::var("CLRSCOPE_KINDS").unwrap_or_default();
+    let times: f64 = std::env::var("CLRSCOPE_TIMES").ok().and_then(|n| n.parse().ok()).unwrap_or(1.0);
+    let all = std::env::var_os("CLRSCOPE_ALL").is_some();
+    let folder = tempfile::tempdir().unwrap();
+    compile(&kit, &folder.path().join("Scale.dll"), &[]);
+    std::fs::create_dir(folder.path().join("new")).unwrap();
+    compile(&kit, &folder.path().join("new/Scale.dll"), &["/features:runtime-async=on", "/nowarn:SYSLIB5007"]);
+    println!("| kind | at scale 1 | lines | most time at scale 8 | fastest growth | of |\n| --- | --- | --- | --- | --- | --- |");
+    let mut failed = Vec::new();
+    for &(kind, base) in KINDS.iter().filter(|k| chosen.is_empty() || chosen.split(',').any(|c| c == k.0)) {
+        let base = (f64::from(base) * times) as u32;
+        let dumps = SCALES.map(|s| folder.path().join(format!("{kind}-{s}.core")));
+        SCALES.iter().zip(&dumps).for_each(|(s, out)| dump(&kit, folder.path(), kind, base * s, out));
+        let mut least: BTreeMap<String, [f64; 4]> = BTreeMap::new();
+        for _ in 0..PASSES {
+            for (i, path) in dumps.iter().enumerate() {
+                for (line, ms) in measure(path, folder.path()) {
+                    let kept = least.entry(line).or_insert([f64::MAX; 4]);
+                    kept[i] = kept[i].min(ms);
+                }
+            }
+            // What not every dump could be asked says nothing.
+            least.retain(|_, t| t.iter().all(|&ms| ms != f64::MAX));
+            if least.values().all(|t| growth(t) <= SLACK) {
+                break;
+            }
+        }
+        dumps.iter().for_each(|d| drop(std::fs::remove_file(d)));
+        let slowest = least.iter().max_by(|a, b| a.1[3].total_cmp(&b.1[3])).unwrap();
+        let worst = least.iter().max_by(|a, b| growth(a.1).total_cmp(&growth(b.1))).unwrap();
+        println!(
+            "| {kind} | {base} | {} | {:.0} ms (`{}`) | {:.2} | `{}` |",
+            least.len(),
+            slowest.1[3],
+            slowest.0,
+            growth(worst.1),
+            worst.0
+        );
+        for (line, t) in &least {
+            let too_fast = growth(t) > SLACK;
+            if too_fast || all && t[3] >= FLOOR {
+                eprintln!("    {kind}: {line}: {:.0} {:.0} {:.0} {:.0} ms, {:.2}", t[0], t[1], t[2], t[3], growth(t));
+            }
+            if too_fast {
+                failed.push(format!("{kind}: {line}: {:.0} {:.0} {:.0} {:.0} ms", t[0], t[1], t[2], t[3]));
+            }
+        }
+        io::stdout().flush().unwrap();
+    }
+    assert!(failed.is_empty(), "these grow faster than what they look at:\n{}", failed.join("\n"));
+}
