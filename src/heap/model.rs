@@ -93,6 +93,9 @@ impl Generation {
     }
 }
 
+/// No process has memory from here on, on any architecture: sums of addresses and sizes of objects do not overflow.
+pub const TOP: u64 = 1 << 57;
+
 /// One segment or region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {

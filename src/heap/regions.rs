@@ -5,7 +5,7 @@
 //! Records form one array indexed by address (dotnet/runtime v8.0.0 `src/coreclr/gc/gc.cpp`, `get_region_info`). Its start
 //! and the size of a record are measured on the chains: no layout table names them.
 
-use super::model::{Heap, Segment, SegmentKind};
+use super::model::{Heap, Segment, SegmentKind, TOP};
 use crate::clr::Clr;
 use crate::dump::AddressSpace;
 
@@ -107,7 +107,7 @@ impl RegionTable {
             return None;
         }
         let (end, committed, reserved) = (value(r.allocated)?, value(r.committed)?, value(r.reserved)?);
-        if !(start < end && end <= committed && committed <= reserved) {
+        if !(start < end && end <= committed && committed <= reserved && reserved <= TOP) {
             return None;
         }
         let flags = value(r.flags)?;

@@ -5,7 +5,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::model::{Heap, Segment, SegmentKind, SubHeap};
+use super::model::{Heap, Segment, SegmentKind, SubHeap, TOP};
 use super::regions::{Record, RegionTable};
 use crate::clr::Clr;
 use crate::clr::layout::Missing;
@@ -276,9 +276,10 @@ impl Reader<'_> {
         let (start, committed, flags) = (value(r.mem)?, value(r.committed)?, value(r.flags)?);
         let ephemeral = record == sub.ephemeral;
         let end = if ephemeral { sub.alloc_allocated } else { value(r.allocated)? };
-        if start == 0 || end < start {
+        if start == 0 || end < start || start >= TOP {
             return None;
         }
+        let end = end.min(TOP);
         let kind = match generation {
             _ if flags & FLAG_FROZEN != 0 => SegmentKind::Frozen,
             3 => SegmentKind::Large,

@@ -506,7 +506,7 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
             && pointer <= at
         {
             if pointer == at && limit >= pointer && limit < self.segment.end.saturating_add(Self::MIN) {
-                at = limit + Self::MIN;
+                at = limit.saturating_add(Self::MIN);
             }
             *next += 1;
         }
