@@ -252,6 +252,8 @@ fn modules(seeds: &mut Seeds, clr: &Clr) {
         if let Some(bytes) = clr.space().bytes(at, length as usize) {
             seeds.add("metadata", &bytes);
             seeds.add("code", &bytes);
+            seeds.add("il", &bytes);
+            seeds.add("signature", &[&[8], bytes.as_slice(), &[0x15, 0x12, 5, 1, 0x08, 0, 0, 0]].concat());
         }
     }
 }
@@ -262,9 +264,19 @@ fn code(seeds: &mut Seeds, clr: &Clr) {
     let starts = code.starts();
     let step = (starts.len() / EACH).max(1);
     for start in starts.into_iter().step_by(step) {
-        if let Some(at) = code.at(start).and_then(|c| c.debug_info) {
-            seeds.add("code", &code.bytes(at, 300));
+        let Some(at) = code.at(start) else { continue };
+        if let Some(info) = at.debug_info {
+            seeds.add("code", &code.bytes(info, 300));
         }
+        seeds.add("machine_code", &[start.to_le_bytes().as_slice(), &code.bytes(start, 200)].concat());
+        let module = clr.module(at.module);
+        let (Some(m), Some(token)) = (module.metadata(clr), at.token) else { continue };
+        let row = token & 0x00FF_FFFF;
+        if let Some(method) = m.method(row) {
+            seeds.add("signature", method.signature);
+        }
+        let il = clr.il_of_row(&module, m, row).ok().and_then(|f| clr.space().bytes(f.address?, 400));
+        il.iter().for_each(|bytes| seeds.add("il", bytes));
     }
 }
 

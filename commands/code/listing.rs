@@ -23,8 +23,9 @@ pub const CODE: Table = Table::new(
         Col::data("bytes", Type::Text).titled("its bytes; of arm64 its word"),
         Col::data("instruction", Type::Text).titled("name and operands"),
         Col::data("target", Type::Address).titled("where a call or jump leads, as far as it can be told"),
-        Col::data("kind", Type::Text)
-            .titled("what it refers to: method, native, method_table, string, object, method_desc, static, code"),
+        Col::data("kind", Type::Text).titled(
+            "what it refers to: method, helper, stub, native, method_table, string, object, method_desc, static, code",
+        ),
         Col::data("refers_to", Type::Content).titled("name of what it refers to; the text of a string"),
         Col::data("il_offset", Type::Hex).titled("IL offset it belongs to"),
         Col::data("source_file", Type::Text).titled("source file it belongs to"),
@@ -168,6 +169,8 @@ fn of_called(target: Option<u64>, called: &Called) -> Said {
     let text = called.text(digits());
     let kind = match called {
         Called::Method { .. } => "method",
+        Called::Helper(_) => "helper",
+        Called::For(_) => "stub",
         Called::Native(_) => "native",
     };
     Said { target, kind: Some(kind), name: Some(text.clone()), text: Some(text) }

@@ -122,7 +122,7 @@ fn headline(session: &Session, out: &mut Out, address: u64) -> Result<()> {
         Some(Called::Method { name, offset: 0, .. }) => name,
         Some(Called::Method { name, offset, .. }) => format!("{name}+0x{offset:x}"),
         Some(Called::Native(name)) => name,
-        None => return Ok(()),
+        _ => return Ok(()),
     };
     Ok(out.note(format!("{name}:"))?)
 }

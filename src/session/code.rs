@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Session;
 use crate::clr::code::disasm::{Flow, LONGEST, Machine, Registers, Source};
+use crate::clr::code::imports::Import;
 use crate::clr::code::lookup::{CodeAt, CodeKind};
 
 /// Longest text of a string shown, in UTF-16 units.
@@ -28,6 +29,10 @@ pub enum Called {
         /// Bytes behind its first instruction.
         offset: u32,
     },
+    /// A helper of the runtime.
+    Helper(&'static str),
+    /// Code the runtime makes or looks up for a type: what it is for.
+    For(String),
     /// A native function, or a place in a module.
     Native(String),
 }
@@ -160,14 +165,37 @@ impl Session {
         if let Some(name) = self.static_at(at) {
             return Some(Meaning::Static(name));
         }
-        self.meaning(self.dump().space.ptr(at)?)
+        let now = self.dump().space.ptr(at).and_then(|v| self.meaning(v));
+        now.or_else(|| match self.clr().ok()?.code().import(at)? {
+            Import::Method(name, token) => Some(Meaning::Code(Called::Method { name, token, offset: 0 })),
+            Import::Helper(name) => Some(Meaning::Code(Called::Helper(name))),
+            Import::Text(text) => Some(Meaning::Text(text)),
+            Import::Type(name) => Some(Meaning::MethodTable(name.into())),
+            Import::OfType(what, name) => Some(Meaning::Code(Called::For(format!("{what} {name}")))),
+        })
+    }
+
+    /// What a cell of a precompiled image is for, where it does not lead to a managed method yet.
+    fn imported(&self, cell: u64) -> Option<Called> {
+        Some(match self.clr().ok()?.code().import(cell)? {
+            Import::Method(name, token) => Called::Method { name, token, offset: 0 },
+            Import::Helper(name) => Called::Helper(name),
+            Import::OfType(what, name) => Called::For(format!("{what} {name}")),
+            Import::Text(_) | Import::Type(_) => return None,
+        })
     }
 
     /// What a call or jump leads to, by the place it names and what registers hold.
     pub fn destination(&self, target: Source, registers: &Registers) -> Option<(u64, Option<Called>)> {
         let read = |at: u64| self.clr().ok().and_then(|c| c.code().pointer(at)).or_else(|| self.dump().space.ptr(at));
         let to = registers.value(target, &read)?;
-        Some((to, self.called(to)))
+        let called = self.called(to).filter(|c| matches!(c, Called::Method { .. }));
+        let cell = match registers.place(target) {
+            Some(Source::Memory(cell)) => Some(cell),
+            _ => None,
+        };
+        let called = called.or_else(|| self.imported(cell?)).or_else(|| self.called(to));
+        Some((to, called))
     }
 }
 
@@ -182,7 +210,8 @@ impl Called {
             Called::Method { name, token: 0, offset: 0 } => name.clone(),
             Called::Method { name, token, offset: 0 } => format!("{name}, mdToken: {token:0width$x}"),
             Called::Method { name, offset, .. } => format!("{name}+0x{offset:x}"),
-            Called::Native(name) => name.clone(),
+            Called::Helper(name) => format!("JitHelp: {name}"),
+            Called::For(what) | Called::Native(what) => what.clone(),
         }
     }
 }

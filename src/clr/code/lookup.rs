@@ -344,6 +344,15 @@ impl<'a> Code<'a> {
         all
     }
 
+    /// The precompiled image that `address` lies in: number of its range and address of its `Module`. Its data are beside
+    /// its code.
+    pub(super) fn image_around(&self, address: u64) -> Option<(usize, u64)> {
+        match self.range(address)? {
+            (index, CodeRange { kind: RangeKind::Image(module), .. }) => Some((index, *module)),
+            _ => None,
+        }
+    }
+
     pub(super) fn clr(&self) -> &'a Clr {
         self.clr
     }

@@ -10,6 +10,7 @@ mod forms;
 mod fragile;
 pub mod gcinfo;
 mod gclookup;
+pub mod imports;
 mod jitcode;
 pub mod lookup;
 pub mod methods;

@@ -4,6 +4,8 @@
 //! `[*]`, nested ones are joined by `/`. Two things go further: a method instantiation and a TypeSpec are spelled out, where
 //! SOS says that it does not know the kind of token, and no name is cut.
 
+use std::cell::Cell;
+
 use crate::clr::image::metadata::sig::{self, compressed, element};
 use crate::clr::image::metadata::{Metadata, Token, table, token};
 
@@ -13,12 +15,15 @@ const MAX_DEPTH: u32 = 40;
 const MAX_NAME: usize = 0x4000;
 /// Longest text of a string token, in UTF-16 units.
 const MAX_STRING: usize = 0x4000;
+/// Most types written for one token.
+const MAX_TYPES: u32 = 0x1000;
 /// Table number of tokens of user strings.
 pub const USER_STRING: u8 = 0x70;
 
 /// What a token names.
 pub fn of_token(m: &Metadata, of: Token) -> String {
-    let mut p = Printer { m, out: String::new() };
+    let left = Cell::new(MAX_TYPES);
+    let mut p = Printer { m, out: String::new(), left: &left };
     p.token(of);
     p.out
 }
@@ -31,7 +36,8 @@ pub fn locals(m: &Metadata, blob: &[u8]) -> Option<Vec<String>> {
     let count = compressed(&mut rest)?;
     let mut all = Vec::new();
     for _ in 0..count.min(0x1_0000) {
-        let mut p = Printer { m, out: String::new() };
+        let left = Cell::new(MAX_TYPES);
+        let mut p = Printer { m, out: String::new(), left: &left };
         p.ty(&mut rest, 0)?;
         all.push(p.out);
     }
@@ -51,6 +57,8 @@ pub fn plain_type(m: &Metadata, of: Token) -> String {
 struct Printer<'a> {
     m: &'a Metadata,
     out: String,
+    /// Types that may still be written: a TypeSpec can name others any number of times.
+    left: &'a Cell<u32>,
 }
 
 impl<'a> Printer<'a> {
@@ -69,7 +77,7 @@ impl<'a> Printer<'a> {
                 let name = self.own_name(of);
                 self.push(&name);
             }
-            table::TYPE_SPEC => self.spec(of),
+            table::TYPE_SPEC => self.spec(of, 0),
             table::FIELD => match m.field(rid) {
                 Some(f) => {
                     let owner =
@@ -136,8 +144,8 @@ impl<'a> Printer<'a> {
         let owner = match row.parent.map(|p| ((p >> 24) as u8, p)) {
             Some((table::TYPE_DEF | table::TYPE_REF, p)) => self.own_name(p),
             Some((table::TYPE_SPEC, p)) => {
-                let mut inner = Printer { m, out: String::new() };
-                inner.spec(p);
+                let mut inner = Printer { m, out: String::new(), left: self.left };
+                inner.spec(p, 0);
                 inner.out
             }
             Some((table::METHOD_DEF, p)) => {
@@ -163,7 +171,7 @@ impl<'a> Printer<'a> {
         let (&kind, mut rest) = blob.split_first()?;
         (kind == GENERIC_INST).then_some(())?;
         let count = compressed(&mut rest)?;
-        let mut inner = Printer { m: self.m, out: String::from("<") };
+        let mut inner = Printer { m: self.m, out: String::from("<"), left: self.left };
         for i in 0..count.min(0x1_0000) {
             if i > 0 {
                 inner.push(",");
@@ -177,7 +185,7 @@ impl<'a> Printer<'a> {
     /// Result and parameters of a method's signature; of a field's nothing, as SOS prints fields by their name alone.
     fn signature(&self, blob: &[u8]) -> Option<(String, String)> {
         let mut rest = blob;
-        let mut inner = Printer { m: self.m, out: String::new() };
+        let mut inner = Printer { m: self.m, out: String::new(), left: self.left };
         let count = inner.head(&mut rest)?;
         let Some(count) = count else { return Some(Default::default()) };
         inner.ty(&mut rest, 0)?;
@@ -208,9 +216,9 @@ impl<'a> Printer<'a> {
     }
 
     /// Appends the name of a TypeSpec.
-    fn spec(&mut self, of: Token) {
+    fn spec(&mut self, of: Token, depth: u32) {
         let blob = self.m.typespec(of & 0x00FF_FFFF);
-        let written = blob.and_then(|mut b| self.ty(&mut b, 1));
+        let written = blob.and_then(|mut b| self.ty(&mut b, depth + 1));
         if written.is_none() {
             self.push("<Invalid record>");
         }
@@ -224,7 +232,7 @@ impl<'a> Printer<'a> {
         let (m, rid) = (self.m, of & 0x00FF_FFFF);
         let kind = (of >> 24) as u8;
         match kind {
-            table::TYPE_SPEC => return self.spec(of),
+            table::TYPE_SPEC => return self.spec(of, depth),
             table::TYPE_DEF => match m.enclosing(rid) {
                 Some(outer) => {
                     self.class(token(table::TYPE_DEF, outer), depth + 1);
@@ -258,7 +266,8 @@ impl<'a> Printer<'a> {
 
     /// Appends the type at the front of a signature.
     fn ty(&mut self, rest: &mut &[u8], depth: u32) -> Option<()> {
-        (depth <= MAX_DEPTH).then_some(())?;
+        let left = self.left.get().checked_sub(1).filter(|_| depth <= MAX_DEPTH)?;
+        self.left.set(left);
         let mut behind = Vec::new();
         loop {
             let (&kind, tail) = rest.split_first()?;
@@ -315,7 +324,7 @@ impl<'a> Printer<'a> {
                 self.shape(rest)?;
             }
             element::FNPTR => {
-                let mut inner = Printer { m: self.m, out: String::new() };
+                let mut inner = Printer { m: self.m, out: String::new(), left: self.left };
                 let count = inner.head(rest)??;
                 self.push("method ");
                 self.ty(rest, depth + 1)?;

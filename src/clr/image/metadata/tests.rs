@@ -294,6 +294,19 @@ fn a_cycle_of_enclosing_types_ends() {
 }
 
 #[test]
+fn types_that_are_made_of_themselves_end() {
+    let mut b = Builder::new(Form::default());
+    // Each names both, twice.
+    let spec = |row: u8| row << 2 | 2;
+    b.row(0x1B, &[B(&[0x15, 0x12, spec(2), 2, 0x12, spec(1), 0x12, spec(2)])]);
+    b.row(0x1B, &[B(&[0x15, 0x12, spec(1), 2, 0x12, spec(2), 0x12, spec(1)])]);
+    let m = Metadata::parse(b.finish()).unwrap();
+    for row in 1..=2 {
+        assert!(crate::clr::il::names::of_token(&m, token(table::TYPE_SPEC, row)).len() < 0x8000);
+    }
+}
+
+#[test]
 fn long_names_and_bad_text_are_cut() {
     let mut b = Builder::new(Form::default());
     b.row(0x02, &[D(0), S(&"x".repeat(5000)), S(""), W(0), W(1), W(1)]);
