@@ -192,6 +192,8 @@ struct Wanted {
 
 /// Threads whose frames are shown one by one that hold an object in the same method; more are shown together.
 const THREADS_SHOWN: usize = 8;
+/// Of those together as many are named.
+const IDS_SHOWN: usize = 16;
 
 /// Roots of frames by method and object: what many threads hold alike.
 #[derive(Default)]
@@ -222,8 +224,9 @@ impl Alike {
         if !self.shown.insert(key) {
             return (true, None);
         }
-        let ids: Vec<String> = threads.iter().map(|t| format!("{t:x}")).collect();
-        (false, Some(format!("{} threads: {}", threads.len(), ids.join(" "))))
+        let ids: Vec<String> = threads.iter().take(IDS_SHOWN).map(|t| format!("{t:x}")).collect();
+        let more = if threads.len() > IDS_SHOWN { " ..." } else { "" };
+        (false, Some(format!("{} threads: {}{more}", threads.len(), ids.join(" "))))
     }
 }
 

@@ -24,7 +24,7 @@ pub enum Stop {
 pub struct Live {
     /// Slots that come and go.
     pub tracked: Vec<usize>,
-    /// Whether those that are always live are so here too: all but where an exception left code that cannot be interrupted.
+    /// Whether those that are always live are so here too: not where execution cannot go on.
     pub untracked: bool,
 }
 
@@ -72,7 +72,10 @@ impl GcInfo {
         }
         let place = self.place(if old && call { offset.saturating_sub(1) } else { offset });
         let tracked = place.map_or(Some(Vec::new()), |p| self.at_place(p))?;
-        Some(Live { tracked, untracked: !aborted || place.is_some() })
+        // Through version 3 code without ranges keeps what is always live even when it is left, and code with ranges keeps
+        // nothing outside them.
+        let untracked = place.is_some() || if old { self.ranges.is_empty() } else { !aborted };
+        Some(Live { tracked, untracked })
     }
 
     /// Where `offset` is when the ranges stand behind each other, in units.
