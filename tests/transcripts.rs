@@ -53,6 +53,8 @@ const COMMANDS: &[&str] = &[
     "assemblies",
     "pe",
     "dso",
+    "clrstack",
+    "parallelstacks",
 ];
 
 /// Whose row.
@@ -144,6 +146,10 @@ const KNOWN: &[(&str, Side, &str, &str)] = &[
     ("gcroot", Both, "7f", "frames of stacks, addresses of slots"),
     ("gcroot", Both, "Found ", "counts of roots: the same"),
     ("objsize", Both, "Thread", "the same"),
+    ("-11.0-: clrstack", Both, "(0x00007FFD79A461A8)", "a local of the program has its name from symbols"),
+    ("-11.0-: clrstack", Sos, "PARAMETERS:", "SOS prints the heading for a stub whose parameters have no names"),
+    ("-11.0-: parallelstacks", Both, "IL_STUB_", "SOS has another name for the class of stubs"),
+    ("-11.0-: parallelstacks", Both, "RuntimeAsyncTask<", "SOS spells type arguments out"),
     ("threadpool", Sos, "Failed to obtain ThreadPool data", "there is no pool: ours says so"),
     ("threadpool", Ours, "No portable thread pool", "the same"),
 ];
@@ -209,7 +215,14 @@ fn transcript(case: &Case) -> Vec<Block> {
     for line in String::from_utf8_lossy(&bytes).lines() {
         match (line.strip_prefix("> "), blocks.last_mut()) {
             (Some(c), _) => blocks.push(Block { command: c.trim().to_owned(), rows: Vec::new() }),
-            (None, Some(b)) => b.rows.push(line.to_owned()),
+            (None, Some(b)) => {
+                // SOS prints a call of native code twice: where the thread is, and where the call returns to.
+                let call = |l: &str| l.contains("[InlinedCallFrame:").then(|| l.get(..16).map(str::to_owned)).flatten();
+                if b.rows.last().and_then(|l| call(l)).is_some_and(|c| call(line) == Some(c)) {
+                    b.rows.pop();
+                }
+                b.rows.push(line.to_owned());
+            }
             _ => {}
         }
     }

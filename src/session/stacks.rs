@@ -101,7 +101,21 @@ fn variables(clr: &Arc<Clr>, frame: &Frame, at: &CodeAt) -> Vec<FrameVariable> {
         let value = raw.map(|v| v & mask(clr, element));
         all.push(FrameVariable { argument, number, name, type_name, element, place, value });
     }
+    narrow(clr, &mut all);
     all
+}
+
+/// Cuts values whose type is not known to the room there is: up to the next variable, and as they are aligned.
+fn narrow(clr: &Clr, all: &mut [FrameVariable]) {
+    let at = |v: &FrameVariable| if let Place::Memory(at) = v.place { Some(at) } else { None };
+    let mut places: Vec<u64> = all.iter().filter_map(at).collect();
+    places.sort_unstable();
+    for v in all.iter_mut().filter(|v| v.element.is_none()) {
+        let Some(at) = at(v) else { continue };
+        let next = places.get(places.partition_point(|&p| p <= at)).copied().unwrap_or(u64::MAX);
+        let fits = |size: &u64| at.is_multiple_of(*size) && *size <= next - at && *size <= clr.header();
+        v.value = [8, 4, 2, 1].into_iter().find(fits).and_then(|size| read(clr, at, size));
+    }
 }
 
 /// Where a location is in the frame, and the word there.
