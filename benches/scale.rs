@@ -4,7 +4,7 @@
 //! `CLRSCOPE_KIT=FOLDER cargo bench --bench scale` runs it, FOLDER being one with `csc` and `dump` and the runtimes they need
 //! (docs/performance.md says what they do). `CLRSCOPE_KINDS=threads,timers` takes some kinds only, `CLRSCOPE_RUNTIME` another
 //! runtime, `CLRSCOPE_TIMES=N` makes all scales N times larger, `CLRSCOPE_ALL=1` prints every line that takes more than the
-//! noise.
+//! noise, `CLRSCOPE_PASSES=1` measures once and takes what it finds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use clrscope::watch::Watch;
 
 /// Kinds of things (`Scale.cs` says what each is) and how many there are at scale 1.
 const KINDS: &[(&str, u32)] = &[
-    ("objects", 250_000),
+    ("objects", 60_000),
     ("types", 750),
     ("classes", 500),
     ("assemblies", 250),
@@ -30,29 +30,29 @@ const KINDS: &[(&str, u32)] = &[
     ("modules", 75),
     ("threads", 75),
     ("locks", 75),
-    ("tasks", 25_000),
-    ("waiters", 10_000),
+    ("tasks", 10_000),
+    ("waiters", 5_000),
     ("chain", 2_500),
-    ("runtime-async waiters", 10_000),
+    ("runtime-async waiters", 5_000),
     ("runtime-async chain", 2_500),
-    ("timers", 20_000),
-    ("handles", 25_000),
-    ("syncblocks", 25_000),
+    ("timers", 10_000),
+    ("handles", 10_000),
+    ("syncblocks", 10_000),
     ("methods", 2_500),
-    ("finalizable", 50_000),
-    ("entries", 40_000),
-    ("collections", 25_000),
+    ("finalizable", 20_000),
+    ("entries", 15_000),
+    ("collections", 10_000),
     ("exceptions", 2_500),
     ("nested", 50),
-    ("strings", 50_000),
-    ("delegates", 100_000),
-    ("listeners", 30_000),
-    ("pool", 25_000),
+    ("strings", 20_000),
+    ("delegates", 40_000),
+    ("listeners", 15_000),
+    ("pool", 10_000),
     ("frames", 2_500),
-    ("tokens", 20_000),
-    ("list", 100_000),
-    ("structs", 50_000),
-    ("large", 250),
+    ("tokens", 10_000),
+    ("list", 40_000),
+    ("structs", 25_000),
+    ("large", 100),
 ];
 const SCALES: [u32; 4] = [1, 2, 4, 8];
 /// Milliseconds below which a time says nothing.
@@ -109,7 +109,7 @@ const OF_EACH: &[&str] = &[
     "!gcwhere $EACH",
     "!retained $EACH",
     "!dumpcollection $EACH",
-    "!dumparray -details $EACH",
+    "!dumparray -details -length 50 $EACH",
     "!dumpdelegate $EACH",
     "!pe -nested $EACH",
     "!findappdomain $EACH",
@@ -216,7 +216,9 @@ fn values(shell: &Shell) -> (Vec<(&'static str, u64)>, Vec<u64>) {
 
 /// Leaves the shell, needs another dump, writes somewhere or says nothing of the dump.
 fn skipped(line: &str) -> bool {
-    ["q", ".opendump", ".shell", ".logopen", ".help", ".sympath", ".exepath", ".index"].iter().any(|s| line.starts_with(s))
+    ["q", ".opendump", ".shell", ".logopen", ".help", ".sympath", ".exepath", ".index"]
+        .iter()
+        .any(|s| line.starts_with(s))
 }
 
 /// Runs everything on a dump: milliseconds by line.
@@ -293,19 +295,22 @@ fn main() {
     };
     let chosen = std::env::var("CLRSCOPE_KINDS").unwrap_or_default();
     let times: f64 = std::env::var("CLRSCOPE_TIMES").ok().and_then(|n| n.parse().ok()).unwrap_or(1.0);
+    let passes: usize = std::env::var("CLRSCOPE_PASSES").ok().and_then(|n| n.parse().ok()).unwrap_or(PASSES);
     let all = std::env::var_os("CLRSCOPE_ALL").is_some();
     let folder = tempfile::tempdir().unwrap();
     compile(&kit, &folder.path().join("Scale.dll"), &[]);
     std::fs::create_dir(folder.path().join("new")).unwrap();
     compile(&kit, &folder.path().join("new/Scale.dll"), &["/features:runtime-async=on", "/nowarn:SYSLIB5007"]);
-    println!("| kind | at scale 1 | lines | most time at scale 8 | fastest growth | of |\n| --- | --- | --- | --- | --- | --- |");
+    println!(
+        "| kind | at scale 1 | lines | most time at scale 8 | fastest growth | of |\n| --- | --- | --- | --- | --- | --- |"
+    );
     let mut failed = Vec::new();
     for &(kind, base) in KINDS.iter().filter(|k| chosen.is_empty() || chosen.split(',').any(|c| c == k.0)) {
         let base = (f64::from(base) * times) as u32;
         let dumps = SCALES.map(|s| folder.path().join(format!("{kind}-{s}.core")));
         SCALES.iter().zip(&dumps).for_each(|(s, out)| dump(&kit, folder.path(), kind, base * s, out));
         let mut least: BTreeMap<String, [f64; 4]> = BTreeMap::new();
-        for _ in 0..PASSES {
+        for _ in 0..passes {
             for (i, path) in dumps.iter().enumerate() {
                 for (line, ms) in measure(path, folder.path()) {
                     let kept = least.entry(line).or_insert([f64::MAX; 4]);

@@ -142,7 +142,7 @@ pub fn threads(session: &Session, table: &mut Table) -> Result<Option<String>> {
     let clr = session.clr()?;
     let threads = clr.threads();
     for t in &threads.items {
-        let native = session.dump().threads.iter().find(|n| n.os_id == t.os_id && t.os_id != 0);
+        let native = session.dump().thread_of(t.os_id);
         let (low, high) = native.and_then(|n| n.stack).unwrap_or((0, 0));
         table.row(&[
             Field::Hex(t.address),

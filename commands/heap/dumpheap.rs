@@ -342,7 +342,8 @@ fn thin_locks(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<O
 fn fragmentation(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<()> {
     let clr = session.clr()?;
     let segments = filter.segments(session)?;
-    let wanted = |a: u64| segments.iter().any(|s| (s.start..s.end).contains(&a));
+    let before = |a: u64| segments.partition_point(|s| s.start <= a).checked_sub(1);
+    let wanted = |a: u64| before(a).and_then(|i| segments.get(i)).is_some_and(|s| a < s.end);
     let blocks: Vec<_> = session.stat()?.fragments.iter().filter(|f| wanted(f.address)).collect();
     if blocks.is_empty() {
         return Ok(());

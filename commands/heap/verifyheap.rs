@@ -140,7 +140,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let blocks: rustc_hash::FxHashMap<u32, u64> = clr.sync_blocks().items.iter().map(|b| (b.index, b.object)).collect();
     let heap = walker.heap;
     // Inside a collection references may already be those of the places objects will have.
-    let moving = |target| heap.in_gc && heap.segments.iter().any(|s| (s.start..s.reserved).contains(&target));
+    let moving = |target| heap.in_gc && heap.segment_reserving(target).is_some_and(|s| target < s.reserved);
     let (parts, report) = walker.parallel(
         &segments,
         |_| Found::default(),

@@ -118,7 +118,7 @@ fn clrthreads(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 
 /// Number of a thread in the dump by its operating system id.
 pub fn dump_index(session: &Session, os_id: u64) -> Option<usize> {
-    session.dump().threads.iter().position(|t| t.os_id == os_id).filter(|_| os_id != 0)
+    session.dump().thread_number(os_id)
 }
 
 /// That number; `XXXX` in text when the thread has ended.

@@ -64,7 +64,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if args.has("all") {
         let mut outcome = Outcome::Complete;
         for t in &session.clr()?.threads().items {
-            let Some(index) = threads.iter().position(|d| d.os_id == t.os_id && t.os_id != 0) else { continue };
+            let Some(index) = session.dump().thread_number(t.os_id) else { continue };
             if let Some(thread) = threads.get(index)
                 && let Outcome::Partial(why) = one(session, ctx.out, (thread, index), None, args.has("gc"))?
             {

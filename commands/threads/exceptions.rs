@@ -1,6 +1,7 @@
 //! `!printexception` and `!dumpexceptions`.
 
 use anyhow::{Result, bail};
+use rustc_hash::FxHashSet;
 
 use crate::clr::Clr;
 use crate::clr::code::stacktrace::TraceFrame;
@@ -88,8 +89,6 @@ const LIST: Table = Table::new(
     ],
 );
 
-/// Deepest chain of inner exceptions followed.
-const MAX_INNER: usize = 64;
 const SEPARATOR: &str = "Nested exception -------------------------------------------------------------";
 
 fn print_exception(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
@@ -105,21 +104,28 @@ fn print_exception(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             }
         },
     };
-    let mut seen = Vec::new();
+    let mut seen = FxHashSet::default();
     let mut at = address;
     let mut partial = None;
-    while at != 0 && !seen.contains(&at) && seen.len() < MAX_INNER {
+    while at != 0 {
+        session.watch.cancel.check()?;
+        if seen.contains(&at) {
+            partial
+                .get_or_insert_with(|| format!("the chain of inner exceptions runs in a circle: {at:x} comes again"));
+            break;
+        }
         let Some(mt) = clr.object_type(at).and_then(|m| clr.valid_method_table(m)).filter(|m| clr.is_exception(m))
         else {
             if seen.is_empty() {
                 bail!("{at:x} is not an exception object; !dumpexceptions lists them");
             }
+            partial.get_or_insert_with(|| format!("the inner exception {at:x} is not in the dump or is none"));
             break;
         };
         if !seen.is_empty() {
             line(ctx.out, SEPARATOR)?;
         }
-        seen.push(at);
+        seen.insert(at);
         let e = clr.exception_at(at, mt.address);
         let why = one(clr, ctx.out, at, mt.address, &e)?;
         partial = partial.or(why);

@@ -40,7 +40,6 @@ const QUEUES: Table = Table::new(
     &[
         Col::data("queue", Type::Text).titled("global, or local for those of the pool's threads"),
         Col::data("items", Type::Count).titled("work items in it"),
-        Col::data("left_out", Type::Count).titled("those of them that are not listed"),
     ],
 );
 
@@ -57,27 +56,10 @@ const ITEMS: Table = Table::new(
 
 const METHODS: Table = Table::new("methods", &[Col::data("count", Type::Count).titled("work items"), KIND, METHOD]);
 
-/// Items listed of one queue; further ones are counted.
-const MAX_LISTED: usize = 10_000;
-
-/// What one queue holds.
-#[derive(Default)]
-struct Queue {
-    items: Vec<u64>,
-    count: u64,
-}
-
-impl Queue {
-    fn push(&mut self, session: &Session, entry: &Entry) {
-        let Entry::Item(place) = entry else { return };
-        let object = session.dump().space.ptr(place.at).filter(|&o| o != 0);
-        if let Some(object) = object {
-            self.count += 1;
-            if self.items.len() < MAX_LISTED {
-                self.items.push(object);
-            }
-        }
-    }
+/// The work item of an entry; `None` for a place of the ring that is empty.
+fn item_of(session: &Session, entry: &Entry) -> Option<u64> {
+    let Entry::Item(place) = entry else { return None };
+    session.dump().space.ptr(place.at).filter(|&o| o != 0)
 }
 
 /// Kind of a work item and the method it will call.
@@ -118,13 +100,18 @@ fn instances(session: &Session, name: &str) -> Result<(Vec<u64>, Option<String>)
     Ok((parts.into_iter().flat_map(|p| p.0).collect(), report.sentence()))
 }
 
-fn global(session: &Session, pool: &Value<'_>, seen: &mut FxHashSet<u64>, queue: &mut Queue) -> Result<Option<String>> {
+fn global(
+    session: &Session,
+    pool: &Value<'_>,
+    seen: &mut FxHashSet<u64>,
+    queue: &mut Vec<u64>,
+) -> Result<Option<String>> {
     let mut partial = None;
     let mut each = |q: Option<Value<'_>>| -> Result<()> {
         let Some(q) = q.filter(|q| seen.insert(q.address())) else { return Ok(()) };
         if Shape::of(&q) == Some(Shape::ConcurrentQueue) {
             let found = Shape::ConcurrentQueue.each(session, &q, &mut |e| {
-                queue.push(session, &e);
+                queue.extend(item_of(session, &e));
                 Ok(())
             })?;
             partial = partial.take().or(found);
@@ -144,17 +131,14 @@ fn global(session: &Session, pool: &Value<'_>, seen: &mut FxHashSet<u64>, queue:
 }
 
 /// The ring of a thread's own queue.
-fn local(q: &Value<'_>, queue: &mut Queue) {
+fn local(q: &Value<'_>, queue: &mut Vec<u64>) {
     let Some(items) = q.object(&["m_array"]).and_then(|a| a.elements()) else { return };
     let (head, tail) = (q.int(&["m_headIndex"]).unwrap_or(0), q.int(&["m_tailIndex"]).unwrap_or(0));
     let mask = q.int(&["m_mask"]).unwrap_or(0) as u64;
     for i in 0..(tail.wrapping_sub(head).max(0) as u64).min(items.count) {
         let at = (head as u64).wrapping_add(i) & mask;
         if let Some(o) = items.object(at) {
-            queue.count += 1;
-            if queue.items.len() < MAX_LISTED {
-                queue.items.push(o.address());
-            }
+            queue.push(o.address());
         }
     }
 }
@@ -162,12 +146,12 @@ fn local(q: &Value<'_>, queue: &mut Queue) {
 fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let (pools, mut partial) = instances(session, "System.Threading.ThreadPoolWorkQueue")?;
-    let (mut global_queue, mut seen) = (Queue::default(), FxHashSet::default());
+    let (mut global_queue, mut seen) = (Vec::new(), FxHashSet::default());
     for pool in pools.iter().filter_map(|&a| session.value(a)) {
         let found = global(session, &pool, &mut seen, &mut global_queue)?;
         partial = partial.or(found);
     }
-    let mut local_queue = Queue::default();
+    let mut local_queue = Vec::new();
     let (locals, _) = instances(session, "System.Threading.ThreadPoolWorkQueue+WorkStealingQueue")?;
     for q in locals.iter().filter_map(|&a| session.value(a)) {
         local(&q, &mut local_queue);
@@ -176,22 +160,18 @@ fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
     for (name, title, queue) in
         [("global", "global work item queue", &global_queue), ("local", "local per thread work items", &local_queue)]
     {
-        let left_out = queue.count - queue.items.len() as u64;
-        let cells = [Cell::text(name), Cell::Num(queue.count), Cell::Num(left_out)];
+        let cells = [Cell::text(name), Cell::Num(queue.len() as u64)];
         ctx.out.row_as(&QUEUES, &cells, format!("{title:_<60}"))?;
-        for &item in &queue.items {
+        for &item in queue {
             session.watch.cancel.check()?;
             let (kind, method) = describe(session, item);
             let cells = [Cell::text(name), Cell::Addr(item), Cell::text(kind), Cell::text(&method)];
             ctx.out.row_as(&ITEMS, &cells, format!("0x{item:0w$X} {kind} | {method}", w = digits()))?;
             *methods.entry((kind, method)).or_default() += 1;
         }
-        if left_out > 0 {
-            ctx.out.facts(&[], format!("and {} more", thousands(left_out)))?;
-        }
         ctx.out.note("")?;
     }
-    let total = global_queue.count + local_queue.count;
+    let total = (global_queue.len() + local_queue.len()) as u64;
     ctx.out.facts(&[], "-".repeat(60))?;
     let mut rows: Vec<_> = methods.into_iter().collect();
     rows.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));

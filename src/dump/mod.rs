@@ -16,6 +16,9 @@ mod sniff;
 pub mod space;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustc_hash::FxHashMap;
 
 pub use images::ImageStore;
 pub use options::OpenOptions;
@@ -396,6 +399,8 @@ pub struct Dump {
     pub images: ImageStore,
     /// How the dump was opened.
     pub options: OpenOptions,
+    /// Places in [`Dump::threads`] by operating system id, made at first need.
+    thread_numbers: OnceLock<FxHashMap<u64, usize>>,
 }
 
 impl Dump {
@@ -421,6 +426,7 @@ impl Dump {
             unpacked: None,
             images: ImageStore::default(),
             options: OpenOptions::default(),
+            thread_numbers: OnceLock::new(),
         }
     }
 
@@ -436,6 +442,23 @@ impl Dump {
     /// Looks again for images whose read-only pages the dump lacks, after the folders searched have changed.
     pub fn reload_images(&mut self) {
         overlay::add(self);
+    }
+
+    /// Number of the thread with this operating system id, the first if there are several; `None` for 0, which is no id.
+    pub fn thread_number(&self, os_id: u64) -> Option<usize> {
+        let numbers = self.thread_numbers.get_or_init(|| {
+            let mut numbers = FxHashMap::default();
+            for (i, t) in self.threads.iter().enumerate().filter(|(_, t)| t.os_id != 0) {
+                numbers.entry(t.os_id).or_insert(i);
+            }
+            numbers
+        });
+        numbers.get(&os_id).copied()
+    }
+
+    /// The thread with this operating system id.
+    pub fn thread_of(&self, os_id: u64) -> Option<&Thread> {
+        self.threads.get(self.thread_number(os_id)?)
     }
 
     /// The module whose range holds `address`.

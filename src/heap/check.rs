@@ -117,14 +117,13 @@ fn is_object(walker: &Walker<'_>, target: u64) -> Option<bool> {
 
 fn contexts(walker: &Walker<'_>) -> Check {
     let mut check = Check::of_shape("allocation contexts lie in segments");
-    let segments = &walker.heap.segments;
     // Segments that are not in the dump say nothing of the contexts.
     if !walker.heap.problems.iter().all(|p| p.starts_with(TORN)) {
         return check;
     }
     for &(pointer, limit) in &walker.heap.contexts {
-        let inside = |s: &Segment| (s.start..=s.reserved).contains(&pointer) && limit <= s.reserved;
-        check.note(segments.iter().any(inside), || format!("{pointer:x}-{limit:x}"));
+        let inside = walker.heap.segment_reserving(pointer).is_some_and(|s| limit <= s.reserved);
+        check.note(inside, || format!("{pointer:x}-{limit:x}"));
     }
     check
 }

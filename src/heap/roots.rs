@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+
 use super::index::ObjectIndex;
 use super::walk::Walker;
 use crate::clr::gathered::Gathered;
@@ -114,8 +115,7 @@ pub fn collect(
     thread_statics(walker, index, &mut out);
     for thread in &walker.clr.threads().items {
         walker.watch.cancel.check()?;
-        let native = walker.clr.dump.threads.iter().position(|t| t.os_id == thread.os_id && thread.os_id != 0);
-        let Some(native) = native else { continue };
+        let Some(native) = walker.clr.dump.thread_number(thread.os_id) else { continue };
         match stacks {
             Stacks::Walked => walked(walker, index, (thread, native), &mut out),
             Stacks::Scanned => scanned(walker, index, native, &mut out),

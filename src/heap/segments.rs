@@ -57,8 +57,7 @@ impl Heap {
         if !self.problems.is_empty() {
             return;
         }
-        let inside = |a: u64| self.segments.iter().any(|s| (s.start..=s.reserved).contains(&a));
-        let stray = self.contexts.iter().filter(|c| !inside(c.0)).count();
+        let stray = self.contexts.iter().filter(|c| self.segment_reserving(c.0).is_none()).count();
         if stray > 0 {
             let all = self.contexts.len();
             self.problems.push(format!("{TORN}: {stray} of {all} allocation contexts lie in no segment"));
@@ -69,6 +68,12 @@ impl Heap {
     pub fn segment_at(&self, address: u64) -> Option<&Segment> {
         let i = self.segments.partition_point(|s| s.start <= address);
         self.segments.get(i.checked_sub(1)?).filter(|s| address < s.end)
+    }
+
+    /// The segment whose reserved memory includes `address`, its end too, where the next does not begin.
+    pub fn segment_reserving(&self, address: u64) -> Option<&Segment> {
+        let i = self.segments.partition_point(|s| s.start <= address);
+        self.segments.get(i.checked_sub(1)?).filter(|s| address <= s.reserved)
     }
 
     /// Allocated bytes of all segments.

@@ -566,7 +566,8 @@ impl<'w, 'a, const P: usize> SegmentWalk<'w, 'a, P> {
             if at >= end {
                 return at == end;
             }
-            if let Some(c) = self.contexts.iter().find(|c| c.0 == at) {
+            let next = self.contexts.partition_point(|c| c.0 < at);
+            if let Some(c) = self.contexts.get(next).filter(|c| c.0 == at) {
                 at = c.1.saturating_add(Self::MIN);
                 continue;
             }

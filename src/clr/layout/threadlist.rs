@@ -71,7 +71,7 @@ fn walk(dump: &Dump, head: u64, link: u64, bias: u64, most: usize) -> (Vec<u64>,
 /// How much the threads look like some: ids of the dump's threads, then small managed ids.
 fn rank(dump: &Dump, layout: &Layout, threads: &[u64]) -> (usize, usize) {
     let word = |thread: u64, field| dump.space.u32(thread.checked_add(layout.try_offset("Thread", field)?)?);
-    let known = |id: u32| id != 0 && dump.threads.iter().any(|t| t.os_id == u64::from(id));
+    let known = |id: u32| dump.thread_number(u64::from(id)).is_some();
     let os = threads.iter().filter(|&&t| word(t, "OSId").is_some_and(known)).count();
     let managed: FxHashSet<u32> =
         threads.iter().filter_map(|&t| word(t, "Id")).filter(|id| (1..1 << 20).contains(id)).collect();

@@ -43,7 +43,7 @@ impl Running {
         let cells = session.thread_static_cells("System.Runtime.CompilerServices.AsyncDispatcherInfo", "t_current");
         for (thread, cell) in cells {
             let mut record = clr.space().ptr(cell).unwrap_or(0);
-            let native = session.dump().threads.iter().find(|t| t.os_id == thread.os_id && t.os_id != 0);
+            let native = session.dump().thread_of(thread.os_id);
             let mut lowest = native.and_then(|t| t.registers.as_ref()).map_or(0, |r| r.sp);
             for _ in 0..MAX_RECORDS {
                 let Some((outer, next, task)) = fields(clr, record).filter(|_| record != 0) else { break };
