@@ -4,6 +4,7 @@ pub mod code;
 mod complete;
 mod describe;
 pub mod dynamic;
+mod errors;
 pub mod held;
 pub mod locks;
 mod lookup;
@@ -82,6 +83,7 @@ pub struct Session {
     loader_heaps: Lazy<LoaderHeaps>,
     loaded: Lazy<LoadedTypes>,
     made: Lazy<MadeTypes>,
+    instantiations: Lazy<Vec<u64>>,
     index: Lazy<ObjectIndex>,
     graph: Lazy<ObjectGraph>,
     roots: Lazy<Gathered<Root>>,
@@ -116,6 +118,7 @@ impl Session {
             loader_heaps: Lazy::default(),
             loaded: Lazy::default(),
             made: Lazy::default(),
+            instantiations: Lazy::default(),
             index: Lazy::default(),
             graph: Lazy::default(),
             roots: Lazy::default(),
@@ -253,7 +256,8 @@ impl Session {
     }
 
     fn collect_roots(&self, stacks: Stacks) -> Result<Gathered<Root>> {
-        Ok(roots::collect(&self.walker()?, self.index()?, self.finalizer_queues()?, stacks)?)
+        let closed = self.closed_types()?;
+        Ok(roots::collect(&self.walker()?, self.index()?, self.finalizer_queues()?, &closed, stacks)?)
     }
 
     /// Live objects by id: what the roots reach.
@@ -317,8 +321,8 @@ impl Session {
             let clr = self.clr()?;
             let mut types: Vec<u64> =
                 clr.assemblies().items.iter().flat_map(|a| clr.loaded_types(a.module).items).map(|t| t.1).collect();
-            // Instantiations are in no map: those with instances are known from the heap.
-            types.extend(self.types.all().iter().filter(|t| t.mt.is_generic()).map(|t| t.mt.address));
+            // Instantiations are in no map.
+            types.extend(self.closed_types()?.iter().map(|t| t.address));
             types.sort_unstable();
             types.dedup();
             let mut slots = Vec::new();

@@ -78,8 +78,6 @@ const KNOWN: &[(&str, Side, &str, &str)] = &[
     ("finalizequeue", Both, "generation ", "SOS takes generation 0 for 1: the objects lie where ours says"),
     ("gchandles", Both, "Weak Interior Pointer", "SOS writes no colon behind it"),
     ("clrthreads -special", Sos, "-special not supported", "ours ignores the option"),
-    ("clrthreads", Both, "(nested exceptions)", "nested exceptions are not marked in the table"),
-    ("clrthreads", Both, "Exception", "the same row without the mark"),
     ("verifyheap", Ours, "SyncBlocks verified", "counted in addition"),
     ("", Both, "EEClass:", "SOS prints none for 10.0, and an array's MethodTable instead of its class"),
     ("dumpmt", Sos, "AssemblyLoadContext:", "not printed"),
@@ -241,6 +239,12 @@ fn plain(command: &str, row: &str) -> String {
     // The column FRZ has a title in SOS, but no values.
     if command.starts_with("gcheapstat") && words.get(6).is_some_and(|w| w.bytes().all(|b| b.is_ascii_digit())) {
         words.remove(6);
+    }
+    // Names of threads stand behind what SOS prints.
+    if command.starts_with("clrthreads")
+        && let Some(name) = words.iter().position(|w| w.starts_with('"'))
+    {
+        words.truncate(name);
     }
     // SOS does not name methods in precompiled code.
     if command == "timerinfo"

@@ -184,7 +184,8 @@ pub fn fields(session: &Session, table: &mut Table) -> Result<Option<String>> {
     Ok(partial)
 }
 
-/// Types of all modules that are loaded: plain types and open generics, by module and TypeDef row.
+/// Types that may have static fields: those of all modules that are loaded, plain types and open generics, by module and
+/// TypeDef row, and then the closed types.
 fn loaded(session: &Session) -> Result<(Vec<MethodTable>, Option<String>)> {
     let clr = session.clr()?;
     let assemblies = clr.assemblies();
@@ -194,6 +195,7 @@ fn loaded(session: &Session) -> Result<(Vec<MethodTable>, Option<String>)> {
         partial = partial.or(map.partial);
         types.extend(map.items.into_iter().filter_map(|(_, mt)| clr.valid_method_table(mt)));
     }
+    types.extend(session.closed_types()?);
     Ok((types, partial))
 }
 

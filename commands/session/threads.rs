@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::commands::memory::{symbol, tick, value};
 use crate::dump::{Dump, Thread};
+use crate::session::Session;
 use crate::shell::parse::each;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns, Table, Type,
@@ -31,7 +32,8 @@ pub const THREAD: Command = Command {
     aliases: &[],
     group: Group::Session,
     summary: "list threads, switch the current one, run a command with each",
-    help: "~ lists the threads of the dump (. the current one, # the one of the event). ~Ns makes thread N current, ~~[ID]s \
+    help: "~ lists the threads of the dump (. the current one, # the one of the event) with their names, those a .NET program \
+           gave them before those of the operating system. ~Ns makes thread N current, ~~[ID]s \
            the one with that id of the operating system, ~#s the one of the event. ~*e COMMANDS runs the rest of the line \
            with each thread current, ~Ne with one; the e may be left out before a native command: ~*r. Thread numbers are \
            decimal, ids hexadecimal or expressions. When a command cannot answer for one thread the next has its turn.",
@@ -46,7 +48,8 @@ pub const THREAD: Command = Command {
 };
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
-    let dump = ctx.session()?.dump();
+    let session = ctx.session()?;
+    let dump = session.dump();
     let spec = args.text("SPEC").unwrap_or("").trim().to_owned();
     if let Some((which, line)) = each(&spec) {
         let threads = select(ctx, dump, which)?;
@@ -60,7 +63,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         return Ok(Outcome::Complete);
     }
     let chosen = select(ctx, dump, if spec.is_empty() { "*" } else { &spec })?;
-    list(ctx, dump, &chosen)?;
+    list(ctx, session, &chosen)?;
     // One thread alone, with what else is known of it.
     if let ([i], true) = (chosen.as_slice(), !matches!(spec.as_str(), "" | "*"))
         && let Some(start) = dump.threads.get(*i).and_then(start)
@@ -106,7 +109,8 @@ fn start(thread: &Thread) -> Option<u64> {
     thread.info.as_ref().map(|i| i.start_address).filter(|&a| a != 0)
 }
 
-fn list(ctx: &mut Ctx<'_>, dump: &Dump, chosen: &[usize]) -> Result<()> {
+fn list(ctx: &mut Ctx<'_>, session: &Session, chosen: &[usize]) -> Result<()> {
+    let dump = session.dump();
     let event = dump.exception.as_ref().map(|e| e.thread_id);
     let pid = dump.process.pid.unwrap_or(0);
     ctx.out.open_bare(&THREADS)?;
@@ -128,7 +132,7 @@ fn list(ctx: &mut Ctx<'_>, dump: &Dump, chosen: &[usize]) -> Result<()> {
             Cell::shown(format!(" Id: {pid:x}.{:x}", t.os_id), Cell::Hex(t.os_id)),
             Cell::As(format!("Suspend: {}", t.suspend_count).into(), t.suspend_count.into()),
             t.teb.map_or(Cell::None, teb),
-            t.name.as_ref().map_or(Cell::None, name),
+            session.name_of_thread(t).as_ref().map_or(Cell::None, name),
             Cell::Bool(of_event),
             start.map_or(Cell::None, Cell::Addr),
             Cell::maybe(place),

@@ -20,8 +20,8 @@ pub const CLRTHREADS: Command = Command {
     help: "DBG is the number of the thread in the dump (~N s makes it current), XXXX when it has ended; ID the managed \
            id, OSID the operating system's. State is a bit mask for !threadstate. Lock Count is -00001 where it is not \
            known (the runtime keeps none since 9.0); -locks counts them: monitors and System.Threading.Locks the thread \
-           holds, each once, which takes a walk over the heap. The last column tells special threads and the exception \
-           last thrown.",
+           holds, each once, which takes a walk over the heap. The last column tells special threads, the exception last \
+           thrown, (nested exceptions) when others were being handled then, and the name in quotes.",
     args: &[
         Arg::flag("live", "leave out threads that have ended"),
         Arg::flag("special", "accepted; special threads are marked in the last column"),
@@ -71,6 +71,7 @@ const THREADS: Table = Table::new(
         Col::left("Apt", "apartment", 3),
         Col::left("Exception", "exception", 0).of(Type::Address),
         Col::data("exception_type", Type::TypeName).titled("type of the exception"),
+        Col::data("nested_exceptions", Type::Count).titled("exceptions still being handled when it was thrown"),
         Col::data("finalizer", Type::Bool).titled("it runs finalizers"),
         Col::data("pool", Type::Text).titled("Worker or CompletionPort for threads of the thread pool"),
         Col::data("dead", Type::Bool).titled("it has ended"),
@@ -131,7 +132,8 @@ fn row(session: &Session, clr: &Clr, out: &mut Out, t: &ClrThread, locks: Option
     let (start, end) = t.alloc_context;
     let exception = clr.object_type(t.exception).filter(|_| t.exception != 0).map(|mt| clr.type_name_long(mt));
     let apartment = apartment(t.state);
-    let name = if out.wants_data() { session.thread_name(t) } else { String::new() };
+    let name = session.thread_name(t);
+    let nested = t.nested_exceptions();
     out.row(&[
         number_cell(session, t.os_id),
         Cell::Num(u64::from(t.managed_id)),
@@ -145,10 +147,11 @@ fn row(session: &Session, clr: &Clr, out: &mut Out, t: &ClrThread, locks: Option
         locks.map_or_else(|| Cell::shown("-00001", Cell::None), |n| Cell::shown(format!("{n:x}"), Cell::Num(n))),
         apartment.map_or_else(|| Cell::shown("Ukn", Cell::None), Cell::text),
         Cell::shown(
-            remarks(t, exception.as_deref()),
+            remarks(t, exception.as_deref(), &name),
             if t.exception == 0 { Cell::None } else { Cell::Addr(t.exception) },
         ),
         Cell::maybe(exception.as_deref()),
+        if nested == 0 { Cell::None } else { Cell::Num(nested as u64) },
         Cell::Bool(t.finalizer),
         Cell::maybe(pool(t).map(|p| p.0)),
         Cell::Bool(t.is_dead()),
@@ -183,15 +186,22 @@ fn pool(t: &ClrThread) -> Option<(&'static str, &'static str)> {
     }
 }
 
-fn remarks(t: &ClrThread, exception: Option<&str>) -> String {
+fn remarks(t: &ClrThread, exception: Option<&str>, name: &str) -> String {
     let mut text = String::new();
     if t.finalizer {
         text.push_str("(Finalizer) ");
     }
     text.push_str(pool(t).map_or("", |p| p.1));
-    if let Some(name) = exception {
-        text.push_str(&format!("{name} {:0w$x}", t.exception, w = digits()));
+    if let Some(exception) = exception {
+        text.push_str(&format!("{exception} {:0w$x} ", t.exception, w = digits()));
     }
+    if t.nested_exceptions() != 0 {
+        text.push_str("(nested exceptions) ");
+    }
+    if !name.is_empty() {
+        text.push_str(&format!("\"{name}\""));
+    }
+    text.truncate(text.trim_end().len());
     text
 }
 

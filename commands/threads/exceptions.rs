@@ -1,11 +1,11 @@
 //! `!printexception` and `!dumpexceptions`.
 
 use anyhow::{Result, bail};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::clr::Clr;
 use crate::clr::code::stacktrace::TraceFrame;
-use crate::clr::runtime::exceptions::ExceptionObject;
+use crate::clr::runtime::threads::ClrThread;
 use crate::session::Session;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
@@ -19,8 +19,9 @@ pub const PRINTEXCEPTION: Command = Command {
     aliases: &["pe"],
     group: Group::Threads,
     summary: "show an exception: message, stack trace, inner exceptions",
-    help: "Without ADDR: the exception last thrown on the current thread. -nested follows the inner exceptions too. The \
-           stack trace is the one recorded in the object.",
+    help: "Without ADDR: the exception last thrown on the current thread. -nested follows the inner exceptions too, all of \
+           an aggregate's, and on the current thread those that were still being handled when it was thrown. The stack \
+           trace is the one recorded in the object.",
     args: &[
         Arg::pos("ADDR", Kind::Object, "address of an exception object"),
         Arg::flag("nested", "the inner exceptions too"),
@@ -32,7 +33,12 @@ pub const PRINTEXCEPTION: Command = Command {
         Example { line: "!pe -nested $EXCEPTION", what: "an exception with those inside it" },
     ],
     needs: Needs::Clr,
-    returns: Returns::tables(&[&EXCEPTIONS, &FRAMES]),
+    returns: Returns::facts(&[Fact::new(
+        "nested_on_thread",
+        "exceptions still being handled on the thread when this one was thrown",
+        Type::Count,
+    )])
+    .and(&[&EXCEPTIONS, &INNER, &FRAMES]),
     run: print_exception,
 };
 
@@ -40,14 +46,21 @@ pub const PRINTEXCEPTION: Command = Command {
 pub const DUMPEXCEPTIONS: Command = Command {
     name: "dumpexceptions",
     prefix: Prefix::Bang,
-    aliases: &[],
+    aliases: &["dumpallexceptions", "dae"],
     group: Group::Threads,
     summary: "list the exception objects on the heap",
-    help: "For each: address, type, message, and the frame it was thrown in. -type takes part of a type name.",
-    args: &[Arg::opt("type", Kind::TypeName, "only types whose name contains this")],
-    examples: &[Example { line: "!dumpexceptions", what: "all exceptions" }],
+    help: "For each: address, type, message, and the frame it was thrown in. -type takes part of a type name; -stat counts \
+           them by type and message.",
+    args: &[
+        Arg::opt("type", Kind::TypeName, "only types whose name contains this"),
+        Arg::flag("stat", "count them by type and message, the most frequent first"),
+    ],
+    examples: &[
+        Example { line: "!dumpexceptions", what: "all exceptions" },
+        Example { line: "!dumpexceptions -stat", what: "which there are, and how many of each" },
+    ],
     needs: Needs::Clr,
-    returns: Returns::facts(&[Fact::new("objects", "exception objects", Type::Count)]).and(&[&LIST]),
+    returns: Returns::facts(&[Fact::new("objects", "exception objects", Type::Count)]).and(&[&LIST, &KINDS]),
     run: dump_exceptions,
 };
 
@@ -62,8 +75,21 @@ const EXCEPTIONS: Table = Table::new(
         Col::data("inner_type", Type::TypeName).titled("the type of that"),
         Col::data("stack_text", Type::Content).titled("the stack trace the object keeps as a string"),
         Col::data("hresult", Type::Hex).titled("its HRESULT"),
+        Col::data("inside", Type::Address).titled("the exception it is inside of, of those that are not the first"),
     ],
 );
+
+/// What an aggregate collects; text has it below the first inner exception.
+const INNER: Table = Table::new(
+    "inner_exceptions",
+    &[
+        Col::data("exception", Type::Address).titled("the aggregate"),
+        Col::data("inner", Type::Address).titled("an exception inside it"),
+        Col::data("type", Type::TypeName).titled("its type"),
+        Col::data("message", Type::Content).titled("its message"),
+    ],
+)
+.under("exceptions", "exception");
 
 const FRAMES: Table = Table::new(
     "frames",
@@ -89,6 +115,17 @@ const LIST: Table = Table::new(
     ],
 );
 
+/// Exceptions by type and message.
+const KINDS: Table = Table::new(
+    "kinds",
+    &[
+        Col::right("Count", "count", 8).of(Type::Count),
+        Col::right("Example", "example", 16).of(Type::Address),
+        Col::left("Type", "type", 0).of(Type::TypeName),
+        Col::left("Message", "message", 0).of(Type::Content),
+    ],
+);
+
 const SEPARATOR: &str = "Nested exception -------------------------------------------------------------";
 
 fn print_exception(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
@@ -104,42 +141,76 @@ fn print_exception(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             }
         },
     };
-    let mut seen = FxHashSet::default();
-    let mut at = address;
-    let mut partial = None;
-    while at != 0 {
+    let nested = args.has("nested");
+    // Those that were being handled when it was thrown, the youngest first.
+    let handled = match args.number("ADDR") {
+        None | Some(0) => still_handled(ctx, session, address)?,
+        Some(_) => Vec::new(),
+    };
+    // What is to be shown, the next one last, with what it is inside of.
+    let mut rest: Vec<(u64, u64)> = Vec::new();
+    if nested {
+        rest.extend(handled.iter().rev().map(|&e| (e, 0)));
+    }
+    rest.push((address, 0));
+    let (mut seen, mut partial) = (FxHashSet::default(), None);
+    while let Some((at, inside)) = rest.pop() {
         session.watch.cancel.check()?;
-        if seen.contains(&at) {
-            partial
-                .get_or_insert_with(|| format!("the chain of inner exceptions runs in a circle: {at:x} comes again"));
-            break;
+        if !seen.insert(at) {
+            if inside != 0 {
+                partial = partial
+                    .or_else(|| Some(format!("the chain of inner exceptions runs in a circle: {at:x} comes again")));
+            }
+            continue;
         }
         let Some(mt) = clr.object_type(at).and_then(|m| clr.valid_method_table(m)).filter(|m| clr.is_exception(m))
         else {
-            if seen.is_empty() {
+            if seen.len() == 1 {
                 bail!("{at:x} is not an exception object; !dumpexceptions lists them");
             }
-            partial.get_or_insert_with(|| format!("the inner exception {at:x} is not in the dump or is none"));
-            break;
+            partial = partial.or_else(|| Some(format!("the exception {at:x} is not in the dump")));
+            continue;
         };
-        if !seen.is_empty() {
+        if seen.len() > 1 {
             line(ctx.out, SEPARATOR)?;
         }
-        seen.insert(at);
-        let e = clr.exception_at(at, mt.address);
-        let why = one(clr, ctx.out, at, mt.address, &e)?;
-        partial = partial.or(why);
-        at = if args.has("nested") { e.inner } else { 0 };
+        let inner = session.inner_exceptions(at);
+        let why = one(clr, ctx.out, &Shown { address: at, mt: mt.address, inside, inner: &inner.items })?;
+        partial = partial.or(why).or(inner.partial);
+        if nested {
+            rest.extend(inner.items.iter().rev().map(|&e| (e, at)));
+        }
+    }
+    if !handled.is_empty() {
+        let count = Cell::Num(handled.len() as u64);
+        match nested {
+            true => ctx.out.datum("nested_on_thread", &count),
+            false => {
+                let line = "There are nested exceptions on this thread. Run with -nested for details";
+                ctx.out.note("")?;
+                ctx.out.fact("nested_on_thread", count, line)?;
+            }
+        }
     }
     Ok(partial.map_or(Outcome::Complete, Outcome::Partial))
 }
 
+/// The exceptions in flight on the current thread beside `exception`, which is its own.
+fn still_handled(ctx: &Ctx<'_>, session: &Session, exception: u64) -> Result<Vec<u64>> {
+    let thread = current_thread(ctx, session)?;
+    let others = |t: &ClrThread| t.in_flight.iter().copied().filter(|&e| e != exception).collect();
+    Ok(thread.map_or_else(Vec::new, others))
+}
+
+/// The managed thread that is current.
+fn current_thread<'s>(ctx: &Ctx<'_>, session: &'s Session) -> Result<Option<&'s ClrThread>> {
+    let os_id = session.dump().threads.get(ctx.settings.thread).map(|t| t.os_id);
+    Ok(session.clr()?.threads().items.iter().find(|t| Some(t.os_id) == os_id && t.os_id != 0))
+}
+
 /// The exception of the current thread, or why there is none.
 fn current(ctx: &Ctx<'_>, session: &Session) -> Result<std::result::Result<u64, &'static str>> {
-    let clr = session.clr()?;
-    let os_id = session.dump().threads.get(ctx.settings.thread).map(|t| t.os_id);
-    let thread = clr.threads().items.iter().find(|t| Some(t.os_id) == os_id && t.os_id != 0);
-    Ok(match thread {
+    Ok(match current_thread(ctx, session)? {
         None => Err("The current thread is unmanaged"),
         Some(t) if t.exception == 0 => Err("There is no current managed exception on this thread"),
         Some(t) => Ok(t.exception),
@@ -159,7 +230,19 @@ fn whole<'t>(clr: &Clr, at: u64, beginning: Option<&'t str>) -> Cell<'t> {
     }
 }
 
-fn one(clr: &Clr, out: &mut Out, address: u64, mt: u64, e: &ExceptionObject) -> Result<Option<String>> {
+/// An exception that is shown.
+struct Shown<'a> {
+    address: u64,
+    mt: u64,
+    /// The exception it is inside of; 0 for none.
+    inside: u64,
+    /// Those inside it.
+    inner: &'a [u64],
+}
+
+fn one(clr: &Clr, out: &mut Out, shown: &Shown<'_>) -> Result<Option<String>> {
+    let &Shown { address, mt, inside, inner: all } = shown;
+    let e = &clr.exception_at(address, mt);
     let name = clr.type_name_long(mt);
     let inner = clr.object_type(e.inner).filter(|_| e.inner != 0).map(|inner| clr.type_name_long(inner));
     if out.wants_data() {
@@ -171,6 +254,7 @@ fn one(clr: &Clr, out: &mut Out, address: u64, mt: u64, e: &ExceptionObject) -> 
             Cell::maybe(inner.as_deref()),
             whole(clr, e.stack_text_at, e.stack_text.as_deref()),
             Cell::Hex(u64::from(e.hresult)),
+            if inside == 0 { Cell::None } else { Cell::Addr(inside) },
         ];
         out.data_row(&EXCEPTIONS, &cells)?;
     }
@@ -183,6 +267,17 @@ fn one(clr: &Clr, out: &mut Out, address: u64, mt: u64, e: &ExceptionObject) -> 
             format!("InnerException:   {inner}, Use printexception {:0w$X} to see more.", e.inner, w = digits()),
         )?,
         None => line(out, "InnerException:   <none>")?,
+    }
+    if all.len() > 1 {
+        line(out, format!("InnerExceptions:  {}", all.len()))?;
+        for &inner in all {
+            let mt = clr.object_type(inner).unwrap_or(0);
+            let (name, e) = (clr.type_name_long(mt), clr.exception_at(inner, mt));
+            let message = e.message.as_deref();
+            let text = format!("    {inner:0w$X} {name}: {}", message.unwrap_or("<none>"), w = digits());
+            let whole = if out.wants_data() { whole(clr, e.message_at, message) } else { Cell::None };
+            out.row_as(&INNER, &[Cell::Addr(address), Cell::Addr(inner), Cell::text(&*name), whole], text)?;
+        }
     }
     let trace = clr.stack_trace(e.stack_trace);
     line(out, "StackTrace (generated):")?;
@@ -256,6 +351,10 @@ fn dump_exceptions(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     )?;
     let mut objects: Vec<(u64, u64)> = found.into_iter().flatten().collect();
     objects.sort_unstable();
+    if args.has("stat") {
+        kinds(session, ctx.out, &objects)?;
+        return Ok(report.sentence().map_or(Outcome::Complete, Outcome::Partial));
+    }
     ctx.out.open(&LIST)?;
     for &(address, mt) in &objects {
         session.watch.cancel.check()?;
@@ -282,4 +381,24 @@ fn dump_exceptions(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let count = objects.len() as u64;
     ctx.out.fact("objects", Cell::Num(count), format!("    Total: {count} objects"))?;
     Ok(report.sentence().map_or(Outcome::Complete, Outcome::Partial))
+}
+
+/// Counts exception objects by type and message.
+fn kinds(session: &Session, out: &mut Out, objects: &[(u64, u64)]) -> Result<()> {
+    let clr = session.clr()?;
+    let mut kinds: FxHashMap<(u64, Option<String>), (u64, u64)> = FxHashMap::default();
+    for &(address, mt) in objects {
+        session.watch.cancel.check()?;
+        let message = clr.exception_at(address, mt).message;
+        kinds.entry((mt, message)).or_insert((0, address)).0 += 1;
+    }
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(_, (count, example))| (std::cmp::Reverse(*count), *example));
+    out.open(&KINDS)?;
+    for ((mt, message), (count, example)) in kinds {
+        let name = clr.type_name_long(mt);
+        out.row(&[Cell::Num(count), Cell::Addr(example), Cell::text(&*name), Cell::maybe(message)])?;
+    }
+    let count = objects.len() as u64;
+    Ok(out.fact("objects", Cell::Num(count), format!("Total: {count} objects"))?)
 }

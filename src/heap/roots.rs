@@ -13,6 +13,7 @@ use crate::clr::gathered::Gathered;
 use crate::clr::runtime::finalizer::{self, FinalizerQueue};
 use crate::clr::runtime::handles::HandleKind;
 use crate::clr::runtime::threads::ClrThread;
+use crate::clr::types::methodtable::MethodTable;
 use crate::clr::types::statics;
 use crate::watch::Interrupted;
 
@@ -102,17 +103,18 @@ pub enum Stacks {
     Scanned,
 }
 
-/// Collects all roots.
+/// Collects all roots. `closed`: the instantiations that may have thread statics, which no module lists.
 pub fn collect(
     walker: &Walker<'_>,
     index: &ObjectIndex,
     queues: &Gathered<(u32, FinalizerQueue)>,
+    closed: &[MethodTable],
     stacks: Stacks,
 ) -> Result<Gathered<Root>, Interrupted> {
     let mut out = Gathered::default();
     handles(walker, &mut out);
     finalizers(walker, queues, &mut out);
-    thread_statics(walker, index, &mut out);
+    thread_statics(walker, index, closed, &mut out);
     for thread in &walker.clr.threads().items {
         walker.watch.cancel.check()?;
         let Some(native) = walker.clr.dump.thread_number(thread.os_id) else { continue };
@@ -150,32 +152,27 @@ fn finalizers(walker: &Walker<'_>, queues: &Gathered<(u32, FinalizerQueue)>, out
 }
 
 /// Since 9.0 thread statics hang off the thread's own data, which no handle keeps: each field is a root by name, and the
-/// array of all of them once more, for those of instantiations, which no list names.
-fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, out: &mut Gathered<Root>) {
+/// array of all of them once more, for those of types nobody found.
+fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, closed: &[MethodTable], out: &mut Gathered<Root>) {
     let clr = walker.clr;
     if clr.layout().text("StaticsKind") != Some("DynamicStaticsInfo") {
         return;
     }
-    for a in &clr.assemblies().items {
-        for (_, mt) in clr.loaded_types(a.module).items {
-            let Some(table) = clr.valid_type(mt) else { continue };
-            // Those of a collectible type are held by its loader allocator: a thread alone does not keep it loaded.
-            if clr.mts().is_collectible(&table) || !statics::has_thread_statics(clr, &table) {
-                continue;
-            }
-            let fields = clr.fields(mt);
-            for f in
-                fields.statics.iter().filter(|f| f.desc.is_thread_static && statics::in_reference_storage(f.element))
-            {
-                let name: Arc<str> = format!("{}.{}", clr.type_name(mt), f.name).into();
-                for t in &clr.threads().items {
-                    let slot = statics::thread_place(clr, t.address, &table, &f.desc, true);
-                    let Some(slot) = slot else { continue };
-                    let object = clr.space().ptr(slot).unwrap_or(0);
-                    if object != 0 && index.ids.id_of(object).is_some() {
-                        let kind = RootKind::ThreadStatic { os_id: t.os_id, name: name.clone() };
-                        out.items.push(Root { kind, slot, object, interior: false });
-                    }
+    for table in clr.defined_types().chain(closed.iter().copied()) {
+        // Those of a collectible type are held by its loader allocator: a thread alone does not keep it loaded.
+        if clr.mts().is_collectible(&table) || !statics::has_thread_statics(clr, &table) {
+            continue;
+        }
+        let fields = clr.fields(table.address);
+        for f in fields.statics.iter().filter(|f| f.desc.is_thread_static && statics::in_reference_storage(f.element)) {
+            let name: Arc<str> = format!("{}.{}", clr.type_name(table.address), f.name).into();
+            for t in &clr.threads().items {
+                let slot = statics::thread_place(clr, t.address, &table, &f.desc, true);
+                let Some(slot) = slot else { continue };
+                let object = clr.space().ptr(slot).unwrap_or(0);
+                if object != 0 && index.ids.id_of(object).is_some() {
+                    let kind = RootKind::ThreadStatic { os_id: t.os_id, name: name.clone() };
+                    out.items.push(Root { kind, slot, object, interior: false });
                 }
             }
         }

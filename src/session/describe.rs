@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Session;
 use crate::clr::runtime::threads::ClrThread;
 use crate::dump::images::FoundBy;
-use crate::dump::{MapEntry, MapState, Module, Os, Presence};
+use crate::dump::{MapEntry, MapState, Module, Os, Presence, Thread};
 
 /// Longest part of a message shown.
 const MOST_MESSAGE: usize = 200;
@@ -100,6 +100,15 @@ impl Session {
             clr.string_at(text.address(), MOST_NAME).filter(|_| text.mt == clr.known.string)
         };
         name().map_or_else(String::new, |n| n.1)
+    }
+
+    /// Name of a thread of the dump: the one a .NET program gave it, else the operating system's.
+    pub fn name_of_thread(&self, thread: &Thread) -> Option<String> {
+        let managed = || {
+            let found = self.clr().ok()?.threads().items.iter().find(|t| t.os_id == thread.os_id && t.os_id != 0)?;
+            Some(self.thread_name(found)).filter(|n| !n.is_empty())
+        };
+        managed().or_else(|| thread.name.clone())
     }
 
     /// The managed exception of the thread the dump was taken at; `None` when there was no event or its thread has no

@@ -8,6 +8,8 @@ use crate::clr::Clr;
 use crate::clr::image::metadata::sig::TypeSig;
 use crate::clr::image::metadata::table;
 use crate::clr::types::fields::{Field, et};
+use crate::clr::types::methodtable::MethodTable;
+use crate::clr::types::statics;
 use crate::clr::types::typename::{TypeName, canonical};
 
 /// Types the modules define, by definition and by name.
@@ -115,18 +117,43 @@ impl Session {
     pub fn made_types(&self) -> Result<&MadeTypes> {
         self.made.get(|| {
             let clr = self.clr()?;
-            let mut skip: Vec<(u64, u64)> =
-                self.heap().map(|h| h.segments.iter().map(|s| (s.start, s.end)).collect()).unwrap_or_default();
-            skip.sort_unstable();
+            let skip = self.heap_ranges();
             let mut made = MadeTypes::default();
             for t in self.types().all().iter().filter(|t| t.mt.is_array() || t.mt.is_generic()) {
                 made.entry(clr.type_name(t.mt.address).to_string()).or_insert(t.mt.address);
             }
-            for mt in clr.loaded_vectors(&skip).into_iter().chain(clr.loaded_instantiations(&skip)) {
+            for mt in clr.loaded_vectors(&skip).into_iter().chain(self.instantiations()?.iter().copied()) {
                 made.entry(clr.type_name(mt).to_string()).or_insert(mt);
             }
             Ok(made)
         })
+    }
+
+    /// Instantiations, with instances or not, sorted by address.
+    pub fn instantiations(&self) -> Result<&Vec<u64>> {
+        self.instantiations.get(|| {
+            let clr = self.clr()?;
+            let mut found = clr.loaded_instantiations(&self.heap_ranges());
+            found.extend(self.types().all().iter().filter(|t| t.mt.is_generic()).map(|t| t.mt.address));
+            found.sort_unstable();
+            found.dedup();
+            Ok(found)
+        })
+    }
+
+    /// Instantiations that may have static fields of their own: those with arguments of which none stands for others.
+    pub fn closed_types(&self) -> Result<Vec<MethodTable>> {
+        let clr = self.clr()?;
+        let closed = |mt: &MethodTable| statics::may_have(clr, mt) && !clr.is_shared(mt.address);
+        Ok(self.instantiations()?.iter().filter_map(|&mt| clr.valid_type(mt)).filter(closed).collect())
+    }
+
+    /// Where the garbage collector's heap is: no types there.
+    fn heap_ranges(&self) -> Vec<(u64, u64)> {
+        let mut ranges: Vec<(u64, u64)> =
+            self.heap().map(|h| h.segments.iter().map(|s| (s.start, s.end)).collect()).unwrap_or_default();
+        ranges.sort_unstable();
+        ranges
     }
 
     /// MethodTables of the loaded types called `name`, in either spelling.

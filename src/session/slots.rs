@@ -69,22 +69,19 @@ impl Session {
             let mut slots = Vec::new();
             let indexed = clr.layout().text("StaticsKind") == Some("DynamicStaticsInfo");
             let threads: Vec<u64> = clr.threads().items.iter().map(|t| t.address).collect();
-            for a in &clr.assemblies().items {
-                for (_, mt) in clr.loaded_types(a.module).items {
-                    self.watch.cancel.check()?;
-                    let Some(table) = clr.valid_type(mt) else { continue };
-                    if indexed && !statics::has_thread_statics(clr, &table) {
+            let closed = self.closed_types()?.into_iter();
+            for table in closed.chain(clr.defined_types()) {
+                self.watch.cancel.check()?;
+                if indexed && !statics::has_thread_statics(clr, &table) {
+                    continue;
+                }
+                for f in clr.fields(table.address).statics.iter().filter(|f| f.desc.is_thread_static) {
+                    if !statics::in_reference_storage(f.element) {
                         continue;
                     }
-                    for f in clr.fields(mt).statics.iter().filter(|f| f.desc.is_thread_static) {
-                        if !statics::in_reference_storage(f.element) {
-                            continue;
-                        }
-                        let places =
-                            threads.iter().filter_map(|&t| statics::thread_place(clr, t, &table, &f.desc, true));
-                        let name: Arc<str> = format!("{}.{}", clr.type_name(mt), f.name).into();
-                        slots.extend(places.map(|at| (at, name.clone())));
-                    }
+                    let places = threads.iter().filter_map(|&t| statics::thread_place(clr, t, &table, &f.desc, true));
+                    let name: Arc<str> = format!("{}.{}", clr.type_name(table.address), f.name).into();
+                    slots.extend(places.map(|at| (at, name.clone())));
                 }
             }
             slots.sort_unstable();

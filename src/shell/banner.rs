@@ -33,9 +33,11 @@ pub fn lines(session: &Session, thread: usize) -> Vec<String> {
     if dump.problems.len() > 3 {
         lines.push(format!("note: {} more notes on this file", dump.problems.len() - 3));
     }
-    let id = dump.threads.get(thread).map_or(0, |t| t.os_id);
+    let current = dump.threads.get(thread);
+    let id = current.map_or(0, |t| t.os_id);
+    let name = current.and_then(|t| session.name_of_thread(t)).map_or_else(String::new, |n| format!(" \"{n}\""));
     lines.push(format!(
-        "{} threads, {} modules; current thread {thread} ({id:x}). .help lists the commands.",
+        "{} threads, {} modules; current thread {thread} ({id:x}{name}). .help lists the commands.",
         dump.threads.len(),
         dump.modules.len()
     ));

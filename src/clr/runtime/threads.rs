@@ -2,6 +2,8 @@
 //!
 //! Layout: dotnet/runtime `src/coreclr/vm/threads.h` (`Thread`, `ThreadStore`); offsets from the layout.
 
+use rustc_hash::FxHashSet;
+
 use crate::clr::Clr;
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::Missing;
@@ -54,6 +56,11 @@ impl ClrThread {
     /// Whether the thread has ended.
     pub fn is_dead(&self) -> bool {
         self.state & state::DEAD != 0
+    }
+
+    /// How many exceptions were still being handled on it when the youngest was thrown.
+    pub fn nested_exceptions(&self) -> usize {
+        self.in_flight.len().saturating_sub(1)
     }
 }
 
@@ -173,23 +180,19 @@ fn context(clr: &Clr, thread: u64) -> Option<(u64, u64)> {
 /// Most exceptions thrown while others are handled on one thread.
 const MAX_NESTED: usize = 1 << 10;
 
-/// The objects of the thread's chain of `ExInfo`: the exception itself since 11.0, a handle of it before.
+/// The objects of the thread's chain of `ExInfo`, through 8.0 of `ExceptionTracker` (`exceptionhandling.h`): the exception
+/// itself since 11.0, a handle of it before.
 fn in_flight(clr: &Clr, thread: u64) -> Vec<u64> {
     let (space, l) = (clr.space(), clr.layout());
-    let mut found = Vec::new();
+    let (mut found, mut seen) = (Vec::new(), FxHashSet::default());
     let field = |of: u64, ty, name| space.ptr_at(of, l.try_offset(ty, name)?);
     let mut info = field(thread, "Thread", "ExceptionTracker").unwrap_or(0);
     let is_exception = |o: &u64| clr.object_type(*o).is_some_and(|mt| clr.valid_method_table(mt).is_some());
-    for _ in 0..MAX_NESTED {
-        let Some(thrown) = field(info, "ExceptionInfo", "ThrownObject").filter(|_| info != 0) else { break };
+    while info != 0 && seen.insert(info) && seen.len() <= MAX_NESTED {
+        let Some(thrown) = field(info, "ExceptionInfo", "ThrownObject") else { break };
         let object = [Some(thrown), space.ptr(thrown)].into_iter().flatten().find(|o| *o != 0 && is_exception(o));
         found.extend(object);
-        let before = info;
         info = field(info, "ExceptionInfo", "PreviousNestedInfo").unwrap_or(0);
-        // Older ones lie nearer to the stack's beginning.
-        if info <= before {
-            break;
-        }
     }
     found
 }

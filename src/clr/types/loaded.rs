@@ -5,6 +5,7 @@
 use rustc_hash::FxHashSet;
 
 use super::lookupmap::LookupMap;
+use super::methodtable::MethodTable;
 use crate::clr::Clr;
 use crate::clr::gathered::Gathered;
 use crate::dump::space::Piece;
@@ -27,6 +28,18 @@ impl Clr {
             out.because(format!("the type map of module {module:x} is not in the dump"));
         }
         out
+    }
+
+    /// As [`Clr::loaded_types`], of all assemblies.
+    pub fn defined_types(&self) -> impl Iterator<Item = MethodTable> {
+        let all = self.assemblies().items.iter().flat_map(|a| self.loaded_types(a.module).items);
+        all.filter_map(|(_, mt)| self.valid_type(mt))
+    }
+
+    /// Whether the type is an instantiation that stands for others: one of its arguments, or what is in it, is
+    /// `System.__Canon`, the stand-in for every class (dotnet/runtime `src/coreclr/vm/generics.cpp`).
+    pub fn is_shared(&self, mt: u64) -> bool {
+        self.type_name(mt).contains("System.__Canon")
     }
 
     fn read_map(&self, module: u64, out: &mut Gathered<(u32, u64)>) -> Option<()> {
@@ -95,7 +108,7 @@ impl Clr {
                     continue;
                 }
                 let address = piece.start + lead + i as u64 * ptr;
-                let plausible = |m: &super::methodtable::MethodTable| {
+                let plausible = |m: &MethodTable| {
                     base.is_multiple_of(ptr as u32) && m.class_or_canonical != 0 && m.per_inst != 0 && m.module != 0
                 };
                 if self.method_table(address).filter(plausible).is_some()

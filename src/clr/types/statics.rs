@@ -72,10 +72,7 @@ pub fn place(clr: &Clr, mt: &MethodTable, field: &FieldDesc, reference_storage: 
 /// Base of a type's statics since 9.0. Bit 0 of the pointer is set until the class is initialised.
 fn dynamic_info(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
     let (space, l) = (clr.space(), clr.layout());
-    let info = mt.aux.checked_sub(l.try_offset("DynamicStaticsInfo", "!")?)?;
-    if space.ptr_at(info, l.try_offset("DynamicStaticsInfo", "MethodTable")?)? != mt.address {
-        return None;
-    }
+    let info = statics_info(clr, mt)?;
     let which = if reference { "GCStatics" } else { "NonGCStatics" };
     let base = space.ptr_at(info, l.try_offset("DynamicStaticsInfo", which)?)?;
     if base & !1 == 0 {
@@ -109,6 +106,22 @@ fn module_local(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
         return Some(Err(base));
     }
     base.map(Ok)
+}
+
+/// Whether the instantiation `mt` may have static fields of its own; a cheap test before its fields are read.
+pub fn may_have(clr: &Clr, mt: &MethodTable) -> bool {
+    match clr.layout().text("StaticsKind") {
+        Some("DynamicStaticsInfo") => statics_info(clr, mt).is_some(),
+        _ => dynamicstatics::is_dynamic(mt),
+    }
+}
+
+/// The `DynamicStaticsInfo` in front of the auxiliary data of `mt`, which leads back to it.
+fn statics_info(clr: &Clr, mt: &MethodTable) -> Option<u64> {
+    let (space, l) = (clr.space(), clr.layout());
+    let info = mt.aux.checked_sub(l.try_offset("DynamicStaticsInfo", "!")?)?;
+    let back = space.ptr_at(info, l.try_offset("DynamicStaticsInfo", "MethodTable")?)?;
+    (back == mt.address).then_some(info)
 }
 
 /// Whether the place of the statics of `mt` is its own, not the module's, through .NET 8: where readers that know the
@@ -148,10 +161,7 @@ pub fn thread_place(clr: &Clr, thread: u64, mt: &MethodTable, field: &FieldDesc,
 pub fn has_thread_statics(clr: &Clr, mt: &MethodTable) -> bool {
     let (space, l) = (clr.space(), clr.layout());
     let index = || {
-        let dynamic = mt.aux.checked_sub(l.try_offset("DynamicStaticsInfo", "!")?)?;
-        if space.ptr_at(dynamic, l.try_offset("DynamicStaticsInfo", "MethodTable")?)? != mt.address {
-            return None;
-        }
+        statics_info(clr, mt)?;
         let info = mt.aux.checked_sub(l.try_offset("ThreadStaticsInfo", "!")?)?;
         space.u32(info.checked_add(l.try_offset("ThreadStaticsInfo", "GCTlsIndex")?)?)
     };
@@ -215,10 +225,7 @@ const MAX_IN_FLIGHT: usize = 4096;
 /// Since 9.0: an index per type and kind of storage.
 fn tls_index(clr: &Clr, thread: u64, mt: &MethodTable, reference: bool) -> Option<u64> {
     let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
-    let dynamic = mt.aux.checked_sub(l.try_offset("DynamicStaticsInfo", "!")?)?;
-    if space.ptr_at(dynamic, l.try_offset("DynamicStaticsInfo", "MethodTable")?)? != mt.address {
-        return None;
-    }
+    statics_info(clr, mt)?;
     // The thread part stands in front of the ordinary one and shares its end.
     let info = mt.aux.checked_sub(l.try_offset("ThreadStaticsInfo", "!")?)?;
     let which = if reference { "GCTlsIndex" } else { "NonGCTlsIndex" };
