@@ -144,7 +144,7 @@ fn arguments_of_scripts() {
     .unwrap();
     let path = file.path().display();
     assert_eq!(t.well(&format!("$$>a<{path} one")), "[one]\nnone ${$arg2}\n");
-    assert_eq!(t.well(&format!("$$>a< {path} 1 \"two words; one\"; .echo next")), "[1]\nlabel two words; one\nnext\n");
+    assert_eq!(t.well(&format!("$$>a< {path} 1 \"two words, one\"; .echo next")), "[1]\nlabel two words, one\nnext\n");
     assert_eq!(t.well(&format!("$$><{path}; .echo next")), "[${$arg1}]\nnone ${$arg2}\nnext\n");
 }
 
