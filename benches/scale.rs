@@ -216,7 +216,9 @@ fn values(shell: &Shell) -> (Vec<(&'static str, u64)>, Vec<u64>) {
 
 /// Leaves the shell, needs another dump, writes somewhere or says nothing of the dump.
 fn skipped(line: &str) -> bool {
-    ["q", ".opendump", ".shell", ".logopen", ".help", ".sympath", ".exepath", ".index"].iter().any(|s| line.starts_with(s))
+    ["q", ".opendump", ".shell", ".logopen", ".help", ".sympath", ".exepath", ".index"]
+        .iter()
+        .any(|s| line.starts_with(s))
 }
 
 /// Runs everything on a dump: milliseconds by line.
@@ -298,7 +300,9 @@ fn main() {
     compile(&kit, &folder.path().join("Scale.dll"), &[]);
     std::fs::create_dir(folder.path().join("new")).unwrap();
     compile(&kit, &folder.path().join("new/Scale.dll"), &["/features:runtime-async=on", "/nowarn:SYSLIB5007"]);
-    println!("| kind | at scale 1 | lines | most time at scale 8 | fastest growth | of |\n| --- | --- | --- | --- | --- | --- |");
+    println!(
+        "| kind | at scale 1 | lines | most time at scale 8 | fastest growth | of |\n| --- | --- | --- | --- | --- | --- |"
+    );
     let mut failed = Vec::new();
     for &(kind, base) in KINDS.iter().filter(|k| chosen.is_empty() || chosen.split(',').any(|c| c == k.0)) {
         let base = (f64::from(base) * times) as u32;

@@ -214,7 +214,7 @@ fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {
         match ended {
             Ended::Quit => return if worst == Ended::Failed { worst } else { ended },
             Ended::Failed | Ended::Cut => worst = Ended::Failed,
-            Ended::Halt if !stay => return ended,
+            Ended::Halt if !stay && shell.settings.strict => return ended,
             Ended::Halt => worst = Ended::Failed,
             Ended::Well | Ended::Left(_) => {}
         }

@@ -296,6 +296,26 @@ fn quoted_text_in_a_command_for_each_region() {
     assert!(said.lines().any(|l| l.starts_with("stack 0x")), "{said:.400}");
 }
 
+#[test]
+fn an_alias_that_holds_itself_ends() {
+    let mut t = Typed::on(NARROW);
+    for alias in [
+        "as s ~*e ${s}",
+        "as s .block { ${s} }",
+        "as s .foreach (v {${s}}) {.echo v}",
+        "as s !for_each_module ${s}",
+        "as s .if (1) { ${s} }",
+        "as s .catch { ${s} }; .catch { ${s} }",
+    ] {
+        t.well(alias);
+        for line in ["${s}", ".foreach (v {.echo 1 2}) { ${s} }", ".catch { ${s} }"] {
+            assert_eq!(t.line(line).0, Ended::Halt, "{alias}: {line}");
+            assert_eq!(t.error().matches("does an alias hold itself?").count(), 1, "{alias}: {line}");
+        }
+        assert_eq!(t.well(".echo well"), "well\n");
+    }
+}
+
 /// Names and texts of aliases that make each other grow.
 fn aliases_that_grow() -> impl Strategy<Value = Vec<(String, String)>> {
     let name = prop_oneof![Just("a"), Just("b"), Just("$u1"), Just("$u2")].prop_map(str::to_owned);

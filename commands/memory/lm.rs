@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Option<Wanted<'_>> {
-        options(text, &|t| u64::from_str_radix(t.trim_matches(['(', ')']), 16).ok()).ok()
+        options(text, &|t| u64::from_str_radix(t.trim().trim_matches(['(', ')']), 16).ok()).ok()
     }
 
     #[test]

@@ -151,7 +151,7 @@ pub const PRINTING: Command = accepted(
 /// `.sleep`, `.unloadall`.
 pub const NOTHING: Command = accepted(
     "unloadall",
-    &["sleep", "unload", "restart_pending"],
+    &["sleep"],
     Prefix::Dot,
     "Extensions and pauses: all commands are built in, and a dump stands still.",
 );

@@ -22,9 +22,9 @@ pub const FOR_EACH_MODULE: Command = Command {
            @#Flags @#SymbolType. Names of a dump are text: they hold no commands. Without COMMANDS it lists the modules.",
     args: &[Arg::pos("COMMANDS", Kind::Blocks, "what to run")],
     examples: &[
-        Example { line: "!for_each_module .echo @#ModuleIndex @#ModuleName", what: "names of modules" },
+        Example { line: "!for_each_module ? @#Size", what: "how big each is" },
         Example {
-            line: "!for_each_module .if ($spat(\"${@#ModuleName}\", \"*clr*\")) {.echo @#Base}",
+            line: "!for_each_module .if ($spat(\"${@#ModuleName}\", \"*clr*\")) {? @#Base}",
             what: "where modules of the runtime are",
         },
     ],

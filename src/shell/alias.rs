@@ -116,9 +116,15 @@ fn braced<'r>(rest: &'r str, names: &[(String, String)]) -> Option<(String, &'r 
     Some((text, after))
 }
 
+/// Whether the name of a token follows: `.foreach (` or `.foreach /pS 1 (`. It is made there, not used.
+fn names_token(before: &str) -> bool {
+    let head = before.strip_suffix('(').and_then(|h| h.get(h.to_ascii_lowercase().rfind(".foreach")? + 8..));
+    head.is_some_and(|h| !h.contains(['(', ')', '{', '}', ';', '"']))
+}
+
 /// A bare name at the start of `rest` that stands alone.
 fn plain<'n, 'r>(before: &str, rest: &'r str, names: &'n [(String, String)]) -> Option<(&'n str, &'r str)> {
-    if !before.chars().next_back().is_none_or(|c| c.is_whitespace() || "({[;,\"".contains(c)) {
+    if !before.chars().next_back().is_none_or(|c| c.is_whitespace() || "({[;,\"".contains(c)) || names_token(before) {
         return None;
     }
     let (name, text) = names.iter().rev().find(|(n, _)| {
@@ -150,6 +156,7 @@ mod tests {
         assert_eq!(with("loop"), "a ${loop}");
         assert_eq!(with("${/v:obj} \"obj\" \"a obj\""), "${/v:obj} \"1000\" \"a 1000\"");
         assert_eq!(with("OBJ"), "OBJ");
+        assert_eq!(with(".foreach /pS 1 (obj {x}) {y}; poi(obj)"), ".foreach /pS 1 (obj {x}) {y}; poi(1000)");
     }
 
     #[test]

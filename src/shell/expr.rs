@@ -20,8 +20,8 @@ use super::opaque;
 use super::words::bracketed;
 use crate::dump::Dump;
 
-/// Most parentheses and signs: a bound on recursion.
-const MAX_DEPTH: usize = 128;
+/// Most parentheses, signs and operators that are words: a bound on recursion. Each takes some kilobytes of stack.
+const MAX_DEPTH: usize = 48;
 
 /// `$t0` and so on: how many there are.
 pub const USER: usize = 20;
@@ -395,6 +395,23 @@ mod tests {
             ("@@(1 << 2)", 4),
         ] {
             assert_eq!(eval(text), Ok(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_deepest_fits_a_small_stack() {
+        let deepest = |open: &str, close: &str| {
+            let text = format!("{}1{}", open.repeat(MAX_DEPTH), close.repeat(MAX_DEPTH));
+            let more = format!("{open}{text}{close}");
+            std::thread::Builder::new()
+                .stack_size(1 << 19)
+                .spawn(move || (eval(&text).is_ok(), eval(&more).is_err()))
+                .unwrap()
+                .join()
+                .unwrap()
+        };
+        for (open, close) in [("(", ")"), ("[", "]"), ("-", ""), ("not ", "")] {
+            assert_eq!(deepest(open, close), (true, true), "{open}");
         }
     }
 

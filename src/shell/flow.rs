@@ -12,8 +12,6 @@ use super::opaque;
 use super::state::{Ended, Shell, Taken};
 use crate::session::Session;
 
-/// Blocks in blocks, at most this deep.
-const MAX_NESTING: u32 = 64;
 /// How often a running program is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(20);
 /// Longest file of `.foreach /f`.
@@ -21,17 +19,6 @@ const MOST_FILE: u64 = 64 << 20;
 
 /// Runs blocks.
 pub fn run(shell: &mut Shell, control: &Control) -> Ended {
-    if shell.state.nesting >= MAX_NESTING {
-        let why = format!("blocks stand in each other more than {MAX_NESTING} deep");
-        return shell.failed("", &why);
-    }
-    shell.state.nesting += 1;
-    let ended = dispatch(shell, control);
-    shell.state.nesting -= 1;
-    ended
-}
-
-fn dispatch(shell: &mut Shell, control: &Control) -> Ended {
     match control {
         Control::If { arms, otherwise } => {
             for (condition, body) in arms {
@@ -72,7 +59,7 @@ fn dispatch(shell: &mut Shell, control: &Control) -> Ended {
             shell.state.catches -= 1;
             match ended {
                 Ended::Left(Jump::Leave) => Ended::Well,
-                ended if ended.is_failure() && !shell.watch.cancel.is_set() => Ended::Well,
+                ended if ended.is_failure() && !shell.watch.cancel.is_set() && !shell.state.too_deep => Ended::Well,
                 other => other,
             }
         }

@@ -17,6 +17,9 @@ use super::{alias, flow, known, pipes, script};
 use crate::session::Session;
 use crate::watch::Interrupted;
 
+/// Lines in lines, at most this deep.
+const MAX_NESTING: u32 = 64;
+
 impl Shell {
     /// Runs one line, or the lines of a block: all commands in order. One that fails says why, and the next one runs; an
     /// expression without a value ends the line.
@@ -29,6 +32,22 @@ impl Shell {
 
     /// As [`Shell::line`], and says so when an expression ended it.
     pub(super) fn steps(&mut self, line: &str) -> Ended {
+        // Whatever runs a line within a line comes through here: blocks, loops, `~*e`, an alias that holds itself.
+        if self.state.nesting >= MAX_NESTING {
+            let why = format!("commands stand in each other more than {MAX_NESTING} deep; does an alias hold itself?");
+            self.failed("", &why);
+            // Nothing goes on behind it: an alias that holds itself twice would run for ages.
+            self.state.too_deep = true;
+            return Ended::Halt;
+        }
+        self.state.too_deep &= self.state.nesting > 0;
+        self.state.nesting += 1;
+        let ended = self.in_order(line);
+        self.state.nesting -= 1;
+        ended
+    }
+
+    fn in_order(&mut self, line: &str) -> Ended {
         let line = match self.expand(line.trim_end_matches(['\r', '\n'])) {
             Ok(l) => l,
             Err(ended) => return ended,

@@ -72,7 +72,7 @@ pub enum Ended {
     Failed,
     /// An expression has no value, or the text cannot be read: what stands behind it in its line or block does not run.
     Cut,
-    /// At least one failed, and `--strict` lets nothing run behind it.
+    /// At least one failed, and nothing runs behind it: `--strict` says so, or lines stood in each other too deep.
     Halt,
     /// The user asked to leave.
     Quit,
@@ -83,8 +83,10 @@ pub enum Ended {
 /// What the shell remembers while a line runs.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Blocks the running command stands in.
+    /// Lines and blocks the running command stands in.
     pub nesting: u32,
+    /// They stood in each other too deep: all of them end.
+    pub too_deep: bool,
     /// Loops of those.
     pub loops: u32,
     /// `.catch` blocks of those.
