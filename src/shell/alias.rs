@@ -57,7 +57,9 @@ fn replace(line: &str, names: &[(String, String)], within: bool) -> Result<Strin
         rest = &rest[c.len_utf8()..];
         match c {
             '"' => quoted = !quoted,
-            '{' if !quoted && !out.ends_with('$') => keeps.push(makes_aliases(rest)),
+            // `${x}` of a name that stays closes with a brace too.
+            '{' if !quoted && out.ends_with('$') => keeps.push(keeps.last() == Some(&true)),
+            '{' if !quoted => keeps.push(makes_aliases(rest)),
             '}' if !quoted && keeps.len() > 1 => drop(keeps.pop()),
             _ => {}
         }
@@ -169,6 +171,7 @@ mod tests {
         // Blocks have their turn when they run; what is quoted opens none.
         assert_eq!(with(".if (obj) {!do obj; .if (1) { obj }} obj"), ".if (1000) {!do obj; .if (1) { obj }} 1000");
         assert_eq!(with(".echo \"{\" obj"), ".echo \"{\" 1000");
+        assert_eq!(with("{ ${obj} ${no} ${obj} } ${no} obj"), "{ ${obj} ${no} ${obj} } ${no} 1000");
         let names = [("t".to_owned(), "5".to_owned())];
         assert_eq!(
             expand_within("as x t; { as y t } {as z t} \n as w ${t}", &names).unwrap(),
