@@ -34,6 +34,7 @@ usage: clrscope DUMP [options]
   --pager         show what is longer than the window with the program that PAGER names
   --cache FOLDER  where compressed dumps are unpacked to and indexes are kept
   --index FILE    keep the index of the dump in this file; none: keep none
+  --strict        the first command that fails ends the script or line it stands in, and the program
   --safe          nothing outside the dump is read, written or run: no .shell, -o, .logopen, .export, .opendump, scripts
                   run by scripts, .foreach /f and the like; no index is kept
   -V, --version   print the version
@@ -59,6 +60,7 @@ struct Arguments {
     cache: Option<PathBuf>,
     index: IndexMode,
     safe: bool,
+    strict: bool,
 }
 
 fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
@@ -75,6 +77,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
         cache: None,
         index: IndexMode::default(),
         safe: false,
+        strict: false,
     };
     // The debugger's spelling has one dash, which would be that of short options.
     let given = std::env::args_os().map(|a| if a == "-index" { "--index".into() } else { a });
@@ -100,6 +103,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             Long("no-color") => style::disable(),
             Long("cache") => a.cache = Some(parser.value()?.into()),
             Long("safe") => a.safe = true,
+            Long("strict") => a.strict = true,
             Long("index") => a.index = IndexMode::parse(&parser.value()?.string()?),
             Short('V') | Long("version") => {
                 say(concat!("clrscope ", env!("CARGO_PKG_VERSION")));
@@ -160,6 +164,7 @@ fn run(a: Arguments) -> ExitCode {
     shell.settings.symbol_path = a.symbols;
     shell.settings.index = if a.safe { IndexMode::None } else { a.index };
     shell.settings.safe = a.safe;
+    shell.settings.strict = a.strict;
     shell.settings.providers_off = a.providers_off;
     if let Some(path) = &a.dump {
         let shown = show_progress(&watch);
@@ -208,7 +213,9 @@ fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {
         shown.stop();
         match ended {
             Ended::Quit => return if worst == Ended::Failed { worst } else { ended },
-            Ended::Failed => worst = Ended::Failed,
+            Ended::Failed | Ended::Cut => worst = Ended::Failed,
+            Ended::Halt if !stay && shell.settings.strict => return ended,
+            Ended::Halt => worst = Ended::Failed,
             Ended::Well | Ended::Left(_) => {}
         }
         if shell.watch.cancel.is_set() && !stay {
@@ -221,7 +228,7 @@ fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {
 fn exit(ended: Ended) -> ExitCode {
     let _ = io::stdout().flush();
     match ended {
-        Ended::Failed => ExitCode::from(1),
+        Ended::Failed | Ended::Cut | Ended::Halt => ExitCode::from(1),
         Ended::Well | Ended::Quit | Ended::Left(_) => ExitCode::SUCCESS,
     }
 }

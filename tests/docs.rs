@@ -42,3 +42,21 @@ fn names_not_built_point_at_commands_that_are() {
         );
     }
 }
+
+#[test]
+fn names_without_a_meaning_are_no_commands() {
+    let mut seen = HashSet::new();
+    for (names, why) in clrscope::shell::known::NO_MEANING {
+        for name in *names {
+            assert!(
+                !ALL.iter().any(|c| c.is_called(name)),
+                "{name} is a command; it is said to have no meaning: {why}"
+            );
+            assert!(seen.insert(name), "{name} is listed twice");
+            assert!(
+                !clrscope::shell::known::NOT_BUILT.iter().any(|n| n.0 == *name),
+                "{name} is listed as not built too"
+            );
+        }
+    }
+}

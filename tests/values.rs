@@ -56,6 +56,7 @@ const MORE: &[&str] = &[
     "!runaway 7",
     "lmv",
     "lmf",
+    "lmt sm",
     "lm a @$ip",
     "ln @$csp",
     "ln 1",

@@ -315,6 +315,9 @@ fn grid(
         }
         next = at.wrapping_add(n * step);
     }
+    // `$p`: what was displayed last.
+    let last = view.session.dump().space.slice(next.wrapping_sub(step), usize::from(size));
+    ctx.settings.values.shown = last.map(number).or(ctx.settings.values.shown);
     went(ctx, view, next);
     Ok(outcome(missing))
 }

@@ -17,10 +17,11 @@ pub mod summary;
 pub mod symbols;
 pub mod usage;
 
-use crate::dump::{Dump, Module};
+use crate::dump::Dump;
 use crate::shell::Ctx;
 pub use crate::shell::expr::matches;
-use crate::shell::expr::{Scope, evaluate};
+pub use crate::shell::expr::pseudo::module_name;
+use crate::shell::expr::{Unevaluated, evaluate};
 
 /// An address as the native debuggers print it: `00007f3a`1c000028`, or 8 digits in a 32-bit process.
 pub fn tick(address: u64, pointer: u8) -> String {
@@ -30,12 +31,6 @@ pub fn tick(address: u64, pointer: u8) -> String {
 /// `       0`7ffe0000`: the upper half padded with blanks.
 pub fn wide(address: u64) -> String {
     format!("{:8x}`{:08x}", address >> 32, address & 0xFFFF_FFFF)
-}
-
-/// The name a native debugger gives a module: its file name without extension, other characters than letters, digits and
-/// `_` replaced by `_`.
-pub fn module_name(module: &Module) -> String {
-    module.symbol_name()
 }
 
 /// `module+0x123`, when `address` lies in a module.
@@ -50,28 +45,13 @@ pub fn symbol(dump: &Dump, address: u64) -> Option<String> {
 /// Evaluates an expression in the open dump and its current thread.
 pub fn value(ctx: &Ctx<'_>, text: &str) -> anyhow::Result<u64> {
     let dump = ctx.session.map(|s| s.dump());
-    let scope = Scope { dump, thread: ctx.settings.thread, user: &ctx.settings.user };
-    evaluate(text, &scope).map_err(anyhow::Error::msg)
+    evaluate(text, &ctx.settings.scope(dump)).map_err(|why| Unevaluated(why).into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns() {
-        for (p, n, want) in [
-            ("*", "", true),
-            ("core*", "CoreClr", true),
-            ("*clr", "coreclr", true),
-            ("c?re*r", "coreclr", true),
-            ("core", "coreclr", false),
-            ("*a*b", "xaxbxb", true),
-            ("a*b*c", "abbc_", false),
-        ] {
-            assert_eq!(matches(p, n), want, "{p} {n}");
-        }
-    }
+    use crate::dump::Module;
 
     #[test]
     fn module_names() {

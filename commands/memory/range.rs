@@ -144,8 +144,8 @@ mod tests {
     use super::*;
 
     fn number(text: &str) -> Result<u64> {
-        let user = [0; 20];
-        let scope = crate::shell::expr::Scope { dump: None, thread: 0, user: &user };
+        let values = crate::shell::expr::Values::default();
+        let scope = crate::shell::expr::Scope { dump: None, thread: 0, values: &values };
         crate::shell::expr::evaluate(text, &scope).map_err(|e| anyhow!(e))
     }
 

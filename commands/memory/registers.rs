@@ -21,7 +21,7 @@ pub const R: Command = Command {
     help: "All general registers, or those named, behind blanks or commas. ~N makes another thread current, ~*e r shows those \
            of every thread. r $t0 = EXPRESSION sets one of the pseudo registers $t0 to $t19, which expressions have as \
            @$t0; r $.u0 = TEXT sets the fixed alias $u0. The registers of the process cannot be changed.",
-    args: &[Arg::pos("REGISTERS", Kind::Rest, "names, or $tN = EXPRESSION").completes_registers()],
+    args: &[Arg::pos("REGISTERS", Kind::LineFor(&["$.u"]), "names, or $tN = EXPRESSION").completes_registers()],
     examples: &[
         Example { line: "r", what: "all registers" },
         Example { line: "r $t1 = @$csp + 10", what: "keep a number" },
@@ -97,11 +97,11 @@ fn assign(ctx: &mut Ctx<'_>, name: &str, right: &str) -> Result<Outcome> {
         return Ok(Outcome::Complete);
     }
     let slot = bare.strip_prefix("$t").and_then(|n| n.parse::<usize>().ok());
-    if slot.is_none_or(|n| n >= ctx.settings.user.len()) {
+    if slot.is_none_or(|n| n >= ctx.settings.values.user.len()) {
         bail!("{name} cannot be set: a dump does not change; $t0 to $t19 can");
     }
     let v = value(ctx, right)?;
-    if let Some(slot) = slot.and_then(|n| ctx.settings.user.get_mut(n)) {
+    if let Some(slot) = slot.and_then(|n| ctx.settings.values.user.get_mut(n)) {
         *slot = v;
     }
     Ok(Outcome::Complete)

@@ -20,7 +20,7 @@ pub const S: Command = Command {
     help: "-b bytes (the default), -w, -d, -q words of 16, 32, 64 bits (at addresses that are multiples of their size), -a \
            ASCII text, -u two-byte text. [1] as in -[1]q prints addresses alone. The range is ADDR L COUNT or ADDR END; L? \
            allows more than 256 MB. What the dump does not hold is passed over.",
-    args: &[Arg::pos("WHAT", Kind::Rest, "[-[1]TYPE] RANGE PATTERN...")],
+    args: &[Arg::pos("WHAT", Kind::Rest, "[-[1]TYPE] RANGE PATTERN...").joined(|r| r.starts_with('-'))],
     examples: &[Example { line: "s -q @$csp L200 @$csp", what: "pointers to the stack pointer on the stack" }],
     needs: Needs::Dump,
     returns: Returns::tables(&[&HITS, &ADDRESSES, &BYTES]),

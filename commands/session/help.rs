@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use crate::shell::known;
 use crate::shell::parse::{spelled, synopsis};
 use crate::shell::pipes::declared::{self as pipes, Declared};
 use crate::shell::{
@@ -284,7 +285,32 @@ pub fn reference(commands: &[&Command]) -> String {
         }
     }
     text.push_str(&reference_of_pipes());
+    not_here(&mut text, commands);
     text
+}
+
+/// Names that people know from other debuggers and that are no commands.
+fn not_here(text: &mut String, commands: &[&Command]) {
+    text.push_str(
+        "\n## Names that are not here\n\nCommands of SOS, WinDbg and their extensions that have no meaning on a dump:\n\n\
+         | name | why |\n| --- | --- |\n",
+    );
+    let listed = |names: &[&str]| names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    for (names, why) in known::NO_MEANING {
+        text.push_str(&format!("| {} | {why} |\n", listed(names)));
+    }
+    text.push_str("\nNot built; what stands nearest:\n\n| name | nearest |\n| --- | --- |\n");
+    let built = |name: &str| commands.iter().any(|c| c.is_called(name));
+    let find = |name: &str| commands.iter().find(|c| c.is_called(name)).map(|c| spelled(c));
+    let mut near: Vec<&str> = known::NOT_BUILT.iter().map(|n| n.1).collect();
+    near.sort_unstable();
+    near.dedup();
+    for near in near {
+        let names: Vec<&str> = known::NOT_BUILT.iter().filter(|n| n.1 == near && !built(n.0)).map(|n| n.0).collect();
+        if let Some(spelled) = find(near).filter(|_| !names.is_empty()) {
+            text.push_str(&format!("| {} | `{spelled}` |\n", listed(&names)));
+        }
+    }
 }
 
 /// The facts and tables a command returns, with their keys in JSON, CSV and pipes.

@@ -37,8 +37,8 @@ pub const FOREACH: Command = Command {
            blanks, brackets, commas or `;`, and as ${NAME} anywhere. /pS N passes over the first N words, /ps N over N \
            words after each one taken. /s takes the words of a text, /f those of a file. Numbers are hexadecimal, 0n \
            decimal.\n\n\
-           When a command of the block cannot answer for one word the loop goes on with the next; a command that is not \
-           known or wrong arguments end it, as do .break and Ctrl-C. -short makes listings print addresses alone.",
+           When a command of the block fails for one word the next command runs, and the loop goes on; .break and Ctrl-C \
+           end it. -short makes listings print addresses alone.",
     args: &[Arg::pos("[/pS N] [/ps N] (NAME {COMMANDS}) {COMMANDS}", Kind::Blocks, "what to run for each word")],
     examples: &[
         Example {
@@ -138,7 +138,8 @@ pub const BLOCK: Command = Command {
 
 /// `.catch`.
 pub const CATCH: Command = Command {
-    help: "Runs its commands; one that fails says why and ends the block, but not what follows it. .leave ends it too.",
+    help: "Runs its commands; an expression without a value ends the block, but not what follows it, and failures of commands \
+           in it are no failure of what it stands in. .leave ends it too.",
     args: &[Arg::pos("{COMMANDS}", Kind::Blocks, "block")],
     examples: &[Example { line: ".catch {!dumpobj 10}; .echo still here", what: "go on after a failure" }],
     run: |ctx, args| {
@@ -173,11 +174,17 @@ pub const LEAVE: Command = Command {
 pub const AS: Command = Command {
     prefix: Prefix::Plain,
     help: "Gives TEXT a name. From the next line on (or in .block) the name stands for it: between blanks or brackets, and \
-           as ${NAME} anywhere; ${/d:NAME} is 1 if there is such an alias, else 0. `as` takes the rest of the line, `;` \
-           included; `aS` ends at `;`.\n\n\
+           as ${NAME} anywhere; ${/d:NAME} is 1 if there is such an alias, else 0; ${/f:NAME} its text or nothing; \
+           ${/v:NAME} and ${/n:NAME} keep the name. In braces names are replaced when the block runs. A line or block that \
+           begins with as, aS, ad or al keeps bare names; with a blank or `;` before it, it does not. `as` takes the rest \
+           of the line, `;` included; `aS` ends at `;`, and so do the options but /f and /c.\n\n\
            /x takes the value of an expression, /ma and /mu the text of one-byte and two-byte characters at an address, \
-           /e an environment variable, /f the contents of a file, /c what commands print.",
-    args: &[Arg::pos("[/x|/ma|/mu|/e|/f|/c] NAME TEXT", Kind::Line, "name and text")],
+           /msa and /msu that of a STRING or UNICODE_STRING there, /e an environment variable, /f the contents of a file, /c what commands print.",
+    args: &[Arg::pos(
+        "[/x|/ma|/mu|/msa|/msu|/e|/f|/c] NAME TEXT",
+        Kind::LineBut(&["/x", "/ma", "/mu", "/msa", "/msu", "/e"]),
+        "name and text",
+    )],
     examples: &[
         Example { line: "as leaked Zoo.Session", what: "a name for a type" },
         Example { line: "as /x stack @$csp", what: "a name for a number" },
@@ -185,9 +192,6 @@ pub const AS: Command = Command {
     run: set,
     ..dot("as", "make an alias")
 };
-
-/// Longest text read from the memory of the process.
-const MOST_TEXT: usize = 4096;
 
 fn set(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let text = args.text(AS.args[0].name).unwrap_or("");
@@ -205,20 +209,14 @@ fn set(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || "_.$@".contains(c)) {
         bail!("expected a name of letters and digits: as NAME TEXT");
     }
-    let bytes = |ctx: &Ctx<'_>, wide: bool| -> Result<String> {
-        let at = crate::commands::memory::value(ctx, value)?;
-        let space = &ctx.session()?.dump().space;
-        if !space.readable(at) {
-            bail!("{at:x} is not in the dump");
-        }
-        Ok(if wide { space.utf16z(at, MOST_TEXT) } else { space.utf8z(at, MOST_TEXT) })
-    };
     let text = match option {
         None => value.trim_matches('"').to_owned(),
         // What was not typed is no command.
         Some("x") => hide(&format!("0x{:x}", crate::commands::memory::value(ctx, value)?)),
-        Some("ma") => hide(&bytes(ctx, false)?),
-        Some("mu") => hide(&bytes(ctx, true)?),
+        Some(o @ ("ma" | "mu" | "msa" | "msu")) => {
+            let at = crate::commands::memory::value(ctx, value)?;
+            hide(&super::printf::text(ctx, o, at)?)
+        }
         Some(o @ ("e" | "f")) => {
             ctx.settings.may(&format!("as /{o}"))?;
             let text = match o {
@@ -231,7 +229,7 @@ fn set(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             ctx.request = Some(Request::Capture { name: name.to_owned(), line: value.to_owned() });
             return Ok(Outcome::Complete);
         }
-        Some(o) => bail!("no option /{o}; there are /x /ma /mu /e /f /c"),
+        Some(o) => bail!("no option /{o}; there are /x /ma /mu /msa /msu /e /f /c"),
     };
     alias::set(&mut ctx.settings.aliases, name.to_owned(), text);
     Ok(Outcome::Complete)

@@ -124,29 +124,3 @@ fn log(ctx: &mut Ctx<'_>, args: &Args, append: bool) -> Result<Outcome> {
     ctx.request = Some(Request::LogOpen(path));
     Ok(Outcome::Complete)
 }
-
-/// `?`.
-pub const EVALUATE: Command = Command {
-    help: "Evaluates an expression: hexadecimal numbers (0n decimal, 0t octal, 0y binary), + - * / % & | ^ << >> >>> ~ !, \
-           comparisons (== != < > <= >=, 1 or 0), parentheses, poi qwo dwo wo by hi low not, $scmp(\"a\", \"b\"), $sicmp, \
-           $spat(\"text\", \"pattern*\"), registers (@rax), @$ip @$csp @$retreg @$teb @$peb @$tid @$tpid @$ptrsize \
-           @$pagesize @$exr_code, @$t0 to @$t19 (set by r $t0 = EXPRESSION), module names.",
-    args: &[Arg::pos("EXPRESSION", Kind::Rest, "what to evaluate")],
-    examples: &[Example { line: "? poi(@$csp)+0n16", what: "a pointer on the stack plus 16" }],
-    returns: Returns::facts(&[
-        Fact::new("value", "the value as 64 bits", Type::Hex),
-        Fact::new("signed", "the same with a sign", Type::Number),
-    ]),
-    run: |ctx, args| {
-        let text = args.text("EXPRESSION").unwrap_or("");
-        if text.is_empty() {
-            ctx.out.note(".help lists the commands; ? EXPRESSION evaluates one")?;
-            return Ok(Outcome::Complete);
-        }
-        let v = crate::commands::memory::value(ctx, text)?;
-        let line = format!("Evaluate expression: {} = {:08x}`{:08x}", v as i64, v >> 32, v & 0xFFFF_FFFF);
-        ctx.out.facts(&[("value", Cell::Hex(v)), ("signed", Cell::Int(v as i64))], line)?;
-        Ok(Outcome::Complete)
-    },
-    ..plain("?", Prefix::Plain, "evaluate an expression")
-};

@@ -1,10 +1,12 @@
 //! Session, symbols, output.
 
+pub mod evaluate;
 pub mod help;
 pub mod index;
 pub mod language;
 pub mod load;
 pub mod misc;
+pub mod modules;
 pub mod paths;
 pub mod printf;
 pub mod symneed;

@@ -237,6 +237,17 @@ impl AddressSpace {
         self.find(address).is_some()
     }
 
+    /// Whether all of `length` bytes at `address` are readable.
+    pub fn holds(&self, address: u64, length: u64) -> bool {
+        let Some(end) = address.checked_add(length) else { return false };
+        let mut at = address;
+        while at < end {
+            let Some(run) = self.run(at).filter(|r| !r.is_empty()) else { return false };
+            at = at.saturating_add(run.len() as u64);
+        }
+        true
+    }
+
     /// First readable address at or after `address`.
     pub fn next_readable(&self, address: u64) -> Option<u64> {
         let i = self.pieces.partition_point(|p| p.end <= address);

@@ -6,9 +6,11 @@ use anyhow::{Result, anyhow};
 
 use super::args::Args;
 use super::control::Control;
+use super::expr::{Scope, Values};
 use super::out::Out;
 use super::returns::Returns;
 use super::screen::Window;
+use crate::dump::Dump;
 use crate::session::saved::IndexMode;
 use crate::session::{Provider, Session};
 
@@ -81,6 +83,10 @@ pub enum Kind {
     /// As `Rest`, but to the end of the line, `;` included; to the next `;` when the name is typed with a capital at its
     /// end (`aS`).
     Line,
+    /// As `Line`, but to the next `;` when one of these words comes first.
+    LineBut(&'static [&'static str]),
+    /// As `Rest`, but to the end of the line when it begins with one of these.
+    LineFor(&'static [&'static str]),
     /// As `Rest`; in parentheses and braces `;` ends nothing.
     Blocks,
     /// As `Rest`: which threads, and behind it a command that runs to the end of the line.
@@ -90,7 +96,7 @@ pub enum Kind {
 impl Kind {
     /// Whether the argument is taken as typed.
     pub fn is_raw(self) -> bool {
-        matches!(self, Kind::Rest | Kind::Line | Kind::Blocks | Kind::Each)
+        matches!(self, Kind::Rest | Kind::Line | Kind::LineBut(_) | Kind::LineFor(_) | Kind::Blocks | Kind::Each)
     }
 }
 
@@ -130,6 +136,8 @@ pub struct Arg {
     pub many: bool,
     /// Makes the command read or write a file beside the dump, or run a program: `--safe` refuses it.
     pub outside: bool,
+    /// It may follow the name of its command without a blank, where this holds of what follows (`lmvm`, `s-d`).
+    pub joined: Option<fn(&str) -> bool>,
     /// What completion offers.
     pub offers: Offers,
     /// Help line.
@@ -139,7 +147,7 @@ pub struct Arg {
 impl Arg {
     const fn new(name: &'static str, kind: Kind, positional: bool, help: &'static str) -> Self {
         let (outside, offers) = (matches!(kind, Kind::File), Offers::ByKind);
-        Self { name, aliases: &[], kind, positional, required: false, many: false, outside, offers, help }
+        Self { name, aliases: &[], kind, positional, required: false, many: false, outside, joined: None, offers, help }
     }
 
     /// An option without a value.
@@ -177,6 +185,12 @@ impl Arg {
     /// Says that it makes the command reach outside the dump, as every path does.
     pub const fn outside(mut self) -> Self {
         self.outside = true;
+        self
+    }
+
+    /// Lets it follow the name of its command without a blank, where `fits` holds of what follows there.
+    pub const fn joined(mut self, fits: fn(&str) -> bool) -> Self {
+        self.joined = Some(fits);
         self
     }
 
@@ -273,6 +287,11 @@ impl Command {
     pub fn is_called(&self, name: &str) -> bool {
         is_called(self.name, self.aliases, name)
     }
+
+    /// Which text may follow its name without a blank.
+    pub fn joined(&self) -> Option<fn(&str) -> bool> {
+        self.args.iter().find_map(|a| a.joined)
+    }
 }
 
 fn is_called(own: &str, aliases: &[&str], name: &str) -> bool {
@@ -345,15 +364,22 @@ pub struct Settings {
     pub display: Option<(&'static str, u64)>,
     /// Where the last disassembly ended, and with which thread current: the next without an address goes on there.
     pub code: Option<(usize, u64)>,
-    /// `$t0` to `$t19`.
-    pub user: [u64; 20],
+    /// What expressions remember: `$t0` to `$t19`, the radix and others.
+    pub values: Values,
     /// Aliases by name, in the order they were made.
     pub aliases: Vec<(String, String)>,
+    /// The first failure ends what runs (`--strict`).
+    pub strict: bool,
     /// Nothing outside the dump is read, written or run, whatever a command says (`--safe`).
     pub safe: bool,
 }
 
 impl Settings {
+    /// What names in expressions stand for now, in `dump`.
+    pub fn scope<'a>(&'a self, dump: Option<&'a Dump>) -> Scope<'a> {
+        Scope { dump, thread: self.thread, values: &self.values }
+    }
+
     /// An error where `--safe` forbids `what`, which reads, writes or runs something outside the dump.
     pub fn may(&self, what: &str) -> Result<()> {
         if self.safe {

@@ -1,78 +1,92 @@
-//! Expressions as MASM has them: hexadecimal by default, `0x 0n 0t 0y`, backticks, operators, `poi()` and its kin,
-//! comparisons, string functions, registers and pseudo registers, module names.
+//! Expressions as MASM has them: hexadecimal unless `n` says otherwise, `0x 0n 0t 0y`, backticks, operators, `poi` and its
+//! kin, comparisons, string functions, registers and pseudo registers, module names; `@@c++(...)` is read as C++.
 
 use nom::IResult;
 use nom::Parser;
 use nom::branch::alt;
-use nom::bytes::complete::{is_not, tag, tag_no_case, take_while1};
+use nom::bytes::complete::{is_not, tag_no_case, take_while1};
 use nom::character::complete::{char, space0};
 use nom::combinator::opt;
 use nom::sequence::{delimited, preceded};
 
-use super::opaque;
-use crate::dump::{Dump, Thread};
+pub mod cplus;
+pub mod pattern;
+pub mod pseudo;
 
-/// Most parentheses and signs: a bound on recursion.
-const MAX_DEPTH: usize = 128;
+pub use pattern::matches;
+use pseudo::{entry, named};
+
+use super::opaque;
+use super::words::bracketed;
+use crate::dump::Dump;
+
+/// Most parentheses, signs and operators that are words: a bound on recursion. Each takes some kilobytes of stack.
+const MAX_DEPTH: usize = 48;
 
 /// `$t0` and so on: how many there are.
 pub const USER: usize = 20;
 
-/// What a pseudo register stands for in a dump and on its current thread.
-type Pseudo = fn(&Dump, Option<&Thread>) -> Option<u64>;
+/// What expressions remember from one to the next.
+#[derive(Debug, Clone)]
+pub struct Values {
+    /// `$t0` to `$t19`.
+    pub user: [u64; USER],
+    /// Radix of numbers without a prefix.
+    pub radix: u32,
+    /// Whether expressions are C++ unless they say otherwise (`.expr /s c++`).
+    pub cplus: bool,
+    /// `$exp`: the value of the last expression.
+    pub exp: u64,
+    /// `$p`: the value displayed last.
+    pub shown: Option<u64>,
+}
 
-/// Pseudo registers, without their `$`.
-pub const PSEUDO: &[(&str, Pseudo)] = &[
-    ("ptrsize", |dump, _| Some(u64::from(dump.arch.pointer_size()))),
-    ("pagesize", |dump, _| Some(dump.process.page_size)),
-    ("tpid", |dump, _| dump.process.pid),
-    ("tid", |_, thread| thread.map(|t| t.os_id)),
-    ("teb", |_, thread| thread?.teb),
-    ("thread", |_, thread| thread?.teb),
-    ("peb", peb),
-    ("proc", peb),
-    ("exr_code", |dump, _| dump.exception.as_ref().map(|e| u64::from(e.code))),
-    ("retreg", |_, thread| {
-        let registers = thread?.registers.as_ref()?;
-        ["rax", "eax", "x0", "r0"].iter().find_map(|n| registers.get(n))
-    }),
-    ("ip", |_, thread| thread?.registers.as_ref().map(|r| r.ip)),
-    ("csp", |_, thread| thread?.registers.as_ref().map(|r| r.sp)),
-];
-
-fn peb(dump: &Dump, thread: Option<&Thread>) -> Option<u64> {
-    dump.space.ptr_at(thread?.teb?, if dump.arch.pointer_size() == 8 { 0x60 } else { 0x30 })
+impl Default for Values {
+    fn default() -> Self {
+        Self { user: [0; USER], radix: 16, cplus: false, exp: 0, shown: None }
+    }
 }
 
 /// What names in an expression stand for.
+#[derive(Clone, Copy)]
 pub struct Scope<'a> {
     /// The open dump.
     pub dump: Option<&'a Dump>,
     /// Index of the current thread.
     pub thread: usize,
-    /// `$t0` to `$t19`.
-    pub user: &'a [u64; 20],
+    /// What is remembered.
+    pub values: &'a Values,
 }
+
+/// An expression that has no value: it ends the line or block it stands in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unevaluated(pub String);
 
 /// A parsed expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Expr {
-    Number(u64),
-    Name(String),
-    Call(String, Box<Expr>),
+    Word(String),
+    Call(&'static str, Box<Expr>),
+    Valid(Box<Expr>, Box<Expr>),
     Texts(&'static str, String, String),
+    CPlus(String),
     Unary(char, Box<Expr>),
     Binary(&'static str, Box<Expr>, Box<Expr>),
 }
 
 /// Evaluates `text`. The error says what was expected or what is not known.
 pub fn evaluate(text: &str, scope: &Scope<'_>) -> Result<u64, String> {
-    let depth = text.bytes().filter(|b| b"([!~-".contains(b)).count();
-    if text.len() > 4096 || depth > MAX_DEPTH {
-        return Err("the expression is too long".into());
+    if scope.values.cplus && !text.contains("@@") {
+        return cplus::evaluate(&opaque::words(text), scope).map(|v| v.bits());
     }
-    if text.contains("@@c++") || text.contains("@@(") {
-        return Err("C++ expressions are not read; write it the MASM way: poi(ADDR), @reg, @$t0".into());
+    masm(text, scope)
+}
+
+/// As [`evaluate`], of MASM whatever the default is.
+fn masm(text: &str, scope: &Scope<'_>) -> Result<u64, String> {
+    if text.len() > 4096 || nesting(text) > MAX_DEPTH {
+        return Err("the expression is too long".into());
     }
     let text = &opaque::words(text).replace("@@masm", "");
     let (rest, expr) =
@@ -81,6 +95,13 @@ pub fn evaluate(text: &str, scope: &Scope<'_>) -> Result<u64, String> {
         return Err(format!("expected an operator before `{}`", opaque::show(rest.trim())));
     }
     value(&expr, scope)
+}
+
+/// How deep reading `text` may go: brackets, signs and operators of one value.
+fn nesting(text: &str) -> usize {
+    let marks = text.bytes().filter(|b| b"([!~-+".contains(b)).count();
+    let word = |w: &&str| UNARY.iter().any(|u| u.eq_ignore_ascii_case(w));
+    marks + text.split(|c: char| !c.is_alphanumeric()).filter(word).count()
 }
 
 fn level<'i>(
@@ -123,11 +144,7 @@ fn and(i: &str) -> IResult<&str, Expr> {
 }
 
 fn equal(i: &str) -> IResult<&str, Expr> {
-    level(i, &["==", "!=", "="], less)
-}
-
-fn less(i: &str) -> IResult<&str, Expr> {
-    level(i, &["<=", ">=", "<", ">"], shift)
+    level(i, &["==", "!=", "=", "<=", ">=", "<", ">"], shift)
 }
 
 fn shift(i: &str) -> IResult<&str, Expr> {
@@ -142,12 +159,23 @@ fn product(i: &str) -> IResult<&str, Expr> {
     level(i, &["*", "/", "%", "mod"], unary)
 }
 
+/// Operators that are words, in front of their value.
+const UNARY: &[&str] = &["poi", "qwo", "dwo", "wo", "by", "hi", "low", "not"];
+
 fn unary(i: &str) -> IResult<&str, Expr> {
     let (i, _) = space0(i)?;
     let (rest, sign) = opt(alt((char('-'), char('+'), char('~'), char('!')))).parse(i)?;
-    match sign {
-        Some(c) => unary(rest).map(|(r, e)| (r, Expr::Unary(c, Box::new(e)))),
-        None => primary(rest),
+    if let Some(c) = sign {
+        return unary(rest).map(|(r, e)| (r, Expr::Unary(c, Box::new(e))));
+    }
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '`' | '!'));
+    let word = UNARY.iter().find_map(|w| {
+        let rest = i.get(..w.len()).filter(|t| t.eq_ignore_ascii_case(w)).map(|_| &i[w.len()..])?;
+        (ends(rest) && !rest.trim_start().is_empty()).then_some((*w, rest))
+    });
+    match word {
+        Some((word, rest)) => unary(rest).map(|(r, e)| (r, Expr::Call(word, Box::new(e)))),
+        None => primary(i),
     }
 }
 
@@ -155,9 +183,10 @@ fn primary(i: &str) -> IResult<&str, Expr> {
     alt((
         delimited((char('('), space0), or, (space0, char(')'))),
         delimited((char('['), space0), or, (space0, char(']'))),
+        cplus,
         texts,
-        preceded(char('@'), name).map(|n| Expr::Name(format!("@{n}"))),
-        call,
+        functions,
+        preceded(char('@'), name).map(|n| Expr::Word(format!("@{n}"))),
         word,
     ))
     .parse(i)
@@ -167,20 +196,26 @@ fn name(i: &str) -> IResult<&str, String> {
     take_while1(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | '.' | '!')).map(str::to_owned).parse(i)
 }
 
-fn call(i: &str) -> IResult<&str, Expr> {
-    let (rest, function) = alt((
-        tag_no_case("poi"),
-        tag_no_case("qwo"),
-        tag_no_case("dwo"),
-        tag_no_case("wo"),
-        tag_no_case("by"),
-        tag_no_case("hi"),
-        tag_no_case("low"),
-        tag_no_case("not"),
-    ))
-    .parse(i)?;
-    let (rest, inner) = delimited((tag("("), space0), or, (space0, tag(")"))).parse(rest)?;
-    Ok((rest, Expr::Call(function.to_lowercase(), Box::new(inner))))
+/// `@@c++(...)`, `@@(...)`: what stands in the parentheses is C++.
+fn cplus(i: &str) -> IResult<&str, Expr> {
+    let (rest, _) = alt((tag_no_case("@@c++"), tag_no_case("@@"))).parse(i)?;
+    match bracketed(rest, '(') {
+        Some((inner, rest)) => Ok((rest, Expr::CPlus(inner.to_owned()))),
+        None => Err(nom::Err::Error(nom::error::Error::new(i, nom::error::ErrorKind::Char))),
+    }
+}
+
+/// `$vvalid(ADDRESS, LENGTH)`, `$iment(BASE)`.
+fn functions(i: &str) -> IResult<&str, Expr> {
+    let (rest, _) = opt(char('@')).parse(i)?;
+    let (rest, function) = alt((tag_no_case("$vvalid"), tag_no_case("$iment"))).parse(rest)?;
+    if function.eq_ignore_ascii_case("$iment") {
+        let (rest, base) = delimited((char('('), space0), or, (space0, char(')'))).parse(rest)?;
+        return Ok((rest, Expr::Call("$iment", Box::new(base))));
+    }
+    let (rest, (at, _, length)) =
+        delimited((char('('), space0), (or, (space0, char(','), space0), or), (space0, char(')'))).parse(rest)?;
+    Ok((rest, Expr::Valid(Box::new(at), Box::new(length))))
 }
 
 /// `$scmp("a", "b")` (minus, zero or plus), `$sicmp` without regard to case, `$spat("text", "pattern")`.
@@ -201,18 +236,27 @@ fn texts(i: &str) -> IResult<&str, Expr> {
 fn word(i: &str) -> IResult<&str, Expr> {
     let (rest, text) =
         take_while1(|c: char| c.is_alphanumeric() || matches!(c, '_' | '`' | '$' | '.' | '!')).parse(i)?;
-    Ok((rest, number(text).map_or_else(|| Expr::Name(text.to_owned()), Expr::Number)))
+    Ok((rest, Expr::Word(text.to_owned())))
 }
 
 /// A number: hexadecimal unless a prefix says otherwise; backticks anywhere; a trailing `h` allowed.
 pub fn number(text: &str) -> Option<u64> {
+    number_in(text, 16)
+}
+
+/// As [`number`], with another radix for those without prefix. A prefix alone is 0, as the debuggers have it.
+pub fn number_in(text: &str, radix: u32) -> Option<u64> {
     let clean: String = text.chars().filter(|c| *c != '`').collect::<String>().to_lowercase();
     let (digits, radix) = match clean.get(..2) {
+        Some("0x" | "0n" | "0t" | "0y") if clean.len() == 2 => return Some(0),
         Some("0x") => (&clean[2..], 16),
         Some("0n") => (&clean[2..], 10),
         Some("0t") => (&clean[2..], 8),
         Some("0y") => (&clean[2..], 2),
-        _ => (clean.as_str(), 16),
+        _ => match clean.strip_suffix('h') {
+            Some(digits) => (digits, 16),
+            None => (clean.as_str(), radix),
+        },
     };
     let digits = if radix == 16 { digits.strip_suffix('h').unwrap_or(digits) } else { digits };
     if digits.is_empty() || digits.starts_with(['+', '-']) {
@@ -223,8 +267,16 @@ pub fn number(text: &str) -> Option<u64> {
 
 fn value(e: &Expr, scope: &Scope<'_>) -> Result<u64, String> {
     Ok(match e {
-        Expr::Number(n) => *n,
-        Expr::Name(n) => named(n, scope)?,
+        Expr::Word(text) => match number_in(text, scope.values.radix) {
+            Some(n) => n,
+            None => named(text, scope)?,
+        },
+        Expr::CPlus(text) => cplus::evaluate(text, scope)?.bits(),
+        Expr::Valid(at, length) => {
+            let (at, length) = (value(at, scope)?, value(length, scope)?);
+            let space = &scope.dump.ok_or("no dump is open")?.space;
+            u64::from(space.holds(at, length))
+        }
         Expr::Unary('-', x) => value(x, scope)?.wrapping_neg(),
         Expr::Unary('~', x) => !value(x, scope)?,
         Expr::Unary('!', x) => u64::from(value(x, scope)? == 0),
@@ -267,67 +319,19 @@ fn function(name: &str, x: u64, scope: &Scope<'_>) -> Result<u64, String> {
         "not" => return Ok(u64::from(x == 0)),
         _ => {}
     }
-    let space = &scope.dump.ok_or("no dump is open")?.space;
+    let dump = scope.dump.ok_or("no dump is open")?;
+    let space = &dump.space;
     let read = match name {
         "poi" => space.ptr(x),
         "qwo" => space.u64(x),
         "dwo" => space.u32(x).map(u64::from),
         "wo" => space.u16(x).map(u64::from),
+        "$iment" => {
+            return entry(dump, x).ok_or_else(|| format!("$iment({x:x}): the dump has no header of an image there"));
+        }
         _ => space.u8(x).map(u64::from),
     };
     read.ok_or_else(|| format!("{name}({x:x}): the memory is not in the dump"))
-}
-
-fn named(name: &str, scope: &Scope<'_>) -> Result<u64, String> {
-    let bare = name.trim_start_matches('@').to_lowercase();
-    if let Some(n) = bare.strip_prefix("$t").and_then(|n| n.parse::<usize>().ok()).filter(|&n| n < USER) {
-        return Ok(scope.user[n]);
-    }
-    let dump = scope.dump.ok_or_else(|| format!("`{name}` is not a number, and no dump is open"))?;
-    let thread = dump.threads.get(scope.thread);
-    let registers = thread.and_then(|t| t.registers.as_ref());
-    let plain = bare.trim_start_matches('$');
-    let found = match PSEUDO.iter().find(|p| p.0 == plain) {
-        Some((_, of)) => of(dump, thread),
-        None => registers.and_then(|r| r.get(plain)),
-    };
-    let module = || {
-        dump.modules
-            .iter()
-            .find(|m| m.stem().to_lowercase() == bare || m.file_name().to_lowercase() == bare)
-            .map(|m| m.base)
-    };
-    let known = ["$ip", "$csp", "$retreg"].contains(&bare.as_str()) || registers.is_none() && name.starts_with('@');
-    found.or_else(module).ok_or_else(|| match known {
-        true => format!("`{name}`: the dump has no registers of this thread"),
-        false => format!("`{name}` is no number, register or module"),
-    })
-}
-
-/// Whether `name` matches `pattern`, where `*` stands for any text and `?` for any character; case does not count.
-pub fn matches(pattern: &str, name: &str) -> bool {
-    let lower = |s: &str| s.chars().take(4096).flat_map(char::to_lowercase).collect::<Vec<char>>();
-    let (p, n) = (lower(pattern), lower(name));
-    let (mut i, mut j) = (0, 0);
-    // Where to go on after the last star when what follows does not match.
-    let mut back: Option<(usize, usize)> = None;
-    while j < n.len() {
-        match p.get(i) {
-            Some('*') => {
-                back = Some((i + 1, j));
-                i += 1;
-            }
-            Some(c) if *c == '?' || Some(c) == n.get(j) => (i, j) = (i + 1, j + 1),
-            _ => match back {
-                Some((star, from)) => {
-                    back = Some((star, from + 1));
-                    (i, j) = (star, from + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    p.iter().skip(i).all(|c| *c == '*')
 }
 
 #[cfg(test)]
@@ -336,9 +340,13 @@ mod tests {
     use super::*;
 
     fn eval(text: &str) -> Result<u64, String> {
-        let mut user = [0; 20];
-        user[3] = 7;
-        evaluate(text, &Scope { dump: None, thread: 0, user: &user })
+        in_radix(text, 16)
+    }
+
+    fn in_radix(text: &str, radix: u32) -> Result<u64, String> {
+        let mut values = Values { radix, exp: 0x8f, ..Values::default() };
+        values.user[3] = 7;
+        evaluate(text, &Scope { dump: None, thread: 0, values: &values })
     }
 
     #[test]
@@ -371,9 +379,48 @@ mod tests {
             ("$sicmp(\"Zoo\",\"zOO\") == 0", 1),
             ("$spat(\"System.String\", \"*.str*\")", 1),
             ("[1+2]*2", 6),
+            ("1 + 2 << 3", 24),
+            ("5 & 3 == 1", 0),
+            ("10 - 5 - 2", 9),
+            ("5 xor 3 or 1 and 4 or 5 & 7 ^ 0", 7),
+            ("not 0", 1),
+            ("hi deadbeef", 0xdead),
+            ("low deadbeef + 1", 0xbef0),
+            ("- 1 + 2", 1),
+            ("~0 & f", 15),
+            ("0x", 0),
+            ("0n + 1", 1),
+            ("@@masm(1)", 1),
+            ("@@c++(010 + 10) + 10", 34),
+            ("@@(1 << 2)", 4),
         ] {
             assert_eq!(eval(text), Ok(want), "{text}");
         }
+    }
+
+    #[test]
+    fn the_deepest_fits_a_small_stack() {
+        let deepest = |open: &str, close: &str| {
+            let text = format!("{}1{}", open.repeat(MAX_DEPTH), close.repeat(MAX_DEPTH));
+            let more = format!("{open}{text}{close}");
+            std::thread::Builder::new()
+                .stack_size(1 << 19)
+                .spawn(move || (eval(&text).is_ok(), eval(&more).is_err()))
+                .unwrap()
+                .join()
+                .unwrap()
+        };
+        for (open, close) in [("(", ")"), ("[", "]"), ("-", ""), ("not ", "")] {
+            assert_eq!(deepest(open, close), (true, true), "{open}");
+        }
+    }
+
+    #[test]
+    fn radix_of_bare_numbers() {
+        assert_eq!(in_radix("10 + 0x10 + 10h", 10), Ok(42));
+        assert_eq!(in_radix("10", 8), Ok(8));
+        assert!(in_radix("9", 8).is_err());
+        assert!(in_radix("1f", 10).is_err());
     }
 
     #[test]
@@ -387,7 +434,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn never_panics(text in "[0-9a-fx+*/()~@$ poi\\[\\]<>=!\"&|,-]{0,40}") {
+        fn never_panics(text in "[0-9a-fx+*/()~@$ poi\\[\\]<>=!\"&|,.-]{0,40}|(not |poi|hi |-|@@c\\+\\+\\(|\\$vvalid\\(){0,40}") {
             let _ = eval(&text);
         }
     }

@@ -5,15 +5,13 @@ use std::io::{self, Read as _, Write};
 use std::process::{Command as Process, Stdio};
 use std::time::Duration;
 
-use super::alias::expand;
+use super::alias::expand_within;
 use super::control::{Control, Jump, Source};
-use super::expr::{Scope, evaluate};
+use super::expr::evaluate;
 use super::opaque;
 use super::state::{Ended, Shell, Taken};
 use crate::session::Session;
 
-/// Blocks in blocks, at most this deep.
-const MAX_NESTING: u32 = 64;
 /// How often a running program is asked whether it has ended.
 const POLL: Duration = Duration::from_millis(20);
 /// Longest file of `.foreach /f`.
@@ -21,17 +19,6 @@ const MOST_FILE: u64 = 64 << 20;
 
 /// Runs blocks.
 pub fn run(shell: &mut Shell, control: &Control) -> Ended {
-    if shell.state.nesting >= MAX_NESTING {
-        let why = format!("blocks stand in each other more than {MAX_NESTING} deep");
-        return shell.failed("", &why);
-    }
-    shell.state.nesting += 1;
-    let ended = dispatch(shell, control);
-    shell.state.nesting -= 1;
-    ended
-}
-
-fn dispatch(shell: &mut Shell, control: &Control) -> Ended {
     match control {
         Control::If { arms, otherwise } => {
             for (condition, body) in arms {
@@ -47,30 +34,32 @@ fn dispatch(shell: &mut Shell, control: &Control) -> Ended {
             looped(shell, |shell| rounds(shell, first, condition, step, body, *once))
         }
         Control::Foreach { name, source, skip_first, skip_after, body } => {
-            let words = match words(shell, source) {
+            let (words, begun) = match words(shell, source) {
                 Ok(w) => w,
                 Err(ended) => return ended,
             };
             let every = skip_after.saturating_add(1);
-            looped(shell, |shell| {
+            let ended = looped(shell, |shell| {
                 let typed = matches!(source, Source::Text(_));
                 let chosen = words_of(&words, typed).skip(*skip_first).step_by(every);
                 each(shell, chosen, |shell, word| {
                     let names = [(name.clone(), word.into_owned())];
-                    match expand(body, &names) {
+                    match expand_within(body, &names) {
                         Ok(line) => shell.line(&line),
                         Err(why) => shell.mistaken(body, &why),
                     }
                 })
-            })
+            });
+            begun.and(ended)
         }
         Control::Block(body) => shell.line(body),
         Control::Catch(body) => {
             shell.state.catches += 1;
-            let ended = shell.line(body);
+            let ended = shell.steps(body);
             shell.state.catches -= 1;
             match ended {
-                Ended::Left(Jump::Leave) | Ended::Failed => Ended::Well,
+                Ended::Left(Jump::Leave) => Ended::Well,
+                ended if ended.is_failure() && !shell.watch.cancel.is_set() && !shell.state.too_deep => Ended::Well,
                 other => other,
             }
         }
@@ -94,11 +83,7 @@ fn looped(shell: &mut Shell, body: impl FnOnce(&mut Shell) -> Ended) -> Ended {
 
 fn holds(shell: &mut Shell, condition: &str) -> Result<bool, Ended> {
     let condition = shell.expand(condition)?;
-    let scope = Scope {
-        dump: shell.session.as_deref().map(Session::dump),
-        thread: shell.settings.thread,
-        user: &shell.settings.user,
-    };
+    let scope = shell.settings.scope(shell.session.as_deref().map(Session::dump));
     match evaluate(&condition, &scope) {
         Ok(v) => Ok(v != 0),
         Err(why) => Err(shell.mistaken(condition.trim(), &format!("in the condition `{}`: {why}", condition.trim()))),
@@ -106,67 +91,67 @@ fn holds(shell: &mut Shell, condition: &str) -> Result<bool, Ended> {
 }
 
 fn rounds(shell: &mut Shell, first: &str, condition: &str, step: &str, body: &str, once: bool) -> Ended {
-    let begun = shell.line(first);
-    if begun != Ended::Well {
-        return begun;
-    }
+    let mut all = shell.line(first);
     let mut asked = once;
-    loop {
+    while matches!(all, Ended::Well | Ended::Failed) {
         if shell.watch.cancel.is_set() {
             return shell.stopped();
         }
         if !asked {
             match holds(shell, condition) {
                 Ok(true) => {}
-                Ok(false) => return Ended::Well,
+                Ok(false) => return all,
                 Err(ended) => return ended,
             }
         }
         asked = false;
-        match shell.line(body) {
-            Ended::Well | Ended::Left(Jump::Continue) => {}
-            Ended::Left(Jump::Break) => return Ended::Well,
-            other => return other,
+        match shell.steps(body) {
+            Ended::Left(Jump::Continue) => {}
+            Ended::Left(Jump::Break) => return all,
+            // What makes the condition fail one day has perhaps not run.
+            Ended::Cut => return shell.after(Ended::Failed),
+            ended => all = all.and(ended),
         }
-        let stepped = shell.line(step);
-        if stepped != Ended::Well {
-            return stepped;
+        if !matches!(all, Ended::Well | Ended::Failed) {
+            break;
+        }
+        match shell.steps(step) {
+            Ended::Cut => return shell.after(Ended::Failed),
+            ended => all = all.and(ended),
         }
     }
+    all
 }
 
-/// Runs `one` for each item. An answer that fails for one item does not keep the others from theirs; a mistake in what
-/// was typed, a stop or a jump does.
+/// Runs `one` for each item. What fails for one item does not keep the others from theirs; a stop or a jump does.
 pub fn each<T>(
     shell: &mut Shell,
     items: impl Iterator<Item = T>,
     mut one: impl FnMut(&mut Shell, T) -> Ended,
 ) -> Ended {
-    let mut worst = Ended::Well;
+    let mut all = Ended::Well;
     for item in items {
         if shell.watch.cancel.is_set() {
             return shell.stopped();
         }
-        shell.state.mistake = false;
         match one(shell, item) {
             Ended::Well | Ended::Left(Jump::Continue) => {}
             Ended::Left(Jump::Break) => break,
-            Ended::Failed if shell.watch.cancel.is_set() => return shell.stopped(),
-            Ended::Failed if shell.state.mistake => return Ended::Failed,
-            Ended::Failed => worst = Ended::Failed,
+            Ended::Failed | Ended::Cut if shell.settings.strict => return Ended::Halt,
+            Ended::Failed | Ended::Cut => all = Ended::Failed,
             other => return other,
         }
     }
-    worst
+    all
 }
 
-fn words(shell: &mut Shell, source: &Source) -> Result<String, Ended> {
+fn words(shell: &mut Shell, source: &Source) -> Result<(String, Ended), Ended> {
     match source {
         Source::Commands(line) => taken(shell, line),
-        Source::Text(text) => shell.expand(text),
+        Source::Text(text) => shell.expand(text).map(|t| (t, Ended::Well)),
         Source::File(path) => {
             let read = shell.settings.may(".foreach /f").map_err(|e| format!("{e:#}")).and_then(|()| read(path));
-            read.map_err(|why| shell.mistaken(path, &why))
+            read.map(|t| (t, Ended::Well)).map_err(|why| shell.failed(path, &why))
         }
     }
 }
@@ -188,19 +173,20 @@ pub fn read(path: &str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Runs a line and returns what it prints.
-pub fn taken(shell: &mut Shell, line: &str) -> Result<String, Ended> {
+/// Runs a line and returns what it prints, and whether some of it failed.
+pub fn taken(shell: &mut Shell, line: &str) -> Result<(String, Ended), Ended> {
     let taken = Taken::default();
     let before = shell.state.taken.replace(taken.clone());
     let ended = shell.line(line);
     shell.state.taken = before;
     match ended {
-        Ended::Well => {}
-        // What was printed before a failure is no whole answer: nothing runs on it.
+        // What was printed before a stop is no whole answer: nothing runs on it.
+        Ended::Well | Ended::Failed if !shell.watch.cancel.is_set() => {}
+        Ended::Well => return Err(shell.stopped()),
         other => return Err(other),
     }
     let bytes = taken.bytes();
-    Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    Ok((String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()), ended))
 }
 
 /// Runs a program of the operating system. What `line` prints is its input; what it prints goes where output goes.
@@ -210,10 +196,10 @@ pub fn program(shell: &mut Shell, program: &str, line: Option<&str>) -> Ended {
     let Some(program) = &of_numbers(program) else {
         let why = "text from the dump, a file or a command is not handed to the shell of this machine, but for numbers; \
                    -ci gives it to a program as input";
-        return shell.mistaken(program, why);
+        return shell.failed(program, why);
     };
-    let input = match line.map(|l| taken(shell, l)).transpose() {
-        Ok(text) => text,
+    let (input, begun) = match line.map(|l| taken(shell, l)).transpose() {
+        Ok(taken) => taken.unzip(),
         Err(ended) => return ended,
     };
     let cancel = shell.watch.cancel.clone();
@@ -241,7 +227,7 @@ pub fn program(shell: &mut Shell, program: &str, line: Option<&str>) -> Ended {
         return shell.stopped();
     }
     match run {
-        Ok(status) if status.success() => Ended::Well,
+        Ok(status) if status.success() => begun.unwrap_or(Ended::Well),
         Ok(status) => {
             shell.complain(&format!("{program}: {status}"));
             Ended::Failed

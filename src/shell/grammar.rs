@@ -9,8 +9,8 @@ use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
 
 use super::pipes::{self, Pipe};
-pub use super::words::{SyntaxError, Word, words};
-use super::words::{split_at, unclosed};
+pub use super::words::{SyntaxError, Word, bracketed, words};
+use super::words::{closing, split_at};
 
 /// How a command was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Call {
 pub enum Reach {
     /// To the next `;`, pipes taken off.
     Command,
+    /// To the next `;`, and nothing in it is a pipe.
+    Semicolon,
     /// To the end of the line, `;` included.
     Line,
     /// To the next `;` outside parentheses and braces.
@@ -62,6 +64,11 @@ fn ident(i: &str) -> IResult<&str, &str> {
     take_while1(|c: char| c.is_alphanumeric() || c == '_' || c == '-').parse(i)
 }
 
+/// The name of a command with a dot: a sign behind it is its argument (`.symopt-40`).
+fn dotted(i: &str) -> IResult<&str, &str> {
+    take_while1(|c: char| c.is_alphanumeric() || c == '_').parse(i)
+}
+
 /// `$<`, `$><`, `$$<`, `$$><`, `$$>a<`: run a script.
 fn script(i: &str) -> IResult<&str, &str> {
     alt((tag("$$>a<"), tag("$$><"), tag("$$<"), tag("$><"), tag("$<"))).parse(i)
@@ -74,7 +81,7 @@ fn head(i: &str) -> IResult<&str, (Typed, &str)> {
         preceded((opt(char('!')), alt((tag_no_case("sos"), tag_no_case("ext"))), one_of(" \t"), blanks), ident)
             .map(|n| (Typed::Bang, n)),
         preceded(char('!'), preceded(opt(terminated(ident, char('.'))), ident)).map(|n| (Typed::Bang, n)),
-        preceded(char('.'), ident).map(|n| (Typed::Dot, n)),
+        preceded(char('.'), dotted).map(|n| (Typed::Dot, n)),
         alt((tag("??"), tag("||"))).map(|n| (Typed::Plain, n)),
         recognize(one_of("?|~")).map(|n| (Typed::Plain, n)),
         ident.map(|n| (Typed::Plain, n)),
@@ -115,10 +122,15 @@ pub fn parse(line: &str, reach: &dyn Fn(&str, &str) -> Reach) -> Result<Vec<Call
         };
         let column = at;
         let start = line.len() - args.len();
-        let reach = if script(name).is_ok() { Reach::Line } else { reach(name, args) };
+        // `;` may stand in the names of files that are run line by line.
+        let reach = match name {
+            "$<" | "$><" => Reach::Line,
+            _ if script(name).is_ok() => Reach::Semicolon,
+            _ => reach(name, args),
+        };
         let end = match reach {
             Reach::Line => start + args.find('\n').unwrap_or(args.len()),
-            Reach::Command => start + split_at(args, &[';', '\n'], start)?,
+            Reach::Command | Reach::Semicolon => start + split_at(args, &[';', '\n'], start)?,
             Reach::Blocks => start + blocks_end(args, start)?,
         };
         let (raw, pipes) =
@@ -150,38 +162,6 @@ fn blocks_end(text: &str, base: usize) -> Result<usize, SyntaxError> {
             _ => at = closing(text, at, base)?,
         }
     }
-}
-
-/// Offset behind what closes the bracket or quote at `open`. Quotes hide brackets, braces hide parentheses.
-fn closing(text: &str, open: usize, base: usize) -> Result<usize, SyntaxError> {
-    let mut stack: Vec<(char, usize)> = Vec::new();
-    for (i, c) in text.char_indices().skip_while(|(i, _)| *i < open) {
-        let top = stack.last().map(|t| t.0);
-        match (top, c) {
-            (Some('"'), '"') | (Some('{'), '}') | (Some('('), ')') => {
-                stack.pop();
-            }
-            (Some('"'), _) => {}
-            (_, '"' | '{') | (None | Some('('), '(') => stack.push((c, i)),
-            _ => {}
-        }
-        if stack.is_empty() {
-            return Ok(i + c.len_utf8());
-        }
-    }
-    let (c, i) = stack.first().copied().unwrap_or((' ', open));
-    Err(SyntaxError { column: base + i, what: unclosed(c) })
-}
-
-/// Text in brackets at the start of `text` (blanks before it are skipped), and what follows: `open` is `(` or `{`. `None`
-/// when none stands there or it is not closed.
-pub fn bracketed(text: &str, open: char) -> Option<(&str, &str)> {
-    let (text, _) = blanks(text).ok()?;
-    if !text.starts_with(open) {
-        return None;
-    }
-    let end = closing(text, 0, 0).ok()?;
-    Some((text.get(1..end - 1)?, text.get(end..)?))
 }
 
 /// Braces open at the end of a line at whose start `depth` were. Quotes end with their line.
@@ -253,7 +233,11 @@ mod tests {
         assert_eq!((c[1].name.as_str(), c[2].name.as_str()), ("dso", "sos"));
         assert_eq!(calls("~*e r")[0].raw, "*e r");
         assert_eq!(calls("?1+2")[0].raw, "1+2");
-        assert_eq!(calls("$$>a<c:\\x;y 1")[0].raw, "c:\\x;y 1");
+        assert_eq!(calls("$<c:\\x;y 1")[0].raw, "c:\\x;y 1");
+        let c = calls("$$>a< f \"a;b\" 1; lm");
+        assert_eq!((c[0].raw.as_str(), c[1].name.as_str()), (" f \"a;b\" 1", "lm"));
+        let c = calls(".symopt-40");
+        assert_eq!((c[0].name.as_str(), c[0].raw.as_str()), ("symopt", "-40"));
     }
 
     #[test]

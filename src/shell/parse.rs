@@ -35,7 +35,7 @@ pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(A
     {
         let raw = if *kind == Kind::Each { digits(&call.raw) } else { call.raw.as_str().into() };
         // A command that holds others leaves their options to them.
-        let own = *kind == Kind::Rest || *kind == Kind::Each && each(&raw).is_none();
+        let own = matches!(kind, Kind::Rest | Kind::LineFor(_)) || *kind == Kind::Each && each(&raw).is_none();
         let text = if own { trailing(&raw, &mut common) } else { &raw };
         args.push(name, Value::Text(text.trim().to_owned()));
         return Ok((args, common));
@@ -73,6 +73,8 @@ pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(A
                     common.format = Some(Format::Csv);
                     continue;
                 }
+                // Links in the logs of the debuggers: `!DumpObj /d ADDRESS`.
+                (None, None) if name == "d" && command.prefix == super::command::Prefix::Bang => continue,
                 (None, None) if name == "wide" => {
                     common.wide = true;
                     continue;
@@ -147,14 +149,22 @@ pub fn reach(commands: &[&'static Command], name: &str, rest: &str) -> Reach {
     });
     kinds
         .map(|kind| match kind {
-            Kind::Line if name.ends_with(|c: char| c.is_ascii_uppercase()) => Reach::Command,
-            Kind::Line => Reach::Line,
+            Kind::Line | Kind::LineBut(_) if name.ends_with(|c: char| c.is_ascii_uppercase()) => Reach::Semicolon,
+            Kind::LineBut(words) if rest.split_whitespace().next().is_some_and(|w| words.contains(&w)) => {
+                Reach::Semicolon
+            }
+            Kind::Line | Kind::LineBut(_) => Reach::Line,
+            Kind::LineFor(heads) if heads.iter().any(|h| begins(rest, h)) => Reach::Line,
             Kind::Blocks => Reach::Blocks,
             Kind::Each if each(&digits(rest)).is_some() => Reach::Line,
             _ => Reach::Command,
         })
         .find(|r| *r != Reach::Command)
         .unwrap_or(Reach::Command)
+}
+
+fn begins(text: &str, head: &str) -> bool {
+    text.trim_start().get(..head.len()).is_some_and(|t| t.eq_ignore_ascii_case(head))
 }
 
 /// Whether what was typed goes on on the next line: a bracket or a quotation mark is open, or a block is still to follow
@@ -233,7 +243,7 @@ fn expected(arg: &Arg) -> String {
         Kind::Address | Kind::Object | Kind::MethodTable => "an address or expression".into(),
         Kind::Count => "a number, decimal unless it starts with 0x".into(),
         Kind::TypeName => "a type name".into(),
-        Kind::Text | Kind::Rest | Kind::Line => "text".into(),
+        Kind::Text | Kind::Rest | Kind::Line | Kind::LineBut(_) | Kind::LineFor(_) => "text".into(),
         Kind::Blocks => "blocks in braces".into(),
         Kind::Each => "threads".into(),
         Kind::File => "a path".into(),

@@ -91,7 +91,9 @@ fn piped(shell: &mut Shell) -> Ended {
         }
         match watched(shell, &line) {
             Ended::Quit => return if worst == Ended::Failed { Ended::Failed } else { Ended::Quit },
-            Ended::Failed => worst = Ended::Failed,
+            Ended::Failed | Ended::Cut => worst = Ended::Failed,
+            Ended::Halt if shell.settings.strict => return Ended::Failed,
+            Ended::Halt => worst = Ended::Failed,
             Ended::Well | Ended::Left(_) => {}
         }
         // Nobody at a prompt: who stops one command stops them all.

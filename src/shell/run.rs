@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Result, anyhow};
 
-use super::command::{Arg, Command, Ctx, Needs, Outcome, Request};
-use super::expr::Scope;
+use super::command::{Arg, Command, Ctx, Needs, Outcome, Prefix, Request};
+use super::expr::Unevaluated;
 use super::grammar::{Call, SyntaxError, parse};
 use super::opaque;
 use super::out::{Format, Out};
@@ -17,9 +17,37 @@ use super::{alias, flow, known, pipes, script};
 use crate::session::Session;
 use crate::watch::Interrupted;
 
+/// Lines in lines, at most this deep.
+const MAX_NESTING: u32 = 64;
+
 impl Shell {
-    /// Runs one line, or the lines of a block: all commands in order. A failure ends it.
+    /// Runs one line, or the lines of a block: all commands in order. One that fails says why, and the next one runs; an
+    /// expression without a value ends the line.
     pub fn line(&mut self, line: &str) -> Ended {
+        match self.steps(line) {
+            Ended::Cut => self.after(Ended::Failed),
+            ended => ended,
+        }
+    }
+
+    /// As [`Shell::line`], and says so when an expression ended it.
+    pub(super) fn steps(&mut self, line: &str) -> Ended {
+        // Whatever runs a line within a line comes through here: blocks, loops, `~*e`, an alias that holds itself.
+        if self.state.nesting >= MAX_NESTING {
+            let why = format!("commands stand in each other more than {MAX_NESTING} deep; does an alias hold itself?");
+            self.failed("", &why);
+            // Nothing goes on behind it: an alias that holds itself twice would run for ages.
+            self.state.too_deep = true;
+            return Ended::Halt;
+        }
+        self.state.too_deep &= self.state.nesting > 0;
+        self.state.nesting += 1;
+        let ended = self.in_order(line);
+        self.state.nesting -= 1;
+        ended
+    }
+
+    fn in_order(&mut self, line: &str) -> Ended {
         let line = match self.expand(line.trim_end_matches(['\r', '\n'])) {
             Ok(l) => l,
             Err(ended) => return ended,
@@ -30,21 +58,27 @@ impl Shell {
             Err(e) => {
                 self.answer_failed(line.trim(), &e.what, self.format);
                 self.complain(&e.caret(line));
-                self.state.mistake = true;
-                return Ended::Failed;
+                return Ended::Cut;
             }
         };
+        let mut all = Ended::Well;
         for (i, call) in calls.iter().enumerate() {
             // A command too quick to notice the stop is done; those after it are not begun.
             if i > 0 && self.watch.cancel.is_set() {
                 return self.stopped();
             }
             let ended = self.call(line, call);
-            if ended != Ended::Well {
-                return ended;
+            all = all.and(self.after(ended));
+            if !matches!(all, Ended::Well | Ended::Failed) {
+                return all;
             }
         }
-        Ended::Well
+        all
+    }
+
+    /// What a failure means for what stands behind it.
+    pub(super) fn after(&self, ended: Ended) -> Ended {
+        if self.settings.strict && ended.is_failure() { Ended::Halt } else { ended }
     }
 
     fn call(&mut self, line: &str, call: &Call) -> Ended {
@@ -57,12 +91,13 @@ impl Shell {
             let why = known::unknown(&call.name, call.typed, self.commands);
             self.answer_failed(&text, &why, asked(call).unwrap_or(self.format));
             self.complain(&why);
-            self.state.mistake = true;
             return Ended::Failed;
         };
-        let user = self.settings.user;
-        let scope =
-            Scope { dump: self.session.as_deref().map(Session::dump), thread: self.settings.thread, user: &user };
+        let rewritten = joined(command, call, line);
+        let call = rewritten.as_ref().unwrap_or(call);
+        // An extension that cannot read its arguments fails as any other; a native command takes its line with it.
+        let mistake = if command.prefix == Prefix::Bang { Ended::Failed } else { Ended::Cut };
+        let scope = self.settings.scope(self.session.as_deref().map(Session::dump));
         let read = arguments(command, call, &scope).map_err(|e| {
             let said = format!("{}\n{}", e.caret(line), super::parse::usage(command));
             (e, said)
@@ -81,8 +116,7 @@ impl Shell {
             Err((e, said)) => {
                 self.answer_failed(&text, &e.what, asked(call).unwrap_or(self.format));
                 self.complain(&said);
-                self.state.mistake = true;
-                return Ended::Failed;
+                return mistake;
             }
         };
         let given = |a: &&Arg| a.outside && args.has(a.name) && args.text(a.name) != Some("");
@@ -116,10 +150,13 @@ impl Shell {
             let e = SyntaxError { column: call.raw_column + skipped + e.column, what: e.what.clone() };
             let _ = out.end("failed", Some(&e.what));
             self.complain(&format!("{}\n{}", e.caret(line), super::parse::usage(command)));
-            self.state.mistake = true;
-            return Ended::Failed;
+            return mistake;
         }
-        self.finish(result, &mut out)
+        let cut = result.as_ref().is_err_and(|e| e.chain().any(|e| e.is::<Unevaluated>()));
+        match self.finish(result, &mut out) {
+            Ended::Failed if cut => mistake,
+            ended => ended,
+        }
     }
 
     fn invoke(
@@ -225,7 +262,10 @@ impl Shell {
             Request::Lines(lines) => return flow::each(self, lines.iter(), |shell, line| shell.line(line)),
             Request::Control(control) => return flow::run(self, &control),
             Request::Capture { name, line } => match flow::taken(self, &line) {
-                Ok(text) => alias::set(&mut self.settings.aliases, name, opaque::hide(text.trim_end())),
+                Ok((text, ended)) => {
+                    alias::set(&mut self.settings.aliases, name, opaque::hide(text.trim_end()));
+                    return ended;
+                }
                 Err(ended) => return ended,
             },
             Request::Program { program, line } => return flow::program(self, &program, line.as_deref()),
@@ -242,6 +282,15 @@ impl Shell {
         self.settings.thread = before;
         ended
     }
+}
+
+/// A call whose arguments begin in the name as it was typed: `lmvm clr` is `lm vm clr`.
+fn joined(command: &Command, call: &Call, line: &str) -> Option<Call> {
+    command.joined()?;
+    let start = call.column + command.name.len();
+    let rest = line.get(start..call.raw_column + call.raw.len()).filter(|_| start < call.raw_column)?;
+    let typed = line.get(call.column..start)?;
+    typed.eq_ignore_ascii_case(command.name).then(|| Call { raw: rest.to_owned(), raw_column: start, ..call.clone() })
 }
 
 /// The outcome of a command once what its pipes kept has gone on. Pipes that need a table fail where there is none, unless

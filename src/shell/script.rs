@@ -20,8 +20,8 @@ pub fn is_script(name: &str) -> bool {
 
 /// Runs the script of a `$...<` form; `rest` is what follows the form.
 pub fn run(shell: &mut Shell, form: &str, rest: &str) -> Ended {
-    let file = rest.split_whitespace().next().unwrap_or("");
-    if opaque::is_in(if form == "$$>a<" { file } else { rest }) {
+    let file = words(rest, 0).ok().and_then(|w| w.into_iter().next()).map(|w| w.text).unwrap_or_default();
+    if opaque::is_in(if form == "$$>a<" { &file } else { rest }) {
         return shell.failed(rest, "text from the dump, a file or a command names no script to run");
     }
     if let Err(e) = shell.settings.may(form) {
@@ -40,7 +40,7 @@ pub fn run(shell: &mut Shell, form: &str, rest: &str) -> Ended {
     }
 }
 
-/// Runs the lines of `path` with `${$arg1}`... replaced. The first failing line ends it.
+/// Runs the lines of `path` with `${$arg1}`... replaced. A line that fails says so, and the next one runs.
 pub fn run_file(shell: &mut Shell, path: &str, args: &[String]) -> Ended {
     let text = match read(path) {
         Ok(t) => t,
@@ -70,26 +70,24 @@ fn read(path: &str) -> Result<String, String> {
 fn lines(shell: &mut Shell, path: &str, text: &str, args: &[String]) -> Ended {
     let names: Vec<(String, String)> =
         args.iter().enumerate().map(|(i, a)| (format!("$arg{}", i + 1), a.clone())).collect();
+    let mut all = Ended::Well;
     for (number, statement) in statements(text) {
         if shell.watch.cancel.is_set() {
             return shell.stopped();
         }
-        let line = match substitute(&statement, &names) {
-            Ok(l) => l,
-            Err(why) => {
-                return shell.failed(&statement, &format!("{path}, line {number}: {why}"));
-            }
+        let ended = match substitute(&statement, &names) {
+            Ok(line) => shell.line(&line),
+            Err(why) => shell.failed(&statement, &why),
         };
-        match shell.line(&line) {
-            Ended::Well => {}
-            Ended::Failed => {
-                tell(&format!("  in {path}, line {number}"));
-                return Ended::Failed;
-            }
-            other => return other,
+        if ended.is_failure() {
+            tell(&format!("  in {path}, line {number}"));
+        }
+        all = all.and(ended);
+        if !matches!(all, Ended::Well | Ended::Failed) {
+            break;
         }
     }
-    Ended::Well
+    all
 }
 
 /// The statements of a script with the number of the line each begins in: a line, with those behind it as long as a brace
@@ -118,7 +116,7 @@ fn statements(text: &str) -> Vec<(usize, String)> {
     out
 }
 
-/// Replaces `${$argN}` and asks of them (`${/d:$argN}`); one that was not given is an error.
+/// Replaces `${$argN}` and asks of them (`${/d:$argN}`); one that was not given stays as it is written.
 fn substitute(line: &str, names: &[(String, String)]) -> Result<String, String> {
     let mut out = String::new();
     let mut rest = line;
@@ -135,10 +133,6 @@ fn substitute(line: &str, names: &[(String, String)]) -> Result<String, String> 
             continue;
         }
         let text = &after[..inner.len() + 3];
-        let known = names.iter().any(|n| n.0 == name);
-        if !known && !inner.starts_with('/') {
-            return Err(format!("{text} was not given"));
-        }
         out.push_str(&expand(text, names)?);
         rest = &after[text.len()..];
     }
@@ -155,7 +149,7 @@ mod tests {
     fn arguments_are_replaced() {
         let args = [("$arg1".to_owned(), "a b".to_owned()), ("$arg2".to_owned(), "c".to_owned())];
         assert_eq!(substitute("!x ${$arg1} ${$arg2}${$argx}", &args).unwrap(), "!x a b c${$argx}");
-        assert_eq!(substitute("${$arg3}", &args).unwrap_err(), "${$arg3} was not given");
+        assert_eq!(substitute("${$arg3} ${/n:$arg1} ${/n:$arg3}", &args).unwrap(), "${$arg3} $arg1 ${/n:$arg3}");
         assert_eq!(substitute("${/d:$arg1}${/d:$arg3}[${/f:$arg3}]${x", &args).unwrap(), "10[]${x");
     }
 

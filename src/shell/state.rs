@@ -51,13 +51,29 @@ impl Write for Taken {
     }
 }
 
+impl Ended {
+    /// Of two that ran one after the other: a failure of either is one of both.
+    pub fn and(self, then: Ended) -> Ended {
+        if self == Ended::Failed && then == Ended::Well { self } else { then }
+    }
+
+    /// Whether something failed.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Ended::Failed | Ended::Cut | Ended::Halt)
+    }
+}
+
 /// How a line ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// Every command ran, complete, partial or empty.
     Well,
-    /// At least one failed.
+    /// At least one failed; the others ran.
     Failed,
+    /// An expression has no value, or the text cannot be read: what stands behind it in its line or block does not run.
+    Cut,
+    /// At least one failed, and nothing runs behind it: `--strict` says so, or lines stood in each other too deep.
+    Halt,
     /// The user asked to leave.
     Quit,
     /// A loop or `.catch` around it is to be left.
@@ -67,16 +83,16 @@ pub enum Ended {
 /// What the shell remembers while a line runs.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Blocks the running command stands in.
+    /// Lines and blocks the running command stands in.
     pub nesting: u32,
+    /// They stood in each other too deep: all of them end.
+    pub too_deep: bool,
     /// Loops of those.
     pub loops: u32,
     /// `.catch` blocks of those.
     pub catches: u32,
     /// Takes the output instead of the sink.
     pub taken: Option<Taken>,
-    /// The last failure was a mistake in what was typed: an unknown command, a wrong argument.
-    pub mistake: bool,
     /// The last output did not end its line.
     pub mid_line: bool,
     /// Takes errors instead of stderr, for those who run the shell inside another program.
@@ -170,13 +186,24 @@ impl Shell {
         match call.typed {
             Typed::Bang => of(Prefix::Bang).or_else(|| of(Prefix::Dot)).or_else(|| of(Prefix::Plain)),
             Typed::Dot => of(Prefix::Dot),
-            Typed::Plain => of(Prefix::Plain).or_else(|| of(Prefix::Bang)).or_else(|| of(Prefix::Dot)),
+            Typed::Plain => {
+                of(Prefix::Plain).or_else(|| of(Prefix::Bang)).or_else(|| of(Prefix::Dot)).or_else(|| self.joined(call))
+            }
         }
+    }
+
+    /// The command whose name the call begins with, its argument following without a blank.
+    fn joined(&self, call: &Call) -> Option<&'static Command> {
+        let fits = |c: &&&'static Command| {
+            let rest = call.name.strip_prefix(c.name);
+            c.prefix == Prefix::Plain && rest.is_some_and(|r| c.joined().is_some_and(|fits| fits(r)))
+        };
+        self.commands.iter().filter(fits).max_by_key(|c| c.name.len()).copied()
     }
 
     /// Puts aliases into a line; the failure is said.
     pub fn expand(&mut self, line: &str) -> Result<String, Ended> {
-        alias::expand(line, &self.settings.aliases).map_err(|why| self.failed(line, &why))
+        alias::expand(line, &self.settings.aliases).map_err(|why| self.mistaken(line, &why))
     }
 
     /// Says that the user stopped it, unless they only had seen enough.
@@ -203,10 +230,10 @@ impl Shell {
         Ended::Failed
     }
 
-    /// As [`Shell::failed`], of a mistake of the one who typed: running the same with other values would not help.
-    pub fn mistaken(&mut self, command: &str, why: &str) -> Ended {
-        self.state.mistake = true;
-        self.failed(command, why)
+    /// As [`Shell::failed`], of an expression or a text of the language: it ends its line or block.
+    pub fn mistaken(&self, command: &str, why: &str) -> Ended {
+        self.failed(command, why);
+        Ended::Cut
     }
 
     /// The whole answer to something that cannot run, where answers are data.

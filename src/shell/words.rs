@@ -49,14 +49,57 @@ impl SyntaxError {
     }
 }
 
+/// Offset behind what closes the bracket or quote at `open`. Quotes hide brackets, braces hide parentheses.
+pub fn closing(text: &str, open: usize, base: usize) -> Result<usize, SyntaxError> {
+    let mut stack: Vec<(char, usize)> = Vec::new();
+    for (i, c) in text.char_indices().skip_while(|(i, _)| *i < open) {
+        let top = stack.last().map(|t| t.0);
+        match (top, c) {
+            (Some('"'), '"') | (Some('{'), '}') | (Some('('), ')') => {
+                stack.pop();
+            }
+            (Some('"'), _) => {}
+            (_, '"' | '{') | (None | Some('('), '(') => stack.push((c, i)),
+            _ => {}
+        }
+        if stack.is_empty() {
+            return Ok(i + c.len_utf8());
+        }
+    }
+    let (c, i) = stack.first().copied().unwrap_or((' ', open));
+    Err(SyntaxError { column: base + i, what: unclosed(c) })
+}
+
+/// Text in brackets at the start of `text` (blanks before it are skipped), and what follows: `open` is `(` or `{`. `None`
+/// when none stands there or it is not closed.
+pub fn bracketed(text: &str, open: char) -> Option<(&str, &str)> {
+    let text = text.trim_start_matches([' ', '\t', '\r', '\n']);
+    if !text.starts_with(open) {
+        return None;
+    }
+    let end = closing(text, 0, 0).ok()?;
+    Some((text.get(1..end - 1)?, text.get(end..)?))
+}
+
+/// Where a quotation mark stands, whether `\"` within its quotes ends nothing: so it is behind the colon of an option
+/// (`-c:"s -a %1 %2 \"MZ\""`). Elsewhere a backslash is a character: paths end with it.
+fn escapes(before: Option<char>) -> bool {
+    before == Some(':')
+}
+
 /// Offset of the first of `separators` outside quotes, or the length.
 pub fn split_at(text: &str, separators: &[char], base: usize) -> Result<usize, SyntaxError> {
     let mut quote = None;
+    let mut escaping = false;
+    let mut before = None;
     for (i, c) in text.char_indices() {
+        let last = before.replace(c);
         match quote {
+            // `\\` is a backslash.
+            Some(_) if escaping && last == Some('\\') => before = None,
             Some(_) if c == '"' => quote = None,
             Some(_) => {}
-            None if c == '"' => quote = Some(i),
+            None if c == '"' => (quote, escaping) = (Some(i), escapes(last)),
             None if separators.contains(&c) => return Ok(i),
             None => {}
         }
@@ -77,11 +120,21 @@ pub fn words(text: &str, column: usize) -> Result<Vec<Word>, SyntaxError> {
             continue;
         }
         let mut word = Word { text: String::new(), quoted: c == '"', column: column + start };
-        let mut inside = false;
+        let (mut inside, mut escaping) = (false, false);
         while let Some(&(_, c)) = chars.peek() {
             if c == '"' {
                 inside = !inside;
+                escaping = inside && escapes(word.text.chars().next_back());
                 chars.next();
+                continue;
+            }
+            if c == '\\' && inside && escaping {
+                chars.next();
+                if let Some((_, c)) = chars.next_if(|n| matches!(n.1, '"' | '\\')) {
+                    word.text.push(c);
+                } else {
+                    word.text.push('\\');
+                }
                 continue;
             }
             if !inside && c.is_ascii_whitespace() {

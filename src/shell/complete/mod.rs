@@ -199,10 +199,7 @@ impl Prompt {
             Offers::Files => return files(),
             Offers::Registers | Offers::ByKind => {}
         }
-        let expression = matches!(
-            arg.kind,
-            Kind::Address | Kind::Object | Kind::MethodTable | Kind::Rest | Kind::Line | Kind::Blocks | Kind::Each
-        );
+        let expression = matches!(arg.kind, Kind::Address | Kind::Object | Kind::MethodTable) || arg.kind.is_raw();
         if expression && atom.starts_with('@') {
             return found(atom_at, self.registers(atom), false, "no register begins so".into());
         }
@@ -221,7 +218,7 @@ impl Prompt {
             }
             Kind::File => files(),
             // Free text is part of an expression where it looks like one.
-            Kind::Rest if atom.len() > 2 => {
+            Kind::Rest | Kind::LineFor(_) if atom.len() > 2 => {
                 let mut pairs = self.addresses(atom, Kind::Address);
                 pairs.extend(self.module_names(atom));
                 found(atom_at, pairs, false, arg.help.into())

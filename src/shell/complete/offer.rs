@@ -110,7 +110,7 @@ impl Prompt {
         let at = &typed[..typed.len() - bare.len()];
         let thread = self.session.as_ref().and_then(|s| s.dump().threads.get(self.thread));
         let general = thread.and_then(|t| t.registers.as_ref()).map(|r| r.general.as_slice()).unwrap_or_default();
-        let pseudo = expr::PSEUDO.iter().map(|p| format!("${}", p.0));
+        let pseudo = expr::pseudo::PSEUDO.iter().map(|p| format!("${}", p.name));
         let user = (0..expr::USER).map(|n| format!("$t{n}"));
         let mut all: Vec<String> = general.iter().map(|r| r.0.to_owned()).collect();
         all.extend(pseudo.chain(user).filter(|_| !at.is_empty() || bare.starts_with('$')));

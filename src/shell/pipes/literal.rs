@@ -122,6 +122,7 @@ fn ungrouped(text: &str) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::super::expr::Values;
     use super::*;
 
     #[test]
@@ -162,9 +163,9 @@ mod tests {
         assert_eq!((l.time, l.decimal), (Some(1_795_622_393), None));
         let mut l = Literal::new("@$t3+1", 0);
         assert!(l.hex.is_err());
-        let mut user = [0; 20];
-        user[3] = 7;
-        l.evaluate(&Scope { dump: None, thread: 0, user: &user });
+        let mut values = Values::default();
+        values.user[3] = 7;
+        l.evaluate(&Scope { dump: None, thread: 0, values: &values });
         assert_eq!(l.hex, Ok(8));
     }
 
