@@ -277,12 +277,9 @@ impl Session {
                 return Ok(holders);
             }
             let roots = &self.roots()?.items;
+            // What a stack holds is held for a moment: another holder says more.
             let of = |guessed: bool| {
-                roots
-                    .iter()
-                    .filter(|r| r.is_conservative() == guessed)
-                    .filter_map(|r| ids.id_of(r.object))
-                    .collect::<Vec<_>>()
+                roots.iter().filter(|r| r.is_stack() == guessed).filter_map(|r| ids.id_of(r.object)).collect::<Vec<_>>()
             };
             self.watch.progress.start("looking for holders", u64::from(ids.len()));
             let holders = Holders::build(&self.graph()?.forward, &[of(false), of(true)], &self.watch)?;

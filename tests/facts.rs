@@ -126,7 +126,8 @@ fn compare(case: &Case, s: &Session) -> u32 {
         }
     }
     if let Some(object) = address("stackRoot") {
-        let on_stack = |k: &RootKind| matches!(k, RootKind::Stack { .. } | RootKind::Register { .. });
+        let on_stack =
+            |k: &RootKind| matches!(k, RootKind::Frame { .. } | RootKind::Stack { .. } | RootKind::Register { .. });
         let roots = &s.roots().unwrap().items;
         assert!(roots.iter().any(|r| on_stack(&r.kind) && r.object == object), "{name}: {object:x} is on no stack");
         compared += 1;

@@ -446,7 +446,7 @@ fn tab_keeps_an_alias_and_lists_the_others() {
 fn tab_completes_registers_modules_values_and_threads() {
     let mut t = Terminal::ready();
     for (typed, seen) in [
-        ("? @$re\t", "@$retreg"),
+        ("? @$ptr\t", "@$ptrsize"),
         ("? poi(@rs\t\t", "@rsp"),
         ("r rb\t\t", "rbx"),
         ("lmvm libcoreclr\t", "libcoreclr.so"),

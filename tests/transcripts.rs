@@ -109,6 +109,8 @@ const KNOWN: &[(&str, Side, &str, &str)] = &[
     ("dumpmd", Sos, "ILCodeVersion:", "versions of IL are not read"),
     ("dumpmd", Sos, "ReJIT ID:", "the same"),
     ("dumpmd", Sos, "NativeCodeVersion:", "the same"),
+    ("dumpmd", Both, "Class:", "SOS prints the MethodTable here since 9.0, ours the EEClass"),
+    ("ip2md", Both, "Class:", "the same"),
     ("dumpmd", Both, "IL Addr:", "SOS prints zero before a method is compiled"),
     ("ip2md", Sos, "ILCodeVersion:", "versions of IL are not read"),
     ("ip2md", Sos, "ReJIT ID:", "the same"),

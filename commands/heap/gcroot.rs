@@ -333,17 +333,6 @@ pub fn cells<'a>(root: &'a Root, frame: Option<&'a FrameName>, number: u64, targ
     ]
 }
 
-/// The heading of the section a root belongs to.
-pub fn title(root: &Root) -> String {
-    match &root.kind {
-        RootKind::Handle(_) => "HandleTable:".into(),
-        RootKind::Finalizer => "Finalizer Queue:".into(),
-        RootKind::Frame { os_id, .. } => format!("Thread {os_id:x}:"),
-        RootKind::Stack { os_id, .. } | RootKind::Register { os_id, .. } => format!("Thread {os_id:x}: (conservative)"),
-        RootKind::ThreadStatic { os_id, .. } => format!("Thread {os_id:x} statics:"),
-    }
-}
-
 /// The line that names the root itself.
 pub fn source(root: &Root) -> String {
     let inside = if root.interior { " (interior)" } else { "" };

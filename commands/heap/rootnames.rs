@@ -1,10 +1,20 @@
 //! How roots are named: the section they stand in, the frame they belong to, the place itself.
 
-use super::gcroot::title;
 use crate::clr::code::stack::{Frame, FrameKind};
 use crate::heap::roots::{Root, RootKind};
 use crate::session::Session;
 use crate::shell::digits;
+
+/// The heading of the section a root belongs to.
+pub fn title(root: &Root) -> String {
+    match &root.kind {
+        RootKind::Handle(_) => "HandleTable:".into(),
+        RootKind::Finalizer => "Finalizer Queue:".into(),
+        RootKind::Frame { os_id, .. } => format!("Thread {os_id:x}:"),
+        RootKind::Stack { os_id, .. } | RootKind::Register { os_id, .. } => format!("Thread {os_id:x}: (conservative)"),
+        RootKind::ThreadStatic { os_id, .. } => format!("Thread {os_id:x} statics:"),
+    }
+}
 
 /// The frame of a root: stack and instruction pointer, and its method or class.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -98,8 +98,9 @@ fn filled(line: &str, fields: &[(&'static str, String)]) -> String {
         let end = behind[2..].find(|c: char| !c.is_alphanumeric()).map_or(behind.len(), |e| e + 2);
         let (word, after) = behind.split_at(end);
         let value = fields.iter().find(|f| f.0.eq_ignore_ascii_case(word)).map(|f| f.1.as_str());
-        let opens = before.is_empty() && out.is_empty() || before.ends_with(char::is_whitespace);
-        let closes = after.is_empty() || after.starts_with(|c: char| c.is_whitespace() || c == ';');
+        let opens =
+            before.is_empty() && out.is_empty() || before.ends_with(|c: char| c.is_whitespace() || "({[,".contains(c));
+        let closes = after.is_empty() || after.starts_with(|c: char| c.is_whitespace() || ";)}],".contains(c));
         match value {
             Some(value) if braces && after.starts_with('}') => {
                 out.push_str(&before[..before.len() - 2]);

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-
 use super::index::ObjectIndex;
 use super::walk::Walker;
 use crate::clr::gathered::Gathered;

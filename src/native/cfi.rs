@@ -12,7 +12,7 @@ use gimli::{
 
 use super::context::{Context, REGISTERS};
 use super::image::{Format, Image, Section};
-use super::unwind::{End, Stepped};
+use super::step::{End, Stepped};
 use crate::dump::{AddressSpace, Arch};
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;

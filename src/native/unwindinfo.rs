@@ -4,7 +4,7 @@
 //! `src/coreclr/unwinder/amd64/unwinder.cpp` reads it; the form of epilogues as the same page prescribes it.
 
 use super::context::Context;
-use super::unwind::{End, Stepped};
+use super::step::{End, Stepped};
 use super::xdata::Code;
 
 /// Longest chain of unwind information: compilers write two or three links.

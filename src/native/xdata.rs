@@ -4,7 +4,7 @@
 
 use super::context::Context;
 use super::image::Image;
-use super::unwind::{End, Stepped};
+use super::step::{End, Stepped};
 use crate::dump::AddressSpace;
 
 /// What unwinding a PE image needs.

@@ -8,6 +8,7 @@ mod helper;
 mod named;
 mod native;
 pub mod registers;
+mod saved;
 mod slots;
 #[cfg(test)]
 mod tests;

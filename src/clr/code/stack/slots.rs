@@ -70,7 +70,8 @@ impl Clr {
         let top = native.stack.map_or(0, |s| s.1);
         let sp = known.map_or(0, |r| r.sp);
         let stack = self.stack(thread);
-        let mut c = Collector { clr: self, code: self.code(), thread, stack: &stack, top, out: LiveSlots::default() };
+        let mut c =
+            Collector { clr: self, code: self.code(), thread, stack: &stack, top, low: sp, out: LiveSlots::default() };
         if !matches!(self.dump.arch, Arch::X64 | Arch::Arm64) {
             // GC information of other architectures is not read.
             c.unknown(sp, top);
@@ -130,6 +131,8 @@ struct Collector<'a> {
     stack: &'a Stack,
     /// End of the thread's stack.
     top: u64,
+    /// Where its used part begins.
+    low: u64,
     out: LiveSlots,
 }
 
@@ -287,6 +290,8 @@ impl Collector<'_> {
         let live = info.as_ref().and_then(|i| i.live(at.native, asked.stop));
         let (Some(info), Some(live)) = (info, live) else {
             self.guess(index, frame);
+            // Registers of it that were lost below lie there.
+            self.unknown(asked.below.0, asked.below.1);
             return;
         };
         let known = info.is_interruptible(at.native) || info.safe_point(at.native).is_some();
@@ -397,8 +402,10 @@ impl Collector<'_> {
             found.into_iter().for_each(|list| self.protected(index, None, Protected { interior: false, ..list }));
         }
         for i in 0..pointers {
-            if let Some(slot) = space.ptr_at(at, i * ptr) {
-                self.protected(index, None, Protected { first: slot, count: 1, interior: false });
+            // A variable of the function that was called: it lies on the stack, where the frame is laid out so.
+            match space.ptr_at(at, i * ptr).filter(|&slot| self.low <= slot && slot < self.top) {
+                Some(slot) => self.protected(index, None, Protected { first: slot, count: 1, interior: false }),
+                None => self.unknown(self.low, behind),
             }
         }
     }
