@@ -31,7 +31,7 @@ pub const DUMPIL: Command = Command {
         Arg::pos("ADDR", Kind::Address, "MethodDesc, code address, DynamicMethod, or with -i the IL").required(),
         Arg::flag("i", "ADDR is where the IL lies"),
     ],
-    examples: &[Example { line: "!dumpil $METHOD", what: "the IL of a method" }],
+    examples: &[Example { line: "!dumpil $OWNMETHOD", what: "the IL of a method" }],
     needs: Needs::Clr,
     returns: Returns::facts(&[
         Fact::new("method_desc", "the MethodDesc", Type::Address),

@@ -48,8 +48,8 @@ pub const UB: Command = Command {
     aliases: &[],
     group: Group::Memory,
     summary: "disassemble the code in front of an address",
-    help: "The eight instructions, or L COUNT, that end at ADDR: what ran before. In managed code they are counted from the \
-           start of the method; elsewhere from the nearest place in front from which instructions lead to ADDR.",
+    help: "The eight instructions, or L COUNT, that end at ADDR: what ran before. They are counted from the start of \
+           the function where that is known; elsewhere from a place in front from which instructions lead to ADDR.",
     args: RANGE,
     examples: &[Example { line: "ub @$ip L4", what: "the four before the current instruction" }],
     needs: Needs::Dump,
@@ -65,8 +65,8 @@ pub const UF: Command = Command {
     group: Group::Memory,
     summary: "disassemble a whole function",
     help: "The function ADDR is in. A managed method is shown from its start to its end, handlers included, by the tables of \
-           the runtime. A native function has no such bounds here: it is shown from ADDR on, wherever its jumps lead, until \
-           it returns.",
+           the runtime, a native function by the unwind data of its image. Where there are none, code is shown from ADDR on, \
+           wherever its jumps lead, until it returns.",
     args: &[Arg::pos("ADDR", Kind::Rest, "address in the function; the current instruction without")],
     examples: &[Example { line: "uf $CODE", what: "a whole method" }],
     needs: Needs::Dump,
@@ -205,16 +205,20 @@ fn backward(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 /// A place in front of `end` from which instructions lead to it, and the bytes between: `count` of them, or all of the
 /// method.
 fn before(session: &Session, machine: Machine, end: u64, count: usize) -> Option<(u64, Vec<u8>)> {
-    let of_method = || {
-        let at = session.clr().ok()?.code().at(end.checked_sub(1)?)?;
-        let start = at.function.map_or(at.start, |f| f.start);
-        (end - start < MOST_BYTES && start < end).then_some(start)
+    let of_function = || {
+        let last = end.checked_sub(1)?;
+        let managed = session.clr().ok().and_then(|c| c.code().at(last));
+        let start = match managed {
+            Some(at) => at.function.map_or(at.start, |f| f.start),
+            None => session.native().function_at(last)?.0,
+        };
+        (end.checked_sub(start)? < MOST_BYTES && start < end).then_some(start)
     };
     let whole = |from: u64| {
         let bytes = session.code_bytes(from, usize::try_from(end - from).ok()?);
         (bytes.len() as u64 == end - from).then_some((from, bytes))
     };
-    if let Some(found) = of_method().and_then(whole) {
+    if let Some(found) = of_function().and_then(whole) {
         return Some(found);
     }
     // The farther away they begin, the surer instructions fall into step.
@@ -237,19 +241,16 @@ fn function(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let machine = machine(session)?;
     let start = wanted(ctx, args)?.start;
-    let managed = session.clr().ok().and_then(|c| c.code().at(start)).filter(|a| a.main.is_some());
-    if let Some(at) = managed {
-        let length = at.length.or_else(|| at.main.and_then(|m| u32::try_from(m.end?.checked_sub(m.start)?).ok()));
-        let length = length.ok_or_else(|| anyhow!("how long the method is does not stand in the dump"))?;
-        let all = session.code_bytes(at.start, (length as usize).min(MOST_BYTES as usize));
+    if let Some((begin, length)) = bounds(session, start)? {
+        let all = session.code_bytes(begin, length as usize);
         if all.is_empty() {
-            return no_code(session, ctx.out, at.start);
+            return no_code(session, ctx.out, begin);
         }
-        let code: Vec<Instruction> = machine.instructions(&all, at.start).collect();
-        headline(session, ctx.out, at.start)?;
-        print(session, ctx.out, machine, &code, &|i| part(&all, at.start, i))?;
-        let whole = all.len() == length as usize;
-        return Ok(if whole { Outcome::Complete } else { missing(session, at.start + all.len() as u64) });
+        let code: Vec<Instruction> = machine.instructions(&all, begin).collect();
+        headline(session, ctx.out, begin)?;
+        print(session, ctx.out, machine, &code, &|i| part(&all, begin, i))?;
+        let whole = all.len() as u64 == length;
+        return Ok(if whole { Outcome::Complete } else { missing(session, begin + all.len() as u64) });
     }
     let (code, lacking) = reached(session, machine, start)?;
     if code.is_empty() {
@@ -263,6 +264,21 @@ fn function(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         Some(why) => Outcome::Partial(why),
         None => Outcome::Complete,
     })
+}
+
+/// Where the function around `address` begins, and its bytes, where tables tell; of a managed method an error when they do
+/// not.
+fn bounds(session: &Session, address: u64) -> Result<Option<(u64, u64)>> {
+    let managed = session.clr().ok().and_then(|c| c.code().at(address)).filter(|a| a.main.is_some());
+    if let Some(at) = managed {
+        let of_main = || at.main.and_then(|m| m.end?.checked_sub(m.start));
+        let length = at.length.map(u64::from).or_else(of_main);
+        let length = length.ok_or_else(|| anyhow!("how long the method is does not stand in the dump"))?;
+        return Ok(Some((at.start, length.min(MOST_BYTES))));
+    }
+    let native = session.native().function_at(address);
+    let sane = |&(begin, end): &(u64, u64)| (begin..end).contains(&address) && end - begin <= MOST_BYTES;
+    Ok(native.filter(sane).map(|(begin, end)| (begin, end - begin)))
 }
 
 /// Instructions that are reached from `start` by running on and jumping, by address; and why some are not.

@@ -37,6 +37,7 @@ pub const LN: Command = Command {
         Fact::new("module", "the module", Type::Text),
         Fact::new("offset", "how far into the module it is", Type::Hex),
         Fact::new("symbol", "the symbol or method it is in, or the nearest before it", Type::Text),
+        Fact::new("symbol_address", "where a symbol begins", Type::Address),
         Fact::new("symbol_offset", "how far behind the beginning of that it is", Type::Hex),
         Fact::new("next_address", "where the next symbol begins", Type::Address),
         Fact::new("next_symbol", "the next symbol", Type::Text),
@@ -70,6 +71,7 @@ fn ln(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if let Some(before) = &near.0 {
         symbol = Cell::text(format!("{}!{}", before.module, before.name));
         distance = Cell::Hex(a.wrapping_sub(before.address));
+        ctx.out.datum("symbol_address", &Cell::Addr(before.address));
     } else if let Some((name, far)) = session.method_at(a) {
         (symbol, distance) = (Cell::text(name), Cell::Hex(far));
     }

@@ -68,21 +68,17 @@ impl Session {
             return clr.code().bytes(address, most);
         }
         let mut bytes = vec![0; most];
-        let n = self.dump().space.read(address, &mut bytes);
+        let n = match self.native().image_at(address) {
+            Some(opened) => opened.image.read(&self.dump().space, address - opened.image.base, &mut bytes),
+            None => self.dump().space.read(address, &mut bytes),
+        };
         bytes.truncate(n);
         bytes
     }
 
     /// The name of a native address: the one place where native code gets names.
     pub fn native_name(&self, address: u64) -> Option<String> {
-        let module = self.dump().module_at(address)?;
-        let file = module.file_name();
-        let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
-        let name: String = stem.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '_' }).collect();
-        Some(match address - module.base {
-            0 => name,
-            offset => format!("{name}+0x{offset:x}"),
-        })
+        self.native().place(address).map(|place| place.to_string())
     }
 
     /// What lies at an address that code calls or jumps to.

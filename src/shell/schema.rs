@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::command::Command;
+use super::command::{Command, Prefix};
 use super::data::SCHEMA;
 use super::parse::spelled;
 use super::returns::{Col, Fact, Table, Type};
@@ -12,7 +12,13 @@ pub const ANSWER: &str = "answer";
 
 /// All schemas by name: that of any answer, and one for each command that returns facts or tables.
 pub fn all(commands: &[&Command]) -> Vec<(String, Value)> {
-    let of_commands = commands.iter().filter(|c| !c.returns.is_nothing()).map(|c| (c.name.to_owned(), of(c)));
+    // `!u` is another command than `u`.
+    let native = |name: &str| commands.iter().any(|c| c.name == name && c.prefix == Prefix::Plain);
+    let name = |c: &Command| match c.prefix {
+        Prefix::Bang if native(c.name) => format!("!{}", c.name),
+        _ => c.name.to_owned(),
+    };
+    let of_commands = commands.iter().filter(|c| !c.returns.is_nothing()).map(|c| (name(c), of(c)));
     std::iter::once((ANSWER.to_owned(), answer())).chain(of_commands).collect()
 }
 

@@ -52,13 +52,15 @@ impl Runner {
         let zoo =
             clr.assemblies().items.iter().find(|a| clr.module(a.module).path.ends_with("zoo.dll")).unwrap().module;
         let compiled = clr.loaded_types(zoo).items.into_iter().filter_map(|(_, mt)| clr.method_table(mt));
-        let code = compiled.flat_map(|mt| clr.methods(&mt).items).find_map(|m| clr.native_code(&m)).unwrap();
+        let own = compiled.flat_map(|mt| clr.methods(&mt).items).find_map(|m| Some((m.address, clr.native_code(&m)?)));
+        let (own, code) = own.unwrap();
         let pointer = u64::from(session.clr().unwrap().ptr_size());
         let mut values = vec![
             ("$VALUETYPE", mt(boxed)),
             ("$VALUE", boxed + pointer),
             ("$EXCEPTION", exception),
             ("$DELEGATE", delegate),
+            ("$OWNMETHOD", own),
             ("$METHOD", methods[0].address),
             ("$SIGNATURE", signature(clr, assembly.module)),
             ("$CODE", code + 1),
