@@ -2,6 +2,7 @@
 
 use super::command::{Command, Prefix};
 use super::grammar::Typed;
+use super::opaque;
 use super::parse::spelled;
 
 /// Names of SOS and of the debuggers that are not built, with the nearest command that is.
@@ -330,15 +331,19 @@ pub fn unknown(name: &str, typed: Typed, commands: &[&'static Command]) -> Strin
     {
         return format!("{mark}{name} is not built yet; the nearest is {near} (.help lists all)");
     }
+    // What nobody typed is no slip of the finger.
+    let most = if opaque::is_in(name) { 0 } else { (name.len() / 3).clamp(1, 2) };
+    let length = name.chars().count();
     let nearest = commands
         .iter()
-        .flat_map(|c| c.aliases.iter().copied().chain([c.name]).map(move |n| (distance(name, n), c)))
+        .flat_map(|c| c.aliases.iter().copied().chain([c.name]).map(move |n| (n, c)))
+        .filter(|(n, _)| n.len().abs_diff(length) <= most)
+        .map(|(n, c)| (distance(name, n), c))
+        .filter(|(d, _)| *d <= most)
         .min_by_key(|(d, c)| (*d, c.prefix != Prefix::Bang));
     match nearest {
-        Some((d, c)) if d <= (name.len() / 3).clamp(1, 2) => {
-            format!("no command {mark}{name}; did you mean {}? (.help lists all)", spelled(c))
-        }
-        _ => format!("no command {mark}{name}; .help lists all"),
+        Some((_, c)) => format!("no command {mark}{name}; did you mean {}? (.help lists all)", spelled(c)),
+        None => format!("no command {mark}{name}; .help lists all"),
     }
 }
 

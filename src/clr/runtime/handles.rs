@@ -254,3 +254,74 @@ impl Reader<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::clr::layout::tables::TABLES;
+    use crate::dump::map::FileMap;
+    use crate::dump::space::SpaceBuilder;
+
+    const MAP: u64 = 0x1000;
+    const BUCKETS: u64 = 0x2000;
+    const BUCKET: u64 = 0x3000;
+    const ARRAY: u64 = 0x4000;
+    const TABLE: u64 = 0x5000;
+
+    struct Memory(Vec<u8>);
+
+    impl Memory {
+        fn put(&mut self, at: u64, v: u64) {
+            self.0[at as usize..at as usize + 8].copy_from_slice(&v.to_le_bytes());
+        }
+    }
+
+    /// Two maps, both with all their buckets alike, a table and a segment of it with one handle; `lie` damages it.
+    fn read(lie: impl Fn(&mut Memory, &Layout)) -> Gathered<Handle> {
+        let layout = TABLES.iter().find(|t| t.name == "coreclr-10.0-linux-x64").unwrap().layout();
+        let o = |ty, field| layout.offset(ty, field).unwrap();
+        let mut m = Memory(vec![0; 0x4_0000]);
+        for (map, max) in [(MAP, 40), (MAP + 0x100, 80)] {
+            m.put(map + o("HandleTableMap", "Buckets"), BUCKETS);
+            m.put(map + o("HandleTableMap", "MaxIndex"), max);
+        }
+        m.put(MAP + o("HandleTableMap", "Next"), MAP + 0x100);
+        (0..40).for_each(|i| m.put(BUCKETS + 8 * i, BUCKET));
+        m.put(BUCKET + o("HandleTableBucket", "Table"), ARRAY);
+        (0..64).for_each(|i| m.put(ARRAY + 8 * i, TABLE));
+        m.put(TABLE + o("HandleTable", "SegmentList"), SEGMENT);
+        m.put(SEGMENT + o("HandleSegment", "Owner"), TABLE);
+        let types = SEGMENT + o("HandleSegment", "BlockType");
+        (0..15).for_each(|i| m.put(types + 8 * i, u64::MAX));
+        m.put(types, u64::MAX << 8 | u64::from(HandleKind::STRONG.0));
+        m.put(SEGMENT + o("HandleSegment", "Handles") + 24, 0xABCD);
+        lie(&mut m, &layout);
+        let mut space = SpaceBuilder::new(8);
+        let source = space.source(FileMap::owned(m.0));
+        space.add(0, source, 0, u64::MAX);
+        let space = space.build().0;
+        Tables { space: &space, layout: &layout, map: MAP, server: true }.read().unwrap()
+    }
+
+    #[test]
+    fn a_handle_is_found_once_however_many_ways_lead_to_it() {
+        let found = read(|_, _| {});
+        assert_eq!(found.items.iter().map(|h| (h.object, h.kind)).collect::<Vec<_>>(), [(0xABCD, HandleKind::STRONG)]);
+        assert_eq!(found.partial, None);
+    }
+
+    #[test]
+    fn segments_lie_at_multiples_of_their_size() {
+        let found = read(|m, l| {
+            let o = |field| l.offset("HandleSegment", field).unwrap();
+            // The next one would begin in the middle of the first.
+            m.put(SEGMENT + o("Next"), SEGMENT + 0x40);
+            m.put(SEGMENT + 0x40 + o("Owner"), TABLE);
+        });
+        assert_eq!(found.items.len(), 1);
+        assert!(found.partial.unwrap().contains("handle segment 10040"));
+        let circle = read(|m, l| m.put(SEGMENT + l.offset("HandleSegment", "Next").unwrap(), SEGMENT));
+        assert_eq!((circle.items.len(), circle.partial.is_some()), (1, true));
+    }
+}
