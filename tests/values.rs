@@ -117,7 +117,8 @@ fn wrong(valid: &Valid, shell: &Shell, line: &str, text: &str, json: &str) -> Ve
         let Some(command) = value["command"].as_str().and_then(|c| command_of(shell, c)) else {
             return vec![format!("an answer of no command: {answer:.200}")];
         };
-        let index = valid.of.get(command.name).copied().unwrap_or(valid.answer);
+        let spelled = clrscope::shell::parse::spelled(command);
+        let index = valid.of.get(&spelled).or_else(|| valid.of.get(command.name)).copied().unwrap_or(valid.answer);
         if let Err(e) = valid.schemas.validate(&value, index) {
             found.push(format!(
                 "the schema does not hold: {}",

@@ -10,7 +10,9 @@ use crate::commands::memory::range::Words;
 use crate::commands::memory::{tick, value};
 use crate::session::Session;
 use crate::session::code::Called;
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns};
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+};
 
 const RANGE: &[Arg] = &[Arg::pos("RANGE", Kind::Rest, "ADDR, ADDR L COUNT, or ADDR END; without it, on from the last")];
 
@@ -37,7 +39,7 @@ pub const U: Command = Command {
     args: RANGE,
     examples: &[Example { line: "u $CODE", what: "eight instructions" }, Example { line: "u @$ip L3", what: "three" }],
     needs: Needs::Dump,
-    returns: Returns::tables(&[&CODE]),
+    returns: RETURNS,
     run: forward,
 };
 
@@ -53,7 +55,7 @@ pub const UB: Command = Command {
     args: RANGE,
     examples: &[Example { line: "ub @$ip L4", what: "the four before the current instruction" }],
     needs: Needs::Dump,
-    returns: Returns::tables(&[&CODE]),
+    returns: RETURNS,
     run: backward,
 };
 
@@ -70,9 +72,14 @@ pub const UF: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Rest, "address in the function; the current instruction without")],
     examples: &[Example { line: "uf $CODE", what: "a whole method" }],
     needs: Needs::Dump,
-    returns: Returns::tables(&[&CODE]),
+    returns: RETURNS,
     run: function,
 };
+
+/// What `u` and its kin return.
+const RETURNS: Returns =
+    Returns::facts(&[Fact::new("missing", "first address whose code is not in the dump", Type::Address)])
+        .and(&[&FUNCTIONS, &CODE]);
 
 /// Where it begins, and how far it goes: instructions, or bytes.
 struct Wanted {
@@ -124,8 +131,18 @@ fn headline(session: &Session, out: &mut Out, address: u64) -> Result<()> {
         Some(Called::Native(name)) => name,
         _ => return Ok(()),
     };
-    Ok(out.note(format!("{name}:"))?)
+    let line = format!("{name}:");
+    Ok(out.row_as(&FUNCTIONS, &[Cell::Addr(address), Cell::text(name)], line)?)
 }
+
+/// What stands in front of code; text has a line of its own.
+const FUNCTIONS: Table = Table::new(
+    "functions",
+    &[
+        Col::data("address", Type::Address).titled("first address shown"),
+        Col::data("name", Type::Text).titled("the method or symbol it belongs to, and how far behind its start it is"),
+    ],
+);
 
 /// Why bytes of code are missing.
 fn missing(session: &Session, address: u64) -> Outcome {
@@ -137,7 +154,7 @@ fn missing(session: &Session, address: u64) -> Outcome {
 
 fn no_code(session: &Session, out: &mut Out, address: u64) -> Result<Outcome> {
     let at = tick(address, session.dump().arch.pointer_size());
-    out.note(format!("{at} ??              ???"))?;
+    out.fact("missing", Cell::Addr(address), format!("{at} ??              ???"))?;
     Ok(missing(session, address))
 }
 

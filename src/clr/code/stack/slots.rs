@@ -396,7 +396,7 @@ impl Collector<'_> {
             "HelperMethodFrame_PROTECTOBJ" => 0,
             _ => return,
         };
-        let Some(at) = helper::end(self.clr, frame.sp) else { return self.unknown(frame.sp, behind) };
+        let Some(at) = helper::end(self.clr, frame.sp) else { return self.unknown(self.low, behind) };
         if pointers == 0 {
             let found = self.list(at);
             found.into_iter().for_each(|list| self.protected(index, None, Protected { interior: false, ..list }));
