@@ -62,6 +62,7 @@ pub const ALL: &[&Command] = &[
     &objects::runtimetypes::FINDAPPDOMAIN,
     &objects::modules::CLRMODULES,
     &objects::modules::DUMPMODULE,
+    &objects::savemodule::SAVEMODULE,
     &objects::modules::DUMPASSEMBLY,
     &objects::modules::DUMPDOMAIN,
     &threads::clrstack::CLRSTACK,

@@ -125,7 +125,7 @@ pub fn machine(session: &Session) -> Result<Machine> {
 
 /// Says what the code at `address` belongs to, as a debugger does in front of it.
 fn headline(session: &Session, out: &mut Out, address: u64) -> Result<()> {
-    let name = match session.called(address) {
+    let name = match session.place_of_code(address) {
         Some(Called::Method { name, offset: 0, .. }) => name,
         Some(Called::Method { name, offset, .. }) => format!("{name}+0x{offset:x}"),
         Some(Called::Native(name)) => name,

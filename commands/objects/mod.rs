@@ -17,4 +17,5 @@ pub mod head;
 pub mod modules;
 pub mod name2ee;
 pub mod runtimetypes;
+pub mod savemodule;
 pub mod value;

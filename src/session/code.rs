@@ -13,7 +13,7 @@ const MAX_STRING: usize = 0x1000;
 /// Most jumps of a chain of stubs followed.
 const MAX_HOPS: usize = 4;
 /// Most instructions of a stub.
-const MAX_STUB: usize = 6;
+const MAX_STUB: usize = 8;
 /// Below lies nothing: numbers so small are numbers.
 const LOWEST: u64 = 0x1_0000;
 
@@ -101,10 +101,20 @@ impl Session {
             }
         }
         let through = hops.checked_sub(1).and_then(|hops| self.called_through(self.leads_to(address)?, hops));
-        through.or_else(|| self.native_name(address).map(Called::Native))
+        match through {
+            Some(method @ Called::Method { .. }) => Some(method),
+            // A native function that begins like a stub is still itself.
+            other => self.native_name(address).map(Called::Native).or(other),
+        }
     }
 
-    /// Where the stub at `address` jumps to, if it is one: a few instructions that run straight into a jump.
+    /// What the code at an address belongs to: jumps are not followed.
+    pub fn place_of_code(&self, address: u64) -> Option<Called> {
+        self.called_through(address, 0)
+    }
+
+    /// Where the stub at `address` jumps to, if it is one: a few instructions that run into a jump. One that counts calls
+    /// branches where the count is used up; what it is for lies straight on.
     fn leads_to(&self, address: u64) -> Option<u64> {
         let machine = self.machine()?;
         let bytes = self.code_bytes(address, MAX_STUB * LONGEST);
@@ -113,7 +123,7 @@ impl Session {
         for i in machine.instructions(&bytes, address).take(MAX_STUB) {
             match i.flow {
                 Flow::Jump => return registers.value(i.target?, &read).filter(|&to| to != address),
-                Flow::Next => registers.step(&machine, &i, &read),
+                Flow::Next | Flow::Branch => registers.step(&machine, &i, &read),
                 _ => return None,
             }
         }

@@ -36,7 +36,6 @@ pub const NOT_BUILT: &[(&str, &str)] = &[
     ("mroot", "gcroot"),
     ("notreachableinrange", "dumpheap"),
     ("rcwcleanuplist", "syncblk"),
-    ("savemodule", "dumpmodule"),
     ("traverseheap", "export"),
     ("verifystacktrace", "pe"),
     ("watsonbuckets", "pe"),

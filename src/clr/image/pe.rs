@@ -100,12 +100,17 @@ pub struct PeInfo {
     certificates: (u32, u32),
 }
 
+/// A section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Section {
-    rva: u32,
-    size: u32,
-    raw: u32,
-    raw_size: u32,
+pub struct Section {
+    /// Distance from the base in memory.
+    pub rva: u32,
+    /// Bytes in memory.
+    pub size: u32,
+    /// Where it lies in the file.
+    pub raw: u32,
+    /// Bytes in the file.
+    pub raw_size: u32,
 }
 
 /// Where an image's bytes come from; offsets are relative to its start.
@@ -186,6 +191,16 @@ impl PeInfo {
         let sections = self.sections.iter().map(|s| u64::from(s.raw) + u64::from(s.raw_size));
         let certificates = u64::from(self.certificates.0) + u64::from(self.certificates.1);
         sections.max().unwrap_or(0).max(certificates).max(u64::from(self.headers))
+    }
+
+    /// Its sections, in the order of the table.
+    pub fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    /// Bytes of the headers.
+    pub fn headers(&self) -> u32 {
+        self.headers
     }
 
     /// Whether both are the same build, as far as timestamp, image size and (where both have one) PDB identity tell.
