@@ -63,7 +63,7 @@ pub const PSEUDO: &[Pseudo] = &[
     pseudo("proc", |h| h.peb(), NO_TEB),
     pseudo("ip", |h| h.ip(), NO_REGISTERS),
     pseudo("scopeip", |h| h.ip(), NO_REGISTERS),
-    pseudo("eventip", |h| event_ip(h), NO_REGISTERS),
+    pseudo("eventip", event_ip, NO_REGISTERS),
     pseudo("csp", |h| h.thread?.registers.as_ref().map(|r| r.sp), NO_REGISTERS),
     pseudo("retreg", |h| h.register(&["rax", "eax", "x0", "r0"]), NO_REGISTERS),
     pseudo(
