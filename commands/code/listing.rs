@@ -120,11 +120,11 @@ impl<'s> Listing<'s> {
     fn refers(&self, i: &Instruction, next: Option<&Instruction>) -> Option<Said> {
         if let Some(target) = i.target {
             let (to, called) = self.session.destination(target, &self.registers)?;
-            let inside = i.flow != Flow::Call && (self.range.0..self.range.1).contains(&to);
+            let inside = i.flow != Flow::Call && to.is_some_and(|to| (self.range.0..self.range.1).contains(&to));
             let Some(called) = called.filter(|_| !inside) else {
-                return Some(Said { target: Some(to), ..Said::default() });
+                return Some(Said { target: to, ..Said::default() });
             };
-            return Some(of_called(Some(to), &called));
+            return Some(of_called(to, &called));
         }
         // A number in parts is whole only behind the last of them.
         let goes_on =

@@ -192,16 +192,18 @@ impl Session {
     }
 
     /// What a call or jump leads to, by the place it names and what registers hold.
-    pub fn destination(&self, target: Source, registers: &Registers) -> Option<(u64, Option<Called>)> {
+    pub fn destination(&self, target: Source, registers: &Registers) -> Option<(Option<u64>, Option<Called>)> {
         let read = |at: u64| self.clr().ok().and_then(|c| c.code().pointer(at)).or_else(|| self.dump().space.ptr(at));
-        let to = registers.value(target, &read)?;
-        let called = self.called(to).filter(|c| matches!(c, Called::Method { .. }));
-        let cell = match registers.place(target) {
-            Some(Source::Memory(cell)) => Some(cell),
+        let to = registers.value(target, &read);
+        let known = to.and_then(|to| self.called(to));
+        if matches!(known, Some(Called::Method { .. })) {
+            return Some((to, known));
+        }
+        let cell = match registers.place(target)? {
+            Source::Memory(cell) => Some(cell),
             _ => None,
         };
-        let called = called.or_else(|| self.imported(cell?)).or_else(|| self.called(to));
-        Some((to, called))
+        Some((to, cell.and_then(|cell| self.imported(cell)).or(known)))
     }
 }
 

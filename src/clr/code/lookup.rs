@@ -212,7 +212,10 @@ impl<'a> Code<'a> {
             token: None,
             start,
             native: u32::try_from(ip - start).ok()?,
-            length: last.and_then(|end| u32::try_from(end.checked_sub(start)?).ok()),
+            length: match last {
+                Some(end) => end.checked_sub(start).and_then(|l| u32::try_from(l).ok()),
+                None => self.length_of_x86(header.gc_info),
+            },
             function,
             main: functions.first().copied(),
             base: range.start,
@@ -222,6 +225,20 @@ impl<'a> Code<'a> {
         };
         self.name_method(&mut at);
         Some(at)
+    }
+
+    /// Bytes of a method on x86, where functions are not recorded: its GC information begins with them, seven bits a byte,
+    /// the highest first (dotnet/runtime `src/coreclr/inc/gcdecoder.cpp`, `decodeUnsigned`).
+    fn length_of_x86(&self, gc_info: u64) -> Option<u32> {
+        (self.clr.dump.arch == Arch::X86 && gc_info != 0).then_some(())?;
+        let mut length = 0u32;
+        for byte in self.bytes(gc_info, 4) {
+            length = length << 7 | u32::from(byte & 0x7F);
+            if byte & 0x80 == 0 {
+                return Some(length).filter(|&l| l > 0);
+            }
+        }
+        None
     }
 
     /// Token and module of the MethodDesc.
