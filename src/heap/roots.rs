@@ -194,10 +194,7 @@ fn walked(walker: &Walker<'_>, index: &ObjectIndex, (thread, native): (&ClrThrea
     for s in live.slots {
         // GC information also names pointers into the stack and into native memory. Where the dump has no heap, or not this
         // part of it, an object is what GC information calls one, unless what is there is none.
-        let is_object = |v: u64| clr.object_type(v).is_some_and(|mt| clr.valid_type(mt).is_some());
-        let outside = |v: u64| walker.heap.segment_at(v).is_none() && is_object(v);
-        let absent = |v: u64| v >= LOWEST && v.is_multiple_of(ptr) && (!clr.space().readable(v) || outside(v));
-        let absent = |v: u64| !s.interior && absent(v);
+        let absent = |v: u64| !s.interior && v >= LOWEST && v.is_multiple_of(ptr) && clr.may_be_object(v);
         let found = target(walker, index, s.value).or_else(|| absent(s.value).then_some((s.value, false)));
         let Some((object, interior)) = found else { continue };
         let kind = RootKind::Frame {

@@ -17,6 +17,15 @@ impl Clr {
         Some(self.space().ptr(address)? & !(self.header() - 1))
     }
 
+    /// Whether an object can be at `address`: nothing that the dump holds says that there is none. What it does not hold, as
+    /// most of the heap in a mini dump, says nothing.
+    pub fn may_be_object(&self, address: u64) -> bool {
+        let Some(mt) = self.object_type(address) else { return !self.space().readable(address) };
+        let Some(table) = self.method_table(mt) else { return mt != 0 && !self.space().readable(mt) };
+        let class = self.mts().eeclass(self.space(), &table);
+        self.valid_type(mt).is_some() || class.is_some_and(|c| c != 0 && !self.space().readable(c))
+    }
+
     /// Length in UTF-16 units and text of the string at `address`, the text cut at `max` units. Lone surrogates become
     /// U+FFFD. The MethodTable is not checked.
     pub fn string_at(&self, address: u64, max: usize) -> Option<(u32, String)> {

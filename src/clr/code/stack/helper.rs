@@ -37,15 +37,20 @@ struct State {
 pub fn caller(reader: &Reader<'_>, address: u64, thread: u64) -> Option<Context> {
     let clr = reader.clr;
     let ptr = clr.header();
-    // Vtable, next, MethodDesc, attributes, thread, entry of the function, state.
     (clr.space().ptr_at(address, 4 * ptr)? == thread).then_some(())?;
-    let state = address.checked_add(6 * ptr)?;
+    let state = state(clr, address)?;
     match clr.dump.arch {
         Arch::X64 => x64(reader, state),
         Arch::X86 => x86(reader, state),
         Arch::Arm64 => arm64(reader, state),
         Arch::Arm => None,
     }
+}
+
+/// Where the state of the frame at `address` lies: behind vtable, next, MethodDesc, attributes, thread and entry of the
+/// function.
+fn state(clr: &Clr, address: u64) -> Option<u64> {
+    address.checked_add(6 * clr.header())
 }
 
 /// Where the frame at `address` ends: behind its state, where a frame of a derived class keeps what it protects.
@@ -59,7 +64,7 @@ pub fn end(clr: &Clr, address: u64) -> Option<u64> {
         (Arch::X86, _) => 52,
         _ => return None,
     };
-    address.checked_add(clr.layout().try_offset("HelperMethodFrame", "State")?)?.checked_add(size)
+    state(clr, address)?.checked_add(size)
 }
 
 fn x64(reader: &Reader<'_>, state: u64) -> Option<Context> {

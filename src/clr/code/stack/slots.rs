@@ -403,8 +403,7 @@ impl Collector<'_> {
         }
         for i in 0..pointers {
             // A variable of the function that was called: it lies on the stack, where the frame is laid out so.
-            let object =
-                |v: u64| v == 0 || self.clr.object_type(v).is_some_and(|mt| self.clr.valid_method_table(mt).is_some());
+            let object = |v: u64| v == 0 || self.clr.may_be_object(v);
             let holds = |slot: &u64| self.low <= *slot && *slot < self.top && space.ptr(*slot).is_some_and(object);
             match space.ptr_at(at, i * ptr).filter(holds) {
                 Some(slot) => self.protected(index, None, Protected { first: slot, count: 1, interior: false }),
