@@ -8,6 +8,7 @@ mod errors;
 pub mod held;
 pub mod locks;
 mod lookup;
+pub mod mixed;
 pub mod ranges;
 pub mod saved;
 pub mod signature;

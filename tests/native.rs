@@ -143,7 +143,7 @@ mod damaged {
 
     fn full(arch: Arch, ip: u64) -> Context {
         let mut context = Context::new(arch, ip, STACK);
-        (0..32).for_each(|n| context.set(n, Some(STACK + 8 * u64::from(n))));
+        (0..32).for_each(|n| context.set(n, STACK + 8 * n as u64));
         context.set_sp(STACK);
         context
     }
@@ -207,10 +207,10 @@ mod damaged {
             let mut from = full(Arch::X64, BASE + 0x100 + offset);
             from.set_sp(STACK + words * 8);
             if rbp {
-                from.set(5, Some(0xB9));
+                from.set(5, 0xB9);
             }
             if rbx {
-                from.set(3, Some(0xB));
+                from.set(3, 0xB);
             }
             let to = step(Arch::X64, &bytes, &stack, (0, 12), &from, true).unwrap().unwrap();
             let c = to.context;
@@ -226,7 +226,7 @@ mod damaged {
         let bytes = x64(&[1, 0xA, 3, 0x15, 0xA, 3, 5, 0x32, 1, 0x50, 0, 0], &[0x90; 64]);
         let stack = [0, 0, 0, 0, 0, 0, 0xB9, 0x1234];
         let mut from = full(Arch::X64, BASE + 0x120);
-        from.set(5, Some(STACK + 0x20));
+        from.set(5, STACK + 0x20);
         let c = step(Arch::X64, &bytes, &stack, (0, 12), &from, false).unwrap().unwrap().context;
         assert_eq!((c.ip, c.sp(), c.get(5)), (0x1234, STACK + 64, Some(0xB9)));
     }

@@ -3,9 +3,8 @@
 use anyhow::Result;
 use rustc_hash::FxHashMap;
 
-use crate::native::Context;
-use crate::native::unwind::MOST_FRAMES;
 use crate::session::Session;
+use crate::session::mixed::What;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Needs, Outcome, Prefix, Returns, Table, Type,
 };
@@ -61,19 +60,16 @@ struct OnStacks {
 fn on_stacks(session: &Session) -> Result<OnStacks> {
     let (dump, native) = (session.dump(), session.native());
     let mut found = OnStacks::default();
-    for registers in dump.threads.iter().filter_map(|t| t.registers.as_ref()) {
+    for thread in 0..dump.threads.len() {
         session.watch.cancel.check()?;
-        let (frames, _) = native.walk(Context::of_thread(dump.arch, registers), MOST_FRAMES);
-        for f in frames {
-            let Some(opened) = native.image_at(f.context.ip) else { continue };
-            if native.is_managed(opened) {
-                continue;
-            }
+        // Behind a stretch that could not be unwound nothing is lost: the runtime's records lead on.
+        for f in session.mixed_stack(thread).frames.iter().filter(|f| f.what == What::Native) {
+            let Some(opened) = native.image_at(f.ip) else { continue };
             let index = opened.image.index;
             *found.frames.entry(index).or_default() += 1;
-            let place = if f.exact { native.place(f.context.ip) } else { native.place_of_return(f.context.ip) };
+            let place = if f.exact { native.place(f.ip) } else { native.place_of_return(f.ip) };
             if place.is_none_or(|p| p.name.is_none()) {
-                *found.unnamed.entry((index, f.context.ip - opened.image.base)).or_default() += 1;
+                *found.unnamed.entry((index, f.ip - opened.image.base)).or_default() += 1;
             }
         }
     }

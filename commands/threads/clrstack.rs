@@ -9,6 +9,7 @@ use crate::clr::image::metadata::debug::SourceLine;
 use crate::clr::runtime::threads::ClrThread;
 use crate::dump::Arch;
 use crate::session::Session;
+use crate::session::mixed::{Mixed, What};
 use crate::session::stacks::{FrameVariable, Place};
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type, digits,
@@ -25,7 +26,7 @@ pub const CLRSTACK: Command = Command {
            runs next. [Name: address] is a record the runtime left on the stack where managed code was left; native code \
            in between is not shown. What could not be walked is said in its place. -p shows the arguments, -l the locals \
            (by name where symbols are at hand), -a both: where they are, or <CLR reg> for a register, and the value there; \
-           <no data> where the code keeps none. -i shows their types too. -f shows modules and offsets, -r the registers \
+           <no data> where the code keeps none. -i shows their types too. -f shows native frames too, and modules and offsets, -r the registers \
            of each frame as far as they are known, -gc what each holds: registers and stack slots that the collector would \
            take for roots there, interior ones (into an object, or to something else) and pinned ones marked. Type arguments are exact where the frame tells them; -canon prints \
            System.__Canon instead.\n\n\
@@ -36,7 +37,7 @@ pub const CLRSTACK: Command = Command {
         Arg::flag("p", "arguments"),
         Arg::flag("l", "locals"),
         Arg::flag("i", "arguments and locals with their types"),
-        Arg::flag("f", "module and offset of each frame").or(&["full"]),
+        Arg::flag("f", "native frames too, with module and offset").or(&["full"]),
         Arg::flag("r", "registers"),
         Arg::flag("gc", "what each frame holds"),
         Arg::flag("n", "without source lines"),
@@ -71,7 +72,8 @@ const FRAMES: Table = Table::new(
         Col::right("Child SP", "sp", 16).of(Type::Address),
         Col::right("IP", "ip", 16).of(Type::Address),
         Col::left("Call Site", "call_site", 0),
-        Col::data("kind", Type::Text).titled("managed, explicit, or native for what could not be walked"),
+        Col::data("kind", Type::Text)
+            .titled("managed, explicit, or native: with -f a frame, else what could not be walked"),
         Col::data("explicit", Type::Text).titled("class of an explicit frame"),
         Col::data("method_desc", Type::Address).titled("the method"),
         Col::data("token", Type::Hex).titled("its token"),
@@ -199,14 +201,61 @@ fn stack(
     let w = digits();
     out.note(format!("{:>w$} {:>w$} Call Site", "Child SP", "IP"))?;
     let live = show.roots.then(|| clr.live_slots(thread));
+    let all = index.filter(|_| show.offsets).map(|i| session.mixed_stack(i).frames).unwrap_or_default();
+    let mut native = all.iter().filter(|f| f.what == What::Native).peekable();
     for (i, frame) in stack.frames.iter().enumerate().take(show.most) {
+        while let Some(f) = native.next_if(|n| n.sp < frame.sp) {
+            native_frame(session, out, thread, f, show)?;
+        }
         one(session, clr, out, thread, frame, show)?;
         if let Some(live) = &live {
             let number = out.count(&FRAMES);
             frameroots::print(session, out, live, (i, number))?;
         }
     }
+    for f in native.filter(|_| stack.frames.len() <= show.most) {
+        native_frame(session, out, thread, f, show)?;
+    }
     Ok(stack.partial.clone())
+}
+
+/// A frame of native code, as -f shows it between the others.
+fn native_frame(session: &Session, out: &mut Out, thread: &ClrThread, f: &Mixed, show: &Show) -> Result<()> {
+    let native = session.native();
+    let (place, at) = match f.exact {
+        true => (native.place(f.ip), f.ip),
+        false => (native.place_of_return(f.ip), f.ip.wrapping_sub(1)),
+    };
+    let module = session.dump().module_at(at).map(|m| m.file_name().to_owned()).unwrap_or_default();
+    let site = match &place {
+        Some(p) => format!("{module}{} + {}", p.name.as_ref().map_or_else(String::new, |n| format!("!{n}")), p.offset),
+        None => "Unknown".to_owned(),
+    };
+    let source = native.line_at(at);
+    let number = Cell::Num(out.count(&FRAMES) + 1);
+    let cells = [
+        Cell::Hex(thread.os_id),
+        number,
+        Cell::Addr(f.sp),
+        Cell::Addr(f.ip),
+        Cell::text(&*site),
+        Cell::text("native"),
+        Cell::None,
+        Cell::None,
+        Cell::None,
+        Cell::maybe(Some(module.as_str()).filter(|m| !m.is_empty())),
+        place.as_ref().map_or(Cell::None, |p| Cell::Hex(p.offset)),
+        Cell::None,
+        Cell::maybe(source.as_ref().map(|l| &*l.file)),
+        source.as_ref().map_or(Cell::None, |l| Cell::Num(u64::from(l.line))),
+        Cell::Bool(f.exact),
+        Cell::Bool(false),
+        Cell::None,
+        Cell::Bool(f.guessed),
+    ];
+    let line = source.as_ref().filter(|_| show.lines);
+    let line = line.map_or_else(String::new, |l| format!(" [{} @ {}]", l.file, l.line));
+    Ok(out.row_as(&FRAMES, &cells, format!("{:0w$X} {:0w$X} {site}{line}", f.sp, f.ip, w = digits()))?)
 }
 
 /// What text and data say of a frame.

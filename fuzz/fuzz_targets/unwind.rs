@@ -14,7 +14,7 @@ const BASE: u64 = 0x40_0000;
 
 fn context(arch: Arch, ip: u64) -> Context {
     let mut context = Context::new(arch, ip, BASE + 0x80);
-    (0..31).for_each(|n| context.set(n, Some(BASE + u64::from(n) * 8)));
+    (0..31).for_each(|n| context.set(n, BASE + n as u64 * 8));
     context.set_sp(BASE + 0x80);
     context
 }

@@ -10,7 +10,7 @@ use gimli::{
     LittleEndian, Location, Register, RegisterRule, UnwindContext, UnwindExpression, UnwindSection, Value, Vendor,
 };
 
-use super::context::{Context, REGISTERS};
+use super::context::{Context, MOST, stack_pointer};
 use super::image::{Format, Image, Section};
 use super::step::{End, Stepped};
 use crate::dump::{AddressSpace, Arch};
@@ -33,20 +33,20 @@ const X64_RETURN: u16 = 16;
 const X86_RETURN: u16 = 8;
 
 /// Number of the register in [`Context`] by its number in x64 DWARF: rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8 to r15.
-const OF_X64: [u8; 16] = [0, 2, 1, 3, 6, 7, 5, 4, 8, 9, 10, 11, 12, 13, 14, 15];
+const OF_X64: [usize; 16] = [0, 2, 1, 3, 6, 7, 5, 4, 8, 9, 10, 11, 12, 13, 14, 15];
 
-fn number(arch: Arch, register: Register) -> Option<u8> {
+fn number(arch: Arch, register: Register) -> Option<usize> {
     match arch {
         Arch::X64 => OF_X64.get(usize::from(register.0)).copied(),
-        Arch::X86 => (register.0 < 8).then_some(register.0 as u8),
-        Arch::Arm64 => (register.0 < 32).then_some(register.0 as u8),
+        Arch::X86 => (register.0 < 8).then_some(usize::from(register.0)),
+        Arch::Arm64 => (register.0 < 32).then_some(usize::from(register.0)),
         Arch::Arm => None,
     }
 }
 
-fn register(arch: Arch, number: u8) -> Option<Register> {
+fn register(arch: Arch, number: usize) -> Option<Register> {
     let of_x64 = || OF_X64.iter().position(|&n| n == number).map(|r| r as u16);
-    let dwarf = if arch == Arch::X64 { of_x64()? } else { u16::from(number) };
+    let dwarf = if arch == Arch::X64 { of_x64()? } else { number as u16 };
     Some(Register(dwarf))
 }
 
@@ -224,23 +224,16 @@ impl Eval<'_, '_> {
             Some(rule) => self.value(&rule, returns, frame)?.ok_or(End::Register)?,
         };
         let mut to = Context::new(arch, Context::plain_address(arch, ip), frame);
-        for n in 0..REGISTERS as u8 {
+        for n in 0..MOST {
             let Some(dwarf) = register(arch, n) else { continue };
-            if matches!(row.cfa(), CfaRule::RegisterAndOffset { .. })
-                && n == sp_of(arch)
-                && row.register(dwarf).is_none()
-            {
-                continue;
-            }
             match row.register(dwarf) {
                 // What cannot be read is unknown: the frame itself is known without it.
-                Some(rule) => to.set(n, self.value(&rule, dwarf, frame).ok().flatten()),
-                None if n == sp_of(arch) => {}
-                None if Context::survives(arch, false, n) => to.set(n, self.from.get(n)),
+                Some(rule) => to.put(n, self.value(&rule, dwarf, frame).ok().flatten()),
+                None if Context::survives(arch, false, n) => to.put(n, self.from.get(n)),
                 None => {}
             }
         }
-        if to.get(sp_of(arch)).is_none() {
+        if to.get(stack_pointer(arch)).is_none() {
             to.set_sp(frame);
         }
         Ok(Stepped { context: to, exact: signal, guessed: false })
@@ -294,8 +287,4 @@ impl Eval<'_, '_> {
         }
         None
     }
-}
-
-fn sp_of(arch: Arch) -> u8 {
-    if arch == Arch::Arm64 { 31 } else { 4 }
 }

@@ -18,6 +18,7 @@ pub mod symbols;
 pub mod table;
 pub mod unwind;
 pub mod unwindinfo;
+pub mod x64;
 pub mod xdata;
 
 use std::sync::{Arc, OnceLock};

@@ -2,7 +2,7 @@
 //!
 //! Format: Microsoft "ARM64 exception handling" (packed unwind data, `.xdata` records, unwind codes).
 
-use super::context::Context;
+use super::context::{Context, LINK};
 use super::image::Image;
 use super::step::{End, Stepped};
 use crate::dump::AddressSpace;
@@ -19,8 +19,8 @@ pub struct Code<'a> {
     pub read: &'a dyn Fn(u64) -> Option<u64>,
 }
 
-const FP: u8 = 29;
-const LR: u8 = 30;
+const FP: usize = 29;
+const LR: usize = LINK;
 
 /// The entry of the function that may hold `rva`: begin and unwind data. `Err` where the table is not at hand.
 fn find(code: &Code<'_>, rva: u32) -> Result<Option<(u32, u32)>, ()> {
@@ -68,7 +68,7 @@ pub fn step(code: &Code<'_>, from: &Context, lookup: u64, exact: bool) -> Option
             if data & 3 == 0 { run.record(data, passed)? } else { run.packed(data, passed) }
         }
     };
-    Some(done.and_then(|()| run.returned(from)))
+    Some(done.and_then(|()| run.returned()))
 }
 
 struct Run<'a> {
@@ -79,40 +79,41 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn returned(self, from: &Context) -> Result<Stepped, End> {
+    fn returned(self) -> Result<Stepped, End> {
         let mut to = self.to;
         to.ip = Context::plain_address(to.arch, to.get(LR).ok_or(End::Register)?);
-        for n in (0..31).filter(|&n| n != LR && !Context::survives(from.arch, true, n)) {
-            to.set(n, None);
-        }
+        // The register still names the caller's caller to a function that saves nothing.
+        let link = to.get(LR);
+        to.forget_scratch(true);
+        to.put(LR, link);
         Ok(Stepped { context: to, exact: false, guessed: false })
     }
 
-    fn load(&mut self, register: u8, at: u64) -> Result<(), End> {
+    fn load(&mut self, register: usize, at: u64) -> Result<(), End> {
         let value = (self.code.read)(at).ok_or(End::Memory(at))?;
-        self.to.set(register, Some(value));
+        self.to.set(register, value);
         Ok(())
     }
 
     /// A pair saved at `sp + offset`; with `pop` the stack pointer then rises by `pop`.
-    fn pair(&mut self, first: u8, second: u8, offset: u64, pop: u64) -> Result<(), End> {
+    fn pair(&mut self, first: usize, second: usize, offset: u64, pop: u64) -> Result<(), End> {
         let at = self.to.sp().wrapping_add(offset);
         self.load(first, at)?;
         self.load(second, at.wrapping_add(8))?;
         // `save_next`: the pairs of registers above lie above.
-        for k in 1..=u64::from(std::mem::take(&mut self.pending)) {
-            let (next, place) = (u64::from(first) + 2 * k, at.wrapping_add(16 * k));
-            if next + 1 > u64::from(LR) {
+        for k in 1..=usize::from(std::mem::take(&mut self.pending)) {
+            let (next, place) = (first + 2 * k, at.wrapping_add(16 * k as u64));
+            if next + 1 > LR {
                 return Err(End::Stuck);
             }
-            self.load(next as u8, place)?;
-            self.load(next as u8 + 1, place.wrapping_add(8))?;
+            self.load(next, place)?;
+            self.load(next + 1, place.wrapping_add(8))?;
         }
         self.to.set_sp(self.to.sp().wrapping_add(pop));
         Ok(())
     }
 
-    fn one(&mut self, register: u8, offset: u64, pop: u64) -> Result<(), End> {
+    fn one(&mut self, register: usize, offset: u64, pop: u64) -> Result<(), End> {
         self.load(register, self.to.sp().wrapping_add(offset))?;
         self.to.set_sp(self.to.sp().wrapping_add(pop));
         Ok(())
@@ -182,7 +183,7 @@ impl Run<'_> {
         let (first, second) = (op.first().copied().unwrap_or(0), op.get(1).copied().unwrap_or(0));
         let wide = u16::from_be_bytes([first, second]);
         let low = |bits: u32| u64::from(wide) & ((1 << bits) - 1);
-        let saved = |shift: u32, bits: u32| 19 + ((wide >> shift) & ((1 << bits) - 1)) as u8;
+        let saved = |shift: u32, bits: u32| 19 + usize::from((wide >> shift) & ((1 << bits) - 1));
         let sp = self.to.sp();
         match first {
             0x00..=0x1F => self.to.set_sp(sp.wrapping_add(u64::from(first) * 16)),
@@ -195,7 +196,7 @@ impl Run<'_> {
             0xD0..=0xD3 => self.one(saved(6, 4), low(6) * 8, 0)?,
             0xD4..=0xD5 => self.one(saved(5, 4), 0, (low(5) + 1) * 8)?,
             0xD6..=0xD7 => {
-                let register = 19 + 2 * ((wide >> 6) & 7) as u8;
+                let register = 19 + 2 * usize::from((wide >> 6) & 7);
                 let at = sp.wrapping_add(low(6) * 8);
                 self.load(register, at)?;
                 self.load(LR, at.wrapping_add(8))?;
@@ -251,7 +252,7 @@ impl Run<'_> {
         self.to.set_sp(self.to.sp().wrapping_add(local));
         let sp = self.to.sp();
         for n in 0..integers.min(10) {
-            self.load(19 + n, sp.wrapping_add(u64::from(n) * 8))?;
+            self.load(19 + usize::from(n), sp.wrapping_add(u64::from(n) * 8))?;
         }
         if lr_saved {
             self.load(LR, sp.wrapping_add(u64::from(integers) * 8))?;

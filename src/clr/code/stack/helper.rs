@@ -2,15 +2,16 @@
 //! as the registers of that function: the runtime itself unwinds native code from there.
 //!
 //! Layout: dotnet/runtime release/8.0 `src/coreclr/vm/frames.h`, `vm/amd64/gmscpu.h`, `vm/i386/gmscpu.h`, `vm/arm64/gmscpu.h`
-//! (`MachState`, `LazyMachState`). On Unix the runtime keeps frame pointers, so that the chain of `rbp` leads to the first
-//! return address in managed code; other registers that were saved on the way are lost. On Windows `.pdata` tells all.
+//! (`MachState`, `LazyMachState`). Native code is unwound by `.eh_frame` or `.pdata`, where they are at hand, to the first return
+//! address in managed code. On Unix the runtime keeps frame pointers, so that without them the chain of `rbp` leads there; other
+//! registers that were saved on the way are then lost.
 
 use super::registers::{self, Context};
 use super::saved::{callee_saved, read_saved};
 use super::walk::Reader;
-use super::{native, x64::Memory};
 use crate::clr::Clr;
 use crate::dump::{Arch, Os};
+use crate::native::x64::Memory;
 
 /// Most native frames between the helper and managed code.
 const MAX_NATIVE: usize = 256;
@@ -100,7 +101,8 @@ fn x64(reader: &Reader<'_>, state: u64) -> Option<Context> {
     // The stack pointer was captured with the return address of the call that captured it.
     let mut context = Context::new(Arch::X64, read(places.capture_ip)?, read(places.capture_sp)?.checked_add(8)?);
     read_saved(clr, &mut context, state.checked_add(places.captured)?);
-    if unix { by_frame_pointers(reader, &context, 16) } else { by_tables(reader, context) }
+    let described = by_tables(reader, context);
+    if unix { described.or_else(|| by_frame_pointers(reader, &context, 16)) } else { described }
 }
 
 /// `_pEdi edi _pEsi esi _pEbx ebx _pEbp ebp esp pRetAddr`, then the helper's ebp, esp and eip.
@@ -154,15 +156,9 @@ fn by_frame_pointers(reader: &Reader<'_>, from: &Context, behind: u64) -> Option
     None
 }
 
-/// Unwinds native code by the tables of its images.
-fn by_tables(reader: &Reader<'_>, mut context: Context) -> Option<Context> {
-    for _ in 0..MAX_NATIVE {
-        let before = context.sp();
-        native::step(reader, &mut context).ok()?;
-        (context.sp() > before).then_some(())?;
-        if reader.is_method(context.ip) {
-            return Some(context);
-        }
-    }
-    None
+/// Unwinds native code by the tables of its images to the first return address in a method: then all registers that were
+/// saved on the way are known.
+fn by_tables(reader: &Reader<'_>, context: Context) -> Option<Context> {
+    let found = reader.clr.native().walk_to(context, false, MAX_NATIVE, |ip| reader.is_method(ip)).ok()?;
+    Some(found.context).filter(|_| !found.guessed)
 }

@@ -6,14 +6,12 @@ mod exact;
 pub mod frames;
 mod helper;
 mod named;
-mod native;
 pub mod registers;
 mod saved;
 mod slots;
 #[cfg(test)]
 mod tests;
 mod walk;
-mod x64;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -27,6 +25,7 @@ use super::gcinfo::GcInfo;
 use super::lookup::{Code, CodeAt};
 use crate::clr::Clr;
 use crate::clr::runtime::threads::ClrThread;
+use crate::native::x64;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +112,17 @@ impl Clr {
             let mut all = self.stacks.by_thread.lock().unwrap_or_else(PoisonError::into_inner);
             all.entry(thread.address).or_insert(stack).clone()
         })
+    }
+
+    /// The caller of managed code with the registers `from`, or why it cannot be told; `leaf` where it was interrupted rather
+    /// than calling. `thread`: address of the `Thread`, 0 for none.
+    pub fn caller_of(&self, thread: u64, from: &Context, leaf: bool) -> Result<Context, String> {
+        walk::caller(self, thread, from, leaf)
+    }
+
+    /// A frame of managed code with the registers `at`, met elsewhere than on the walk of its thread.
+    pub fn frame_at(&self, at: &Context, leaf: bool) -> Frame {
+        walk::bare(self, at, leaf)
     }
 
     /// How explicit frames are told apart.

@@ -10,13 +10,14 @@ use rustc_hash::FxHashMap;
 use super::contexts::{self, Given};
 use super::frames::{Chain, Class};
 use super::registers::{self, Context, LINK};
-use super::x64::{Memory, Stop};
-use super::{Frame, FrameKind, Stack, arm64, x64};
+use super::{Frame, FrameKind, Stack, arm64};
 use crate::clr::Clr;
 use crate::clr::code::lookup::{Code, CodeAt, CodeKind};
 use crate::clr::code::ranges::RangeKind;
 use crate::clr::runtime::threads::ClrThread;
 use crate::dump::{Arch, Os};
+use crate::native::x64;
+use crate::native::x64::{Memory, Stop};
 
 /// Most frames of a stack: an overflow of 8 MB has some 100,000.
 const MAX_FRAMES: usize = 1 << 17;
@@ -45,11 +46,6 @@ impl Memory for Reader<'_> {
 impl<'a> Reader<'a> {
     pub fn new(clr: &'a Clr) -> Self {
         Self { clr, code: clr.code(), met: RefCell::default() }
-    }
-
-    /// The 32-bit word at `address` of an image.
-    pub fn word(&self, address: u64) -> Option<u32> {
-        self.clr.space().u32(address)
     }
 
     fn at(&self, ip: u64) -> Option<CodeAt> {
@@ -110,7 +106,7 @@ pub fn walk(clr: &Clr, thread: &ClrThread) -> Stack {
     };
     let top = os_thread.stack.map_or(u64::MAX, |s| s.1);
     let native = os_thread.registers.as_ref().map_or(0, |r| r.ip);
-    let mut walk = Walk { reader: &reader, thread, out, top, reached: 0, native };
+    let mut walk = Walk { reader: &reader, thread: thread.address, out, top, reached: 0, native };
     match os_thread.registers.as_ref() {
         Some(registers) => walk.start(Context::of_thread(clr.dump.arch, registers)),
         None => walk.partial(|| "the dump has no registers of the thread".into()),
@@ -126,7 +122,8 @@ pub fn walk(clr: &Clr, thread: &ClrThread) -> Stack {
 
 struct Walk<'a> {
     reader: &'a Reader<'a>,
-    thread: &'a ClrThread,
+    /// Address of the `Thread`; 0 for none.
+    thread: u64,
     out: Stack,
     /// End of the thread's stack.
     top: u64,
@@ -182,7 +179,7 @@ impl Walk<'_> {
             self.top = u64::MAX;
         }
         let explicit = self.reader.clr.frame_classes().at(self.reader.clr, address);
-        let given = contexts::of(self.reader, &explicit, self.thread.address);
+        let given = contexts::of(self.reader, &explicit, self.thread);
         if explicit.class == Class::InlinedCall && given == Given::Nothing {
             // No call is under way.
             return;
@@ -291,7 +288,7 @@ impl Walk<'_> {
         match context.arch {
             Arch::X64 => {
                 let f = function()?;
-                x64::unwind(self.reader, context, f.start, f.unwind, at.base, leaf).map(|()| Some(false))
+                x64::unwind(self.reader, context, f.start, f.unwind, at.base, leaf).map(|_| Some(false))
             }
             Arch::Arm64 => {
                 let f = function()?;
@@ -349,7 +346,7 @@ impl Walk<'_> {
         let clr = self.reader.clr;
         let ptr = clr.header();
         clr.found.module.holds(caller.ip).then_some(())?;
-        let word = |i: u64| clr.space().ptr_at(self.thread.address, i * ptr);
+        let word = |i: u64| clr.space().ptr_at(self.thread, i * ptr);
         let low = caller.sp().checked_sub(64 * ptr)?;
         let taken = |i: &u64| match caller.arch {
             Arch::X64 | Arch::X86 => word(*i) == caller.sp().checked_sub(ptr),
@@ -361,16 +358,56 @@ impl Walk<'_> {
     }
 
     fn stopped(&mut self, stop: Stop, context: &Context) {
-        let place = self.reader.place(context.ip);
-        let why = match stop {
-            Stop::NoUnwindData(_) => format!("no unwind data for {place}: give the file with -i"),
-            Stop::BadUnwindData(at) => format!("unwind data of {place} at {at:x} is damaged"),
-            Stop::NoStack(at) => format!("the stack at {at:x} is not in the dump"),
-            Stop::NoRegister(n) => {
-                let name = registers::names(context.arch).get(usize::from(n)).copied().unwrap_or("?");
-                format!("{place} needs {name}, which is not known")
-            }
-        };
-        self.gap(context.sp(), context.ip, why);
+        self.gap(context.sp(), context.ip, explain(self.reader, stop, context));
+    }
+}
+
+/// What stopped unwinding, for people.
+fn explain(reader: &Reader<'_>, stop: Stop, context: &Context) -> String {
+    let place = reader.place(context.ip);
+    match stop {
+        Stop::NoUnwindData(_) => format!("no unwind data for {place}: give the file with -i"),
+        Stop::BadUnwindData(at) => format!("unwind data of {place} at {at:x} is damaged"),
+        Stop::NoStack(at) => format!("the stack at {at:x} is not in the dump"),
+        Stop::NoRegister(n) => {
+            let name = registers::names(context.arch).get(usize::from(n)).copied().unwrap_or("?");
+            format!("{place} needs {name}, which is not known")
+        }
+    }
+}
+
+/// The caller of managed code with the registers `from`; `leaf` where it was interrupted rather than calling. By the `Thread` at
+/// `thread`, 0 for none, return addresses that the collector replaced are told.
+pub fn caller(clr: &Clr, thread: u64, from: &Context, leaf: bool) -> Result<Context, String> {
+    let reader = Reader::new(clr);
+    let walk = Walk { reader: &reader, thread, out: Stack::default(), top: u64::MAX, reached: 0, native: 0 };
+    let missing = || format!("no tables of code for {}: give the file with -i", reader.place(from.ip));
+    let at = reader.code_of(from.ip, leaf).ok_or_else(missing)?;
+    let mut caller = *from;
+    match walk.step(&mut caller, &at, leaf) {
+        Ok(Some(_)) => {}
+        Ok(None) => return Err("nothing on the stack leads to an older frame".into()),
+        Err(stop) => return Err(explain(&reader, stop, from)),
+    }
+    caller.forget_scratch(clr.dump.os == Os::Windows);
+    if let Some(ip) = walk.hijacked(&caller).filter(|_| thread != 0 && !reader.is_method(caller.ip)) {
+        caller.ip = ip;
+    }
+    Ok(caller)
+}
+
+/// A frame of managed code that stands alone, with the registers `at`.
+pub fn bare(clr: &Clr, at: &Context, leaf: bool) -> Frame {
+    Frame {
+        kind: FrameKind::Managed,
+        sp: at.sp(),
+        ip: at.ip,
+        registers: Some(*at),
+        code: Reader::new(clr).code_of(at.ip, leaf),
+        explicit: None,
+        caller_sp: None,
+        leaf,
+        guessed: false,
+        why: None,
     }
 }

@@ -3,7 +3,7 @@
 //! Format: Microsoft, "x64 exception handling" (`UNWIND_INFO`, `UNWIND_CODE`); dotnet/runtime `src/coreclr/inc/win64unwind.h`
 //! for the code only Unix has (11, a large offset of the frame pointer).
 
-use super::registers::Context;
+use super::context::Context;
 
 /// What an unwinder reads: the stack, and the tables that describe code.
 pub trait Memory {
@@ -33,7 +33,8 @@ const MAX_CHAIN: usize = 32;
 const MAX_EPILOGUE: usize = 24;
 
 /// Unwinds the function that begins at `start` and is described at `unwind`; places are counted from `base`. `leaf`: the
-/// instruction pointer is where the thread stands, not a return address.
+/// instruction pointer is where the thread stands, not a return address. Whether the processor itself pushed the frame, so that
+/// that holds for the caller too.
 pub fn unwind(
     memory: &impl Memory,
     context: &mut Context,
@@ -41,10 +42,10 @@ pub fn unwind(
     unwind: u64,
     base: u64,
     leaf: bool,
-) -> Result<(), Stop> {
+) -> Result<bool, Stop> {
     if leaf && let Some(after) = epilogue(memory, context) {
         *context = after;
-        return Ok(());
+        return Ok(false);
     }
     let position = context.ip.wrapping_sub(start);
     let mut record = Record::read(memory, unwind)?;
@@ -67,7 +68,7 @@ pub fn unwind(
         context.ip = memory.pointer(sp).ok_or(Stop::NoStack(sp))?;
         context.set_sp(sp.wrapping_add(8));
     }
-    Ok(())
+    Ok(machine)
 }
 
 /// One `UNWIND_INFO`.
