@@ -5,9 +5,9 @@
 //! (`MachState`, `LazyMachState`). On Unix the runtime keeps frame pointers, so that the chain of `rbp` leads to the first
 //! return address in managed code; other registers that were saved on the way are lost. On Windows `.pdata` tells all.
 
+use super::reader::Reader;
 use super::registers::{self, Context};
 use super::saved::{callee_saved, read_saved};
-use super::walk::Reader;
 use super::{native, x64::Memory};
 use crate::clr::Clr;
 use crate::dump::{Arch, Os};

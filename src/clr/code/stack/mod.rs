@@ -7,6 +7,7 @@ pub mod frames;
 mod helper;
 mod named;
 mod native;
+mod reader;
 pub mod registers;
 mod saved;
 mod slots;

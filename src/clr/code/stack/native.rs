@@ -2,8 +2,8 @@
 //!
 //! Format: Microsoft, "PE format" (exception directory), "x64 exception handling".
 
+use super::reader::Reader;
 use super::registers::Context;
-use super::walk::Reader;
 use super::x64::{self, Memory, Stop};
 
 /// Bytes of a `RUNTIME_FUNCTION`.
