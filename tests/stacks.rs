@@ -163,10 +163,8 @@ fn damaged(change: impl FnOnce(&mut Patch, &Session)) -> Session {
     let mut patch = Patch::open(&plain);
     change(&mut patch, &whole);
     patch.save(&copy);
-    let session = open(&copy);
-    // What is mapped stays readable.
-    std::mem::forget(dir);
-    session
+    // What is mapped stays readable when its file is gone.
+    open(&copy)
 }
 
 fn is_bounded(session: &Session) -> Vec<String> {

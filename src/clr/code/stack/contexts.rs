@@ -4,9 +4,10 @@
 //! (`CalleeSavedRegisters`, `TransitionBlock`, `HijackArgs`); offsets by the layout's names.
 
 use super::frames::{Class, Explicit};
+use super::helper;
+use super::reader::Reader;
 use super::registers::{self, Context};
 use super::saved::{read_saved, saved_size};
-use super::{helper, walk::Reader};
 use crate::clr::Clr;
 use crate::dump::{Arch, Os};
 

@@ -6,9 +6,9 @@
 //! address in managed code. On Unix the runtime keeps frame pointers, so that without them the chain of `rbp` leads there; other
 //! registers that were saved on the way are then lost.
 
+use super::reader::Reader;
 use super::registers::{self, Context};
 use super::saved::{callee_saved, read_saved};
-use super::walk::Reader;
 use crate::clr::Clr;
 use crate::dump::{Arch, Os};
 use crate::native::x64::Memory;

@@ -6,6 +6,7 @@ mod exact;
 pub mod frames;
 mod helper;
 mod named;
+mod reader;
 pub mod registers;
 mod saved;
 mod slots;

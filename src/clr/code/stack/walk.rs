@@ -3,17 +3,13 @@
 //! What lies between is native code of the runtime and of the system, which no walk over managed frames needs: it left an
 //! explicit frame where it was entered (dotnet/runtime `src/coreclr/vm/stackwalk.cpp`, `StackFrameIterator`).
 
-use std::cell::RefCell;
-
-use rustc_hash::FxHashMap;
-
 use super::contexts::{self, Given};
 use super::frames::{Chain, Class};
+use super::reader::Reader;
 use super::registers::{self, Context, LINK};
 use super::{Frame, FrameKind, Stack, arm64};
 use crate::clr::Clr;
-use crate::clr::code::lookup::{Code, CodeAt, CodeKind};
-use crate::clr::code::ranges::RangeKind;
+use crate::clr::code::lookup::CodeAt;
 use crate::clr::runtime::threads::ClrThread;
 use crate::dump::{Arch, Os};
 use crate::native::x64;
@@ -25,66 +21,6 @@ const MAX_FRAMES: usize = 1 << 17;
 const THREAD_WORDS: u64 = 0x80;
 /// Words of an x86 stack looked through for a return address.
 const MAX_SCAN: u64 = 1 << 12;
-
-/// What a walk reads, with the code met so far.
-pub struct Reader<'a> {
-    pub clr: &'a Clr,
-    pub code: Code<'a>,
-    met: RefCell<FxHashMap<u64, Option<CodeAt>>>,
-}
-
-impl Memory for Reader<'_> {
-    fn pointer(&self, address: u64) -> Option<u64> {
-        self.clr.space().ptr(address)
-    }
-
-    fn table(&self, address: u64, most: usize) -> Vec<u8> {
-        self.code.bytes(address, most)
-    }
-}
-
-impl<'a> Reader<'a> {
-    pub fn new(clr: &'a Clr) -> Self {
-        Self { clr, code: clr.code(), met: RefCell::default() }
-    }
-
-    fn at(&self, ip: u64) -> Option<CodeAt> {
-        if let Some(known) = self.met.borrow().get(&ip) {
-            return *known;
-        }
-        let found = self.code.at(ip);
-        self.met.borrow_mut().insert(ip, found);
-        found
-    }
-
-    /// Whether `ip` is in a method, one that cannot be told among them; stubs are none.
-    pub fn is_method(&self, ip: u64) -> bool {
-        match self.at(ip) {
-            Some(at) => !matches!(at.kind, CodeKind::Stub(_)),
-            None => self.code.range_at(ip).is_some_and(|r| matches!(r.kind, RangeKind::Image(_))),
-        }
-    }
-
-    /// The code that made the call whose return address is `ip`, or that `ip` is in.
-    fn code_of(&self, ip: u64, leaf: bool) -> Option<CodeAt> {
-        let at = self.at(ip);
-        let starts = at.is_none_or(|a| a.native == 0 || a.function.is_some_and(|f| f.start == ip));
-        if leaf || !starts {
-            return at;
-        }
-        // A call that does not return may be a method's last instruction.
-        let before = ip.checked_sub(1).and_then(|b| self.at(b));
-        before.map(|b| b.behind()).or(at)
-    }
-
-    /// Where `address` is, for people.
-    fn place(&self, address: u64) -> String {
-        match self.clr.dump.module_at(address) {
-            Some(m) => format!("{}+{:x}", m.file_name(), address - m.base),
-            None => format!("{address:x}"),
-        }
-    }
-}
 
 /// Walks the stack of `thread`.
 pub fn walk(clr: &Clr, thread: &ClrThread) -> Stack {
