@@ -7,6 +7,9 @@ mod ask;
 mod errors;
 mod generics;
 mod locks;
+mod statics;
+mod tasks;
+mod values;
 
 use std::path::{Path, PathBuf};
 
