@@ -81,6 +81,7 @@ const KNOWN: &[(&str, Side, &str, &str)] = &[
     ("verifyheap", Ours, "SyncBlocks verified", "counted in addition"),
     ("", Both, "EEClass:", "SOS prints none for 10.0, and an array's MethodTable instead of its class"),
     ("dumpmt", Sos, "AssemblyLoadContext:", "not printed"),
+    ("", Ours, "^Assemblies made at run time:", "counted in addition"),
     ("dump", Ours, "^Decoded:", "what a value says in words"),
     ("dump", Ours, "^The initializer of ", "what SOS does not say"),
     ("dumpmt", Both, "JIT", "SOS prints the entry of a stub that was patched since"),
@@ -248,6 +249,10 @@ fn plain(command: &str, row: &str) -> String {
     if ["dumpobj", "dumpvc", "dumpclass", "dumparray"].iter().any(|c| command.starts_with(c)) {
         let mark = words.iter().position(|w| *w == "=" || *w == "(not");
         words.truncate(mark.unwrap_or(words.len()));
+    }
+    // So do names of assemblies made at run time.
+    if let Some(at) = words.iter().position(|w| *w == "(Dynamic)") {
+        words.truncate(at + 1);
     }
     // Names of threads stand behind what SOS prints.
     if command.starts_with("clrthreads")
