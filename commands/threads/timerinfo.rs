@@ -30,9 +30,7 @@ pub const TIMERINFO: Command = Command {
         Example { line: "!timerinfo -stat", what: "whose timers they are" },
     ],
     needs: Needs::Clr,
-    returns: Returns::facts(&[Fact::new("timers", "timers that are set", Type::Count)]).and(&[
-        &TIMERS, &ALIKE, &KINDS,
-    ]),
+    returns: Returns::facts(&[Fact::new("timers", "timers that are set", Type::Count)]).and(&[&TIMERS, &ALIKE, &KINDS]),
     run,
 };
 

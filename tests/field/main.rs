@@ -7,6 +7,7 @@ mod ask;
 mod errors;
 mod generics;
 mod locks;
+mod memory;
 mod statics;
 mod tasks;
 mod values;
