@@ -24,6 +24,7 @@ pub const ALL: &[&Command] = &[
     &heap::gcwhere::LISTNEAROBJ,
     &heap::eeheap::EEHEAP,
     &heap::heapstat::GCHEAPSTAT,
+    &heap::analyzeoom::ANALYZEOOM,
     &heap::finalizequeue::FINALIZEQUEUE,
     &heap::finq::FINQ,
     &heap::finq::FRQ,

@@ -4,8 +4,10 @@ pub mod code;
 mod complete;
 mod describe;
 pub mod dynamic;
+mod enums;
 mod errors;
 pub mod held;
+pub mod initializers;
 pub mod locks;
 mod lookup;
 pub mod mixed;
@@ -95,6 +97,7 @@ pub struct Session {
     static_slots: Lazy<Vec<(u64, Arc<str>)>>,
     thread_statics: Lazy<Vec<(u64, Arc<str>)>>,
     slot_names: slots::SlotNames,
+    enums: enums::Kept,
     holders: Lazy<Holders>,
     locks: locks::Kept,
     async_methods: tasks::method::Kept,
@@ -130,6 +133,7 @@ impl Session {
             static_slots: Lazy::default(),
             thread_statics: Lazy::default(),
             slot_names: Default::default(),
+            enums: Default::default(),
             holders: Lazy::default(),
             locks: Default::default(),
             async_methods: Default::default(),

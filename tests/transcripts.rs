@@ -81,6 +81,9 @@ const KNOWN: &[(&str, Side, &str, &str)] = &[
     ("verifyheap", Ours, "SyncBlocks verified", "counted in addition"),
     ("", Both, "EEClass:", "SOS prints none for 10.0, and an array's MethodTable instead of its class"),
     ("dumpmt", Sos, "AssemblyLoadContext:", "not printed"),
+    ("", Ours, "^Assemblies made at run time:", "counted in addition"),
+    ("dump", Ours, "^Decoded:", "what a value says in words"),
+    ("dump", Ours, "^The initializer of ", "what SOS does not say"),
     ("dumpmt", Both, "JIT", "SOS prints the entry of a stub that was patched since"),
     ("", Sos, "Warning: .NET 11+ uses runtime-async", "ours reads it"),
     ("", Sos, "doesn't fully support .NET 11+", "the same"),
@@ -241,6 +244,15 @@ fn plain(command: &str, row: &str) -> String {
     // The column FRZ has a title in SOS, but no values.
     if command.starts_with("gcheapstat") && words.get(6).is_some_and(|w| w.bytes().all(|b| b.is_ascii_digit())) {
         words.remove(6);
+    }
+    // What a value says in words, and whether it was ever stored, stands behind what SOS prints.
+    if ["dumpobj", "dumpvc", "dumpclass", "dumparray"].iter().any(|c| command.starts_with(c)) {
+        let mark = words.iter().position(|w| *w == "=" || *w == "(not");
+        words.truncate(mark.unwrap_or(words.len()));
+    }
+    // So do names of assemblies made at run time.
+    if let Some(at) = words.iter().position(|w| *w == "(Dynamic)") {
+        words.truncate(at + 1);
     }
     // Names of threads stand behind what SOS prints.
     if command.starts_with("clrthreads")

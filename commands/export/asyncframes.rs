@@ -38,7 +38,7 @@ pub fn rows(session: &Session, table: &mut Table) -> Result<Option<String>> {
         let own = match n.kind {
             Kind::Machine(_) => true,
             Kind::Task => matches!(before.get(i), Some(Before::One(p)) if is_chain(&tasks, *p)),
-            Kind::Suspended(_) | Kind::Running { .. } => false,
+            Kind::Suspended(_) | Kind::Running { .. } | Kind::Blocking(_) => false,
         };
         if !own {
             continue;

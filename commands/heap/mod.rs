@@ -1,5 +1,6 @@
 //! Heap and memory of objects.
 
+pub mod analyzeoom;
 pub mod dumpgen;
 pub mod dumpheap;
 pub mod eeheap;

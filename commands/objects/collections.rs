@@ -2,6 +2,8 @@
 
 pub mod item;
 pub mod read;
+mod special;
+mod unchanging;
 
 use anyhow::{Result, bail};
 
@@ -24,9 +26,10 @@ pub const DUMPCOLLECTION: Command = Command {
     summary: "list what is in a collection: lists, dictionaries, sets, queues, stacks",
     help: "Lists the items of the collection at ADDR, or its keys and values, in the collection's own order: List, \
            Dictionary, HashSet, Queue, Stack, LinkedList, SortedDictionary, SortedSet, SortedList, PriorityQueue, the \
-           concurrent ones, ImmutableList, ArrayList, Hashtable and other old ones, arrays, read-only wrappers around \
-           them, and classes that inherit from one. Strings are quoted and cut at 100 characters; other objects and structs \
-           are shown as the command that shows them. -start and -length are decimal.",
+           concurrent, immutable, frozen and ordered ones, channels, ArrayList, Hashtable and other old ones, \
+           ConditionalWeakTable, ExpandoObject, look-ups, arrays, read-only wrappers around them, and classes that inherit \
+           from one. Strings are quoted and cut at 100 characters; numbers, dates, enums and other values of the library are \
+           spelled out; other objects and structs are shown as the command that shows them. -start and -length are decimal.",
     args: &[
         Arg::pos("ADDR", Kind::Object, "address of the collection").required(),
         Arg::opt("start", Kind::Count, "first item shown"),

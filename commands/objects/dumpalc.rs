@@ -23,7 +23,7 @@ pub const DUMPALC: Command = Command {
            be unloaded and whether that has begun, and its assemblies. Without: all contexts. A plug-in that will not \
            unload shows as collectible and unloading: the runtime holds such a context itself until nothing refers to \
            its LoaderAllocator any more, so !gcroot on that one tells what keeps it.",
-    args: &[Arg::pos("ADDR", Kind::Address, "an object")],
+    args: &[Arg::pos("ADDR", Kind::Address, "an object, a context, or the LoaderAllocator of one")],
     examples: &[
         Example { line: "!dumpalc", what: "all load contexts" },
         Example { line: "!dumpalc $OBJECT", what: "where an object's type comes from" },
@@ -52,7 +52,15 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         Some(address) => {
             let Some(mt) = clr.object_type(address) else { bail!("{address:x} is no object; !dumpheap lists them") };
             let own = contexts.items.iter().find(|c| c.object == address);
-            let module = clr.valid_method_table(mt).and_then(|m| clr.defining_module(&m)).unwrap_or(0);
+            let mut modules = clr.assemblies().items.iter().map(|a| a.module);
+            // Of a LoaderAllocator: what it keeps loaded.
+            let kept = modules.find(|&m| clr.loader_allocator_of(m).is_some_and(|l| l.object == address));
+            let of_type = || clr.valid_method_table(mt).and_then(|m| clr.defining_module(&m));
+            let module = kept.or_else(of_type).unwrap_or(0);
+            if let Some(kept) = kept {
+                let (name, w) = (clr.module(kept).display_name(clr), digits());
+                ctx.out.note(format!("LoaderAllocator {address:0w$x} of {name}"))?;
+            }
             match own.or_else(|| clr.load_context_of(module, &contexts)) {
                 Some(c) => one(clr, ctx.out, c, &contexts)?,
                 None => {

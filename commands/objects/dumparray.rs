@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 
+use super::decoded;
 use super::dumpobj::{look_up, own_size};
 use super::fieldtable::{self, Of};
 use super::head::{self, Head, element_type, element_word};
@@ -21,7 +22,7 @@ pub const DUMPARRAY: Command = Command {
     group: Group::Objects,
     summary: "list the elements of an array",
     help: "Prints the array's type and shape, then a line an element: its index (one for each dimension) and its \
-           address, null for an empty reference. -details shows each element as !dumpobj or !dumpvc would. -start and \
+           address, null for an empty reference; behind it what a number, date, enum, ... says. -details shows each element as !dumpobj or !dumpvc would. -start and \
            -length take decimal numbers and count elements across all dimensions.",
     args: &[
         Arg::pos("ADDR", Kind::Object, "address of the array").required(),
@@ -47,7 +48,9 @@ const INDICES: Col = Col::data("indices", Type::Text).titled("its index in each 
 const ADDRESS: Col = Col::data("address", Type::Address).titled("where the element stands");
 const REFERENCE: Col = Col::data("reference", Type::Address).titled("the object, where the element is a reference");
 
-const ELEMENTS: Table = Table::new("elements", &[INDEX, INDICES, ADDRESS, REFERENCE]);
+const DECODED: Col = Col::data("decoded", Type::Content).titled("what it says in words");
+
+const ELEMENTS: Table = Table::new("elements", &[INDEX, INDICES, ADDRESS, REFERENCE, DECODED]);
 
 /// As [`ELEMENTS`], with -details.
 const DETAILED: Table = Table::new(
@@ -57,6 +60,7 @@ const DETAILED: Table = Table::new(
         INDICES,
         ADDRESS,
         REFERENCE,
+        DECODED,
         Col::data("type", Type::TypeName).titled("type of the object or value"),
         Col::data("method_table", Type::Address).titled("MethodTable of that type"),
         Col::data("ee_class", Type::Address).titled("EEClass of that type, where it is a struct"),
@@ -174,13 +178,19 @@ impl Elements<'_> {
             return Ok(false);
         }
         let label = label(i, dimensions);
+        let said = match reference {
+            Some(0) => None,
+            Some(object) => decoded::of_object(self.session, object),
+            None => decoded::of_value(self.session, self.handle, address, 0),
+        };
+        let words = said.as_ref().map_or_else(String::new, |s| format!(" = {s}"));
         let line = match reference {
             Some(0) => format!("{label} null"),
-            _ => format!("{label} {:0w$x}", reference.unwrap_or(address), w = digits()),
+            _ => format!("{label} {:0w$x}{words}", reference.unwrap_or(address), w = digits()),
         };
         let numbers = if out.wants_data() { Some(joined(&indices(i, dimensions))) } else { None };
-        let element =
-            [Cell::Num(i), Cell::maybe(numbers), Cell::Addr(address), reference.map_or(Cell::None, Cell::Addr)];
+        let reference_cell = reference.map_or(Cell::None, Cell::Addr);
+        let element = [Cell::Num(i), Cell::maybe(numbers), Cell::Addr(address), reference_cell, Cell::maybe(said)];
         if !self.shown.details {
             out.row_as(&ELEMENTS, &element, line)?;
             return Ok(true);

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::continuation;
+use super::decoded;
 use super::fieldtable::{self, Of};
 use super::head::{self, Head};
 use crate::clr::Clr;
@@ -24,8 +25,9 @@ pub const DUMPOBJ: Command = Command {
     summary: "show an object: type, size, fields with their values",
     help: "Prints the type, MethodTable, size and module of the object at ADDR, its text when it is a string, its shape \
            when it is an array, and its fields: MethodTable of the field's type, token, offset in bytes, type, whether \
-           it is a value type, instance or static, value, name. The value of a struct field is its address, for \
-           !dumpvc. -refs lists the references it holds.",
+           it is a value type, instance or static, value, name, and what the value says in words where it is a date, an \
+           identifier, an enum, ... The value of a struct field is its address, for !dumpvc. A static field of a class whose \
+           initializer has not run is marked: its value was never stored. -refs lists the references it holds.",
     args: &[
         Arg::pos("ADDR", Kind::Object, "address of the object").required(),
         Arg::flag("nofields", "leave the fields out"),
@@ -35,6 +37,7 @@ pub const DUMPOBJ: Command = Command {
     examples: &[Example { line: "!dumpobj $OBJECT", what: "the object's fields" }],
     needs: Needs::Clr,
     returns: Returns::facts(&[
+        head::SAID,
         Fact::new("string", "text of the string", Type::Content),
         Fact::new(
             "content",
@@ -125,6 +128,9 @@ fn show(session: &Session, out: &mut Out, o: &Found<'_>, fields: bool) -> Result
     }
     if fields {
         fieldtable::print(session, out, mt.address, &Of::Object(o.address.saturating_add(clr.header())))?;
+    }
+    if mt.address != clr.known.runtime_type {
+        head::said(out, decoded::of_object(session, o.address))?;
     }
     thin_lock(session, out, o)?;
     lock(session, out, o)

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail};
 
+use super::decoded;
 use super::fieldtable::{self, Of};
 use super::head::{self, Head};
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns};
 
 /// `!dumpvc MT ADDR`.
 pub const DUMPVC: Command = Command {
@@ -21,7 +22,7 @@ pub const DUMPVC: Command = Command {
     ],
     examples: &[Example { line: "!dumpvc $VALUETYPE $VALUE", what: "the fields of a struct" }],
     needs: Needs::Clr,
-    returns: head::RETURNS.with(&[&fieldtable::RETURNS]),
+    returns: Returns::facts(&[head::SAID]).with(&[&head::RETURNS, &fieldtable::RETURNS]),
     run,
 };
 
@@ -42,5 +43,6 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     Head { address, mt, class, size: table.base_size.into() }.print(clr, ctx.out)?;
     head::file(clr, ctx.out, &table)?;
     fieldtable::print(session, ctx.out, mt, &Of::Value(address))?;
+    head::said(ctx.out, decoded::of_value(session, mt, address, 0))?;
     Ok(Outcome::Complete)
 }

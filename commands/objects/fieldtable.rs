@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::value::{self, Held};
+use super::{decoded, initializer};
 use crate::clr::types::fields::{Field, Fields, et};
 use crate::clr::{Clr, types::statics};
 use crate::session::Session;
@@ -18,6 +19,8 @@ const TYPE: Col = Col::right("Type", "type", 20).of(Type::TypeName);
 const VALUE_TYPE: Col = Col::right("VT", "value_type", 4).of(Type::Bool);
 const ATTRIBUTE: Col = Col::right("Attr", "attribute", 8);
 const NAME: Col = Col::left("Name", "name", 0);
+const DECODED: Col = Col::data("decoded", Type::Content).titled("what the value says in words");
+const INITIALIZED: Col = Col::data("initialized", Type::Bool).titled("of a static: its class was initialized");
 const DECLARED_BY: Col = Col::data("declared_by", Type::TypeName).titled("class that declares the field");
 
 /// The table; the type column is cut from the front to 20 characters as SOS does.
@@ -36,6 +39,8 @@ const FIELDS: Table = Table::new(
         value::REFERENCE,
         value::ADDRESS,
         DECLARED_BY,
+        DECODED,
+        INITIALIZED,
     ],
 );
 
@@ -56,6 +61,8 @@ const NESTED: Table = Table::new(
         value::REFERENCE,
         value::ADDRESS,
         DECLARED_BY,
+        DECODED,
+        INITIALIZED,
     ],
 )
 .under("elements", "index");
@@ -74,14 +81,15 @@ const THREAD_STATICS: Table = Table::new(
         Col::data("value", Type::Number).titled("the number the value is"),
         value::REFERENCE,
         value::ADDRESS,
+        DECODED,
     ],
 )
 .under("fields", "field");
 
 /// What [`print`] returns.
-pub const RETURNS: Returns = Returns::tables(&[&FIELDS, &THREAD_STATICS]);
+pub const RETURNS: Returns = Returns::tables(&[&FIELDS, &THREAD_STATICS, &initializer::INITIALIZERS]);
 /// What [`print_nested`] returns.
-pub const NESTED_RETURNS: Returns = Returns::tables(&[&NESTED, &THREAD_STATICS]);
+pub const NESTED_RETURNS: Returns = Returns::tables(&[&NESTED, &THREAD_STATICS, &initializer::INITIALIZERS]);
 
 /// Whose fields are shown.
 pub enum Of {
@@ -204,21 +212,32 @@ impl Printer<'_> {
         let (clr, shift) = (self.clr, of.shift(self.clr));
         for class in classes {
             for f in class.fields.instance.get(class.own.clone()).unwrap_or(&[]) {
-                let value = match of {
-                    Of::Object(data) | Of::Value(data) => value::read(clr, f.element, data.saturating_add(f.offset())),
-                    Of::Type => Some(Held::nothing()),
+                let at = match of {
+                    Of::Object(data) | Of::Value(data) => Some(data.saturating_add(f.offset())),
+                    Of::Type => None,
                 };
-                let value = value.unwrap_or_else(|| Held::unknown("?"));
-                self.row(f, class.mt, f.offset() + shift, "instance", value)?;
+                let value = at.map_or_else(
+                    || Held::nothing(),
+                    |at| value::read(clr, f.element, at).unwrap_or_else(|| Held::unknown("?")),
+                );
+                let said = at.and_then(|at| self.decoded(f, at));
+                self.row(f, class.mt, (f.offset() + shift, "instance"), value, Behind { said, initialized: None })?;
             }
+            let state = initializer::State::of(self.session, class.mt, &class.fields.statics);
             for f in &class.fields.statics {
                 if f.desc.is_thread_static {
-                    let number = self.row(f, class.mt, f.offset(), "TLstatic", Held::nothing())?;
+                    let nothing = Behind { said: None, initialized: None };
+                    let number = self.row(f, class.mt, (f.offset(), "TLstatic"), Held::nothing(), nothing)?;
                     self.thread_values(f, class.mt, number)?;
                 } else {
-                    self.row(f, class.mt, f.offset() + shift, "static", static_value(clr, f, class.mt))?;
+                    let value = static_value(clr, f, class.mt);
+                    let said = value.address.and_then(|at| self.decoded(f, at));
+                    let initialized = state.is_final(f);
+                    let behind = Behind { said, initialized };
+                    self.row(f, class.mt, (f.offset() + shift, "static"), value, behind)?;
                 }
             }
+            state.print(self.session, self.out, class.mt)?;
         }
         Ok(())
     }
@@ -233,9 +252,11 @@ impl Printer<'_> {
             let place = statics::thread_place(clr, thread.address, &table, &f.desc, reference);
             let null = |at: u64| reference && clr.space().ptr(at) == Some(0);
             if let Some(value) = place.filter(|&at| !null(at)).and_then(|at| stored(clr, f, at)) {
-                let line = format!("{indent}        {:x}:    {}", thread.os_id, value.text);
+                let said = value.address.and_then(|at| self.decoded(f, at));
+                let words = said.as_ref().map_or_else(String::new, |s| format!(" = {s}"));
+                let line = format!("{indent}        {:x}:    {}{words}", thread.os_id, value.text);
                 let [value, reference, address] = value.cells();
-                let cells = [Cell::Num(number), Cell::Hex(thread.os_id), value, reference, address];
+                let cells = [Cell::Num(number), Cell::Hex(thread.os_id), value, reference, address, Cell::maybe(said)];
                 self.out.row_as(&THREAD_STATICS, &cells, line)?;
             }
         }
@@ -243,8 +264,26 @@ impl Printer<'_> {
         Ok(())
     }
 
-    /// Prints the row of a field of the class `class` and gives its number.
-    fn row(&mut self, f: &Field, class: u64, offset: u64, attribute: &'static str, value: Held) -> Result<u64> {
+    /// What the value of a field at `at` says in words.
+    fn decoded(&self, f: &Field, at: u64) -> Option<String> {
+        // Most fields say nothing: only those of a type that may are looked up.
+        let ty = match f.element.0 {
+            et::R4 | et::R8 => None,
+            _ if f.element.is_reference() => None,
+            _ => self.session.field_type(f),
+        };
+        decoded::of_field(self.session, f.element, ty, at)
+    }
+
+    /// Prints the row of a field of the class `class`, with its offset and attribute, and gives its number.
+    fn row(
+        &mut self,
+        f: &Field,
+        class: u64,
+        (offset, attribute): (u64, &'static str),
+        value: Held,
+        behind: Behind,
+    ) -> Result<u64> {
         let number = self.out.count(if self.element.is_some() { &NESTED } else { &FIELDS }) + 1;
         let name = f.type_name.as_ref().map(|t| t.reflection()).unwrap_or_else(|| f.element.name().to_owned());
         let token = 0x0400_0000 | u64::from(f.desc.rid);
@@ -260,14 +299,34 @@ impl Printer<'_> {
             Cell::Either(value::is_value_type(f.element), "Yes", "No"),
             Cell::text(attribute),
             value,
-            Cell::shown(format!("{}{}", self.indent(), f.name), Cell::text(&*f.name)),
+            Cell::shown(format!("{}{}{}", self.indent(), f.name, behind.words()), Cell::text(&*f.name)),
             reference,
             address,
             Cell::maybe(declared_by.as_deref()),
+            Cell::maybe(behind.said),
+            behind.initialized.map_or(Cell::None, Cell::Bool),
         ];
         // Only fields of array elements have the number of an element in front.
         self.out.row(if self.element.is_some() { &cells } else { &cells[1..] })?;
         Ok(number)
+    }
+}
+
+/// What stands behind the name of a field.
+struct Behind {
+    /// What its value says in words.
+    said: Option<String>,
+    /// Of a static: whether the value is one that somebody stored.
+    initialized: Option<bool>,
+}
+
+impl Behind {
+    fn words(&self) -> String {
+        let mark = if self.initialized == Some(false) { " (not initialized)" } else { "" };
+        match self.said.as_ref().filter(|_| mark.is_empty()) {
+            Some(said) => format!(" = {said}"),
+            None => mark.into(),
+        }
     }
 }
 

@@ -18,6 +18,10 @@ pub const RETURNS: Returns = Returns::facts(&[
     Fact::new("file", "file of the module that defines its type", Type::Text),
 ]);
 
+/// What [`said`] prints.
+pub const SAID: Fact =
+    Fact::new("decoded", "what the value says in words: a date, a name of an enum, ...", Type::Content);
+
 /// What [`array`] prints.
 pub const ARRAY_RETURNS: Returns = Returns::facts(&[
     Fact::new("rank", "dimensions of the array", Type::Count),
@@ -61,6 +65,14 @@ pub fn file(clr: &Clr, out: &mut Out, mt: &MethodTable) -> Result<()> {
     let line = format!("File:        {}", file.as_deref().unwrap_or_default());
     out.fact("file", Cell::maybe(file), line)?;
     Ok(())
+}
+
+/// What a value or object says in words, as [`SAID`] and a line behind all others.
+pub fn said(out: &mut Out, words: Option<String>) -> Result<()> {
+    match words {
+        Some(words) => Ok(out.fact("decoded", Cell::text(&*words), format!("Decoded:     {words}"))?),
+        None => Ok(()),
+    }
 }
 
 /// Rank, length and elements of an array of the type `mt` with `count` elements.

@@ -2,6 +2,7 @@
 
 pub mod collections;
 pub mod continuation;
+pub mod decoded;
 pub mod dumpalc;
 pub mod dumparray;
 pub mod dumpclass;
@@ -14,6 +15,7 @@ pub mod ehinfo;
 pub mod fieldtable;
 pub mod gcinfo;
 pub mod head;
+pub mod initializer;
 pub mod modules;
 pub mod name2ee;
 pub mod runtimetypes;

@@ -30,7 +30,7 @@ pub const CLRMODULES: Command = Command {
     ],
     examples: &[Example { line: "!clrmodules", what: "all managed modules" }],
     needs: Needs::Clr,
-    returns: Returns::tables(&[&MODULES]),
+    returns: Returns::facts(&[DYNAMIC_COUNT]).and(&[&MODULES]),
     run: clrmodules,
 };
 
@@ -45,7 +45,7 @@ pub const DUMPDOMAIN: Command = Command {
     args: &[Arg::pos("ADDR", Kind::Address, "address of a domain; all without")],
     examples: &[Example { line: "!dumpdomain", what: "all domains" }],
     needs: Needs::Clr,
-    returns: Returns::tables(&[&DOMAINS, &ASSEMBLIES]),
+    returns: Returns::facts(&[DYNAMIC_COUNT]).and(&[&DOMAINS, &ASSEMBLIES]),
     run: dumpdomain,
 };
 
@@ -158,7 +158,7 @@ fn clrmodules(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     for a in &assemblies.items {
         let m = clr.module(a.module);
         let name = m.display_name(clr);
-        let shown = if m.dynamic { "(Dynamic)" } else { &name };
+        let shown = if m.dynamic { format!("(Dynamic) {name}") } else { name.clone() };
         if wanted.as_ref().is_some_and(|w| !shown.to_ascii_lowercase().contains(w.as_str())) {
             continue;
         }
@@ -169,7 +169,7 @@ fn clrmodules(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             Cell::AddrUpper(m.image_base, 16),
             Cell::As(format!("{:08X}", m.size).into(), m.size),
             Cell::AddrPad(m.address, 16),
-            Cell::shown(shown, path_cell(&m)),
+            Cell::shown(&*shown, path_cell(&m)),
             kind,
             file,
             missing,
@@ -178,8 +178,19 @@ fn clrmodules(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             Cell::text(&name),
         ])?;
     }
+    made_at_run_time(clr, ctx.out)?;
     Ok(outcome(assemblies.partial.as_ref()))
 }
+
+/// How many assemblies the program made itself, where there are any.
+fn made_at_run_time(clr: &Clr, out: &mut Out) -> Result<()> {
+    match clr.assemblies().items.iter().filter(|a| clr.module(a.module).dynamic).count() as u64 {
+        0 => Ok(out.datum(DYNAMIC_COUNT.key, &Cell::Num(0))),
+        n => Ok(out.fact(DYNAMIC_COUNT.key, Cell::Num(n), format!("Assemblies made at run time: {n}"))?),
+    }
+}
+
+const DYNAMIC_COUNT: Fact = Fact::new("dynamic_assemblies", "assemblies made at run time", Type::Count);
 
 /// Where a module's metadata comes from, in words.
 fn source_words(source: &MetadataSource) -> String {
@@ -243,7 +254,7 @@ fn assembly_row(clr: &Clr, out: &mut Out, domain: u64, a: &LoadedAssembly) -> Re
     let dynamic = if m.dynamic { "(Dynamic) " } else { "" };
     // Of an image loaded from bytes the name is that of its module.
     let name = m.display_name(clr);
-    let shown = if m.dynamic { "" } else { &name };
+    let (shown, behind) = if m.dynamic { ("", format!(" {name}")) } else { (&*name, String::new()) };
     let cells = [
         Cell::Addr(domain),
         Cell::Addr(identity(a)),
@@ -253,7 +264,7 @@ fn assembly_row(clr: &Clr, out: &mut Out, domain: u64, a: &LoadedAssembly) -> Re
         path_cell(&m),
     ];
     let line = format!(
-        "Assembly:           {:0w$x} {dynamic}[{shown}]\n  Module\n{}\n",
+        "Assembly:           {:0w$x} {dynamic}[{shown}]{behind}\n  Module\n{}\n",
         identity(a),
         module_line(&m),
         w = digits()
@@ -293,6 +304,7 @@ fn dumpdomain(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     for a in &assemblies.items {
         assembly_row(clr, ctx.out, app, a)?;
     }
+    made_at_run_time(clr, ctx.out)?;
     Ok(outcome(assemblies.partial.as_ref()))
 }
 

@@ -30,7 +30,8 @@ pub const DUMPASYNC: Command = Command {
            stands at (empty for a task, -1 before the first, -2 at its end), and the method or the task's type.\n\n\
            Methods of runtime-async (.NET 11) have no state machine: their lines have the continuation that keeps their \
            variables, and the method by the code it continues at. What is awaited is said above a stack where it is no \
-           task; a method that runs again says on which thread (managed id).\n\n\
+           task; a method that runs again says on which thread (managed id), and what a thread blocks at until a task \
+           completes, which thread that is where its stack tells.\n\n\
            Completed objects are left out without -completed, stacks of tasks alone without -tasks. -stats counts by \
            method; -coalesce merges stacks that look the same, with counts; -fields lists what each method keeps; -roots \
            shows what keeps each stack alive. -address, -mt and -type keep the stacks that hold such an object.",
@@ -72,7 +73,8 @@ const TYPE: Col =
 const METHOD: Col = Col::data("method", Type::Text).titled("method the task runs");
 const FILE: Col = Col::data("source_file", Type::Text).titled("source file of the await, where it is known");
 const LINE: Col = Col::data("source_line", Type::Number).titled("line in it");
-const KIND: Col = Col::data("kind", Type::Text).titled("task, state machine, suspended method or running method");
+const KIND: Col =
+    Col::data("kind", Type::Text).titled("task, state machine, suspended method, running method or blocked thread");
 
 /// With -stats. The most frequent come first.
 const STATE_MACHINES: Table = Table::new(
@@ -108,7 +110,7 @@ const FRAMES: Table = Table::new(
         MT,
         KIND,
         STATE,
-        Col::data("thread", Type::Number).titled("managed id of the thread a running method is on"),
+        Col::data("thread", Type::Number).titled("managed id of the thread a running method is on, or that blocks"),
         Col::data("state_flags", Type::Hex).titled("m_stateFlags of the task"),
         Col::data("flags_text", Type::Text).titled("what is set in them, with bars between"),
         TYPE,
@@ -228,7 +230,7 @@ fn look(n: &Node) -> Look {
     match n.kind {
         // A method has a MethodTable for each layout of what it keeps, and methods share them.
         What::Suspended(_) | What::Running { .. } => (0, Some(n.name.clone()), n.state()),
-        What::Task | What::Machine(_) => (n.mt, None, n.state()),
+        What::Task | What::Machine(_) | What::Blocking(_) => (n.mt, None, n.state()),
     }
 }
 
@@ -292,6 +294,7 @@ fn kind(n: &Node) -> &'static str {
         What::Machine(_) => "state machine",
         What::Suspended(_) => "suspended method",
         What::Running { .. } => "running method",
+        What::Blocking(_) => "blocked thread",
     }
 }
 
@@ -377,7 +380,11 @@ fn frame(session: &Session, out: &mut Out, n: &Node, at: (u64, Option<u64>, usiz
     let (label, w, number) = (Label::of(session, n), digits(), out.count(&FRAMES) + 1);
     let (indent, state, text) = (indent(depth), n.state_text(), label.text());
     let line = format!("{indent}{:0w$x} {:0w$x} ({state}) {text}", n.address, n.mt);
-    let thread = if let What::Running { thread, .. } = n.kind { Some(thread) } else { None };
+    let thread = match n.kind {
+        What::Running { thread, .. } => Some(thread),
+        What::Blocking(thread) => thread,
+        _ => None,
+    };
     // The state of a task is what its flags say.
     let of_task = n.kind == What::Task;
     let [name, method, file, source_line] = label.cells();

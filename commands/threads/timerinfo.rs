@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
 use crate::shell::{
-    Args, Cell, Col, Command, Ctx, Example, Fact, Group, Needs, Outcome, Prefix, Returns, Table, Type, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Needs, Outcome, Prefix, Returns, Table, Type, digits,
 };
 
 /// `!timerinfo`.
@@ -22,11 +22,15 @@ pub const TIMERINFO: Command = Command {
     summary: "list the timers that are set: due time, period, state, callback",
     help: "For each timer in a queue: S or L for the short or long list, its address, the time it is due after it was set, \
            its period, the object handed to the callback with its type, and the method called. Then the same without the \
-           timers' addresses, counted. Timers that were stopped or disposed are in no queue and are not listed.",
-    args: &[],
-    examples: &[Example { line: "!timerinfo", what: "which timers keep objects alive" }],
+           timers' addresses, counted. Timers that were stopped or disposed are in no queue and are not listed. -stat counts \
+           them by the method called and the type of its state instead.",
+    args: &[Arg::flag("stat", "count them by method and type of the state, the most frequent first")],
+    examples: &[
+        Example { line: "!timerinfo", what: "which timers keep objects alive" },
+        Example { line: "!timerinfo -stat", what: "whose timers they are" },
+    ],
     needs: Needs::Clr,
-    returns: Returns::facts(&[Fact::new("timers", "timers that are set", Type::Count)]).and(&[&TIMERS, &ALIKE]),
+    returns: Returns::facts(&[Fact::new("timers", "timers that are set", Type::Count)]).and(&[&TIMERS, &ALIKE, &KINDS]),
     run,
 };
 
@@ -45,6 +49,17 @@ const TIMERS: Table = Table::new(
 const ALIKE: Table = Table::new(
     "alike",
     &[Col::data("count", Type::Count).titled("timers alike"), SHORT, DUE, PERIOD, STATE, STATE_TYPE, METHOD],
+);
+
+/// With -stat: timers of one callback and type of state.
+const KINDS: Table = Table::new(
+    "kinds",
+    &[
+        Col::right("Count", "count", 8).of(Type::Count),
+        Col::right("Example", "example", 16).of(Type::Address),
+        Col::left("State", "state_type", 40).of(Type::TypeName),
+        Col::left("Method", "method", 0),
+    ],
 );
 
 /// Bound on the timers of one list.
@@ -115,7 +130,9 @@ impl Timer {
     }
 }
 
-fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
+fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let stat = args.has("stat");
+    let mut kinds: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
     let session = ctx.session()?;
     let (clr, walker) = (session.clr()?, session.walker()?);
     let (parts, report) = walker.parallel(
@@ -142,21 +159,36 @@ fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
             while let Some(t) = at.filter(|t| seen.len() < MAX_TIMERS && seen.insert(t.address())) {
                 session.watch.cancel.check()?;
                 let timer = Timer::read(session, &t, short);
+                at = t.object(&["_next", "m_next"]);
+                total += 1;
+                if stat {
+                    kinds.entry((timer.type_name, timer.method)).or_insert((0, t.address())).0 += 1;
+                    continue;
+                }
                 let text = timer.text().replacen("ms | ", "ms |  ", 1);
                 let line = format!("{} 0x{:0w$X} {text}", timer.list(), t.address(), w = digits());
                 ctx.out.row_as(&TIMERS, &timer.cells(Cell::Addr(t.address())), line)?;
                 *counts.entry(timer).or_default() += 1;
-                total += 1;
-                at = t.object(&["_next", "m_next"]);
             }
         }
     }
     if seen.len() >= MAX_TIMERS {
         partial.get_or_insert_with(|| format!("only the first {MAX_TIMERS} timers are listed"));
     }
+    if stat {
+        let mut kinds: Vec<_> = kinds.into_iter().collect();
+        kinds.sort_by_key(|k| std::cmp::Reverse(k.1.0));
+        ctx.out.open(&KINDS)?;
+        for ((state, method), (count, example)) in &kinds {
+            let text = |t: &str| Cell::maybe(Some(t.to_owned()).filter(|t| !t.is_empty()));
+            ctx.out.row(&[Cell::Num(*count), Cell::Addr(*example), text(state), text(method)])?;
+        }
+    }
     ctx.out.note("")?;
     ctx.out.fact("timers", Cell::Num(total), format!("   {} timers", thousands(total)))?;
-    ctx.out.facts(&[], "-".repeat(47))?;
+    if !stat {
+        ctx.out.facts(&[], "-".repeat(47))?;
+    }
     let mut rows: Vec<_> = counts.into_iter().collect();
     rows.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     for (timer, count) in rows {

@@ -4,6 +4,7 @@ pub mod check;
 pub mod graph;
 pub mod index;
 pub mod model;
+pub mod oom;
 pub mod regions;
 pub mod retained;
 pub mod roots;

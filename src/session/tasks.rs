@@ -4,6 +4,7 @@
 //! `System/Runtime/CompilerServices/AsyncTaskMethodBuilderT.cs`, `PoolingAsyncValueTaskMethodBuilderT.cs`; 3.1 differs where
 //! several names are asked for. Since 11.0 methods may be suspended without a state machine: [`suspended`].
 
+mod blocked;
 mod links;
 pub mod method;
 mod running;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use rustc_hash::FxHashMap;
 
+use self::blocked::Blocked;
 use self::running::Running;
 use self::suspended::Chains;
 use super::Session;
@@ -47,6 +49,8 @@ pub enum Kind {
         /// That return address.
         ip: u64,
     },
+    /// What a thread waits at until the task completes, with the managed id of the thread where it is known.
+    Blocking(Option<u32>),
 }
 
 /// A task, a state machine's box, a suspended or running method.
@@ -69,7 +73,7 @@ pub struct Node {
 impl Node {
     /// Whether it is a method, not a task alone.
     pub fn is_method(&self) -> bool {
-        self.kind != Kind::Task
+        !matches!(self.kind, Kind::Task | Kind::Blocking(_))
     }
 
     /// Number of the await it stands at.
@@ -77,7 +81,7 @@ impl Node {
         match self.kind {
             Kind::Machine(state) => Some(state),
             Kind::Suspended(c) => Some(c.state.into()),
-            Kind::Task | Kind::Running { .. } => None,
+            Kind::Task | Kind::Running { .. } | Kind::Blocking(_) => None,
         }
     }
 
@@ -98,6 +102,9 @@ impl Node {
         ];
         if let Kind::Running { thread, .. } = self.kind {
             return format!("running on thread {thread}");
+        }
+        if let Kind::Blocking(thread) = self.kind {
+            return thread.map_or_else(|| "blocks a thread".into(), |t| format!("blocks thread {t}"));
         }
         if let Some(s) = self.state() {
             return s.to_string();
@@ -191,16 +198,19 @@ impl Tasks {
             places.entry(machine).or_insert(number);
         }
         let chains = tasks.suspended(session, &places)?;
+        let mut blocked = Blocked::default();
         for i in 0..own {
             session.watch.cancel.check()?;
             let Some(address) = tasks.nodes.get(i).map(|n| n.address) else { break };
             let ends = links::continuations(session, address);
-            let next = ends.into_iter().filter_map(|a| chains.wakes(a).or_else(|| places.get(&a).copied()));
-            let next: Vec<u32> = next.collect();
+            let known = |a: u64| chains.wakes(a).or_else(|| places.get(&a).copied());
+            let next: Vec<u32> =
+                ends.into_iter().filter_map(|a| known(a).or_else(|| blocked.node(&mut tasks, session, a))).collect();
             if let Some(node) = tasks.nodes.get_mut(i) {
                 node.next = next;
             }
         }
+        blocked.find_threads(&mut tasks, session)?;
         tasks.nodes.iter_mut().for_each(|n| dedup(&mut n.next));
         tasks.leave_out_what_has_a_node();
         Ok(tasks)

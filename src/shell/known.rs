@@ -7,8 +7,6 @@ use super::parse::spelled;
 
 /// Names of SOS and of the debuggers that are not built, with the nearest command that is.
 pub const NOT_BUILT: &[(&str, &str)] = &[
-    ("analyzeoom", "eeheap"),
-    ("ao", "eeheap"),
     ("comstate", "clrthreads"),
     ("crashinfo", "pe"),
     ("dumpccw", "dumpobj"),

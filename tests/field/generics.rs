@@ -74,3 +74,14 @@ fn the_table_of_statics_has_a_row_for_each_closed_type() {
     let threads = std::fs::read_to_string(folder.path().join("threadstatics.tsv")).unwrap();
     assert_eq!(threads.lines().filter(|l| l.contains("\tCache<Item>\tRecent\t")).count(), 3);
 }
+
+#[test]
+fn assemblies_made_at_run_time_have_names() {
+    let answers = ask("generics", &["!clrmodules", "!dumpdomain"]);
+    for name in ["Proxies", "Unloadable"] {
+        has(&answers[0], &[&format!("(Dynamic) {name}")]);
+        has(&answers[1], &["(Dynamic) [] ", name]);
+    }
+    has(&answers[0], &["Assemblies made at run time: 2"]);
+    has(&answers[1], &["Assemblies made at run time: 2"]);
+}

@@ -7,6 +7,10 @@ mod ask;
 mod errors;
 mod generics;
 mod locks;
+mod memory;
+mod statics;
+mod tasks;
+mod values;
 
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,7 @@
 
 use crate::clr::Clr;
 use crate::clr::types::fields::{Element, et};
-use crate::commands::objects::value;
+use crate::commands::objects::{decoded, value};
 use crate::session::Session;
 use crate::shell::{Cell, digits};
 
@@ -18,6 +18,26 @@ pub struct Place {
     pub mt: Option<u64>,
     /// Its address.
     pub at: u64,
+    /// What it is, where that is not simply what stands there.
+    pub as_is: As,
+}
+
+/// What a place holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum As {
+    /// What stands there.
+    Stored,
+    /// One bit of the byte there.
+    Bit(u8),
+    /// This object, to which nothing there refers.
+    Object(u64),
+}
+
+impl Place {
+    /// The reference to an object at `at`.
+    pub fn reference(at: u64) -> Self {
+        Self { element: Element(et::CLASS), mt: None, at, as_is: As::Stored }
+    }
 }
 
 /// What is said of it.
@@ -46,8 +66,26 @@ impl Said {
             mt: Cell::None,
         };
         let Ok(clr) = session.clr() else { return said };
+        match place.as_is {
+            As::Object(object) => {
+                said.object(session, clr, object, whole);
+                return said;
+            }
+            As::Bit(bit) => {
+                let Some(byte) = clr.space().u8(place.at) else { return said };
+                let set = byte >> (bit & 7) & 1;
+                (said.text, said.number) = (if set == 1 { "True" } else { "False" }.into(), Cell::Num(set.into()));
+                return said;
+            }
+            As::Stored => {}
+        }
         if place.element.0 == et::STRUCT {
+            let words = place.mt.and_then(|mt| decoded::of_value(session, mt, place.at, 0));
+            if let Some(words) = &words {
+                said.content = Cell::text(words.clone());
+            }
             said.text = match place.mt {
+                Some(_) if words.is_some() => words.unwrap_or_default(),
                 Some(mt) => format!("dumpvc {mt:0w$x} {:0w$x}", place.at, w = digits()),
                 None => format!("{:0w$x}", place.at, w = digits()),
             };
@@ -59,7 +97,7 @@ impl Said {
                 Some(object) => said.object(session, clr, object, whole),
             }
         } else {
-            said.primitive(clr, place, whole);
+            said.primitive(session, clr, place, whole);
         }
         said
     }
@@ -68,6 +106,7 @@ impl Said {
         self.object = Cell::Addr(address);
         let Ok(walker) = session.walker() else { return };
         let found = walker.object_at(address);
+        let words = found.as_ref().and_then(|o| decoded::of_object(session, o.address));
         self.text = match &found {
             Some(o) if o.ty.is_string => {
                 let (length, text) = clr.string_at(address, SHOWN).unwrap_or_default();
@@ -75,19 +114,31 @@ impl Said {
                 self.content = all.map_or(Cell::None, |(_, units)| Cell::Units(units.into()));
                 format!("\"{text}{}\"", if length as usize > SHOWN { "..." } else { "" })
             }
+            Some(_) if words.is_some() => {
+                self.content = words.clone().map_or(Cell::None, Cell::text);
+                words.unwrap_or_default()
+            }
             Some(o) if o.ty.mt.is_array() => format!("dumparray {address:0w$x}", w = digits()),
             _ => format!("dumpobj {address:0w$x}", w = digits()),
         };
         self.typed(clr, found.map(|o| o.ty.mt.address), whole);
     }
 
-    fn primitive(&mut self, clr: &Clr, place: &Place, whole: bool) {
+    fn primitive(&mut self, session: &Session, clr: &Clr, place: &Place, whole: bool) {
         let held = value::read(clr, place.element, place.at);
         self.typed(clr, place.mt, whole);
         let Some(held) = held else { return };
         let printed = held.text.clone();
         let [number, reference, _] = held.cells();
+        let table = place.mt.and_then(|mt| clr.valid_method_table(mt));
+        if let Some(words) = table.and_then(|t| decoded::of_enum(session, &t, place.element, place.at)) {
+            (self.number, self.object) = (number, reference);
+            self.content = Cell::text(words.clone());
+            self.text = words;
+            return;
+        }
         self.text = match (place.element.0, printed.as_str()) {
+            (et::R4 | et::R8, _) => decoded::primitive(clr, place.element, place.at).unwrap_or(printed),
             (et::BOOLEAN, "0") => "False".into(),
             (et::BOOLEAN, _) => "True".into(),
             (et::CHAR, _) => {

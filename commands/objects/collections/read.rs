@@ -6,7 +6,8 @@
 use anyhow::Result;
 use rustc_hash::FxHashSet;
 
-use super::item::Place;
+use super::item::{As, Place};
+use super::{special, unchanging};
 use crate::clr::types::fields::{Element, et};
 use crate::session::Session;
 use crate::session::value::{Elements, Value};
@@ -59,6 +60,42 @@ pub enum Shape {
     ListDictionary,
     /// A tree of nodes with `_key`, `_left`, `_right`.
     ImmutableList,
+    /// A tree of buckets by hash code.
+    ImmutableDictionary,
+    /// The same, of values alone.
+    ImmutableHashSet,
+    /// A tree of pairs.
+    ImmutableSortedDictionary,
+    /// Two immutable stacks: what is taken first, and what was added last.
+    ImmutableQueue,
+    /// Linked nodes, the last without a next one.
+    ImmutableStack,
+    /// `_keys` and `_values`; keys that are numbers stand in the table of hash codes.
+    FrozenDictionary,
+    /// `_items`, or numbers in the table of hash codes.
+    FrozenSet,
+    /// `_entries` in order.
+    Ordered,
+    /// A list of boxed pairs.
+    OldOrdered,
+    /// Entries, each with the list of what was added under its key.
+    NameValue,
+    /// Bits of an array.
+    Bits,
+    /// Dependent handles.
+    WeakTable,
+    /// Names of a class, values of an array.
+    Expando,
+    /// A ring of groups.
+    Lookup,
+    /// Keys of another collection.
+    Keys,
+    /// Values of another collection.
+    Values,
+    /// A part of an array.
+    Segment,
+    /// Linked segments of a queue for one reader and one writer.
+    OneToOne,
     /// Another collection in one of these fields.
     Wrapper(&'static [&'static str]),
 }
@@ -87,6 +124,30 @@ const KNOWN: &[(&str, Shape)] = &[
     ("System.Collections.Specialized.ListDictionary", Shape::ListDictionary),
     ("System.Collections.ListDictionaryInternal", Shape::ListDictionary),
     ("System.Collections.Immutable.ImmutableList", Shape::ImmutableList),
+    ("System.Collections.Immutable.ImmutableDictionary", Shape::ImmutableDictionary),
+    ("System.Collections.Immutable.ImmutableHashSet", Shape::ImmutableHashSet),
+    ("System.Collections.Immutable.ImmutableSortedDictionary", Shape::ImmutableSortedDictionary),
+    ("System.Collections.Immutable.ImmutableSortedSet", Shape::ImmutableList),
+    ("System.Collections.Immutable.ImmutableQueue", Shape::ImmutableQueue),
+    ("System.Collections.Immutable.ImmutableStack", Shape::ImmutableStack),
+    ("System.Collections.Immutable.ImmutableArray", Shape::Wrapper(&["array"])),
+    ("System.Collections.Frozen.FrozenDictionary", Shape::FrozenDictionary),
+    ("System.Collections.Frozen.FrozenSet", Shape::FrozenSet),
+    ("System.Collections.Generic.OrderedDictionary", Shape::Ordered),
+    ("System.Collections.Specialized.OrderedDictionary", Shape::OldOrdered),
+    ("System.Collections.Specialized.NameObjectCollectionBase", Shape::NameValue),
+    ("System.Collections.BitArray", Shape::Bits),
+    ("System.Runtime.CompilerServices.ConditionalWeakTable", Shape::WeakTable),
+    ("System.Dynamic.ExpandoObject", Shape::Expando),
+    ("System.Linq.Lookup", Shape::Lookup),
+    ("System.ArraySegment", Shape::Segment),
+    ("System.Collections.Generic.Deque", Shape::Queue),
+    ("System.Collections.Concurrent.SingleProducerSingleConsumerQueue", Shape::OneToOne),
+    ("System.Threading.Channels.BoundedChannel", Shape::Wrapper(&["_items"])),
+    ("System.Threading.Channels.UnboundedChannel", Shape::Wrapper(&["_items"])),
+    ("System.Threading.Channels.SingleConsumerUnboundedChannel", Shape::Wrapper(&["_items"])),
+    ("System.Threading.Channels.UnboundedPrioritizedChannel", Shape::Wrapper(&["_items"])),
+    ("System.Threading.Channels.UnboundedPriorityChannel", Shape::Wrapper(&["_items"])),
     ("System.Collections.ObjectModel.Collection", Shape::Wrapper(&["items"])),
     ("System.Collections.ObjectModel.ReadOnlyCollection", Shape::Wrapper(&["list"])),
     ("System.Collections.ObjectModel.ReadOnlyDictionary", Shape::Wrapper(&["m_dictionary", "_dictionary"])),
@@ -110,13 +171,22 @@ const ITEM: &[&str] = &["<Item>k__BackingField", "Item"];
 const LEFT: &[&str] = &["<Left>k__BackingField", "Left"];
 const RIGHT: &[&str] = &["<Right>k__BackingField", "Right"];
 
-type Visit<'v> = &'v mut dyn FnMut(Entry) -> Result<()>;
+/// Called for each entry.
+pub(super) type Visit<'v> = &'v mut dyn FnMut(Entry) -> Result<()>;
 
 impl Shape {
     /// The shape of a collection, by its class or the one it inherits from.
     pub fn of(value: &Value<'_>) -> Option<Self> {
         if value.elements().is_some() {
             return Some(Self::Array);
+        }
+        // Views of a dictionary's keys and values are classes inside it.
+        let own = value.type_name();
+        let viewed = ["_dictionary", "_collection"].iter().any(|f| value.has(&[f]));
+        match own.rsplit('>').next() {
+            Some("+KeyCollection") if viewed => return Some(Self::Keys),
+            Some("+ValueCollection") if viewed => return Some(Self::Values),
+            _ => {}
         }
         value.classes().iter().find_map(|name| {
             let plain = name.split('<').next()?;
@@ -137,6 +207,15 @@ impl Shape {
                 | Self::ConcurrentDictionary
                 | Self::Hashtable
                 | Self::ListDictionary
+                | Self::ImmutableDictionary
+                | Self::ImmutableSortedDictionary
+                | Self::FrozenDictionary
+                | Self::Ordered
+                | Self::OldOrdered
+                | Self::NameValue
+                | Self::WeakTable
+                | Self::Expando
+                | Self::Lookup
                 | Self::Wrapper(["m_dictionary" | "_hashtable" | "hashtable" | "contents", ..])
         )
     }
@@ -214,6 +293,36 @@ impl Shape {
             }
             Self::ConcurrentDictionary => concurrent_dictionary(v, visit),
             Self::ConcurrentQueue => concurrent_queue(v, visit),
+            Self::ImmutableDictionary => unchanging::buckets(session, v, true, visit),
+            Self::ImmutableHashSet => unchanging::buckets(session, v, false, visit),
+            Self::ImmutableSortedDictionary => unchanging::sorted_dictionary(session, v, visit),
+            Self::ImmutableQueue => unchanging::queue(v, visit),
+            Self::ImmutableStack => unchanging::stack(Some(*v), visit),
+            Self::FrozenDictionary => unchanging::frozen_dictionary(v, visit),
+            Self::FrozenSet => unchanging::frozen_set(v, visit),
+            Self::Ordered => {
+                entries(array(v, &["_entries"]), size(v, &["_count"]), |_| true, pair(&["Key"], &["Value"]), visit)
+            }
+            Self::OldOrdered => special::old_ordered(v, visit),
+            Self::NameValue => special::name_value(v, visit),
+            Self::Bits => special::bits(v, visit),
+            Self::WeakTable => special::weak_table(session, v, visit),
+            Self::Expando => special::expando(v, visit),
+            Self::Lookup => special::lookup(v, visit),
+            Self::OneToOne => special::one_to_one(v, visit),
+            Self::Segment => {
+                let start = size(v, &["_offset"]);
+                items(array(v, &["_array"]), start, start.saturating_add(size(v, &["_count"])), visit)
+            }
+            Self::Keys | Self::Values => {
+                let Some(inner) = v.object(&["_dictionary", "_collection"]) else { return Ok(None) };
+                let Some(shape) = Self::of(&inner).filter(|_| depth < MAX_WRAPPERS) else { return Ok(None) };
+                let mut half = |e: Entry| match e {
+                    Entry::Pair(k, x) => visit(Entry::Item(if self == Self::Keys { k } else { x })),
+                    item => visit(item),
+                };
+                shape.walk(session, &inner, &mut half, depth + 1)
+            }
             Self::ConcurrentBag => bag(v, visit),
             Self::Wrapper(names) => {
                 let Some(inner) = names.iter().find_map(|n| v.object(&[n])) else { return Ok(None) };
@@ -226,34 +335,34 @@ impl Shape {
     }
 }
 
-fn size(v: &Value<'_>, names: &[&str]) -> u64 {
+pub(super) fn size(v: &Value<'_>, names: &[&str]) -> u64 {
     v.int(names).unwrap_or(0).clamp(0, MAX_ITEMS as i64) as u64
 }
 
-fn array<'s>(v: &Value<'s>, names: &[&str]) -> Option<Elements<'s>> {
+pub(super) fn array<'s>(v: &Value<'s>, names: &[&str]) -> Option<Elements<'s>> {
     v.object(names)?.elements()
 }
 
 /// Where element `i` is, with its type.
-fn element(a: &Elements<'_>, i: u64) -> Option<Place> {
+pub(super) fn element(a: &Elements<'_>, i: u64) -> Option<Place> {
     let element = a.element();
-    Some(Place { element, mt: (!element.is_reference()).then_some(a.handle), at: a.place(i)? })
+    Some(Place { element, mt: (!element.is_reference()).then_some(a.handle), at: a.place(i)?, as_is: As::Stored })
 }
 
-fn place(v: &Value<'_>, names: &[&str]) -> Option<Place> {
+pub(super) fn place(v: &Value<'_>, names: &[&str]) -> Option<Place> {
     let (element, mt, at) = v.typed(names)?;
-    Some(Place { element, mt, at })
+    Some(Place { element, mt, at, as_is: As::Stored })
 }
 
-fn item<'n>(names: &'n [&'n str]) -> impl Fn(&Value<'_>) -> Option<Entry> + 'n {
+pub(super) fn item<'n>(names: &'n [&'n str]) -> impl Fn(&Value<'_>) -> Option<Entry> + 'n {
     move |v| Some(Entry::Item(place(v, names)?))
 }
 
-fn pair<'n>(keys: &'n [&'n str], values: &'n [&'n str]) -> impl Fn(&Value<'_>) -> Option<Entry> + 'n {
+pub(super) fn pair<'n>(keys: &'n [&'n str], values: &'n [&'n str]) -> impl Fn(&Value<'_>) -> Option<Entry> + 'n {
     move |v| Some(Entry::Pair(place(v, keys)?, place(v, values)?))
 }
 
-fn items(a: Option<Elements<'_>>, start: u64, count: u64, visit: Visit<'_>) -> Result<Option<()>> {
+pub(super) fn items(a: Option<Elements<'_>>, start: u64, count: u64, visit: Visit<'_>) -> Result<Option<()>> {
     let Some(a) = a else { return Ok(if count == 0 { Some(()) } else { None }) };
     for i in start..count.min(a.count) {
         let Some(p) = element(&a, i) else { return Ok(None) };
@@ -271,7 +380,7 @@ fn backwards(a: Option<Elements<'_>>, count: u64, visit: Visit<'_>) -> Result<Op
     Ok(Some(()))
 }
 
-fn ring(a: Option<Elements<'_>>, head: u64, count: u64, visit: Visit<'_>) -> Result<Option<()>> {
+pub(super) fn ring(a: Option<Elements<'_>>, head: u64, count: u64, visit: Visit<'_>) -> Result<Option<()>> {
     let Some(a) = a.filter(|a| a.count > 0) else { return Ok(if count == 0 { Some(()) } else { None }) };
     for i in 0..count.min(a.count) {
         let Some(p) = element(&a, head.wrapping_add(i) % a.count) else { return Ok(None) };
@@ -281,7 +390,7 @@ fn ring(a: Option<Elements<'_>>, head: u64, count: u64, visit: Visit<'_>) -> Res
 }
 
 /// The structs of an array that are in use.
-fn entries(
+pub(super) fn entries(
     a: Option<Elements<'_>>,
     count: u64,
     used: impl Fn(&Value<'_>) -> bool,
@@ -310,7 +419,7 @@ fn taken(e: &Value<'_>, next: &[&str], hash: &[&str]) -> bool {
 }
 
 /// Linked nodes; the last may lead to the first.
-fn nodes(
+pub(super) fn nodes(
     first: Option<Value<'_>>,
     next: &[&str],
     each: impl Fn(&Value<'_>) -> Option<Entry>,
@@ -327,13 +436,27 @@ fn nodes(
 }
 
 /// A binary tree in order.
-fn tree(
+pub(super) fn tree(
     session: &Session,
     root: Option<Value<'_>>,
     left: &[&str],
     right: &[&str],
     each: impl Fn(&Value<'_>) -> Option<Entry>,
     visit: Visit<'_>,
+) -> Result<Option<()>> {
+    tree_nodes(session, root, left, right, &mut |n| match each(n) {
+        Some(entry) => visit(entry).map(Some),
+        None => Ok(None),
+    })
+}
+
+/// The nodes of a binary tree in order; ends where `on` has no answer.
+pub(super) fn tree_nodes(
+    session: &Session,
+    root: Option<Value<'_>>,
+    left: &[&str],
+    right: &[&str],
+    on: &mut dyn FnMut(&Value<'_>) -> Result<Option<()>>,
 ) -> Result<Option<()>> {
     let mut seen = FxHashSet::default();
     let (mut stack, mut at) = (Vec::new(), root);
@@ -344,10 +467,10 @@ fn tree(
             stack.push(n);
         }
         let Some(n) = stack.pop() else { return Ok(Some(())) };
-        let Some(entry) = each(&n) else { return Ok(None) };
         // The empty node of an immutable tree stands for nothing.
-        if n.object(left).is_some() || n.object(right).is_some() || !n.has(&["_frozen"]) {
-            visit(entry)?;
+        let stands = n.object(left).is_some() || n.object(right).is_some() || !n.has(&["_frozen"]);
+        if stands && on(&n)?.is_none() {
+            return Ok(None);
         }
         at = n.object(right);
     }

@@ -30,7 +30,7 @@ pub fn list(session: &Session, out: &mut Out, node: &Node, frame: u64, indent: &
     let fields = match node.kind {
         Kind::Machine(_) => machine(session, clr, node),
         Kind::Suspended(c) => Some(continuation::variables(session, clr, &c)),
-        Kind::Task | Kind::Running { .. } => None,
+        Kind::Task | Kind::Running { .. } | Kind::Blocking(_) => None,
     };
     let Some(fields) = fields else { return Ok(()) };
     let indent = format!("{indent}  ");

@@ -214,6 +214,7 @@ const GC_HEAP_FIELDS: &[(usize, &str)] = &[
     (0, "AllocAllocated"),
     (1, "EphemeralHeapSegment"),
     (2, "FinalizeQueue"),
+    (3, "OomData"),
     (11, "CardTable"),
     (12, "MarkArray"),
     (13, "NextSweepObj"),

@@ -46,6 +46,15 @@ pub fn base(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
     Some(Ok(found))
 }
 
+/// Flags of the entry of `mt`: bit 0 when it is initialised, bit 1 when that failed.
+pub(super) fn flags(clr: &Clr, mt: &MethodTable) -> Option<u32> {
+    let l = clr.layout();
+    let local = local_module(clr, mt)?;
+    let table = local.checked_add(l.try_offset("DomainLocalModule", "DynamicClassTable")?)?;
+    let count = clr.space().ptr_at(local, l.try_offset("DomainLocalModule", "DynamicClassCount")?)?;
+    Some(entry(clr, number(clr, mt)?, table, count)?.1)
+}
+
 /// Base of the thread statics of `mt` in a thread's `block` of the loader module.
 pub fn thread_base(clr: &Clr, mt: &MethodTable, block: u64, reference: bool) -> Option<u64> {
     let (space, l) = (clr.space(), clr.layout());

@@ -159,6 +159,17 @@ impl Clr {
         self.space().u8(at)
     }
 
+    /// Bytes of the fields of a value type: its size without what surrounds a boxed one (dotnet/runtime
+    /// `src/coreclr/vm/class.h`, `m_cbBaseSizePadding`).
+    pub fn value_size(&self, mt: &MethodTable) -> Option<u64> {
+        let padding = || {
+            let class = self.mts().eeclass(self.space(), mt)?;
+            self.space().u8(class.checked_add(self.layout().try_offset("EEClass", "BasePadding")?)?)
+        };
+        let around = padding().map_or(2 * self.header(), u64::from);
+        u64::from(mt.base_size).checked_sub(around).filter(|&s| s > 0)
+    }
+
     fn read_fields(&self, mt: u64) -> Fields {
         let mut fields = Fields::default();
         let mut chain = Vec::new();

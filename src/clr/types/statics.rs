@@ -45,8 +45,60 @@ impl Place {
     }
 }
 
-/// Class flag bits in a `DomainLocalModule`: allocated and initialised.
+/// Class flag bits in a `DomainLocalModule`: initialised; the initializer failed.
 const CLASS_READY: u8 = 1;
+const CLASS_FAILED: u8 = 2;
+
+/// How far the initializer of a class has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClassState {
+    /// It is done, or there was nothing to do.
+    Ready,
+    /// It has not run, or is not done.
+    NotReady,
+    /// It ended with an exception.
+    Failed,
+}
+
+/// How far the initializer of `mt` has come; `None` where that is not known.
+pub fn class_state(clr: &Clr, mt: &MethodTable) -> Option<ClassState> {
+    let (ready, failed) = if clr.layout().text("StaticsKind") == Some("DynamicStaticsInfo") {
+        // The first word of the auxiliary data has the state too (`methodtable.h`: `enum_flag_Initialized`,
+        // `enum_flag_IsInitError`): it is believed when it agrees with the pointers to the storage.
+        const INITIALIZED: u32 = 1;
+        const FAILED: u32 = 0x100;
+        let info = statics_info(clr, mt)?;
+        let bases = ["GCStatics", "NonGCStatics"].map(|f| {
+            let at = clr.layout().try_offset("DynamicStaticsInfo", f)?;
+            clr.space().ptr_at(info, at)
+        });
+        let ready = bases.iter().flatten().all(|b| b & 1 == 0);
+        let flags = clr.space().u32(mt.aux)?;
+        (ready, flags & INITIALIZED == 0 && flags & FAILED != 0 && !ready)
+    } else if dynamicstatics::is_dynamic(mt) {
+        let flags = dynamicstatics::flags(clr, mt)?;
+        (flags & u32::from(CLASS_READY) != 0, flags & u32::from(CLASS_FAILED) != 0)
+    } else {
+        let flags = class_flags(clr, mt)?.1;
+        (flags & CLASS_READY != 0, flags & CLASS_FAILED != 0)
+    };
+    Some(match (ready, failed) {
+        (_, true) => ClassState::Failed,
+        (true, false) => ClassState::Ready,
+        (false, false) => ClassState::NotReady,
+    })
+}
+
+/// The `DomainLocalModule` of a type of its own module, and the flags of the class there.
+fn class_flags(clr: &Clr, mt: &MethodTable) -> Option<(u64, u8)> {
+    let (space, l) = (clr.space(), clr.layout());
+    let module = clr.defining_module(mt)?;
+    let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
+    let rid = u64::from(clr.type_rid(mt)).checked_sub(1)?;
+    let flags = space.u8(local.checked_add(l.try_offset("DomainLocalModule", "ClassFlags")?)?.checked_add(rid)?)?;
+    Some((local, flags))
+}
+
 /// References and structs (boxed) lie in the storage of references, the rest with the primitives.
 pub fn in_reference_storage(element: Element) -> bool {
     element.is_reference() || element.0 == et::STRUCT
@@ -94,10 +146,7 @@ fn domain_local(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
 
 fn module_local(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
     let (space, l) = (clr.space(), clr.layout());
-    let module = clr.defining_module(mt)?;
-    let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
-    let rid = u64::from(clr.type_rid(mt)).checked_sub(1)?;
-    let flags = space.u8(local.checked_add(l.try_offset("DomainLocalModule", "ClassFlags")?)?.checked_add(rid)?)?;
+    let (local, flags) = class_flags(clr, mt)?;
     let base = match reference {
         true => space.ptr_at(local, l.try_offset("DomainLocalModule", "GCStatics")?).filter(|&b| b != 0),
         false => Some(local),

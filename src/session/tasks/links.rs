@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
+use super::blocked::is_event;
 use super::{Session, state_machine};
 use crate::session::value::Value;
 
@@ -49,6 +50,7 @@ impl Found {
             // A task, a box of its own, or the head of a chain of suspended methods.
             let end = value.has(&["m_stateFlags"])
                 || value.has(&["StateMachine"])
+                || is_event(&value)
                 || session.clr().is_ok_and(|c| c.continuation(address).is_some());
             if end {
                 if self.known.insert(address) {

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use rustc_hash::FxHashMap;
 
-use super::tables::{HAS_CONSTANT, IMPLEMENTATION, MEMBER_REF_PARENT, METHOD_DEF_OR_REF, RESOLUTION_SCOPE};
-use super::tables::{TYPE_DEF_OR_REF, TYPE_OR_METHOD_DEF, table};
+use super::tables::{
+    CUSTOM_ATTRIBUTE_TYPE, HAS_CONSTANT, HAS_CUSTOM_ATTRIBUTE, IMPLEMENTATION, MEMBER_REF_PARENT, METHOD_DEF_OR_REF,
+    RESOLUTION_SCOPE, TYPE_DEF_OR_REF, TYPE_OR_METHOD_DEF, table,
+};
 use super::{Metadata, Token, sig, token};
 
 /// Most fields or methods of one type: the runtime numbers them with 16 bits. Keeps lists that overlap because they
@@ -358,6 +360,29 @@ impl Metadata {
                 Some((field.name, sig::integer(kind, bytes)?))
             })
             .collect()
+    }
+
+    /// Value of the custom attribute of class `name` that the type `typedef` has: a blob as ECMA-335 II.23.3 lays it out.
+    /// Looks through the table of attributes.
+    pub fn attribute(&self, typedef: u32, name: &str) -> Option<&[u8]> {
+        let t = table::CUSTOM_ATTRIBUTE;
+        let key = HAS_CUSTOM_ATTRIBUTE.encode(token(table::TYPE_DEF, typedef))?;
+        let is_named = |row: u32| {
+            let constructor = CUSTOM_ATTRIBUTE_TYPE.decode(self.cell(t, row, 1)?)?;
+            let (kind, rid) = ((constructor >> 24) as u8, constructor & 0x00FF_FFFF);
+            let class = match kind {
+                table::MEMBER_REF => self.memberref(rid)?.parent?,
+                _ => token(table::TYPE_DEF, self.method_owner(rid)?),
+            };
+            let (kind, rid) = ((class >> 24) as u8, class & 0x00FF_FFFF);
+            Some(match kind {
+                table::TYPE_REF => self.typeref_full_name(rid) == name,
+                table::TYPE_DEF => self.full_name(rid) == name,
+                _ => false,
+            })
+        };
+        let mut rows = (1..=self.rows(t)).filter(|&row| self.cell(t, row, 0) == Some(key));
+        self.blob_cell(t, rows.find(|&row| is_named(row) == Some(true))?, 2)
     }
 
     /// RVA of a field's initial data (static arrays, mapped statics).

@@ -77,7 +77,7 @@ pub(super) struct Coded {
 
 pub(super) static TYPE_DEF_OR_REF: Coded = Coded { bits: 2, tables: &[TYPE_DEF, TYPE_REF, TYPE_SPEC] };
 pub(super) static HAS_CONSTANT: Coded = Coded { bits: 2, tables: &[FIELD, PARAM, PROPERTY] };
-static HAS_CUSTOM_ATTRIBUTE: Coded = Coded {
+pub(super) static HAS_CUSTOM_ATTRIBUTE: Coded = Coded {
     bits: 5,
     tables: &[
         METHOD_DEF,
@@ -112,7 +112,7 @@ static HAS_SEMANTICS: Coded = Coded { bits: 1, tables: &[EVENT, PROPERTY] };
 pub(super) static METHOD_DEF_OR_REF: Coded = Coded { bits: 1, tables: &[METHOD_DEF, MEMBER_REF] };
 static MEMBER_FORWARDED: Coded = Coded { bits: 1, tables: &[FIELD, METHOD_DEF] };
 pub(super) static IMPLEMENTATION: Coded = Coded { bits: 2, tables: &[FILE, ASSEMBLY_REF, EXPORTED_TYPE] };
-static CUSTOM_ATTRIBUTE_TYPE: Coded = Coded { bits: 3, tables: &[NONE, NONE, METHOD_DEF, MEMBER_REF, NONE] };
+pub(super) static CUSTOM_ATTRIBUTE_TYPE: Coded = Coded { bits: 3, tables: &[NONE, NONE, METHOD_DEF, MEMBER_REF, NONE] };
 pub(super) static RESOLUTION_SCOPE: Coded = Coded { bits: 2, tables: &[MODULE, MODULE_REF, ASSEMBLY_REF, TYPE_REF] };
 pub(super) static TYPE_OR_METHOD_DEF: Coded = Coded { bits: 1, tables: &[TYPE_DEF, METHOD_DEF] };
 
