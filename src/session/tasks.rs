@@ -15,6 +15,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use rustc_hash::FxHashMap;
 
+use self::links::Links;
 use self::running::Running;
 use self::suspended::Chains;
 use super::Session;
@@ -112,6 +113,8 @@ impl Node {
 pub struct Tasks {
     /// The nodes.
     pub nodes: Vec<Node>,
+    /// Completed ones that were left out.
+    pub completed: u64,
     /// Why some may be missing.
     pub partial: Option<String>,
     /// What the first method of a chain awaits where that is no node, by the method's number.
@@ -136,15 +139,12 @@ enum Role {
 }
 
 fn role(clr: &Clr, ty: &TypeInfo) -> Role {
-    /// Deepest class hierarchy followed.
-    const MAX_PARENTS: usize = 64;
-    let mut at = ty.mt.address;
     let mut found = Role::Nothing;
-    for _ in 0..MAX_PARENTS {
-        if at == 0 || ty.mt.is_array() {
-            break;
-        }
-        let name = clr.type_name(at);
+    if ty.mt.is_array() {
+        return found;
+    }
+    for class in clr.class_chain(ty.mt.address) {
+        let name = clr.type_name(class.address);
         // `AsyncStateMachineBox`, `DebugFinalizableAsyncStateMachineBox`, and `StateMachineBox` of pooled builders.
         if name.split('<').next().is_some_and(|n| n.starts_with("System.Runtime.CompilerServices."))
             && name.contains("StateMachineBox<")
@@ -154,7 +154,6 @@ fn role(clr: &Clr, ty: &TypeInfo) -> Role {
         if &*name == "System.Threading.Tasks.Task" {
             found = Role::Task;
         }
-        at = clr.method_table(at).map_or(0, |m| m.parent);
     }
     found
 }
@@ -178,12 +177,14 @@ impl Tasks {
         let mut machines: Vec<(u64, u32)> = Vec::new();
         for (address, role) in parts.into_iter().flat_map(|p| p.0) {
             session.watch.cancel.check()?;
-            if let Some(node) = node(session, address, role, completed) {
-                let number = tasks.nodes.len() as u32;
-                places.insert(address, number);
-                machines.extend(machine_object(session, &node).map(|m| (m, number)));
-                tasks.nodes.push(node);
-            }
+            let Some(node) = node(session, address, role, completed) else {
+                tasks.completed += 1;
+                continue;
+            };
+            let number = tasks.nodes.len() as u32;
+            places.insert(address, number);
+            machines.extend(machine_object(session, &node).map(|m| (m, number)));
+            tasks.nodes.push(node);
         }
         let own = places.len();
         // A source of values (an async iterator) is the object of its state machine.
@@ -191,16 +192,17 @@ impl Tasks {
             places.entry(machine).or_insert(number);
         }
         let chains = tasks.suspended(session, &places)?;
+        let mut links = Links::default();
         for i in 0..own {
-            session.watch.cancel.check()?;
             let Some(address) = tasks.nodes.get(i).map(|n| n.address) else { break };
-            let ends = links::continuations(session, address);
+            let ends = links.continuations(session, address)?;
             let next = ends.into_iter().filter_map(|a| chains.wakes(a).or_else(|| places.get(&a).copied()));
             let next: Vec<u32> = next.collect();
             if let Some(node) = tasks.nodes.get_mut(i) {
                 node.next = next;
             }
         }
+        tasks.because(links.partial());
         tasks.nodes.iter_mut().for_each(|n| dedup(&mut n.next));
         tasks.leave_out_what_has_a_node();
         Ok(tasks)
@@ -220,11 +222,15 @@ impl Tasks {
                 None => chains.suspend(self, session, i, places),
             }
         }
-        if let Some(why) = chains.partial.take() {
-            let before = self.partial.take();
-            self.partial = Some(before.map_or(why.clone(), |b| format!("{b}; {why}")));
-        }
+        self.because(running.partial);
+        self.because(chains.partial.take());
         Ok(chains)
+    }
+
+    fn because(&mut self, why: Option<String>) {
+        let Some(why) = why else { return };
+        let before = self.partial.take();
+        self.partial = Some(before.map_or(why.clone(), |b| format!("{b}; {why}")));
     }
 
     /// What is awaited is said beside a chain only where it is not its top.
