@@ -58,7 +58,7 @@ const SCALES: [u32; 4] = [1, 2, 4, 8];
 /// Milliseconds below which a time says nothing.
 const FLOOR: f64 = 50.0;
 /// Milliseconds that a time is off by, whatever it is.
-const NOISE: f64 = 5.0;
+const NOISE: f64 = 8.0;
 /// How much faster than the scale a time may grow.
 const SLACK: f64 = 1.3;
 /// How often all is measured before a time counts as too long: the least of them counts.

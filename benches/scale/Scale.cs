@@ -268,8 +268,16 @@ namespace Scale
             }
         }
 
+        /// As many sync blocks in front of them were given back.
         static void SyncBlocks(int n)
         {
+            var dropped = new object[n];
+            for (int i = 0; i < n; i++)
+            {
+                dropped[i] = new object();
+                RuntimeHelpers.GetHashCode(dropped[i]);
+                lock (dropped[i]) { }
+            }
             for (int i = 0; i < n; i++)
             {
                 var o = new Node { Number = i };
@@ -278,6 +286,7 @@ namespace Scale
                 if (i % 2 == 0) { Monitor.Exit(o); }
                 Keep.Add(o);
             }
+            GC.KeepAlive(dropped);
         }
 
         static void Methods(int n)

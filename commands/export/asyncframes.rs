@@ -8,7 +8,7 @@ use crate::session::tasks::{Awaited, Kind, Node, Tasks};
 
 /// Rows of tasks that others wait for: a chain of `n` state machines has `n * n / 2` of them.
 const MOST_INNER: usize = 1 << 20;
-/// Deepest chain written.
+/// Deepest chain written; a deeper one says so.
 const MOST_FRAMES: usize = 1 << 16;
 
 /// What a node continues: the one that is awaited by it.
@@ -31,7 +31,7 @@ pub fn rows(session: &Session, table: &mut Table) -> Result<Option<String>> {
             }
         }
     }
-    let (mut inner, mut left_out) = (0usize, 0usize);
+    let (mut inner, mut left_out, mut too_long) = (0usize, 0usize, 0u64);
     for (i, n) in tasks.nodes.iter().enumerate() {
         session.watch.cancel.check()?;
         // A task of its own: the box of a state machine, or what a chain of methods completes.
@@ -48,11 +48,13 @@ pub fn rows(session: &Session, table: &mut Table) -> Result<Option<String>> {
             continue;
         }
         let chain = chain(&tasks, &before, i as u32);
+        too_long += u64::from(chain.len() >= MOST_FRAMES);
         inner += if n.next.is_empty() { 0 } else { chain.len() };
         write(session, table, &tasks, n.address, &chain)?;
     }
     let cut = (left_out > 0).then(|| format!("{left_out} tasks that others wait for have no rows of their own"));
-    let reasons: Vec<String> = tasks.partial.into_iter().chain(cut).collect();
+    let short = (too_long > 0).then(|| format!("{too_long} chains are longer than {MOST_FRAMES} methods and cut"));
+    let reasons: Vec<String> = tasks.partial.into_iter().chain(cut).chain(short).collect();
     Ok((!reasons.is_empty()).then(|| reasons.join("; ")))
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use rustc_hash::FxHashMap;
 
+use crate::clr::Clr;
 use crate::clr::runtime::syncblocks;
 use crate::commands::heap::gcroot::{ROOTS, cells, source};
 use crate::commands::heap::rootnames::{self, Headings};
@@ -152,10 +153,11 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if !args.has("stat") {
         ctx.out.open(&REFERENCES)?;
     }
+    let sum = args.has("stat");
     if outgoing {
-        from_one(session, id, |r| listing.show(ctx.out, &r))?;
+        from_one(session, id, sum, |r| listing.show(ctx.out, &r))?;
     } else {
-        into_one(session, id, |r| listing.show(ctx.out, &r))?;
+        into_one(session, id, sum, |r| listing.show(ctx.out, &r))?;
     }
     let rows = listing.rows;
     listing.finish(ctx.out)?;
@@ -234,12 +236,34 @@ fn each_slot(session: &Session, from: &Found<'_>, mut each: impl FnMut(u64, u64)
     result
 }
 
-fn slot_name(session: &Session, o: &Found<'_>, statics: &[(u64, Arc<str>)], offset: u64) -> Result<Slot> {
+fn slot_name(session: &Session, o: &Found<'_>, statics: &[(u64, Arc<str>)], offset: u64, sum: bool) -> Result<Slot> {
     let at = statics.binary_search_by_key(&(o.address + offset), |s| s.0);
     Ok(match at.ok().and_then(|i| statics.get(i)) {
         Some((_, name)) => Slot::Static(name.clone()),
-        None => Slot::Field(session.slot_name(session.clr()?, &o.ty, offset)),
+        None => {
+            let clr = session.clr()?;
+            let name = session.slot_name(clr, &o.ty, offset);
+            // Where slots are counted all elements are one.
+            let element = name.strip_prefix("[]").filter(|_| !sum).and_then(|rest| indexed(clr, o, offset, rest));
+            Slot::Field(element.map_or(name.clone(), Arc::from))
+        }
     })
+}
+
+/// `[17].Key`, `[1,2]`: the slot at `offset` of an array, `rest` being its name in the element.
+fn indexed(clr: &Clr, o: &Found<'_>, offset: u64, rest: &str) -> Option<String> {
+    let mt = &o.ty.mt;
+    let (dimensions, data) = clr.array_shape(o.address, mt.is_sz_array(), mt.rank(clr.ptr_size()))?;
+    let size = u64::from(mt.component_size());
+    let mut index = o.address.checked_add(offset)?.checked_sub(data)?.checked_div(size)?;
+    let mut parts = Vec::new();
+    for &(length, lower) in dimensions.iter().rev() {
+        let length = u64::from(length.max(1));
+        parts.push((i64::from(lower) + (index % length) as i64).to_string());
+        index /= length;
+    }
+    parts.reverse();
+    Some(format!("[{}]{rest}", parts.join(",")))
 }
 
 /// How the edge is called that no slot makes.
@@ -247,7 +271,7 @@ fn unslotted(session: &Session, from: u32, to: u32) -> Result<Slot> {
     Ok(Slot::Link(if session.graph()?.is_dependent(from, to) { DEPENDENT } else { COLLECTIBLE }))
 }
 
-fn into_one(session: &Session, id: u32, mut show: impl FnMut(Reference) -> Result<()>) -> Result<()> {
+fn into_one(session: &Session, id: u32, sum: bool, mut show: impl FnMut(Reference) -> Result<()>) -> Result<()> {
     let (walker, ids, graph) = (session.walker()?, &session.index()?.ids, session.graph()?);
     let address = ids.address_of(id).unwrap_or(0);
     let mut last = None;
@@ -263,7 +287,7 @@ fn into_one(session: &Session, id: u32, mut show: impl FnMut(Reference) -> Resul
         each_slot(session, &o, |offset, target| {
             if target == address {
                 slots += 1;
-                show(Reference { id: from, slot: slot_name(session, &o, &statics, offset)? })?;
+                show(Reference { id: from, slot: slot_name(session, &o, &statics, offset, sum)? })?;
             }
             Ok(())
         })?;
@@ -274,7 +298,7 @@ fn into_one(session: &Session, id: u32, mut show: impl FnMut(Reference) -> Resul
     Ok(())
 }
 
-fn from_one(session: &Session, id: u32, mut show: impl FnMut(Reference) -> Result<()>) -> Result<()> {
+fn from_one(session: &Session, id: u32, sum: bool, mut show: impl FnMut(Reference) -> Result<()>) -> Result<()> {
     let (walker, ids, graph) = (session.walker()?, &session.index()?.ids, session.graph()?);
     let Some(o) = ids.address_of(id).and_then(|a| walker.object_at(a)) else { return Ok(()) };
     let statics = session.statics_within(o.address, o.size);
@@ -282,7 +306,7 @@ fn from_one(session: &Session, id: u32, mut show: impl FnMut(Reference) -> Resul
     each_slot(session, &o, |offset, target| {
         let Some(to) = ids.id_of(target) else { return Ok(()) };
         slotted += 1;
-        show(Reference { id: to, slot: slot_name(session, &o, &statics, offset)? })
+        show(Reference { id: to, slot: slot_name(session, &o, &statics, offset, sum)? })
     })?;
     // Behind those of the slots stand the others.
     for &to in graph.forward.of(id).get(slotted..).unwrap_or(&[]) {

@@ -78,8 +78,6 @@ const TEXTS: Table = Table::new(
 )
 .rising("wasted");
 
-/// Characters read of a string.
-const MAX_UNITS: usize = 1 << 16;
 /// Characters of a text shown.
 const SHOWN: usize = 128;
 
@@ -141,7 +139,7 @@ fn each(
             if !o.ty.is_string || !filter.passes(session, &segment, &o) {
                 return true;
             }
-            if let Some((units, text)) = clr.string_at(o.address, MAX_UNITS)
+            if let Some((units, text)) = clr.string_at(o.address, usize::MAX)
                 && wanted.passes(units, &text)
             {
                 failed = visit(&o, segment.generation(o.address).short(), units, &text).err();

@@ -44,7 +44,7 @@ pub const VERIFYHEAP: Command = Command {
     run,
 };
 
-/// Errors listed per segment; further ones are counted.
+/// Errors listed per segment; how many more there are is said.
 const MAX_LISTED: usize = 200;
 
 /// What is wrong with objects.
@@ -188,7 +188,10 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             ("errors", Cell::Num(errors)),
             ("unlisted_errors", Cell::Num(unlisted)),
         ],
-        format!("{} objects verified, {errors} errors.", thousands(report.objects)),
+        match unlisted {
+            0 => format!("{} objects verified, {errors} errors.", thousands(report.objects)),
+            n => format!("{} objects verified, {errors} errors, {n} of them not listed.", thousands(report.objects)),
+        },
     )?;
     let moved: u64 = parts.iter().map(|p| p.moved).sum();
     if moved > 0 {

@@ -197,8 +197,8 @@ fn thread_claims(dump: &Dump) -> Vec<Claim> {
     out
 }
 
-/// Most neighbours looked at for one allocation, in each direction.
-const MAX_PARTS: usize = 4096;
+/// Most neighbours looked at for one allocation, in each direction: more than a process can have mappings.
+const MAX_PARTS: usize = 1 << 20;
 
 /// The neighbouring entries of the allocation that holds `address`.
 fn allocation(dump: &Dump, address: u64) -> Option<(u64, u64)> {
@@ -319,7 +319,7 @@ pub fn peb(dump: &Dump) -> Option<u64> {
 
 /// `SegmentSignature` of an NT heap and each of its segments.
 const NT_HEAP: u32 = 0xFFEE_FFEE;
-/// Most heaps a process is believed to have.
+/// Most heaps a process is believed to have: a program makes a handful, damage any number.
 const MAX_HEAPS: u64 = 4096;
 
 /// Process environment block and heaps.

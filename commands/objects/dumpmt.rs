@@ -159,18 +159,14 @@ fn others(clr: &Clr, mt: &MethodTable) -> (Vec<MethodDesc>, Option<String>) {
 
 /// The method behind each vtable slot: declared by the nearest class up the hierarchy.
 fn virtuals(clr: &Clr, mt: &MethodTable) -> Vec<Option<MethodDesc>> {
-    /// Deepest class hierarchy followed.
-    const MAX_PARENTS: usize = 64;
     let mut slots = vec![None; usize::from(mt.virtuals)];
-    let mut at = Some(*mt);
-    for _ in 0..MAX_PARENTS {
-        let Some(class) = at else { break };
+    // Slots of classes the chain does not reach are listed as not known.
+    for class in clr.class_chain(mt.address) {
         for m in clr.methods(&class).items {
             if let Some(slot) = slots.get_mut(usize::from(m.slot)).filter(|s| s.is_none() && m.slot < class.virtuals) {
                 *slot = Some(m);
             }
         }
-        at = clr.method_table(class.parent);
     }
     slots
 }

@@ -44,6 +44,7 @@ pub const DUMPOBJ: Command = Command {
             "characters or bytes of the array, 65536 at most; a byte is the character of that number",
             Type::Content,
         ),
+        Fact::new("content_left_out", "characters or bytes of it that the content does not have", Type::Count),
         Fact::new("stands_for", "the type the RuntimeType stands for", Type::TypeName),
         Fact::new("stands_for_method_table", "MethodTable, or handle, of that type", Type::Address),
         Fact::new("thin_lock_owner", "managed id of the thread that holds the thin lock", Type::Number),
@@ -159,6 +160,10 @@ fn array_head(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
         let units = content(session, data, count, if chars { 2 } else { 1 }, out.wants_data());
         let dot = |c: &u16| char::from_u32((*c).into()).filter(|c| (' '..='~').contains(c)).unwrap_or('.');
         let shown: String = units.iter().take(SHOWN as usize).map(dot).collect();
+        let left_out = u64::from(count).saturating_sub(units.len() as u64);
+        if out.wants_data() && left_out > 0 {
+            out.datum("content_left_out", &Cell::Num(left_out));
+        }
         out.fact("content", Cell::Units(units.into()), format!("Content:     {shown}"))?;
     }
     Ok(())
@@ -166,7 +171,7 @@ fn array_head(session: &Session, out: &mut Out, o: &Found<'_>) -> Result<()> {
 
 /// Characters or bytes of an array shown in text.
 const SHOWN: u32 = 64;
-/// As many are values.
+/// As many are values; how many are left out is one too.
 const MOST: u32 = 1 << 16;
 
 /// The first characters or bytes of an array, as far as they are in the dump.

@@ -157,13 +157,10 @@ fn nothing(classes: &[Class]) -> bool {
 
 /// The classes of `mt`, the farthest base first: tables list class by class, static fields behind instance fields.
 fn classes(clr: &Clr, mt: u64) -> Vec<Class> {
-    /// Deepest hierarchy shown.
-    const MAX_PARENTS: usize = 64;
-    let mut chain = Vec::new();
-    let mut at = mt;
-    while at != 0 && chain.len() < MAX_PARENTS {
-        chain.push(at);
-        at = clr.method_table(at).map_or(0, |m| m.parent);
+    // Where the chain is cut the fields of the class itself say so.
+    let mut chain: Vec<u64> = clr.class_chain(mt).map(|m| m.address).collect();
+    if chain.is_empty() {
+        chain.push(mt);
     }
     chain
         .into_iter()

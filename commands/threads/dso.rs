@@ -55,7 +55,7 @@ const OBJECTS: Table = Table::new(
 )
 .under("threads", "os_id");
 
-/// Longest stack scanned in bytes.
+/// Longest stack scanned in bytes; what is left out is said.
 const MAX_STACK: u64 = 1 << 30;
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
@@ -140,7 +140,7 @@ fn one(
     let Some((start, end)) = range.or(own) else {
         return Ok(Outcome::Partial(format!("where the stack of thread {index} lies is not known")));
     };
-    let end = end.min(start.saturating_add(MAX_STACK));
+    let (whole, end) = (end, end.min(start.saturating_add(MAX_STACK)));
     let mut at = start.next_multiple_of(clr.header());
     while at < end {
         match clr.space().ptr(at) {
@@ -150,6 +150,9 @@ fn one(
         }
         session.watch.cancel.check()?;
         at += clr.header();
+    }
+    if end < whole {
+        return Ok(Outcome::Partial(format!("only the first {} MB of the stack are scanned", MAX_STACK >> 20)));
     }
     Ok(Outcome::Complete)
 }

@@ -14,8 +14,10 @@ use crate::commands::objects::dumpdelegate::Method;
 use crate::commands::objects::fieldtable::known;
 use crate::session::Session;
 use crate::session::tasks::{Awaited, Kind as What, Node, Tasks};
+use crate::shell::out::thousands;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    digits,
 };
 
 /// `!dumpasync`.
@@ -51,7 +53,11 @@ pub const DUMPASYNC: Command = Command {
         Example { line: "!dumpasync -coalesce", what: "what they wait for" },
     ],
     needs: Needs::Clr,
-    returns: Returns::tables(&[
+    returns: Returns::facts(&[
+        Fact::new("tasks_left_out", "tasks without a method that -stats did not count", Type::Count),
+        Fact::new("completed_left_out", "completed objects that -stats did not count", Type::Count),
+    ])
+    .and(&[
         &STATE_MACHINES,
         &STACKS,
         &FRAMES,
@@ -161,8 +167,9 @@ const MERGED: Table = Table::new(
 )
 .under("groups", "group");
 
-/// Deepest chain printed.
-const MAX_DEPTH: usize = 4096;
+/// Deepest line that is indented as it is deep: the lines of a long chain must not grow with it. Deeper ones say how deep they
+/// are.
+const INDENTED: usize = 200;
 
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
@@ -311,6 +318,15 @@ fn stats(out: &mut Out, graph: &Tasks, chosen: &Chosen<'_>) -> Result<bool> {
     for (count, n) in &rows {
         out.row(&[known(n.mt), Cell::Sep(*count), Cell::text(&*n.name), Cell::text(kind(n))])?;
     }
+    let tasks = graph.nodes.iter().filter(|n| !chosen.tasks && !n.is_method() && chosen.matches(n)).count() as u64;
+    for (key, count, what) in [
+        ("tasks_left_out", tasks, "tasks without an async method are not counted; -tasks counts them"),
+        ("completed_left_out", graph.completed, "completed objects are not counted; -completed counts them"),
+    ] {
+        if count > 0 {
+            out.fact(key, Cell::Num(count), format!("{} {what}", thousands(count)))?;
+        }
+    }
     Ok(rows.is_empty())
 }
 
@@ -329,7 +345,7 @@ fn stacks(session: &Session, out: &mut Out, graph: &Tasks, roots: &[u32], show: 
         let (mut work, mut on_path) = (vec![(root, 0usize, None)], FxHashSet::default());
         let mut last = None;
         while let Some((i, depth, above)) = work.pop() {
-            let Some(n) = graph.nodes.get(i as usize).filter(|_| on_path.insert(i) && depth < MAX_DEPTH) else {
+            let Some(n) = graph.nodes.get(i as usize).filter(|_| on_path.insert(i)) else {
                 continue;
             };
             let number = frame(session, out, n, (stack, above, depth))?;
@@ -351,7 +367,11 @@ fn stacks(session: &Session, out: &mut Out, graph: &Tasks, roots: &[u32], show: 
 }
 
 fn indent(depth: usize) -> String {
-    " ".repeat(2 * depth)
+    let mut indent = " ".repeat(2 * depth.min(INDENTED));
+    if depth > INDENTED {
+        indent.push_str(&format!("({depth}) "));
+    }
+    indent
 }
 
 /// The lines above a stack.
@@ -409,41 +429,40 @@ fn frame(session: &Session, out: &mut Out, n: &Node, at: (u64, Option<u64>, usiz
     Ok(number)
 }
 
-/// Nodes that look the same, merged level by level.
+/// Nodes that look the same, merged level by level; those below by their numbers.
 #[derive(Default)]
 struct Merged {
     count: u64,
-    below: BTreeMap<Look, Merged>,
+    below: BTreeMap<Look, usize>,
     /// MethodTable of the first of them.
     mt: u64,
     label: Label,
 }
 
 fn coalesced(session: &Session, out: &mut Out, graph: &Tasks, roots: &[u32]) -> Result<()> {
-    let mut top = Merged::default();
+    let mut all = vec![Merged::default()];
     for &root in roots {
         session.watch.cancel.check()?;
-        // The path to a node is what looks the same; each stack is merged into the tree from its root on.
+        // Each stack is merged into the tree from its root on.
         let mut seen = FxHashSet::default();
-        let mut work = vec![(root, Vec::new())];
-        while let Some((i, mut path)) = work.pop() {
-            let Some(n) = graph.nodes.get(i as usize).filter(|_| seen.insert(i) && path.len() < MAX_MERGED) else {
-                continue;
-            };
-            path.push(look(n));
-            let mut at = &mut top;
-            for key in &path {
-                at = at.below.entry(key.clone()).or_default();
+        let mut work = vec![(root, 0)];
+        while let Some((i, above)) = work.pop() {
+            let Some(n) = graph.nodes.get(i as usize).filter(|_| seen.insert(i)) else { continue };
+            let new = all.len();
+            let Some(merged) = all.get_mut(above).map(|m| *m.below.entry(look(n)).or_insert(new)) else { continue };
+            if merged == new {
+                all.push(Merged { mt: n.mt, label: Label::of(session, n), ..Merged::default() });
             }
-            at.count += 1;
-            if at.count == 1 {
-                at.label = Label::of(session, n);
-                at.mt = n.mt;
+            if let Some(m) = all.get_mut(merged) {
+                m.count += 1;
             }
-            work.extend(n.next.iter().map(|&c| (c, path.clone())));
+            work.extend(n.next.iter().map(|&c| (c, merged)));
         }
     }
-    let mut stacks: Vec<_> = top.below.iter().collect();
+    let below = |m: &Merged| -> Vec<(Look, &Merged)> {
+        m.below.iter().filter_map(|(look, &i)| Some((look.clone(), all.get(i)?))).collect()
+    };
+    let mut stacks = all.first().map(below).unwrap_or_default();
     stacks.sort_by(|(a, m), (b, n)| n.count.cmp(&m.count).then_with(|| a.cmp(b)));
     for (number, (key, merged)) in stacks.into_iter().enumerate() {
         let group = number as u64 + 1;
@@ -470,7 +489,7 @@ fn coalesced(session: &Session, out: &mut Out, graph: &Tasks, roots: &[u32]) -> 
             let (indent, text) = (indent(depth), m.label.text());
             let line = format!("{indent}[{}] {:0w$x}{state} {text}", m.count, m.mt, w = digits());
             out.row_as(&MERGED, &cells, line)?;
-            let mut below: Vec<_> = m.below.iter().collect();
+            let mut below = below(m);
             below.sort_by(|(a, m), (b, n)| m.count.cmp(&n.count).then_with(|| b.cmp(a)));
             work.extend(below.into_iter().map(|(k, m)| (k, m, depth + 1, Some(frame))));
         }
@@ -478,6 +497,3 @@ fn coalesced(session: &Session, out: &mut Out, graph: &Tasks, roots: &[u32]) -> 
     }
     Ok(())
 }
-
-/// Deepest chain merged: its paths are kept whole.
-const MAX_MERGED: usize = 256;

@@ -359,7 +359,7 @@ fn dump_exceptions(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     for &(address, mt) in &objects {
         session.watch.cancel.check()?;
         let e = clr.exception_at(address, mt);
-        let thrown = clr.stack_trace(e.stack_trace).items.first().and_then(|f| clr.valid_method_desc(f.method));
+        let thrown = clr.innermost_frame(e.stack_trace).and_then(|f| clr.valid_method_desc(f.method));
         let thrown = thrown.map(|md| clr.method_name(&md));
         let message = match ctx.out.wants_data() {
             true => whole(clr, e.message_at, e.message.as_deref()),

@@ -64,7 +64,7 @@ fn item_of(session: &Session, entry: &Entry) -> Option<u64> {
 
 /// Kind of a work item and the method it will call.
 fn describe(session: &Session, address: u64) -> (&'static str, String) {
-    /// Hops from a work item to its delegate.
+    /// Hops from a work item to its delegate: wrappers of the library nest twice. One that nests deeper is listed by its type.
     const MAX_HOPS: usize = 8;
     let Some(item) = session.value(address) else { return ("Work", "?".into()) };
     let kind = if item.is_a("System.Threading.Tasks.Task") { "Task" } else { "Work" };

@@ -11,8 +11,9 @@ const PT_LOAD: u32 = 1;
 const WRITABLE: u32 = 2;
 /// `PAGE_READWRITE`, `PAGE_EXECUTE_READWRITE`.
 const WRITABLE_PAGES: [u32; 2] = [0x04, 0x40];
-/// More modules than any process loads; a bound for damaged dumps.
-const MOST_MODULES: usize = 4096;
+/// More modules than any process loads: each has a mapping of its own, of which Linux allows 65,530
+/// (`vm.max_map_count`); a bound for damaged dumps.
+const MOST_MODULES: usize = 1 << 16;
 
 /// Adds the missing read-only pages of every ELF module whose file is found by its build id. The dump's own bytes win:
 /// the files come last. Pages a process can write are never taken from a file.

@@ -16,8 +16,8 @@ const LOWEST: u64 = 0x18;
 const HIGHEST: u64 = 0x20;
 /// `gen_num` (u8) before the end of a record: 8.0 to 10, workstation and server alike.
 const GENERATION_BEFORE_END: u64 = 72;
-/// More regions than any range has.
-const MAX_REGIONS: u64 = 1 << 20;
+/// More regions than any range has: twice the memory of the machine is reserved, in regions of 4 MB, so that these are 64 TB.
+const MAX_REGIONS: u64 = 1 << 24;
 const FLAG_LARGE: u64 = 8;
 const FLAG_PINNED: u64 = 0x200;
 

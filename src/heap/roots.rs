@@ -18,8 +18,8 @@ use crate::watch::Interrupted;
 
 /// Lowest address anything can have.
 const LOWEST: u64 = 0x1_0000;
-/// Longest stack scanned, in bytes.
-const MAX_STACK: u64 = 256 << 20;
+/// Longest stack scanned, in bytes; what is left out is said.
+const MAX_STACK: u64 = 1 << 30;
 
 /// What a root is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -257,6 +257,9 @@ fn scan(
     let ptr = u64::from(clr.ptr_size());
     let Some(mut at) = stretch.start.checked_next_multiple_of(ptr) else { return };
     let end = stretch.end.min(at.saturating_add(MAX_STACK));
+    if end < stretch.end {
+        out.because(format!("only the first {} MB of the stack of thread {os_id:x} are scanned", MAX_STACK >> 20));
+    }
     while at < end {
         let Some(run) = clr.space().run(at) else {
             match clr.space().next_readable(at).filter(|&n| n < end) {

@@ -28,7 +28,7 @@ pub struct LoadedTypes {
 /// Types made while the program ran: instantiations and arrays, by name as heap listings spell it.
 pub type MadeTypes = FxHashMap<String, u64>;
 
-/// Bound on the forwarding from assembly to assembly.
+/// Bound on the forwarding from assembly to assembly: a type moved so often at most (facade, library, core library).
 const MAX_FORWARDS: usize = 8;
 
 impl LoadedTypes {

@@ -12,9 +12,9 @@ use crate::clr::types::fields::et;
 use crate::clr::types::statics;
 use crate::heap::TypeInfo;
 
-/// Structs in structs followed.
-const MAX_DEPTH: u32 = 8;
-/// Names kept.
+/// Structs in structs followed; the name of one deeper inside is that of the struct around it.
+const MAX_DEPTH: u32 = 64;
+/// Names kept: further ones are made anew each time.
 const MAX_NAMES: usize = 1 << 20;
 
 /// Names of slots met so far, by type number and offset.
@@ -130,6 +130,18 @@ impl Session {
             };
         }
         let inner = (depth < MAX_DEPTH).then(|| self.field_type(field)).flatten();
+        // An inline array of structs declares its first element only: the others lie behind it.
+        let size = |mt: u64| {
+            Some(u64::from(clr.method_table(mt)?.base_size).checked_sub(2 * clr.header())?).filter(|&s| s > 0)
+        };
+        if fields.instance.len() == 1
+            && let (Some(element), Some(all)) = (inner.and_then(size), size(mt))
+            && all > element
+        {
+            let (index, inside) = (inside / element, inside % element);
+            let rest = self.field_path(clr, inner?, inside, depth + 1);
+            return Some(format!("{}[{index}]{}", field.name, rest.map_or_else(String::new, |r| format!(".{r}"))));
+        }
         match inner.and_then(|t| self.field_path(clr, t, inside, depth + 1)) {
             Some(rest) => Some(format!("{}.{rest}", field.name)),
             None => Some(field.name.to_string()),

@@ -17,6 +17,7 @@ use anyhow::Result;
 use rustc_hash::FxHashMap;
 
 use self::blocked::Blocked;
+use self::links::Links;
 use self::running::Running;
 use self::suspended::Chains;
 use super::Session;
@@ -119,6 +120,8 @@ impl Node {
 pub struct Tasks {
     /// The nodes.
     pub nodes: Vec<Node>,
+    /// Completed ones that were left out.
+    pub completed: u64,
     /// Why some may be missing.
     pub partial: Option<String>,
     /// What the first method of a chain awaits where that is no node, by the method's number.
@@ -143,15 +146,12 @@ enum Role {
 }
 
 fn role(clr: &Clr, ty: &TypeInfo) -> Role {
-    /// Deepest class hierarchy followed.
-    const MAX_PARENTS: usize = 64;
-    let mut at = ty.mt.address;
     let mut found = Role::Nothing;
-    for _ in 0..MAX_PARENTS {
-        if at == 0 || ty.mt.is_array() {
-            break;
-        }
-        let name = clr.type_name(at);
+    if ty.mt.is_array() {
+        return found;
+    }
+    for class in clr.class_chain(ty.mt.address) {
+        let name = clr.type_name(class.address);
         // `AsyncStateMachineBox`, `DebugFinalizableAsyncStateMachineBox`, and `StateMachineBox` of pooled builders.
         if name.split('<').next().is_some_and(|n| n.starts_with("System.Runtime.CompilerServices."))
             && name.contains("StateMachineBox<")
@@ -161,7 +161,6 @@ fn role(clr: &Clr, ty: &TypeInfo) -> Role {
         if &*name == "System.Threading.Tasks.Task" {
             found = Role::Task;
         }
-        at = clr.method_table(at).map_or(0, |m| m.parent);
     }
     found
 }
@@ -185,12 +184,14 @@ impl Tasks {
         let mut machines: Vec<(u64, u32)> = Vec::new();
         for (address, role) in parts.into_iter().flat_map(|p| p.0) {
             session.watch.cancel.check()?;
-            if let Some(node) = node(session, address, role, completed) {
-                let number = tasks.nodes.len() as u32;
-                places.insert(address, number);
-                machines.extend(machine_object(session, &node).map(|m| (m, number)));
-                tasks.nodes.push(node);
-            }
+            let Some(node) = node(session, address, role, completed) else {
+                tasks.completed += 1;
+                continue;
+            };
+            let number = tasks.nodes.len() as u32;
+            places.insert(address, number);
+            machines.extend(machine_object(session, &node).map(|m| (m, number)));
+            tasks.nodes.push(node);
         }
         let own = places.len();
         // A source of values (an async iterator) is the object of its state machine.
@@ -199,10 +200,10 @@ impl Tasks {
         }
         let chains = tasks.suspended(session, &places)?;
         let mut blocked = Blocked::default();
+        let mut links = Links::default();
         for i in 0..own {
-            session.watch.cancel.check()?;
             let Some(address) = tasks.nodes.get(i).map(|n| n.address) else { break };
-            let ends = links::continuations(session, address);
+            let ends = links.continuations(session, address)?;
             let known = |a: u64| chains.wakes(a).or_else(|| places.get(&a).copied());
             let next: Vec<u32> =
                 ends.into_iter().filter_map(|a| known(a).or_else(|| blocked.node(&mut tasks, session, a))).collect();
@@ -211,6 +212,7 @@ impl Tasks {
             }
         }
         blocked.find_threads(&mut tasks, session)?;
+        tasks.because(links.partial());
         tasks.nodes.iter_mut().for_each(|n| dedup(&mut n.next));
         tasks.leave_out_what_has_a_node();
         Ok(tasks)
@@ -230,11 +232,15 @@ impl Tasks {
                 None => chains.suspend(self, session, i, places),
             }
         }
-        if let Some(why) = chains.partial.take() {
-            let before = self.partial.take();
-            self.partial = Some(before.map_or(why.clone(), |b| format!("{b}; {why}")));
-        }
+        self.because(running.partial);
+        self.because(chains.partial.take());
         Ok(chains)
+    }
+
+    fn because(&mut self, why: Option<String>) {
+        let Some(why) = why else { return };
+        let before = self.partial.take();
+        self.partial = Some(before.map_or(why.clone(), |b| format!("{b}; {why}")));
     }
 
     /// What is awaited is said beside a chain only where it is not its top.

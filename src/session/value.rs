@@ -133,14 +133,7 @@ impl<'s> Value<'s> {
 
     /// Names of its class and of those it inherits from, the nearest first.
     pub fn classes(&self) -> Vec<std::sync::Arc<str>> {
-        /// Deepest class hierarchy followed.
-        const MAX_PARENTS: usize = 64;
-        let (mut names, mut at) = (Vec::new(), self.mt);
-        while at != 0 && names.len() < MAX_PARENTS {
-            names.push(self.clr.type_name(at));
-            at = self.clr.method_table(at).map_or(0, |m| m.parent);
-        }
-        names
+        self.clr.class_chain(self.mt).map(|m| self.clr.type_name(m.address)).collect()
     }
 
     /// Whether its class is `name` or inherits from it.

@@ -22,8 +22,8 @@ const NONE: u32 = u32::MAX;
 const CHECK: usize = 1 << 14;
 /// Objects of a path that are printed; of longer ones the middle is left out.
 const PATH: usize = 8;
-/// Bound on the length of a path.
-const MAX_PATH: usize = 1 << 20;
+/// Bound on the length of a path: objects are numbered with 32 bits, and none is on it twice.
+const MAX_PATH: usize = u32::MAX as usize;
 
 /// The heap as the search sees it: 8 bytes an object on top of the dominator tree.
 pub struct View<'a> {

@@ -159,10 +159,10 @@ const KNOWN: &[(&str, Shape)] = &[
     ("System.Collections.DictionaryBase", Shape::Wrapper(&["_hashtable", "hashtable"])),
 ];
 
-/// Wrappers around wrappers followed.
+/// Wrappers around wrappers followed; deeper ones say so.
 const MAX_WRAPPERS: usize = 8;
-/// Most items listed.
-const MAX_ITEMS: u64 = 1 << 28;
+/// Most items listed: their numbers are of 32 bits.
+const MAX_ITEMS: u64 = i32::MAX as u64;
 /// Items between two looks at Ctrl-C.
 const CHECK_EVERY: u64 = 1024;
 

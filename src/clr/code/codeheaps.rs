@@ -6,15 +6,18 @@
 //! and the list by its heaps: that of dynamic methods (`HostCodeHeap`) points back, any other is a loader heap whose memory
 //! holds the code.
 
+use rustc_hash::FxHashSet;
+
 use crate::clr::Clr;
 use crate::dump::MapState;
 
 pub(in crate::clr) const PAGE: u64 = 0x1000;
 /// Words of a manager in which its list is looked for.
 const WORDS: u64 = 16;
-/// Most heaps of the list.
-const MAX_HEAPS: usize = 1 << 16;
-/// Most blocks of a code heap looked at.
+/// Most heaps of the list, which says so.
+const MAX_HEAPS: usize = 1 << 20;
+/// Most blocks of a code heap looked at: it is made with the one block it has (`LoaderCodeHeap::CreateCodeHeap`), others would
+/// be of what it grew by.
 const MAX_BLOCKS: usize = 64;
 
 /// A block of reserved memory of a loader heap.
@@ -46,6 +49,8 @@ pub struct CodeHeaps {
     pub manager: u64,
     /// Its heaps, in the order of the list.
     pub heaps: Vec<CodeHeap>,
+    /// Why there may be more.
+    pub partial: Option<String>,
 }
 
 /// Finds the list; `None` when the runtime jitted nothing or its memory is not in the dump.
@@ -90,13 +95,14 @@ fn manager(clr: &Clr, address: u64) -> Option<(u64, CodeHeaps)> {
     clr.found.module.holds(space.ptr(address)?).then_some(())?;
     let mut words = (1..WORDS).filter_map(|i| Some((i, space.ptr_at(address, i * ptr)?)));
     let (at, first) = words.find(|w| one(clr, address, w.1).is_some())?;
-    let (mut list, mut heaps) = (first, Vec::new());
+    let (mut list, mut heaps, mut seen) = (first, Vec::new(), FxHashSet::default());
     while list != 0 && heaps.len() < MAX_HEAPS {
-        // A list that breaks off is none.
-        heaps.push(one(clr, address, list)?);
+        // A list that breaks off or runs in a circle is none.
+        heaps.push(one(clr, address, list).filter(|_| seen.insert(list))?);
         list = space.ptr(list)?;
     }
-    Some((at, CodeHeaps { manager: address, heaps }))
+    let partial = (list != 0).then(|| format!("only the first {MAX_HEAPS} code heaps are listed"));
+    Some((at, CodeHeaps { manager: address, heaps, partial }))
 }
 
 /// The heap of the `HeapList` at `list`.

@@ -37,7 +37,7 @@ pub struct CodeRange {
 
 /// The variable of the runtime, by the name the contract descriptor has for it.
 const VARIABLE: &str = "ExecutionManagerCodeRangeMapAddress";
-/// Bounds: real processes have 7 to a few thousand ranges; a map's tables hold 256 pointers each.
+/// Bounds, which say so: real processes have 7 to a few thousand ranges; a map's tables hold 256 pointers each.
 const MAX_RANGES: usize = 1 << 18;
 const MAX_TABLES: usize = 1 << 14;
 const MAX_FRAGMENTS: usize = 1 << 20;
@@ -237,7 +237,11 @@ impl Map<'_> {
         // A block has few neighbours: a chain that goes on is a circle.
         for _ in 0..ENTRIES {
             self.fragments += 1;
-            if at == 0 || self.fragments > MAX_FRAGMENTS {
+            if at == 0 {
+                return;
+            }
+            if self.fragments > MAX_FRAGMENTS || self.ranges.len() >= MAX_RANGES {
+                self.absent = true;
                 return;
             }
             let section_at = space.ptr_at(at, of).map(|s| s & !1);

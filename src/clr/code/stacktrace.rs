@@ -7,9 +7,6 @@
 use crate::clr::Clr;
 use crate::clr::gathered::Gathered;
 
-/// Bound on frames read; deeper stacks overflow.
-const MAX_FRAMES: u64 = 1 << 17;
-
 /// One frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceFrame {
@@ -25,13 +22,22 @@ impl Clr {
     /// Frames of the trace in the `_stackTrace` array at `array` (0 for none), innermost first.
     pub fn stack_trace(&self, array: u64) -> Gathered<TraceFrame> {
         let mut out = Gathered::default();
-        if array != 0 && self.read_trace(array, &mut out).is_none() {
+        if array != 0 && self.read_trace(array, u64::MAX, &mut out).is_none() {
             out.because(format!("the stack trace at {array:x} is not in the dump"));
         }
         out
     }
 
-    fn read_trace(&self, array: u64, out: &mut Gathered<TraceFrame>) -> Option<()> {
+    /// The innermost frame of that trace: what of many exceptions is asked for must not cost their whole traces, which they
+    /// may share.
+    pub fn innermost_frame(&self, array: u64) -> Option<TraceFrame> {
+        let mut out = Gathered::default();
+        self.read_trace(array, 1, &mut out);
+        out.items.pop()
+    }
+
+    /// Reads at most so many frames. An array has as many as are in the dump.
+    fn read_trace(&self, array: u64, most: u64, out: &mut Gathered<TraceFrame>) -> Option<()> {
         let (space, ptr) = (self.space(), self.header());
         let mt = self.method_table(self.object_type(array)?)?;
         let bytes = if mt.component_size() == 1 { array } else { space.ptr(array.checked_add(2 * ptr)?)? };
@@ -45,7 +51,7 @@ impl Clr {
         if count > room {
             out.because(format!("the stack trace counts {count} frames and has room for {room}"));
         }
-        for i in 0..count.min(room).min(MAX_FRAMES) {
+        for i in 0..count.min(room).min(most) {
             let at = data.checked_add((2 + 4 * i) * ptr)?;
             out.items.push(TraceFrame {
                 ip: space.ptr(at)?,

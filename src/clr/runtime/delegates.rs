@@ -19,8 +19,6 @@ pub use shape::DelegateShape;
 const MAX_ENTRIES: usize = 1 << 24;
 /// Deepest nesting of lists followed: `Delegate.Combine` makes flat ones.
 const MAX_NESTED: usize = 32;
-/// Deepest class hierarchy looked through for a method.
-const MAX_PARENTS: usize = 64;
 /// Words of a method handle object in which its MethodDesc is looked for.
 const HANDLE_WORDS: u64 = 12;
 
@@ -293,14 +291,11 @@ impl Clr {
 
     /// The method of `mt` or of a class above it whose code, or whose own slot, is `code`.
     fn method_of_class(&self, mt: u64, code: u64) -> Option<MethodDesc> {
-        let mut at = self.valid_method_table(mt);
-        for _ in 0..MAX_PARENTS {
-            let class = at?;
+        for class in self.class_chain(self.valid_method_table(mt)?.address) {
             let entry = |m: &MethodDesc| self.native_code(m) == Some(code) || self.own_slot(m) == Some(code);
             if let Some(m) = self.methods(&class).items.into_iter().find(entry) {
                 return Some(m);
             }
-            at = self.method_table(class.parent);
         }
         None
     }

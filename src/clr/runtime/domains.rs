@@ -8,8 +8,8 @@ use crate::clr::Clr;
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::Missing;
 
-/// Bound on assemblies and on blocks of their list.
-const MAX_ASSEMBLIES: usize = 1 << 16;
+/// Bound on assemblies, which says so.
+const MAX_ASSEMBLIES: usize = 1 << 22;
 
 /// An assembly of an app domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +45,9 @@ pub fn assemblies(clr: &Clr) -> Result<Gathered<LoadedAssembly>, Missing> {
     let (size, start) = (l.offset("ArrayListBlock", "Size")?, l.offset("ArrayListBlock", "ArrayStart")?);
     let count = space.u32(list.saturating_add(l.offset("ArrayListBase", "Count")?)).unwrap_or(0) as usize;
     if count > MAX_ASSEMBLIES {
-        out.because(format!("the list claims {count} assemblies"));
-        return Ok(out);
+        out.because(format!("the list claims {count} assemblies, {MAX_ASSEMBLIES} at most are read"));
     }
+    let count = count.min(MAX_ASSEMBLIES);
     let ptr = u64::from(clr.ptr_size());
     // The first block is part of the list itself.
     let mut block = list.saturating_add(first);

@@ -3,10 +3,8 @@
 use crate::clr::Clr;
 use crate::clr::types::methodtable::MethodTable;
 
-/// Longest message read, in UTF-16 units.
+/// Longest message printed, in UTF-16 units; how many follow is said behind it.
 const MAX_MESSAGE: usize = 1 << 16;
-/// Deepest class hierarchy followed.
-const MAX_PARENTS: usize = 64;
 
 /// What an exception object says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,17 +28,8 @@ pub struct ExceptionObject {
 impl Clr {
     /// Whether the type is `System.Exception` or derives from it.
     pub fn is_exception(&self, mt: &MethodTable) -> bool {
-        let mut at = *mt;
-        for _ in 0..MAX_PARENTS {
-            if at.parent == self.known.object {
-                return &*self.type_name(at.address) == "System.Exception";
-            }
-            match self.method_table(at.parent) {
-                Some(parent) => at = parent,
-                None => break,
-            }
-        }
-        false
+        let base = self.class_chain(mt.address).find(|m| m.parent == self.known.object);
+        base.is_some_and(|m| &*self.type_name(m.address) == "System.Exception")
     }
 
     /// Reads the exception object at `address` of type `mt`.
@@ -53,7 +42,12 @@ impl Clr {
         let pointer = |name| place(name).and_then(|a| self.space().ptr(a)).unwrap_or(0);
         let text = |name| match pointer(name) {
             0 => None,
-            s => self.string_at(s, MAX_MESSAGE).map(|t| t.1),
+            s => self.string_at(s, MAX_MESSAGE).map(|(units, mut text)| {
+                if units as usize > MAX_MESSAGE {
+                    text.push_str(&format!("... ({} more characters)", units as usize - MAX_MESSAGE));
+                }
+                text
+            }),
         };
         // Without metadata fields have no names: where the code is was proved with the types.
         let hresult = place("_HResult").or_else(|| address.checked_add(self.known_types().hresult?));

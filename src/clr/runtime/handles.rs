@@ -171,10 +171,18 @@ impl Tables<'_> {
         let (mut arrays, mut known) = (FxHashSet::default(), FxHashSet::default());
         let mut map = self.map;
         let (mut seen, mut before) = (FxHashSet::default(), 0);
-        while map != 0 && seen.insert(map) && seen.len() <= MAX_MAPS {
+        while map != 0 {
+            if !seen.insert(map) || seen.len() > MAX_MAPS {
+                out.because("the chain of handle table maps runs in a circle or is too long");
+                break;
+            }
             let buckets = space.ptr_at(map, buckets_at).unwrap_or(0);
             let max = space.u32(map.saturating_add(max_at)).unwrap_or(0);
-            let count = max.saturating_sub(before).min(MAX_BUCKETS);
+            let count = max.saturating_sub(before);
+            if count > MAX_BUCKETS {
+                out.because(format!("of {count} buckets of handle tables {MAX_BUCKETS} are read"));
+            }
+            let count = count.min(MAX_BUCKETS);
             before = max;
             for i in 0..u64::from(count) {
                 let Some(bucket) = space.ptr_at(buckets, i * ptr).filter(|&b| b != 0) else { continue };
@@ -216,8 +224,12 @@ impl Reader<'_> {
     fn table(&self, table: u64, seen: &mut FxHashSet<u64>, out: &mut Gathered<Handle>) {
         let mut segment = self.space.ptr_at(table, self.segments).unwrap_or(0);
         while segment != 0 {
-            if !seen.insert(segment) || seen.len() > MAX_SEGMENTS {
+            if !seen.insert(segment) {
                 out.because("a chain of handle segments runs in a circle");
+                break;
+            }
+            if seen.len() > MAX_SEGMENTS {
+                out.because(format!("only {MAX_SEGMENTS} segments of handles are read"));
                 break;
             }
             // They are reserved at multiples of their size, so that none overlaps another (`HANDLE_SEGMENT_ALIGNMENT`).

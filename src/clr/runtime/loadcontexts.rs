@@ -60,17 +60,7 @@ impl LoadContexts {
 impl Clr {
     /// Whether `mt` is a load context's type or derives from it.
     pub fn is_load_context(&self, mt: u64) -> bool {
-        let mut at = mt;
-        for _ in 0..16 {
-            if at == 0 {
-                return false;
-            }
-            if &*self.type_name(at) == TYPE {
-                return true;
-            }
-            at = self.method_table(at).map_or(0, |m| m.parent);
-        }
-        false
+        self.class_chain(mt).any(|m| &*self.type_name(m.address) == TYPE)
     }
 
     /// The context object at `object`.

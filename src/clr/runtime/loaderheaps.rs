@@ -74,7 +74,7 @@ impl LoaderHeap {
     }
 }
 
-/// Most blocks of one heap.
+/// Most blocks of one heap: they are reserved by 64 KB, so that more are 4 GB of one heap.
 const MAX_BLOCKS: usize = 1 << 16;
 /// Most bytes of native memory searched.
 const MAX_SEARCHED: u64 = 4 << 30;
@@ -115,6 +115,9 @@ pub fn find(clr: &Clr, skip: &[(u64, u64)], watch: &Watch) -> Result<LoaderHeaps
     heaps.retain(|h| h.blocks.iter().all(|b| taken.insert(b.start)));
     let code = codeheaps::find(clr);
     ownership::name(clr, &mut heaps, code.as_ref());
+    if let Some(why) = code.as_ref().and_then(|c| c.partial.clone()) {
+        out.because(why);
+    }
     out.items = heaps;
     Ok(LoaderHeaps { heaps: out, jit_manager: code.map(|c| c.manager) })
 }

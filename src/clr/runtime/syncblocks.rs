@@ -10,7 +10,8 @@ use crate::clr::runtime::locks::{self, Lock, LockKind, LockReader, Owners, ThinB
 
 /// Bound on entries: the index has 26 bits.
 const MAX_ENTRIES: u64 = 1 << 26;
-/// Entries in a row that are neither used nor free end the table.
+/// Entries in a row that are neither used nor free end the table; those on the list of the free ones, of which there may be
+/// any number, do not count.
 const MAX_GAP: u32 = 4096;
 /// `BIT_SBLK_IS_HASH_OR_SYNCBLKINDEX`.
 const HASH_OR_INDEX: u32 = 0x0800_0000;
@@ -72,6 +73,10 @@ pub fn read(clr: &Clr) -> Result<Gathered<SyncBlock>, Missing> {
             }
         };
         let used = object != 0 && object & 1 == 0 && leads_back;
+        // The list of free entries: each has the number of the next, above a set bit.
+        if object & 1 == 1 && object >> 1 < MAX_ENTRIES {
+            continue;
+        }
         if !used {
             gap += 1;
             if gap > MAX_GAP || (object & 1 == 0 && object != 0) {

@@ -122,7 +122,12 @@ pub fn read(clr: &Clr) -> Result<Gathered<ClrThread>, Missing> {
     }
     for address in list.threads {
         match one(clr, address, finalizer)? {
-            Some(t) => out.items.push(t),
+            Some(t) => {
+                if t.in_flight.len() >= MAX_NESTED {
+                    out.because(format!("thread {} handles more than {MAX_NESTED} exceptions", t.managed_id));
+                }
+                out.items.push(t);
+            }
             None => out.because(format!("thread {address:x} is not in the dump")),
         }
     }
@@ -177,8 +182,8 @@ fn context(clr: &Clr, thread: u64) -> Option<(u64, u64)> {
     Some((pointer, space.ptr_at(at, l.try_offset("GCAllocContext", "Limit")?)?))
 }
 
-/// Most exceptions thrown while others are handled on one thread.
-const MAX_NESTED: usize = 1 << 10;
+/// Most exceptions thrown while others are handled on one thread; more say so.
+const MAX_NESTED: usize = 1 << 16;
 
 /// The objects of the thread's chain of `ExInfo`, through 8.0 of `ExceptionTracker` (`exceptionhandling.h`): the exception
 /// itself since 11.0, a handle of it before.

@@ -11,9 +11,6 @@ use crate::clr::Clr;
 use crate::clr::image::metadata::Metadata;
 use crate::clr::image::metadata::sig::{self, TypeSig};
 
-/// Deepest class hierarchy followed.
-const MAX_PARENTS: usize = 256;
-
 /// A field's element type, by the names the field's tools print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Element(pub u8);
@@ -172,16 +169,9 @@ impl Clr {
 
     fn read_fields(&self, mt: u64) -> Fields {
         let mut fields = Fields::default();
-        let mut chain = Vec::new();
-        let mut at = mt;
-        while at != 0 && chain.len() < MAX_PARENTS {
-            let Some(m) = self.method_table(at) else {
-                fields.partial = Some(format!("MethodTable {at:x} is not in the dump"));
-                break;
-            };
-            at = m.parent;
-            chain.push(m);
-        }
+        let mut classes = self.class_chain(mt);
+        let chain: Vec<MethodTable> = classes.by_ref().collect();
+        fields.partial = classes.cut();
         for (depth, m) in chain.iter().enumerate().rev() {
             self.own_fields(m, depth == 0, &mut fields);
         }

@@ -10,9 +10,13 @@ use crate::clr::Clr;
 use crate::clr::gathered::Gathered;
 use crate::dump::space::Piece;
 
-/// Bounds on one module's map.
-const MAX_BLOCKS: usize = 1 << 12;
+/// Bounds on one module's map, which say so: blocks (a module made at run time gets one more whenever it has outgrown the
+/// last), and types (a TypeDef token has 24 bits for the row).
+const MAX_BLOCKS: usize = 1 << 20;
 const MAX_TYPES: u64 = 1 << 24;
+/// More vectors or instantiations than any process has made: each takes some hundred bytes of loader heap, whose search ends
+/// at 4 GB.
+const MAX_FOUND: usize = 1 << 20;
 
 /// Whether one of the sorted, disjoint ranges holds all of the piece.
 fn is_inside(ranges: &[(u64, u64)], piece: &Piece) -> bool {
@@ -46,7 +50,11 @@ impl Clr {
         let (space, l) = (self.space(), self.layout());
         let mut block = module.checked_add(l.try_offset("Module", "TypeDefToMethodTableMap")?)?;
         let (mut row, mut seen) = (0u64, FxHashSet::default());
-        while block != 0 && seen.insert(block) && seen.len() < MAX_BLOCKS {
+        while block != 0 {
+            if !seen.insert(block) || seen.len() > MAX_BLOCKS || row >= MAX_TYPES {
+                out.because(format!("the type map of module {module:x} runs in a circle or is too long"));
+                break;
+            }
             let map = LookupMap::at(space, l, block)?;
             let n = u64::from(map.count()).min(MAX_TYPES.saturating_sub(row));
             let found = (0..n as u32).filter_map(|i| Some((row as u32 + i, map.get(space, i).filter(|&m| m != 0)?)));
@@ -78,7 +86,7 @@ impl Clr {
                     continue;
                 }
                 let address = piece.start + (lead + i * ptr) as u64;
-                if self.valid_method_table(address).is_some() && found.len() < 1 << 20 {
+                if self.valid_method_table(address).is_some() && found.len() < MAX_FOUND {
                     found.push(address);
                 }
             }
@@ -113,7 +121,7 @@ impl Clr {
                 };
                 if self.method_table(address).filter(plausible).is_some()
                     && self.valid_type(address).is_some()
-                    && found.len() < 1 << 20
+                    && found.len() < MAX_FOUND
                 {
                     found.push(address);
                 }

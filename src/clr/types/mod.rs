@@ -10,5 +10,6 @@ pub mod lookupmap;
 pub mod methodtable;
 pub mod names;
 pub mod objects;
+pub mod parents;
 pub mod statics;
 pub mod typename;

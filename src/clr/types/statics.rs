@@ -268,7 +268,8 @@ const NO_INDEX: u32 = u32::MAX;
 const IN_TABLE: u32 = 0;
 const COLLECTIBLE_TABLE: u32 = 1;
 const DIRECT: u32 = 2;
-/// Bound on the list of entries being set up.
+/// Bound on the list of entries being set up: a thread sets up one class while another waits for it, as deep as its
+/// initialisers call each other.
 const MAX_IN_FLIGHT: usize = 4096;
 
 /// Since 9.0: an index per type and kind of storage.

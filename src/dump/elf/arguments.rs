@@ -8,13 +8,14 @@ const AT_RANDOM: u64 = 25;
 const AT_EXECFN: u64 = 31;
 /// How far below the random bytes the auxiliary vector is looked for.
 const REACH: u64 = 0x1000;
-/// More environment strings and arguments than are worth reading.
-const MOST: u64 = 4096;
+/// More environment strings and arguments than fit: Linux allows 6 MB of them with their pointers (`ARG_MAX`, three quarters
+/// of the 8 MB of `_STK_LIM`).
+const MOST: u64 = 6 << 17;
 /// Longest command line kept, in bytes.
 const LONGEST: usize = 32 << 10;
 
-/// Most bytes of environment variables kept.
-const MOST_ENVIRONMENT: usize = 1 << 20;
+/// Most bytes of environment variables kept: what Linux allows.
+const MOST_ENVIRONMENT: usize = 6 << 20;
 
 /// What the kernel put at the top of the main thread's stack.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use super::Session;
 use crate::clr::Clr;
 use crate::clr::code::lookup::CodeAt;
 
-/// Records of one thread: dispatching loops that nest.
+/// Records of one thread: dispatching loops that nest; more say so.
 const MAX_RECORDS: usize = 1 << 12;
 /// Bytes of the stack below a record that are looked through for the method it runs.
 const MAX_STACK: u64 = 1 << 20;
@@ -33,6 +33,8 @@ pub struct Run {
 #[derive(Debug, Default)]
 pub struct Running {
     by_task: FxHashMap<u64, Run>,
+    /// Why some may be missing.
+    pub partial: Option<String>,
 }
 
 impl Running {
@@ -45,7 +47,8 @@ impl Running {
             let mut record = clr.space().ptr(cell).unwrap_or(0);
             let native = session.dump().thread_of(thread.os_id);
             let mut lowest = native.and_then(|t| t.registers.as_ref()).map_or(0, |r| r.sp);
-            for _ in 0..MAX_RECORDS {
+            let mut left = MAX_RECORDS;
+            loop {
                 let Some((outer, next, task)) = fields(clr, record).filter(|_| record != 0) else { break };
                 let (slot, ip) = running_method(clr, lowest, record).unwrap_or((0, 0));
                 all.by_task.entry(task).or_insert(Run { managed_id: thread.managed_id, next, slot, ip });
@@ -54,6 +57,13 @@ impl Running {
                     break;
                 }
                 (lowest, record) = (record, outer);
+                left -= 1;
+                if left == 0 {
+                    let id = thread.managed_id;
+                    all.partial =
+                        Some(format!("thread {id} has more than {MAX_RECORDS} loops that run methods in one another"));
+                    break;
+                }
             }
         }
         all

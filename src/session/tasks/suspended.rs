@@ -14,8 +14,8 @@ use super::{Awaited, Kind, Node, Tasks};
 use crate::clr::runtime::continuations::Continuation;
 use crate::session::Session;
 
-/// Longest chain followed: as deep as calls can nest.
-const MAX_CHAIN: usize = 1 << 16;
+/// Longest chain followed; a longer one says so.
+const MAX_CHAIN: usize = 1 << 24;
 
 /// The chains found so far.
 #[derive(Default)]
