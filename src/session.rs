@@ -12,6 +12,7 @@ pub mod locks;
 mod lookup;
 pub mod mixed;
 pub mod ranges;
+pub mod reach;
 pub mod saved;
 pub mod signature;
 mod slots;
@@ -32,7 +33,8 @@ use crate::clr::types::fields::Field;
 use crate::clr::types::statics;
 use crate::clr::{Clr, NoRuntime};
 use crate::dump::Dump;
-use crate::graph::paths::{self, Holders};
+use crate::graph::Adjacency;
+use crate::graph::paths::Holders;
 use crate::heap::check::HeapCheck;
 use crate::heap::graph::ObjectGraph;
 use crate::heap::index::ObjectIndex;
@@ -89,9 +91,10 @@ pub struct Session {
     instantiations: Lazy<Vec<u64>>,
     index: Lazy<ObjectIndex>,
     graph: Lazy<ObjectGraph>,
+    reverse: Lazy<Adjacency>,
     roots: Lazy<Gathered<Root>>,
     scanned_roots: Lazy<Gathered<Root>>,
-    live: Lazy<Vec<bool>>,
+    reach: reach::Kept,
     dominators: Lazy<Retained>,
     retained_by_type: Lazy<Vec<GroupSize>>,
     static_slots: Lazy<Vec<(u64, Arc<str>)>>,
@@ -125,9 +128,10 @@ impl Session {
             instantiations: Lazy::default(),
             index: Lazy::default(),
             graph: Lazy::default(),
+            reverse: Lazy::default(),
             roots: Lazy::default(),
             scanned_roots: Lazy::default(),
-            live: Lazy::default(),
+            reach: Default::default(),
             dominators: Lazy::default(),
             retained_by_type: Lazy::default(),
             static_slots: Lazy::default(),
@@ -240,13 +244,26 @@ impl Session {
         })
     }
 
-    /// References in both directions.
+    /// All references. What asks about one object had better ask [`Session::ways_to`] and its like: they do with less.
     pub fn graph(&self) -> Result<&ObjectGraph> {
         self.graph.get(|| {
             if let Some(graph) = self.saved_graph(self.index()?.ids.len()) {
                 return Ok(graph);
             }
             Ok(self.computed(ObjectGraph::build(&self.walker()?, self.index()?)?))
+        })
+    }
+
+    /// What refers to each object.
+    pub fn reverse(&self) -> Result<&Adjacency> {
+        self.reverse.get(|| {
+            let objects = self.index()?.ids.len();
+            let (graph, saved) = rayon::join(|| self.graph(), || self.saved_reverse(objects));
+            let graph = graph?;
+            match saved.filter(|s| s.edges() == graph.forward.edges()) {
+                Some(reverse) => Ok(reverse),
+                None => Ok(self.computed(graph.reversed(&self.watch)?)),
+            }
         })
     }
 
@@ -263,15 +280,6 @@ impl Session {
     fn collect_roots(&self, stacks: Stacks) -> Result<Gathered<Root>> {
         let closed = self.closed_types()?;
         Ok(roots::collect(&self.walker()?, self.index()?, self.finalizer_queues()?, &closed, stacks)?)
-    }
-
-    /// Live objects by id: what the roots reach.
-    pub fn live(&self) -> Result<&Vec<bool>> {
-        self.live.get(|| {
-            let ids = &self.index()?.ids;
-            let sources: Vec<u32> = self.roots()?.items.iter().filter_map(|r| ids.id_of(r.object)).collect();
-            Ok(paths::reachable(&self.graph()?.forward, sources, &self.watch)?)
-        })
     }
 
     /// What holds each live object, on a shortest way from a root. Roots found conservatively hold only what no other does.
@@ -300,7 +308,8 @@ impl Session {
                 return Ok(retained);
             }
             let (walker, roots) = (self.walker()?, &self.roots()?.items);
-            Ok(self.computed(Retained::build(&walker, self.index()?, self.graph()?, roots)?))
+            let edges = (&self.graph()?.forward, self.reverse()?);
+            Ok(self.computed(Retained::build(&walker, self.index()?, edges, roots)?))
         })
     }
 

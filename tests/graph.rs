@@ -115,7 +115,7 @@ fn edges_are_those_of_the_truth_in_both_directions() {
             edges += to.len();
         }
         for id in 0..ids.len() {
-            let mut from = graph.reverse.of(id).to_vec();
+            let mut from = s.reverse().unwrap().of(id).to_vec();
             from.sort_unstable();
             assert_eq!(from, turned.remove(&id).unwrap_or_default());
         }
@@ -181,12 +181,12 @@ fn chains_are_real_edge_by_edge_and_shortest() {
         let holders = s.holders().unwrap();
         let starts: HashSet<u32> = s.roots().unwrap().items.iter().filter_map(|r| ids.id_of(r.object)).collect();
         for target in samples(&s) {
-            let ways = WaysTo::new(&graph.reverse, target, &watch).unwrap();
+            let ways = WaysTo::new(s.reverse().unwrap(), target, &watch).unwrap();
             let reached = starts.iter().any(|&r| ways.reaches(r));
             assert_eq!(reached, holders.is_reached(target), "{name}");
             for &root in starts.iter().filter(|&&r| ways.reaches(r)).take(8) {
                 let (mut shown, mut last) = (0, 0);
-                ways.all_from(&graph.forward, &graph.reverse, root, &watch, |path| {
+                ways.all_from(&graph.forward, s.reverse().unwrap(), root, &watch, |path| {
                     assert_eq!((path[0], path[path.len() - 1]), (root, target));
                     assert!(path.windows(2).all(|e| is_edge(e[0], e[1])), "{name}: {path:x?}");
                     assert!(path.len() >= last, "{name}: the shortest come first");

@@ -136,8 +136,8 @@ fn the_four_things_are_found() {
             type_of(&s, *i) == "System.Threading.TimerQueueTimer"
                 && graph.forward.of(*i).iter().any(|t| type_of(&s, *t) == "Zoo.Session")
         };
-        let live = s.live().unwrap();
-        let timers = (0..graph.forward.nodes()).filter(|i| live[*i as usize]).filter(timer).count() as u64;
+        let live = |i: &u32| s.live().unwrap().has(s.index().unwrap().ids.address_of(*i).unwrap());
+        let timers = (0..graph.forward.nodes()).filter(live).filter(timer).count() as u64;
         let of_sessions = |s: &&Suspect| s.kind == "timers" && s.facts[0].text.starts_with("state: Zoo.Session");
         let found = all.iter().find(of_sessions).expect("timers");
         assert_eq!((found.count, timers), (scale / 200, scale / 200), "{at}: {found:?}");

@@ -14,8 +14,16 @@ use crate::shell::Outcome;
 
 /// Id of the object that starts at `address`.
 fn id_of(session: &Session, address: u64) -> Result<u32> {
-    if let Some(id) = session.index()?.ids.id_of(address) {
-        return Ok(id);
+    match session.index()?.ids.id_of(address) {
+        Some(id) => Ok(id),
+        None => check_object(session, address).and_then(|()| bail!("the object at {address:x} has no number")),
+    }
+}
+
+/// Refuses what is no object.
+fn check_object(session: &Session, address: u64) -> Result<()> {
+    if session.is_object(address)? {
+        return Ok(());
     }
     super::objects::dumpobj::look_up(session, address)?;
     bail!("no object starts at {address:x}; try !listnearobj {address:x}")

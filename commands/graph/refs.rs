@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::clr::Clr;
 use crate::clr::runtime::syncblocks;
+use crate::clr::types::gcdesc::RefMap;
 use crate::commands::heap::gcroot::{ROOTS, cells, source};
 use crate::commands::heap::rootnames::{self, Headings};
 use crate::heap::walk::Found;
@@ -97,7 +98,7 @@ const WEAK: Table = Table::new(
 
 /// One reference: the object at its other end, and the slot.
 struct Reference {
-    id: u32,
+    address: u64,
     slot: Slot,
 }
 
@@ -142,22 +143,25 @@ impl Slot {
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let address = args.number("ADDR").unwrap_or(0);
-    let id = super::id_of(session, address)?;
+    let outgoing = args.has("out");
+    if !outgoing {
+        session.expect_ways()?;
+    }
+    super::check_object(session, address)?;
     let limit = match args.number("limit") {
         None => ROWS,
         Some(0) => u64::MAX,
         Some(n) => n,
     };
-    let outgoing = args.has("out");
     let mut listing = Listing { session, limit, rows: 0, counts: args.has("stat").then(FxHashMap::default) };
     if !args.has("stat") {
         ctx.out.open(&REFERENCES)?;
     }
-    let sum = args.has("stat");
+    let (mut whole, sum) = (true, args.has("stat"));
     if outgoing {
-        from_one(session, id, sum, |r| listing.show(ctx.out, &r))?;
+        whole = from_one(session, address, sum, |r| listing.show(ctx.out, &r))?;
     } else {
-        into_one(session, id, sum, |r| listing.show(ctx.out, &r))?;
+        into_one(session, address, sum, |r| listing.show(ctx.out, &r))?;
     }
     let rows = listing.rows;
     listing.finish(ctx.out)?;
@@ -170,6 +174,14 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         ctx.out.datum("roots", &Cell::Num(roots));
         found += roots;
         weak(session, ctx.out, address)?;
+    }
+    if outgoing {
+        // Nothing but the object itself can be missing.
+        return Ok(match (whole, found) {
+            (false, _) => Outcome::Partial("part of the object is not in the dump".into()),
+            (true, 0) => Outcome::Empty,
+            _ => Outcome::Complete,
+        });
     }
     if found == 0 { super::empty(session) } else { super::outcome(session) }
 }
@@ -185,7 +197,7 @@ impl Listing<'_> {
     fn show(&mut self, out: &mut Out, r: &Reference) -> Result<()> {
         self.rows += 1;
         let clr = self.session.clr()?;
-        let Some(address) = self.session.index()?.ids.address_of(r.id) else { return Ok(()) };
+        let address = r.address;
         let mt = clr.object_type(address).unwrap_or(0);
         if let Some(counts) = &mut self.counts {
             *counts.entry((mt, r.slot.clone())).or_default() += 1;
@@ -267,52 +279,50 @@ fn indexed(clr: &Clr, o: &Found<'_>, offset: u64, rest: &str) -> Option<String> 
 }
 
 /// How the edge is called that no slot makes.
-fn unslotted(session: &Session, from: u32, to: u32) -> Result<Slot> {
-    Ok(Slot::Link(if session.graph()?.is_dependent(from, to) { DEPENDENT } else { COLLECTIBLE }))
+fn unslotted(session: &Session, from: u64, to: u64) -> Result<Slot> {
+    Ok(Slot::Link(if session.links()?.is_dependent(from, to) { DEPENDENT } else { COLLECTIBLE }))
 }
 
-fn into_one(session: &Session, id: u32, sum: bool, mut show: impl FnMut(Reference) -> Result<()>) -> Result<()> {
-    let (walker, ids, graph) = (session.walker()?, &session.index()?.ids, session.graph()?);
-    let address = ids.address_of(id).unwrap_or(0);
-    let mut last = None;
-    for &from in graph.reverse.of(id) {
+fn into_one(session: &Session, address: u64, sum: bool, mut show: impl FnMut(Reference) -> Result<()>) -> Result<()> {
+    let walker = session.walker()?;
+    for from in session.referrers(address)? {
         session.watch.cancel.check()?;
-        // A referrer stands there once for each of its slots.
-        if last.replace(from) == Some(from) {
-            continue;
-        }
-        let Some(o) = ids.address_of(from).and_then(|a| walker.object_at(a)) else { continue };
+        let Some(o) = walker.object_at(from) else { continue };
         let statics = session.statics_within(o.address, o.size);
         let mut slots = 0;
         each_slot(session, &o, |offset, target| {
             if target == address {
                 slots += 1;
-                show(Reference { id: from, slot: slot_name(session, &o, &statics, offset, sum)? })?;
+                show(Reference { address: from, slot: slot_name(session, &o, &statics, offset, sum)? })?;
             }
             Ok(())
         })?;
-        if slots == 0 || graph.is_dependent(from, id) {
-            show(Reference { id: from, slot: unslotted(session, from, id)? })?;
+        if slots == 0 || session.links()?.is_dependent(from, address) {
+            show(Reference { address: from, slot: unslotted(session, from, address)? })?;
         }
     }
     Ok(())
 }
 
-fn from_one(session: &Session, id: u32, sum: bool, mut show: impl FnMut(Reference) -> Result<()>) -> Result<()> {
-    let (walker, ids, graph) = (session.walker()?, &session.index()?.ids, session.graph()?);
-    let Some(o) = ids.address_of(id).and_then(|a| walker.object_at(a)) else { return Ok(()) };
+/// Returns whether all of the object could be read.
+fn from_one(session: &Session, address: u64, sum: bool, mut show: impl FnMut(Reference) -> Result<()>) -> Result<bool> {
+    let Some(o) = session.walker()?.object_at(address) else { return Ok(false) };
     let statics = session.statics_within(o.address, o.size);
-    let mut slotted = 0;
     each_slot(session, &o, |offset, target| {
-        let Some(to) = ids.id_of(target) else { return Ok(()) };
-        slotted += 1;
-        show(Reference { id: to, slot: slot_name(session, &o, &statics, offset, sum)? })
+        if session.is_object(target)? {
+            show(Reference { address: target, slot: slot_name(session, &o, &statics, offset, sum)? })?;
+        }
+        Ok(())
     })?;
-    // Behind those of the slots stand the others.
-    for &to in graph.forward.of(id).get(slotted..).unwrap_or(&[]) {
-        show(Reference { id: to, slot: unslotted(session, id, to)? })?;
+    for to in session.links()?.beside_slots(session.clr()?, &o.ty, address) {
+        if session.is_object(to)? {
+            show(Reference { address: to, slot: unslotted(session, address, to)? })?;
+        }
     }
-    Ok(())
+    let space = session.clr()?.space();
+    let hole = space.run(address).is_none_or(|run| (run.len() as u64) < o.size)
+        && (address..address + o.size).step_by(1 << 12).chain([address + o.size - 1]).any(|a| !space.readable(a));
+    Ok(!hole && o.ty.refs != RefMap::Unreadable)
 }
 
 /// Roots that hold the object directly; returns how many.

@@ -144,12 +144,7 @@ pub fn holds(name: &str, part: &str) -> bool {
 
 /// Whether the roots reach the object. The marking was made by [`Filter::types`].
 fn is_live(session: &Session, o: &Object<'_>) -> bool {
-    match (session.index(), session.live()) {
-        (Ok(index), Ok(live)) => {
-            index.ids.id_of(o.address).and_then(|id| live.get(id as usize)).copied().unwrap_or(false)
-        }
-        _ => false,
-    }
+    session.live().is_ok_and(|live| live.has(o.address))
 }
 
 /// Verdicts by type; each worker has its own copy.

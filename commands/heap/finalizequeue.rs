@@ -120,9 +120,8 @@ fn objects(session: &Session, args: &Args) -> Result<Vec<u64>> {
         // Rooted by something else than the queue: what the other roots reach.
         let ids = &session.index()?.ids;
         let others = session.roots()?.items.iter().filter(|r| r.kind != crate::heap::roots::RootKind::Finalizer);
-        let sources: Vec<u32> = others.filter_map(|r| ids.id_of(r.object)).collect();
-        let live = crate::graph::paths::reachable(&session.graph()?.forward, sources, &session.watch)?;
-        found.retain(|&o| !ids.id_of(o).and_then(|i| live.get(i as usize)).copied().unwrap_or(false));
+        let live = session.marked_from(others.map(|r| r.object))?;
+        found.retain(|&o| !live.has(ids, o));
     }
     Ok(found)
 }

@@ -9,7 +9,6 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::rootnames::{self, FrameName, Headings};
 use crate::clr::Clr;
 use crate::commands::graph::held;
-use crate::graph::paths::WaysTo;
 use crate::heap::roots::{Root, RootKind};
 use crate::session::Session;
 use crate::shell::{
@@ -133,10 +132,10 @@ pub const CHAIN: Table = Table::new(
 /// The objects from one to another.
 const PATH: Table = Table::new("chain", &[STEP, OBJECT, TYPE, LINK, VARIABLE]);
 
-fn id_of(session: &Session, address: u64) -> Result<u32> {
-    let index = session.index()?;
-    if let Some(id) = index.ids.id_of(address) {
-        return Ok(id);
+/// Refuses what is no object.
+fn check_object(session: &Session, address: u64) -> Result<()> {
+    if session.is_object(address)? {
+        return Ok(());
     }
     super::super::objects::dumpobj::look_up(session, address)?;
     bail!("no object starts at {address:x}; try !listnearobj {address:x}")
@@ -239,25 +238,24 @@ pub fn print_roots(session: &Session, out: &mut Out, address: u64) -> Result<()>
 
 /// Prints the chains; gives the number of roots and of chains.
 fn roots_of(session: &Session, out: &mut Out, address: u64, wanted: &Wanted) -> Result<(u64, u64)> {
-    let id = id_of(session, address)?;
-    let graph = session.graph()?;
-    let ways = WaysTo::new(&graph.reverse, id, &session.watch)?;
+    if !wanted.all {
+        session.expect_ways()?;
+    }
+    check_object(session, address)?;
     let (mut headings, mut alike) = (Headings::default(), Alike::default());
     let (mut count, mut chains) = (0u64, 0u64);
     let roots = if wanted.scanned { session.scanned_roots()? } else { session.roots()? };
-    let ids = &session.index()?.ids;
-    let start = |r: &Root| ids.id_of(r.object).filter(|&s| ways.reaches(s));
-    let roots: Vec<(&Root, u32)> = roots
-        .items
-        .iter()
-        .filter(|r| !(wanted.nostacks && r.is_stack()))
-        .filter_map(|r| Some((r, start(r)?)))
-        .collect();
-    let frames: Vec<Option<FrameName>> = roots.iter().map(|(r, _)| rootnames::frame(session, r)).collect();
-    for ((root, _), frame) in roots.iter().zip(&frames) {
+    let roots = roots.items.iter().filter(|r| !(wanted.nostacks && r.is_stack()));
+    let ways = match wanted.all {
+        true => session.all_ways_to(address)?,
+        false => session.ways_to(address, roots.clone().map(|r| r.object))?,
+    };
+    let roots: Vec<&Root> = roots.filter(|r| ways.reaches(r.object)).collect();
+    let frames: Vec<Option<FrameName>> = roots.iter().map(|r| rootnames::frame(session, r)).collect();
+    for (root, frame) in roots.iter().zip(&frames) {
         frame.iter().for_each(|f| alike.add(f, root));
     }
-    for ((root, start), frame) in roots.into_iter().zip(&frames) {
+    for (root, frame) in roots.into_iter().zip(&frames) {
         session.watch.cancel.check()?;
         if chains >= wanted.limit {
             out.note(format!("Stopped after {chains} chains; -limit 0 shows all."))?;
@@ -279,19 +277,18 @@ fn roots_of(session: &Session, out: &mut Out, address: u64, wanted: &Wanted) -> 
         out.row_as(&ROOTS, &cells(root, frame.as_ref(), number, address), source(root))?;
         if !wanted.all {
             chains += 1;
-            chain(session, out, Some((number, 1)), &ways.path(start))?;
+            chain(session, out, Some((number, 1)), &ways.path(root.object))?;
             out.note("")?;
             continue;
         }
         let mut of_root = 0;
-        let mut failed = Ok(());
-        ways.all_from(&graph.forward, &graph.reverse, start, &session.watch, |path| {
+        session.further_ways(&ways, root.object, |path| {
             chains += 1;
             of_root += 1;
-            failed = chain(session, out, Some((number, of_root)), path).and_then(|()| Ok(out.note("")?));
-            failed.is_ok() && chains < wanted.limit
+            chain(session, out, Some((number, of_root)), path)?;
+            out.note("")?;
+            Ok(chains < wanted.limit)
         })?;
-        failed?;
     }
     Ok((count, chains))
 }
@@ -349,14 +346,12 @@ pub fn source(root: &Root) -> String {
 }
 
 /// Prints a chain, as rows of [`CHAIN`] when it belongs to a root and has a number there, else of [`PATH`].
-fn chain(session: &Session, out: &mut Out, of: Option<(u64, u64)>, path: &[u32]) -> Result<()> {
-    let ids = &session.index()?.ids;
-    let mut before: Option<(u32, u64)> = None;
-    for (step, &id) in path.iter().enumerate() {
-        let Some(address) = ids.address_of(id) else { continue };
+fn chain(session: &Session, out: &mut Out, of: Option<(u64, u64)>, path: &[u64]) -> Result<()> {
+    let mut before = None;
+    for (step, &address) in path.iter().enumerate() {
         let name = session.object_name(address);
         let (link, variable) = match before {
-            Some(from) => link(session, from, (id, address))?,
+            Some(from) => link(session, from, address)?,
             None => (None, None),
         };
         let said = match (link, &variable) {
@@ -382,21 +377,21 @@ fn chain(session: &Session, out: &mut Out, of: Option<(u64, u64)>, path: &[u32])
             Some(_) => out.row_as(&CHAIN, &cells, line)?,
             None => out.row_as(&PATH, &cells[2..], line)?,
         }
-        before = Some((id, address));
+        before = Some(address);
     }
     Ok(())
 }
 
 /// What makes the reference from one object to the next, where it is no field: the words for it, and the variable.
-fn link(session: &Session, from: (u32, u64), to: (u32, u64)) -> Result<(Option<&'static str>, Option<String>)> {
+fn link(session: &Session, from: u64, to: u64) -> Result<(Option<&'static str>, Option<String>)> {
     let clr = session.clr()?;
-    if let Some(field) = static_between(session, clr, from.1, to.1) {
+    if let Some(field) = static_between(session, clr, from, to) {
         return Ok((Some("static variable"), Some(field)));
     }
-    if let Some(field) = slot_between(session.thread_static_slots()?, session, clr, from.1, to.1) {
+    if let Some(field) = slot_between(session.thread_static_slots()?, session, clr, from, to) {
         return Ok((Some("thread static variable"), Some(field)));
     }
-    Ok((session.graph()?.is_dependent(from.0, to.0).then_some("dependent handle"), None))
+    Ok((session.links()?.is_dependent(from, to).then_some("dependent handle"), None))
 }
 
 /// Name of the static field when `from` is an `Object[]` that stores statics and one of its slots refers to `to`.
@@ -420,9 +415,10 @@ fn slot_between(slots: &[(u64, Arc<str>)], session: &Session, clr: &Clr, from: u
 fn pathto(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let (a, b) = (args.number("SOURCE").unwrap_or(0), args.number("TARGET").unwrap_or(0));
-    let (from, to) = (id_of(session, a)?, id_of(session, b)?);
-    let ways = WaysTo::new(&session.graph()?.reverse, to, &session.watch)?;
-    let path = ways.path(from);
+    session.expect_ways()?;
+    check_object(session, a)?;
+    check_object(session, b)?;
+    let path = session.ways_to(b, std::iter::once(a))?.path(a);
     if path.is_empty() {
         ctx.out.note(format!("Could not find a path from {a:x} to {b:x}"))?;
         return Ok(Outcome::Empty);

@@ -90,9 +90,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     ctx.out.note("")?;
     if args.has("unreachable") {
         ctx.out.note("Unrooted objects:")?;
-        let (ids, live) = (&session.index()?.ids, session.live()?);
-        let alive = |a: u64| ids.id_of(a).and_then(|i| live.get(i as usize)).copied().unwrap_or(false);
-        let dead = count(session, heap, |a| !alive(a))?;
+        let live = session.live()?;
+        let dead = count(session, heap, |a| !live.has(a))?;
         let dead = dead.iter().map(|(h, sums)| (*h, sums.map(|s| s.objects))).collect();
         view.print(ctx.out, &UNROOTED, &dead, Some(&allocated))?;
         ctx.out.note("")?;

@@ -3,7 +3,6 @@
 use anyhow::{Result, bail};
 
 use super::table::{self, ADDRESSES, OBJECTS, Sort};
-use crate::graph::paths::closure;
 use crate::heap::stat::{Tally, TypeTallies};
 use crate::session::Session;
 use crate::shell::out::thousands;
@@ -46,26 +45,29 @@ pub const OBJSIZE: Command = Command {
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let walker = session.walker()?;
-    let ids = &session.index()?.ids;
-    let forward = &session.graph()?.forward;
-    let reached: Vec<u32> = match (args.number("ADDR"), args.number("mt")) {
+    let reached: Vec<u64> = match (args.number("ADDR"), args.number("mt")) {
         (Some(address), None) => {
             crate::commands::objects::dumpobj::look_up(session, address)?;
-            let Some(id) = ids.id_of(address) else {
+            if !session.is_object(address)? {
                 bail!("no object starts at {address:x}; try !listnearobj {address:x}")
-            };
+            }
             let name = session.object_name(address);
             ctx.out.facts(
                 &[("address", Cell::Addr(address)), ("type", Cell::text(&*name))],
                 format!("Objects which {address:x} ({name}) transitively keep alive:"),
             )?;
             ctx.out.note("")?;
-            closure(forward, id, &session.watch)?
+            session.closure_of(address)?
         }
         (None, Some(mt)) => {
             let sources = instances(session, mt)?;
-            let seen = crate::graph::paths::reachable(forward, sources, &session.watch)?;
-            (0..seen.len() as u32).filter(|&i| seen[i as usize]).collect()
+            let marked = session.marked_from(sources)?;
+            let mut all = Vec::new();
+            marked.each(&session.index()?.ids, |a| {
+                all.push(a);
+                true
+            });
+            all
         }
         _ => bail!("give an address or -mt"),
     };
@@ -76,9 +78,9 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         ctx.out.open(&OBJECTS)?;
     }
     let mut tallies = TypeTallies::default();
-    for id in reached {
+    for address in reached {
         session.watch.cancel.check()?;
-        let Some(o) = ids.address_of(id).and_then(|a| walker.object_at(a)) else { continue };
+        let Some(o) = walker.object_at(address) else { continue };
         tallies.add(o.ty.id, o.size);
         if short {
             ctx.out.row(&[Cell::Addr(o.address)])?;
@@ -119,15 +121,14 @@ fn exclusive(ctx: &mut Ctx<'_>, session: &Session, address: u64) -> Result<()> {
     Ok(ctx.out.facts(&facts, format!("Exclusive {} objects, {} bytes", thousands(objects), thousands(bytes)))?)
 }
 
-fn instances(session: &Session, mt: u64) -> Result<Vec<u32>> {
+fn instances(session: &Session, mt: u64) -> Result<Vec<u64>> {
     let walker = session.walker()?;
-    let ids = &session.index()?.ids;
     let (found, _) = walker.parallel(
         &walker.heap.segments,
         |_| Vec::new(),
-        |acc: &mut Vec<u32>, _, o| {
+        |acc: &mut Vec<u64>, _, o| {
             if o.ty.mt.address == mt {
-                acc.extend(ids.id_of(o.address));
+                acc.push(o.address);
             }
         },
     )?;

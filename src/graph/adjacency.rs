@@ -311,12 +311,15 @@ mod tests {
         ) {
             let mut edges: Vec<(u32, u32)> = raw.into_iter().map(|(a, b)| (a % n, b % n)).collect();
             edges.sort_unstable();
-            let forward = Adjacency::build(n, Vec::new(), &edges, &Watch::default()).unwrap();
+            // Edges belong to nodes of chunks: without any there would be none.
+            let bare = || vec![Chunk { degrees: vec![0; n as usize], ..Chunk::default() }];
+            let forward = Adjacency::build(n, bare(), &edges, &Watch::default()).unwrap();
+            assert_eq!(forward.edges(), edges.len());
             let mut turned: Vec<(u32, u32)> = edges.iter().map(|&(a, b)| (b, a)).collect();
             turned.sort_unstable();
             let w = Watch::default();
             let reverse = forward.reversed(&w).unwrap();
-            assert_eq!(reverse, Adjacency::build(n, Vec::new(), &turned, &w).unwrap());
+            assert_eq!(reverse, Adjacency::build(n, bare(), &turned, &w).unwrap());
             let (short, targets) = forward.turned::<u32>(&w).unwrap();
             let (long, same) = forward.turned::<u64>(&w).unwrap();
             assert_eq!(targets, same);

@@ -42,6 +42,26 @@ impl RangeBits {
             *word |= 1 << (unit % 64);
         }
     }
+
+    /// Words of bits.
+    pub fn words(&self) -> usize {
+        self.bits.len()
+    }
+
+    /// Number of the word of the bit of `address`.
+    #[inline]
+    pub fn word_of(&self, address: u64) -> Option<usize> {
+        Some((address.checked_sub(self.start)? >> self.shift) as usize / 64)
+    }
+
+    /// Whether the object that starts at `address` was marked.
+    pub fn has(&self, address: u64) -> bool {
+        let Some(offset) = address.checked_sub(self.start).filter(|o| o & ((1 << self.shift) - 1) == 0) else {
+            return false;
+        };
+        let unit = offset >> self.shift;
+        self.bits.get((unit / 64) as usize).is_some_and(|w| w >> (unit % 64) & 1 != 0)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,10 +73,57 @@ struct Range {
     word: usize,
 }
 
+/// Parts of the address space that ranges are looked up by, at most.
+const PARTS: u64 = 1 << 16;
+
+/// Which ranges begin before each part of equal size between the first range and the last: regions are found without a
+/// search.
+#[derive(Debug, Default)]
+struct Places {
+    low: u64,
+    shift: u32,
+    /// Ranges that begin before each part, and before the end of the last.
+    before: Vec<u32>,
+}
+
+impl Places {
+    fn new(ranges: &[Range]) -> Self {
+        let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else { return Self::default() };
+        let (low, span) = (first.start, last.end.saturating_sub(first.start));
+        let mut shift = 12;
+        while span >> shift >= PARTS {
+            shift += 1;
+        }
+        let mut at = 0;
+        let before = (0..(span >> shift) + 2).map(|part| {
+            let start = low.saturating_add(part << shift);
+            while ranges.get(at).is_some_and(|r| r.start < start) {
+                at += 1;
+            }
+            at as u32
+        });
+        Self { low, shift, before: before.collect() }
+    }
+
+    /// Number of ranges that begin at or before `address`.
+    #[inline]
+    fn until(&self, ranges: &[Range], address: u64) -> usize {
+        let Some(part) = address.checked_sub(self.low).map(|o| (o >> self.shift) as usize) else { return 0 };
+        let (Some(&a), Some(&b)) = (self.before.get(part), self.before.get(part + 1)) else { return ranges.len() };
+        let (a, b) = (a as usize, b as usize);
+        match ranges.get(a..b) {
+            Some([]) | None => a,
+            Some([one]) => a + usize::from(one.start <= address),
+            Some(more) => a + more.partition_point(|r| r.start <= address),
+        }
+    }
+}
+
 /// Ids of all objects.
 #[derive(Debug, Default)]
 pub struct ObjectIds {
     ranges: Vec<Range>,
+    places: Places,
     bits: Vec<u64>,
     ranks: Vec<u32>,
     count: u32,
@@ -79,6 +146,7 @@ impl ObjectIds {
     /// Counts the bits of the ranges.
     fn ranked(mut self, bits: Vec<u64>) -> Self {
         let mut rank = 0u64;
+        self.places = Places::new(&self.ranges);
         self.ranks.reserve_exact(bits.len().div_ceil(WORDS));
         for block in bits.chunks(WORDS) {
             self.ranks.push(rank as u32);
@@ -122,8 +190,50 @@ impl ObjectIds {
     }
 
     fn range(&self, address: u64) -> Option<&Range> {
-        let i = self.ranges.partition_point(|r| r.start <= address).checked_sub(1)?;
+        let i = self.places.until(&self.ranges, address).checked_sub(1)?;
         self.ranges.get(i).filter(|r| address < r.end)
+    }
+
+    /// Number of the bit of the object that starts at `address`, for bits beside [`ObjectIds::bits`].
+    #[inline]
+    pub fn bit_of(&self, address: u64) -> Option<usize> {
+        let r = self.range(address)?;
+        let offset = address - r.start;
+        if offset & ((1 << r.shift) - 1) != 0 {
+            return None;
+        }
+        let bit = r.word * 64 + (offset >> r.shift) as usize;
+        (self.bits.get(bit / 64)? >> (bit % 64) & 1 != 0).then_some(bit)
+    }
+
+    /// Calls `each` for every start that is set in `words` of `bits`, which are numbered as [`ObjectIds::bits`] are, in
+    /// address order, until it returns `false`.
+    pub fn each_set(&self, bits: &[u64], words: std::ops::Range<usize>, mut each: impl FnMut(u64) -> bool) {
+        let mut next = self.ranges.partition_point(|r| r.word <= words.start);
+        let mut range = next.checked_sub(1).and_then(|i| self.ranges.get(i));
+        for at in words {
+            let mut word = bits.get(at).copied().unwrap_or(0);
+            if word == 0 {
+                continue;
+            }
+            while let Some(r) = self.ranges.get(next).filter(|r| r.word <= at) {
+                (range, next) = (Some(r), next + 1);
+            }
+            let Some(r) = range else { continue };
+            while word != 0 {
+                let unit = (at - r.word) as u64 * 64 + u64::from(word.trailing_zeros());
+                if !each(r.start + (unit << r.shift)) {
+                    return;
+                }
+                word &= word - 1;
+            }
+        }
+    }
+
+    /// Number of the first word of the range that begins at `start`.
+    pub fn first_word(&self, start: u64) -> Option<usize> {
+        // Empty ranges may begin there too, without words.
+        self.ranges.get(self.ranges.partition_point(|r| r.start <= start).checked_sub(1)?).map(|r| r.word)
     }
 
     /// Objects before bit `bit`.
@@ -151,7 +261,7 @@ impl ObjectIds {
         if let Some(r) = near {
             return self.id_in(r, address);
         }
-        let i = self.ranges.partition_point(|r| r.start <= address).checked_sub(1)?;
+        let i = self.places.until(&self.ranges, address).checked_sub(1)?;
         *last = i;
         self.id_in(self.ranges.get(i).filter(|r| address < r.end)?, address)
     }
@@ -283,6 +393,18 @@ mod tests {
                 assert_eq!(ids.start_after(probe), all.iter().copied().find(|&s| s >= probe));
             }
             assert_eq!(ids.address_of(ids.len()), None);
+            for probe in (0..0x10_4000u64).step_by(0x7f4).chain(all.iter().copied()).chain([u64::MAX]) {
+                assert_eq!(ids.bit_of(probe).is_some(), all.contains(&probe));
+            }
+            let words = ids.bits().len();
+            for part in [0..words, 0..words / 2, words / 3..words - 1, words..words + 9] {
+                let mut seen = Vec::new();
+                ids.each_set(ids.bits(), part.clone(), |a| { seen.push(a); true });
+                let inside = |a: &u64| ids.bit_of(*a).is_some_and(|b| part.contains(&(b / 64)));
+                assert_eq!(seen, all.iter().copied().filter(inside).collect::<Vec<_>>());
+            }
+            let firsts = (ids.first_word(0x1000), ids.first_word(0x10_0008));
+            assert_eq!(firsts, (Some(0), Some(4000usize.div_ceil(512) * 8)));
             for (first, last) in [(0x1000u64, 0x1fff), (0x10_0000, 0x1f_ffff), (0, u64::MAX), (0x1230, 0x123f)] {
                 let inside: Vec<u64> = all.iter().copied().filter(|s| (first..=last).contains(s)).collect();
                 let few = ids.sample(first, last, 20);

@@ -4,8 +4,10 @@ pub mod adjacency;
 pub mod container;
 pub mod dominators;
 pub mod ids;
+pub mod mark;
 pub mod pack;
 pub mod paths;
+pub mod rounds;
 
 pub use adjacency::Adjacency;
 pub use dominators::{DominatorTree, Weights};

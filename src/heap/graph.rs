@@ -1,4 +1,4 @@
-//! From the heap to the graph: forward edges by GCDesc, dependent handles as edges, the reverse of both.
+//! From the heap to the graph: edges by GCDesc, dependent handles as edges.
 
 use rustc_hash::FxHashMap;
 
@@ -7,15 +7,13 @@ use super::types::TypeInfo;
 use super::walk::{Walker, pointer_in};
 use crate::graph::Adjacency;
 use crate::graph::adjacency::Chunk;
-use crate::watch::Interrupted;
+use crate::watch::{Interrupted, Watch};
 
-/// Forward and reverse references of all objects.
+/// References of all objects.
 #[derive(Debug, Default)]
 pub struct ObjectGraph {
     /// What each object refers to; the secondaries of dependent handles are among it.
     pub forward: Adjacency,
-    /// What refers to each object.
-    pub reverse: Adjacency,
     /// Edges (from, to) that come from dependent handles, sorted.
     pub dependent: Vec<(u32, u32)>,
     /// References that hit no object start.
@@ -23,7 +21,7 @@ pub struct ObjectGraph {
 }
 
 impl ObjectGraph {
-    /// Builds both directions.
+    /// Reads all references.
     pub fn build(walker: &Walker<'_>, index: &ObjectIndex) -> Result<Self, Interrupted> {
         struct Acc {
             chunk: Chunk,
@@ -58,10 +56,16 @@ impl ObjectGraph {
         extra.extend(loader_edges(walker, index)?);
         let chunks = accs.into_iter().map(|a| a.chunk).filter(|c| c.first != u32::MAX).collect();
         let forward = Adjacency::build(ids.len(), chunks, &extra, walker.watch)?;
-        walker.watch.progress.start("turning references around", 0);
-        let reverse = forward.reversed(walker.watch)?;
         walker.watch.progress.finish();
-        Ok(Self { forward, reverse, dependent, misses })
+        Ok(Self { forward, dependent, misses })
+    }
+
+    /// What refers to each object.
+    pub fn reversed(&self, watch: &Watch) -> Result<Adjacency, Interrupted> {
+        watch.progress.start("turning references around", 0);
+        let reverse = self.forward.reversed(watch)?;
+        watch.progress.finish();
+        Ok(reverse)
     }
 
     /// Whether the edge exists only through a dependent handle.

@@ -30,14 +30,17 @@ const HOLE: u64 = 0x1000;
 
 /// The bits of one segment, a range for each run of it that is in the dump: what a segment says of its length may be
 /// damaged, and objects start in memory that can be read.
-struct SegmentBits {
+#[derive(Debug)]
+pub(super) struct SegmentBits {
     ranges: Vec<RangeBits>,
     /// The range that objects were found in last; they come in order.
     at: usize,
+    /// Words of the ranges before that.
+    before: usize,
 }
 
 impl SegmentBits {
-    fn new(space: &AddressSpace, segment: &Segment) -> Self {
+    pub(super) fn new(space: &AddressSpace, segment: &Segment) -> Self {
         let shift = shift(segment, space.ptr_size());
         let mut runs: Vec<(u64, u64)> = Vec::new();
         for (start, end) in space.runs(segment.start, segment.end) {
@@ -48,16 +51,40 @@ impl SegmentBits {
                 _ => runs.push((start, end)),
             }
         }
-        Self { ranges: runs.into_iter().map(|(start, end)| RangeBits::new(start, end, shift)).collect(), at: 0 }
+        Self {
+            ranges: runs.into_iter().map(|(start, end)| RangeBits::new(start, end, shift)).collect(),
+            at: 0,
+            before: 0,
+        }
     }
 
-    fn set(&mut self, address: u64) {
-        while self.ranges.get(self.at).is_some_and(|r| r.end() <= address) {
+    /// Marks an object; none may follow that lies before it.
+    #[inline]
+    pub(super) fn set(&mut self, address: u64) {
+        while let Some(r) = self.ranges.get(self.at).filter(|r| r.end() <= address) {
+            self.before += r.words();
             self.at += 1;
         }
         if let Some(range) = self.ranges.get_mut(self.at) {
             range.set(address);
         }
+    }
+
+    /// Number of the word of the object marked last among all words.
+    #[inline]
+    pub(super) fn word_of(&self, address: u64) -> Option<usize> {
+        Some(self.before + self.ranges.get(self.at)?.word_of(address)?)
+    }
+
+    /// Whether the object that starts at `address` was marked.
+    pub(super) fn has(&self, address: u64) -> bool {
+        let range = self.ranges.partition_point(|r| r.start() <= address).checked_sub(1);
+        range.and_then(|i| self.ranges.get(i)).is_some_and(|r| r.has(address))
+    }
+
+    /// First addresses and numbers of words of the ranges.
+    pub(super) fn shape(&self) -> Vec<(u64, usize)> {
+        self.ranges.iter().map(|r| (r.start(), r.words())).collect()
     }
 }
 
@@ -69,7 +96,12 @@ impl ObjectIndex {
         let (parts, report) =
             walker.parallel(&walker.heap.segments, |s| SegmentBits::new(space, s), |bits, _, o| bits.set(o.address))?;
         walker.watch.progress.finish();
-        Ok(Self { ids: ObjectIds::build(parts.into_iter().flat_map(|p| p.ranges).collect()), report })
+        Ok(Self::of(parts, report))
+    }
+
+    /// From the objects marked in a walk.
+    pub(super) fn of(parts: Vec<SegmentBits>, report: WalkReport) -> Self {
+        Self { ids: ObjectIds::build(parts.into_iter().flat_map(|p| p.ranges).collect()), report }
     }
 
     /// From the bits of a walk of the same heap and its report; `None` when they are those of another.

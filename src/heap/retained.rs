@@ -2,11 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::graph::ObjectGraph;
 use super::index::ObjectIndex;
 use super::roots::Root;
 use super::walk::{Object, Walker};
-use crate::graph::{DominatorTree, Weights};
+use crate::graph::{Adjacency, DominatorTree, Weights};
 use crate::watch::{Interrupted, Watch};
 
 /// The dominator tree from all roots, with bytes: 24 bytes an object.
@@ -23,13 +22,13 @@ impl Retained {
     pub fn build(
         walker: &Walker<'_>,
         index: &ObjectIndex,
-        graph: &ObjectGraph,
+        (forward, reverse): (&Adjacency, &Adjacency),
         roots: &[Root],
     ) -> Result<Self, Interrupted> {
         let mut starts: Vec<u32> = roots.iter().filter_map(|r| index.ids.id_of(r.object)).collect();
         starts.sort_unstable();
         starts.dedup();
-        let tree = DominatorTree::build(&graph.forward, &graph.reverse, &starts, walker.watch)?;
+        let tree = DominatorTree::build(forward, reverse, &starts, walker.watch)?;
         walker.watch.progress.start("weighing objects", walker.heap.allocated());
         let mut own: Vec<AtomicU64> = Vec::new();
         own.resize_with(tree.reached() as usize + 1, AtomicU64::default);

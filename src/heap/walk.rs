@@ -217,7 +217,7 @@ pub fn object_size(ty: &TypeInfo, count: u32, ptr: u64) -> u64 {
 
 /// What a step of the walk needs of a type, in one place of a worker's table.
 #[derive(Debug, Clone, Copy)]
-struct Slot {
+pub(super) struct Slot {
     mt: u64,
     base: u32,
     /// Bytes of a component, with [`COUNTED`] where objects have a number of components.
@@ -231,13 +231,20 @@ impl Slot {
 
     /// Bytes of an object with `count` components.
     #[inline]
-    fn size(&self, count: u32) -> u64 {
+    pub(super) fn size(&self, count: u32) -> u64 {
         u64::from(self.base) + u64::from(count) * u64::from(self.component & !COUNTED)
+    }
+
+    /// Whether objects have a number of components.
+    #[inline]
+    pub(super) fn is_counted(&self) -> bool {
+        self.component != 0
     }
 }
 
 /// A worker's own cache of types: open addressing over MethodTable addresses.
-struct LocalTypes {
+#[derive(Debug)]
+pub(super) struct LocalTypes {
     table: Vec<Slot>,
     types: Vec<Arc<TypeInfo>>,
 }
@@ -247,8 +254,14 @@ const EMPTY: u32 = u32::MAX;
 const COUNTED: u32 = 1 << 31;
 
 impl LocalTypes {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { table: vec![Slot::FREE; 1024], types: Vec::new() }
+    }
+
+    /// The type found as `slot`.
+    #[inline]
+    pub(super) fn of(&self, slot: Slot) -> Option<&Arc<TypeInfo>> {
+        self.types.get(slot.index as usize)
     }
 
     #[inline]
@@ -258,7 +271,7 @@ impl LocalTypes {
     }
 
     #[inline]
-    fn find(&mut self, walker: &Walker<'_>, mt: u64) -> Option<Slot> {
+    pub(super) fn find(&mut self, walker: &Walker<'_>, mt: u64) -> Option<Slot> {
         let mut b = self.bucket(mt);
         loop {
             let slot = self.table[b];

@@ -209,25 +209,27 @@ impl Session {
 
     pub(super) fn saved_graph(&self, objects: u32) -> Option<ObjectGraph> {
         let found = self.found()?;
-        let direction = |degrees, targets| {
-            let degrees: Vec<u32> = found.packed(degrees, Coding::Plain, &self.watch.cancel)?;
-            let all = Adjacency::from_parts(
-                &degrees,
-                found.packed(targets, Coding::Delta, &self.watch.cancel)?,
-                &self.watch,
-            )?;
-            (all.nodes() == objects).then_some(all)
-        };
-        let (forward, reverse) =
-            rayon::join(|| direction(FORWARD_DEGREES, FORWARD), || direction(REVERSE_DEGREES, REVERSE));
-        let (forward, reverse) = (forward?, reverse?);
+        let forward = self.saved_direction(found, (FORWARD_DEGREES, FORWARD), objects)?;
         let rest: Vec<u64> = found.packed(DEPENDENT, Coding::Plain, &self.watch.cancel)?;
         let (misses, pairs) = rest.split_first()?;
         let id = |v: u64| u32::try_from(v).ok().filter(|&v| v < objects);
         let pairs = pairs.chunks_exact(2).map(|p| Some((id(p[0])?, id(p[1])?)));
         let dependent: Vec<(u32, u32)> = pairs.collect::<Option<_>>()?;
-        let agree = forward.edges() == reverse.edges() && dependent.is_sorted();
-        agree.then_some(ObjectGraph { forward, reverse, dependent, misses: *misses })
+        dependent.is_sorted().then_some(ObjectGraph { forward, dependent, misses: *misses })
+    }
+
+    /// What refers to each object.
+    pub(super) fn saved_reverse(&self, objects: u32) -> Option<Adjacency> {
+        self.saved_direction(self.found()?, (REVERSE_DEGREES, REVERSE), objects)
+    }
+
+    fn saved_direction(&self, found: &Found, (degrees, targets): (u32, u32), objects: u32) -> Option<Adjacency> {
+        let (degrees, targets) = rayon::join(
+            || found.packed::<u32>(degrees, Coding::Plain, &self.watch.cancel),
+            || found.packed(targets, Coding::Delta, &self.watch.cancel),
+        );
+        let all = Adjacency::from_parts(&degrees?, targets?, &self.watch)?;
+        (all.nodes() == objects).then_some(all)
     }
 
     /// Whether what the file says of roots comes from the roots there are.
@@ -335,8 +337,13 @@ impl Session {
         let graph = self.graph()?;
         sections.packed(to, FORWARD_DEGREES, &graph.forward.degrees(), Coding::Plain)?;
         sections.packed(to, FORWARD, graph.forward.targets(), Coding::Delta)?;
-        sections.packed(to, REVERSE_DEGREES, &graph.reverse.degrees(), Coding::Plain)?;
-        sections.packed(to, REVERSE, graph.reverse.targets(), Coding::Delta)?;
+        match self.reverse.value.get() {
+            Some(reverse) => {
+                sections.packed(to, REVERSE_DEGREES, &reverse.degrees(), Coding::Plain)?;
+                sections.packed(to, REVERSE, reverse.targets(), Coding::Delta)?;
+            }
+            None => [REVERSE_DEGREES, REVERSE].iter().try_for_each(|&n| sections.again(to, n))?,
+        }
         let pairs = graph.dependent.iter().flat_map(|d| [u64::from(d.0), u64::from(d.1)]);
         sections.packed(
             to,

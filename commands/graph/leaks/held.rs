@@ -370,7 +370,7 @@ impl Search<'_, '_> {
             view.check(i)?;
             let Some(id) = tree.node(c) else { continue };
             let mut last = None;
-            for &from in view.graph.reverse.of(id).iter().filter(|f| tree.position(**f).is_some()) {
+            for &from in view.reverse.of(id).iter().filter(|f| tree.position(**f).is_some()) {
                 if last.replace(from) != Some(from) {
                     let n = counts.entry(from).or_default();
                     *n = (n.0 + 1, n.1 + view.retained.bytes(c));

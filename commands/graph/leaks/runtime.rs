@@ -236,7 +236,7 @@ fn allocators_of(view: &View<'_>, address: u64, allocators: &FxHashMap<u64, u64>
 fn held_by_instances(view: &View<'_>, allocator: u64, s: &mut Suspect, kept: &mut Vec<u32>) {
     let Some(id) = view.index.ids.id_of(allocator) else { return };
     let mut types: FxHashMap<u32, (u64, u32)> = FxHashMap::default();
-    for &from in view.graph.reverse.of(id) {
+    for &from in view.reverse.of(id) {
         let Some(p) = view.retained.tree.position(from) else { continue };
         let collectible = view.info(view.type_at(p)).is_some_and(|t| view.clr.mts().is_collectible(&t.mt));
         if collectible {

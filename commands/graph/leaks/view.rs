@@ -9,6 +9,7 @@ use super::evidence::{Place, Step};
 use super::{Limits, Suspect};
 use crate::clr::Clr;
 use crate::commands::heap::gcroot::static_between;
+use crate::graph::Adjacency;
 use crate::graph::paths::Holders;
 use crate::heap::graph::ObjectGraph;
 use crate::heap::index::ObjectIndex;
@@ -32,6 +33,7 @@ pub struct View<'a> {
     pub walker: Walker<'a>,
     pub index: &'a ObjectIndex,
     pub graph: &'a ObjectGraph,
+    pub reverse: &'a Adjacency,
     pub retained: &'a Retained,
     pub limits: Limits,
     /// Type numbers by position in the tree.
@@ -49,6 +51,8 @@ impl<'a> View<'a> {
         let (walker, index) = (session.walker()?, session.index()?);
         let retained = session.dominators()?;
         let types = retained.types(&walker, index)?;
+        // Both directions are read from an index at once, when there is one.
+        session.reverse()?;
         // As for the holders: what is certain comes first, a stack may hold by chance.
         let (stack, certain): (Vec<&Root>, Vec<&Root>) =
             session.roots()?.items.iter().partition(|r| r.is_conservative());
@@ -64,6 +68,7 @@ impl<'a> View<'a> {
             walker,
             index,
             graph: session.graph()?,
+            reverse: session.reverse()?,
             retained,
             limits,
             types,
