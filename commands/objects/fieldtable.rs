@@ -213,10 +213,9 @@ impl Printer<'_> {
                     Of::Object(data) | Of::Value(data) => Some(data.saturating_add(f.offset())),
                     Of::Type => None,
                 };
-                let value = at.map_or_else(
-                    || Held::nothing(),
-                    |at| value::read(clr, f.element, at).unwrap_or_else(|| Held::unknown("?")),
-                );
+                let value = at.map_or_else(Held::nothing, |at| {
+                    value::read(clr, f.element, at).unwrap_or_else(|| Held::unknown("?"))
+                });
                 let said = at.and_then(|at| self.decoded(f, at));
                 self.row(f, class.mt, (f.offset() + shift, "instance"), value, Behind { said, initialized: None })?;
             }

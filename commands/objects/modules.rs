@@ -185,7 +185,10 @@ fn clrmodules(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 /// How many assemblies the program made itself, where there are any.
 fn made_at_run_time(clr: &Clr, out: &mut Out) -> Result<()> {
     match clr.assemblies().items.iter().filter(|a| clr.module(a.module).dynamic).count() as u64 {
-        0 => Ok(out.datum(DYNAMIC_COUNT.key, &Cell::Num(0))),
+        0 => {
+            out.datum(DYNAMIC_COUNT.key, &Cell::Num(0));
+            Ok(())
+        }
         n => Ok(out.fact(DYNAMIC_COUNT.key, Cell::Num(n), format!("Assemblies made at run time: {n}"))?),
     }
 }

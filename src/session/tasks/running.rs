@@ -48,8 +48,7 @@ impl Running {
             let native = session.dump().thread_of(thread.os_id);
             let mut lowest = native.and_then(|t| t.registers.as_ref()).map_or(0, |r| r.sp);
             let mut left = MAX_RECORDS;
-            loop {
-                let Some((outer, next, task)) = fields(clr, record).filter(|_| record != 0) else { break };
+            while let Some((outer, next, task)) = fields(clr, record).filter(|_| record != 0) {
                 let (slot, ip) = running_method(clr, lowest, record).unwrap_or((0, 0));
                 all.by_task.entry(task).or_insert(Run { managed_id: thread.managed_id, next, slot, ip });
                 // Outer loops lie nearer to the beginning of the stack.
