@@ -308,7 +308,7 @@ fn references_are_told_with_their_fields_in_both_directions() {
     let row: Vec<&str> = top.lines().nth(1).unwrap().split_whitespace().collect();
     let (session, cache) = (row[3], "Zoo.Zoo.Cache");
     let into = printed(dump, &format!("!refs {session}"));
-    assert!(into.lines().any(|l| l.contains("[].value") && l.contains("Entry[]")), "{into}");
+    assert!(into.lines().any(|l| l.contains("].value") && l.contains("Entry[]")), "{into}");
     let out = printed(dump, &format!("!refs {session} -out"));
     for field in ["User", "Buffer", "Bag"] {
         let row = out.lines().find(|l| l.split_whitespace().nth(2) == Some(field)).unwrap();

@@ -160,7 +160,12 @@ impl Seen {
             if path.is_dir() {
                 self.files(&path);
             } else {
-                let text = String::from_utf8(fs::read(&path).unwrap()).unwrap();
+                let bytes = fs::read(&path).unwrap();
+                // The image of a module is what a dump holds, byte for byte, and no text.
+                if bytes.starts_with(b"MZ") {
+                    continue;
+                }
+                let text = String::from_utf8(bytes).unwrap();
                 self.text(&format!("the file {}", path.file_name().unwrap().display()), &text);
             }
         }

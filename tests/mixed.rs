@@ -40,7 +40,11 @@ fn every_managed_frame_is_in_the_mixed_stack_in_its_place() {
             let known = clr.stack(t);
             let wanted: Vec<(u64, u64)> =
                 known.frames.iter().filter(|f| f.kind == FrameKind::Managed).map(|f| (f.sp, f.ip)).collect();
-            assert_eq!(mixed, wanted, "{name}: thread {index} ({:x})", t.os_id);
+            // The frame that a native call left behind notes a place in the method of its own; the call returns to another one.
+            let method = |ip| clr.code().at(ip).map(|at| at.start);
+            let same = |a: &(u64, u64), b: &(u64, u64)| a.0 == b.0 && (a.1 == b.1 || method(a.1) == method(b.1));
+            let all = mixed.len() == wanted.len() && mixed.iter().zip(&wanted).all(|(a, b)| same(a, b));
+            assert!(all, "{name}: thread {index} ({:x}): {mixed:x?} for {wanted:x?}", t.os_id);
             managed += mixed.len();
             native += stack.frames.iter().filter(|f| f.what == What::Native).count();
         }

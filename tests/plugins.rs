@@ -40,9 +40,10 @@ fn after(said: &str, title: &str) -> String {
 
 /// Value of the field `name` in a table of fields.
 fn value(said: &str, name: &str) -> String {
-    let row = said.lines().find(|l| l.ends_with(&format!(" {name}"))).unwrap_or_else(|| panic!("no {name}: {said}"));
-    let words: Vec<&str> = row.split_whitespace().collect();
-    words[words.len() - 2].to_owned()
+    // What the value says in words stands behind the name.
+    let named = |l: &&str| l.split(" = ").next().is_some_and(|l| l.ends_with(&format!(" {name}")));
+    let row = said.lines().find(named).unwrap_or_else(|| panic!("no {name}: {said}"));
+    row.split(" = ").next().unwrap().split_whitespace().rev().nth(1).unwrap().to_owned()
 }
 
 fn loader_allocator_of_the_leak() -> String {
@@ -68,9 +69,7 @@ fn load_contexts_are_those_the_program_knows() {
 fn a_context_and_the_objects_of_its_types_name_its_assembly() {
     for address in [fact("leaked:Billing"), loader_allocator_of_the_leak()] {
         let said = run(&format!("!dumpalc {address}"));
-        // The allocator's own type is of the core library.
-        let billing = address == fact("leaked:Billing");
-        assert_eq!(said.contains("/opt/app/plugins/Billing.dll"), billing, "{said}");
+        assert!(said.contains("/opt/app/plugins/Billing.dll"), "{said}");
     }
     let said = run(&format!("!dumpalc {}", fact("keep:Reports.Table`1[Reports.Row]")));
     assert!(said.contains("PluginContext \"Reports\"") && said.contains("/opt/app/plugins/Reports.dll"), "{said}");
@@ -82,7 +81,7 @@ fn assemblies_and_domain_list_the_plugins_and_the_dynamic_ones() {
     for name in ["/opt/app/plugins.dll", "/opt/app/plugins/Reports.dll", "/opt/app/plugins/Billing.dll"] {
         assert_eq!(said.lines().filter(|l| l.ends_with(name)).count(), 1, "{said}");
     }
-    assert_eq!(said.lines().filter(|l| l.ends_with("(Dynamic)")).count(), 2, "{said}");
+    assert_eq!(said.lines().filter(|l| l.contains("(Dynamic)")).count(), 2, "{said}");
     let domain = run("!dumpdomain");
     let blocks: Vec<&str> = domain.split("Assembly:").skip(1).collect();
     assert_eq!(blocks.len(), 10, "{domain}");

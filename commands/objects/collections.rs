@@ -1,6 +1,7 @@
 //! `!dumpcollection`, `!dumpconcurrentdictionary`, `!dumpconcurrentqueue`: what is in a collection.
 
 pub mod item;
+pub mod parts;
 pub mod read;
 mod special;
 mod unchanging;
@@ -8,7 +9,8 @@ mod unchanging;
 use anyhow::{Result, bail};
 
 use self::item::{Place, Said};
-use self::read::{Entry, Shape};
+use self::parts::Entry;
+use self::read::Shape;
 use super::dumpobj::look_up;
 use crate::session::Session;
 use crate::session::value::Value;

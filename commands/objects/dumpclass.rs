@@ -86,7 +86,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if !fields.instance.is_empty() || !fields.statics.is_empty() {
         fieldtable::print(session, out, mt.address, &Of::Type)?;
     }
-    Ok(fields.partial.clone().map_or(Outcome::Complete, Outcome::Partial))
+    Ok(fieldtable::outcome(clr, mt.address))
 }
 
 /// `TypeAttributes` (ECMA-335 II.23.1.15).

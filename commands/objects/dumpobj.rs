@@ -74,11 +74,12 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let address = args.number("ADDR").unwrap_or(0);
     let object = look_up(session, address)?;
-    show(session, ctx.out, &object, !args.has("nofields"))?;
+    let fields = !args.has("nofields");
+    show(session, ctx.out, &object, fields)?;
     if args.has("refs") {
         refs(session, ctx.out, &object)?;
     }
-    Ok(Outcome::Complete)
+    Ok(if fields { fieldtable::outcome(session.clr()?, object.ty.mt.address) } else { Outcome::Complete })
 }
 
 /// The object at `address`, or why there is none.

@@ -44,5 +44,5 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     head::file(clr, ctx.out, &table)?;
     fieldtable::print(session, ctx.out, mt, &Of::Value(address))?;
     head::said(ctx.out, decoded::of_value(session, mt, address, 0))?;
-    Ok(Outcome::Complete)
+    Ok(fieldtable::outcome(clr, mt))
 }

@@ -9,7 +9,7 @@ use super::{decoded, initializer};
 use crate::clr::types::fields::{Field, Fields, et};
 use crate::clr::{Clr, types::statics};
 use crate::session::Session;
-use crate::shell::{Cell, Col, Out, Returns, Table, Type, digits};
+use crate::shell::{Cell, Col, Out, Outcome, Returns, Table, Type, digits};
 
 const FIELD: Col = Col::data("field", Type::Count).titled("number of the row");
 const MT: Col = Col::right("MT", "method_table", 16).of(Type::Address);
@@ -140,6 +140,11 @@ pub fn print_nested(session: &Session, out: &mut Out, mt: u64, of: &Of, element:
         "                      MT    Field   Offset                 Type   VT     Attr            Value Name",
     )?;
     Printer { session, clr, out, element: Some(element) }.rows(&classes, of)
+}
+
+/// Whether all fields of the type `mt` could be listed.
+pub fn outcome(clr: &Clr, mt: u64) -> Outcome {
+    clr.fields(mt).partial.clone().map_or(Outcome::Complete, Outcome::Partial)
 }
 
 /// The fields of one class of a hierarchy.

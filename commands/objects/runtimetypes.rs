@@ -96,7 +96,9 @@ fn find_app_domain(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     look_up(session, args.number("ADDR").unwrap_or(0))?;
     let Some(domain) = domains::app_domain(session.clr()?) else {
-        return Ok(Outcome::Partial("the app domain is not in the dump".into()));
+        return Ok(Outcome::Partial(
+            "the app domain is not in the dump, or failed its checks: see !runtimes -v".into(),
+        ));
     };
     let line = format!("AppDomain: {domain:0w$x}", w = digits());
     ctx.out.fact("domain", Cell::Addr(domain), line)?;

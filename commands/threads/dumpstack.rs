@@ -106,7 +106,9 @@ fn eestack(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 fn outcome(missing: u64) -> Outcome {
     match missing {
         0 => Outcome::Complete,
-        n => Outcome::Partial(format!("{n} words of the stacks are not in the dump")),
+        n => Outcome::Partial(format!(
+            "{n} words of the stacks are not in the dump, or lie behind the first {MOST_WORDS} of one"
+        )),
     }
 }
 
@@ -135,8 +137,9 @@ fn one(
     let step = u64::from(dump.arch.pointer_size());
     let ip = thread.registers.as_ref().map_or(0, |r| r.ip);
     let current = name(session, ip, false).map_or_else(|| format!("{ip:x}"), |n| n.0);
-    let words = (bottom.saturating_sub(top) / step).min(MOST_WORDS);
-    let missing = (0..words).filter(|i| !dump.space.readable(top + i * step)).count() as u64;
+    let all = bottom.saturating_sub(top) / step;
+    let words = all.min(MOST_WORDS).min(u64::MAX.saturating_sub(top) / step);
+    let missing = (0..words).filter(|i| !dump.space.readable(top + i * step)).count() as u64 + (all - words);
     let cells = [Cell::Hex(thread.os_id), Cell::Num(index as u64), Cell::text(&*current), Cell::Num(missing)];
     let lines = [
         format!("OS Thread Id: 0x{:x} ({index})", thread.os_id),

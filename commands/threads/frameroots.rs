@@ -36,6 +36,7 @@ pub fn print(session: &Session, out: &mut Out, live: &LiveSlots, (index, number)
 fn one(clr: &Clr, out: &mut Out, s: &LiveSlot, number: u64) -> Result<()> {
     /// Characters of a string that text shows, as SOS does.
     const SHOWN: usize = 31;
+    /// UTF-16 units of it that data has.
     const MOST: usize = 1 << 16;
     let w = digits();
     let ty = (!s.interior).then(|| clr.object_type(s.value)).flatten().filter(|mt| clr.valid_type(*mt).is_some());

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use anyhow::Result;
 use rustc_hash::FxHashSet;
 
-use crate::commands::objects::collections::read::{Entry, Shape};
+use crate::commands::objects::collections::parts::Entry;
+use crate::commands::objects::collections::read::Shape;
 use crate::commands::objects::dumpdelegate::called_method;
 use crate::session::Session;
 use crate::session::value::Value;

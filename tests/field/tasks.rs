@@ -31,7 +31,11 @@ fn a_thread_that_blocks_on_a_task_ends_its_stack() {
     threads.dedup();
     assert_eq!(threads.len(), 4, "{threads:?}");
     for id in threads {
-        let row = answers[2].lines().find(|l| l.split_whitespace().nth(1) == Some(id.as_str())).unwrap();
+        let row = answers[2]
+            .lines()
+            .skip_while(|l| !l.contains("ThreadOBJ"))
+            .find(|l| l.split_whitespace().nth(1) == Some(id.as_str()))
+            .unwrap();
         assert!(row.contains("(Threadpool Worker)"), "{row}");
     }
     has(&answers[1], &["[4] ", "Task+SetOnInvokeMres"]);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::item::{As, Place};
-use super::read::{Entry, Visit, array, element, pair, place, size};
+use super::parts::{Entry, Visit, array, element, pair, place, size};
 use crate::clr::types::fields::{Element, et};
 use crate::session::Session;
 use crate::session::value::{Elements, Value};

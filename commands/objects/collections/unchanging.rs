@@ -5,7 +5,7 @@
 use anyhow::Result;
 use rustc_hash::FxHashSet;
 
-use super::read::{Entry, Visit, array, element, item, items, pair, place, tree, tree_nodes};
+use super::parts::{Entry, Visit, array, element, item, items, pair, place, tree, tree_nodes};
 use crate::session::Session;
 use crate::session::value::Value;
 
@@ -21,7 +21,7 @@ fn inner_pair(v: &Value<'_>, field: &[&str]) -> Option<Entry> {
 
 /// A tree of pairs.
 pub(super) fn sorted_dictionary(session: &Session, v: &Value<'_>, visit: Visit<'_>) -> Result<Option<()>> {
-    tree(session, v.object(&["_root"]), LEFT, RIGHT, |n| inner_pair(n, KEPT), visit)
+    tree(session, v.object(&["_root"]), LEFT, RIGHT, pair(KEPT, &["_value"]), visit)
 }
 
 /// A tree of buckets by hash code, each with its first value, or pair, and a tree of those with the same code.

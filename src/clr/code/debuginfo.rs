@@ -402,9 +402,10 @@ impl<'a> Nibbles<'a> {
     }
 
     fn unsigned(&mut self) -> Option<u32> {
+        /// 32 bits take eleven nibbles, three bits in each.
+        const NIBBLES: usize = 11;
         let mut value = 0u32;
-        // 32 bits take eleven nibbles.
-        for _ in 0..11 {
+        for _ in 0..NIBBLES {
             let nibble = self.nibble()?;
             value = value << 3 | nibble & 7;
             if nibble & 8 == 0 {

@@ -121,6 +121,7 @@ fn sections(body: &mut Body, bytes: &impl Fn(u32, usize) -> Option<Vec<u8>>) -> 
             let clause = |e: &[u8]| if entry == 24 { fat_clause(e) } else { small_clause(e) };
             let room = MAX_CLAUSES.saturating_sub(body.clauses.len());
             body.clauses.extend(table.chunks_exact(entry as usize).take(room).filter_map(clause));
+            (count <= room).then_some(())?;
         }
         if kind & MORE == 0 {
             return Some(());

@@ -37,7 +37,7 @@ pub fn assemblies(clr: &Clr) -> Result<Gathered<LoadedAssembly>, Missing> {
     let mut out = Gathered::default();
     let (space, l) = (clr.space(), clr.layout());
     let Some(domain) = app_domain(clr) else {
-        out.because("the app domain is not in the dump");
+        out.because("the app domain is not in the dump, or failed its checks: see !runtimes -v");
         return Ok(out);
     };
     let list = domain.saturating_add(l.offset("AppDomain", "DomainAssemblyList")?);

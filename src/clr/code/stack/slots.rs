@@ -19,10 +19,12 @@ use crate::clr::code::lookup::{Code, CodeAt};
 use crate::clr::runtime::threads::ClrThread;
 use crate::dump::{Arch, Os};
 
-/// Most protected slots of one explicit frame.
+/// Most protected slots of one explicit frame: a call has at most some hundred arguments.
 const MAX_PROTECTED: u64 = 1 << 12;
-/// Most records of protected slots of one thread, and words of a `Thread` in which the first is looked for.
-const MAX_RECORDS: usize = 1 << 12;
+/// Most records of protected slots, and of exceptions, of one thread: each lies in a native frame of its own, and so many fill
+/// more than a stack of 8 MB.
+const MAX_RECORDS: usize = 1 << 16;
+/// Words of a `Thread` in which the first is looked for.
 const THREAD_WORDS: u64 = 0x100;
 /// Classes of the managed code that dispatches exceptions.
 const DISPATCH: [&str; 2] = ["System.Runtime.EH.", "System.Runtime.StackFrameIterator."];
@@ -381,9 +383,11 @@ impl Collector<'_> {
                     let found = frame.sp.checked_add(2 * ptr).and_then(|at| self.list(at));
                     return found.into_iter().for_each(|list| self.protected(index, None, list));
                 }
-                "ProtectByRefsFrame" | "ProtectValueClassFrame" | "InterpreterFrame" | "" => {
+                "ProtectByRefsFrame" | "ProtectValueClassFrame" | "InterpreterFrame" => {
                     return self.unknown(frame.sp, behind);
                 }
+                // One of unknown class may protect variables of the functions that were called since.
+                "" => return self.unknown(self.low, behind),
                 _ => return,
             },
             Class::Helper => {}
