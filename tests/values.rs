@@ -280,8 +280,9 @@ fn fields_hold_what_text_prints() {
             let (_, behind) = line.split_once(&attribute).unwrap();
             let name = row["name"].as_str().unwrap();
             // Behind the name stands what the value says in words, and whether it was ever set.
-            let before = line.split(" = ").next().and_then(|l| l.split(" (").next()).unwrap();
-            assert!(before.ends_with(name), "{address}: {name} is not the field of {line}");
+            let before = line.split(" = ").next().unwrap();
+            let state = before.rsplit_once(" (").map_or(before, |l| l.0);
+            assert!(before.ends_with(name) || state.ends_with(name), "{address}: {name} is not the field of {line}");
             let shown = behind.split_whitespace().next().filter(|w| row["attribute"] != "TLstatic" && *w != "?");
             let shown = shown.map(str::to_lowercase);
             let shown = shown.map(|w| if row["value"].is_null() { w.trim_start_matches('0').to_owned() } else { w });
