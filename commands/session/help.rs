@@ -295,7 +295,7 @@ fn not_here(text: &mut String, commands: &[&Command]) {
         "\n## Names that are not here\n\nCommands of SOS, WinDbg and their extensions that have no meaning on a dump:\n\n\
          | name | why |\n| --- | --- |\n",
     );
-    let listed = |names: &[&str]| names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+    let listed = |names: &[&str]| names.iter().map(|n| format!("`{}`", n.replace('|', "\\|"))).collect::<Vec<_>>().join(", ");
     for (names, why) in known::NO_MEANING {
         text.push_str(&format!("| {} | {why} |\n", listed(names)));
     }
@@ -308,7 +308,7 @@ fn not_here(text: &mut String, commands: &[&Command]) {
     for near in near {
         let names: Vec<&str> = known::NOT_BUILT.iter().filter(|n| n.1 == near && !built(n.0)).map(|n| n.0).collect();
         if let Some(spelled) = find(near).filter(|_| !names.is_empty()) {
-            text.push_str(&format!("| {} | `{spelled}` |\n", listed(&names)));
+            text.push_str(&format!("| {} | `{}` |\n", listed(&names), spelled.replace('|', "\\|")));
         }
     }
 }
