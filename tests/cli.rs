@@ -359,6 +359,10 @@ fn commands_run_with_each_thread() {
     let one_by_one = prints("~0s; r @$ip; ~1s; r @$ip");
     assert!(prints("~*e r @$ip").starts_with(&one_by_one));
     assert!(prints("~*r @$ip").starts_with(&one_by_one));
+    // The stack of each is below its row.
+    let (rows, stacks) = (prints("~"), prints("~*k 1"));
+    assert!(rows.lines().all(|row| stacks.contains(row)), "{stacks}");
+    assert!(!prints("~*e k 1").contains("Suspend: "));
     // The rest of the line belongs to each thread.
     assert_eq!(prints("~*e .echo a; .echo b").matches("a\nb\n").count(), prints("~").lines().count());
     let id = prints("~1").split(['.', ' ']).filter(|w| !w.is_empty()).nth(3).unwrap().to_owned();

@@ -295,7 +295,8 @@ fn not_here(text: &mut String, commands: &[&Command]) {
         "\n## Names that are not here\n\nCommands of SOS, WinDbg and their extensions that have no meaning on a dump:\n\n\
          | name | why |\n| --- | --- |\n",
     );
-    let listed = |names: &[&str]| names.iter().map(|n| format!("`{}`", n.replace('|', "\\|"))).collect::<Vec<_>>().join(", ");
+    let listed =
+        |names: &[&str]| names.iter().map(|n| format!("`{}`", n.replace('|', "\\|"))).collect::<Vec<_>>().join(", ");
     for (names, why) in known::NO_MEANING {
         text.push_str(&format!("| {} | {why} |\n", listed(names)));
     }

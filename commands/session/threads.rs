@@ -53,7 +53,10 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let spec = args.text("SPEC").unwrap_or("").trim().to_owned();
     if let Some((which, line)) = each(&spec) {
         let threads = select(ctx, dump, which)?;
-        ctx.request = Some(Request::Each { threads, line: line.to_owned() });
+        // The debuggers say whose stack it is, and nothing behind `*e`.
+        let stacks = line.starts_with(['k', 'K']) && spec.strip_prefix('*').is_some_and(|r| r.trim_start() == line);
+        let heads = which == "*" && stacks;
+        ctx.request = Some(Request::Each { threads, line: line.to_owned(), heads });
         return Ok(Outcome::Complete);
     }
     if let Some(which) = spec.strip_suffix('s') {

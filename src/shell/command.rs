@@ -321,6 +321,8 @@ pub enum Request {
         threads: Vec<usize>,
         /// What to run.
         line: String,
+        /// Whether the row of the thread comes before each answer.
+        heads: bool,
     },
     /// Run these lines, one after another.
     Lines(Vec<String>),

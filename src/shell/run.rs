@@ -258,7 +258,7 @@ impl Shell {
                 let _ = (self.sink)().write_all(b"\x1b[2J\x1b[H");
             }
             Request::Thread(index) => self.settings.thread = index,
-            Request::Each { threads, line } => return self.each(&threads, &line),
+            Request::Each { threads, line, heads } => return self.each(&threads, &line, heads),
             Request::Lines(lines) => return flow::each(self, lines.iter(), |shell, line| shell.line(line)),
             Request::Control(control) => return flow::run(self, &control),
             Request::Capture { name, line } => match flow::taken(self, &line) {
@@ -273,9 +273,16 @@ impl Shell {
         Ended::Well
     }
 
-    fn each(&mut self, threads: &[usize], line: &str) -> Ended {
+    fn each(&mut self, threads: &[usize], line: &str, heads: bool) -> Ended {
         let before = self.settings.thread;
         let ended = flow::each(self, threads.iter(), |shell, &index| {
+            if heads {
+                shell.settings.thread = before;
+                let head = shell.line(&format!("~{index}"));
+                if !matches!(head, Ended::Well) {
+                    return head;
+                }
+            }
             shell.settings.thread = index;
             shell.line(line)
         });
