@@ -6,6 +6,7 @@ mod describe;
 pub mod dynamic;
 mod enums;
 mod errors;
+pub mod failfast;
 pub mod held;
 pub mod initializers;
 pub mod locks;
@@ -294,8 +295,9 @@ impl Session {
             let of = |guessed: bool| {
                 roots.iter().filter(|r| r.is_stack() == guessed).filter_map(|r| ids.id_of(r.object)).collect::<Vec<_>>()
             };
+            let late: Vec<u32> = self.late_holders().into_iter().filter_map(|a| ids.id_of(a)).collect();
             self.watch.progress.start("looking for holders", u64::from(ids.len()));
-            let holders = Holders::build(&self.graph()?.forward, &[of(false), of(true)], &self.watch)?;
+            let holders = Holders::build(&self.graph()?.forward, &[of(false), of(true)], &late, &self.watch)?;
             self.watch.progress.finish();
             Ok(self.computed(holders))
         })

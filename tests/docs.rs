@@ -6,6 +6,7 @@ use std::path::Path;
 
 use clrscope::commands::ALL;
 use clrscope::commands::session::help::reference;
+use clrscope::shell::{Prefix, known};
 
 #[test]
 fn the_command_reference_is_current() {
@@ -33,30 +34,73 @@ fn names_are_unique_and_declarations_complete() {
     }
 }
 
+/// The names between backticks that a line of an answer begins with.
+fn named(answer: &str) -> Vec<String> {
+    let lines = answer.split('`').skip(1).step_by(2);
+    lines.map(|l| l.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
 #[test]
-fn names_not_built_point_at_commands_that_are() {
-    for (name, near) in clrscope::shell::known::NOT_BUILT {
-        assert!(
-            ALL.iter().any(|c| c.name == *near || c.aliases.contains(near)),
-            "{name} points at {near}, which does not exist"
-        );
+fn names_that_are_not_here_are_answered_by_commands_that_are() {
+    let mut seen = HashSet::new();
+    for (names, answer) in known::INSTEAD {
+        for name in *names {
+            assert!(!ALL.iter().any(|c| c.is_called(name)), "{name} is a command, and answered by: {answer}");
+            assert!(seen.insert(name), "{name} is listed twice");
+        }
+        assert_eq!(answer.matches('`').count() % 2, 0, "{answer}");
+        for first in named(answer) {
+            // Threads, scripts, and pipes with their own names.
+            if first.starts_with(['~', '|']) || first.starts_with("$$>a<") {
+                continue;
+            }
+            let (prefix, name) = match (first.strip_prefix('!'), first.strip_prefix('.')) {
+                (Some(name), _) => (Some(Prefix::Bang), name),
+                (_, Some(name)) => (Some(Prefix::Dot), name),
+                _ => (None, &first[..]),
+            };
+            let is = |c: &&clrscope::shell::Command| c.is_called(name) && prefix.is_none_or(|p| c.prefix == p);
+            let joined = prefix.is_none() && ALL.iter().any(|c| c.joined().is_some() && name.starts_with(c.name));
+            assert!(joined || ALL.iter().copied().any(|c| is(&c)), "no command {first}: {answer}");
+        }
+    }
+}
+
+/// What SOS knows works here, or it is said in one line why not.
+#[test]
+fn every_name_of_sos_is_answered() {
+    let mut seen = HashSet::new();
+    for name in known::SOS {
+        assert!(seen.insert(name), "{name} is listed twice");
+        let works = ALL.iter().any(|c| c.is_called(name)) || known::BANG_ALONE.iter().any(|n| n.0 == *name);
+        let instead = known::INSTEAD.iter().filter(|(names, _)| names.contains(name)).count();
+        let none = known::NO_MEANING.iter().filter(|(names, _)| names.contains(name)).count();
+        if *name != "t" {
+            assert_eq!(
+                usize::from(works) + instead + none,
+                1,
+                "{name}: works {works}, {instead} answers, {none} reasons"
+            );
+        }
+    }
+    assert!(seen.len() >= 157, "{}", seen.len());
+    for (name, command) in known::BANG_ALONE {
+        assert!(!ALL.iter().any(|c| c.is_called(name)), "{name} is a command without `!` too");
+        assert!(ALL.iter().any(|c| c.prefix == Prefix::Bang && c.name == *command), "{name} stands for no command");
     }
 }
 
 #[test]
 fn names_without_a_meaning_are_no_commands() {
     let mut seen = HashSet::new();
-    for (names, why) in clrscope::shell::known::NO_MEANING {
+    for (names, why) in known::NO_MEANING {
         for name in *names {
             assert!(
                 !ALL.iter().any(|c| c.is_called(name)),
                 "{name} is a command; it is said to have no meaning: {why}"
             );
             assert!(seen.insert(name), "{name} is listed twice");
-            assert!(
-                !clrscope::shell::known::NOT_BUILT.iter().any(|n| n.0 == *name),
-                "{name} is listed as not built too"
-            );
+            assert!(!known::INSTEAD.iter().any(|n| n.0.contains(name)), "{name} is answered otherwise too");
         }
     }
 }

@@ -69,18 +69,21 @@ fn searches_find_what_the_graph_holds() {
         let (graph, reverse, ids) = (s.graph().unwrap(), s.reverse().unwrap(), &s.index().unwrap().ids);
         assert_eq!(index.ids.bits(), ids.bits(), "{name}");
         assert_eq!(index.report, s.index().unwrap().report, "{name}");
+        let late: Vec<u32> = s.late_holders().into_iter().filter_map(|a| ids.id_of(a)).collect();
         let roots: Vec<u64> = s.roots().unwrap().items.iter().map(|r| r.object).collect();
         let address = |id: u32| ids.address_of(id).unwrap();
         let some = samples(s);
         let wanted = roots.iter().copied().chain(some.iter().map(|&i| address(i))).collect();
         for &id in &some {
             let target = address(id);
-            let whole = WaysTo::new(reverse, id, &watch).unwrap();
+            let whole = WaysTo::new(reverse, id, &late, &watch).unwrap();
             for summary in [&summary, &again] {
                 let view = View { walker, index: &index, links: &links, summary };
                 let mut left = u64::MAX;
                 let near =
-                    Rounds::search(target, &wanted, |sought| view.referrers(sought, &mut left)).unwrap().unwrap();
+                    Rounds::search(target, &wanted, &s.late_holders(), |sought| view.referrers(sought, &mut left))
+                        .unwrap()
+                        .unwrap();
                 for &from in &wanted {
                     let way = ids.id_of(from).map(|id| whole.path(id)).unwrap_or_default();
                     assert_eq!(near.path(from), way.into_iter().map(address).collect::<Vec<_>>(), "{name}");
@@ -96,7 +99,7 @@ fn searches_find_what_the_graph_holds() {
         }
         // Nothing may be read: the graph has to answer.
         let view = View { walker, index: &index, links: &links, summary: &summary };
-        let none = Rounds::search(address(some[0]), &wanted, |sought| view.referrers(sought, &mut 0));
+        let none = Rounds::search(address(some[0]), &wanted, &[], |sought| view.referrers(sought, &mut 0));
         assert!(none.is_ok_and(|r: Option<Rounds>| r.is_none()), "{name}");
     }
     assert!(asked > 100, "{asked}");

@@ -181,7 +181,7 @@ fn chains_are_real_edge_by_edge_and_shortest() {
         let holders = s.holders().unwrap();
         let starts: HashSet<u32> = s.roots().unwrap().items.iter().filter_map(|r| ids.id_of(r.object)).collect();
         for target in samples(&s) {
-            let ways = WaysTo::new(s.reverse().unwrap(), target, &watch).unwrap();
+            let ways = WaysTo::new(s.reverse().unwrap(), target, &[], &watch).unwrap();
             let reached = starts.iter().any(|&r| ways.reaches(r));
             assert_eq!(reached, holders.is_reached(target), "{name}");
             for &root in starts.iter().filter(|&&r| ways.reaches(r)).take(8) {

@@ -316,6 +316,78 @@ fn an_alias_that_holds_itself_ends() {
     }
 }
 
+#[test]
+fn names_of_other_extensions() {
+    let mut t = Typed::on(WINDOWS);
+    let address = t.well("!dumpheap -mt 6821da48 -short").lines().next().unwrap().to_owned();
+    for (theirs, ours) in [
+        (format!("!mroot {address}"), format!("!gcroot {address}")),
+        (format!("!mdt {address}"), format!("!dumpobj {address}")),
+        (format!("!wdo {address}"), format!("!do {address}")),
+        ("!gch -stat".to_owned(), "!gchandles -stat".to_owned()),
+        ("!mk".to_owned(), "!clrstack".to_owned()),
+        ("!wheap -stat -type Zoo".to_owned(), "!dumpheap -stat -type Zoo".to_owned()),
+        ("!mex.dae".to_owned(), "!dumpexceptions".to_owned()),
+        ("!fe (x {.echo a b}) {.echo x}".to_owned(), ".foreach (x {.echo a b}) {.echo x}".to_owned()),
+        ("!mex.grep \"zoo.s\" !dumpheap -stat".to_owned(), "!dumpheap -stat | find \"zoo.s\"".to_owned()),
+        ("!head -n 3 !dumpheap -short".to_owned(), "!dumpheap -short | top 3".to_owned()),
+        ("!tail -2 !dumpheap -short".to_owned(), "!dumpheap -short | last 2".to_owned()),
+        ("!count \"!dumpheap -short\"".to_owned(), "!dumpheap -short | count".to_owned()),
+        (format!("!refs {address} -source"), format!("!refs {address} -out")),
+        ("!dumpgen 2 -stat".to_owned(), "!dumpgen gen2".to_owned()),
+        ("!t /d".to_owned(), "!clrthreads".to_owned()),
+        ("!help /d pe".to_owned(), "!help pe".to_owned()),
+    ] {
+        // How wide addresses are is told for the whole process: other tests open dumps of 32 bits meanwhile.
+        let words = |said: String| {
+            let bare = |w: &str| w.trim_start_matches('0').to_owned();
+            said.split_whitespace().map(bare).collect::<Vec<_>>()
+        };
+        assert_eq!(words(t.well(&theirs)), words(t.well(&ours)), "{theirs}");
+    }
+    let all = t.well("!strings -short");
+    let some = t.well("!strings /m:*zoo* /n:5 /x:40 -short");
+    assert!(!some.is_empty() && some.lines().count() < all.lines().count());
+    assert_eq!(some, t.well("!strings zoo -minlength 5 -maxlength 40 -short"));
+    for (line, why) in [
+        ("!strings /y:user6", "no option /y:user6"),
+        ("!mfrag", "!dumpheap -stat -type Free"),
+        ("!wow64exts.info", "!wow64exts.info is not here"),
+        ("!nosuch.thing", "no command !nosuch.thing"),
+        ("t", "a dump stands still"),
+        ("!ip2md @rip", "in the image ntdll.dll, native code"),
+    ] {
+        assert_eq!(t.line(line).0, Ended::Failed, "{line}");
+        assert!(t.error().contains(why), "{line}: {}", t.error());
+    }
+    assert!(t.well("!dumpheap -stat -type zoo.session").contains("case matters in -type: there is "));
+}
+
+#[test]
+fn commands_for_each_element_of_a_list() {
+    let dump = "linux-x64-10.0-collections-heap.core.zst";
+    let facts = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(dump.replace(".core.zst", ".facts.tsv"));
+    let facts = std::fs::read_to_string(facts).unwrap();
+    let list = facts.lines().find_map(|l| l.strip_prefix("address:linked\t")).unwrap();
+    let mut t = Typed::on(dump);
+    // Two nodes in a ring; a node has its list, the next one, the one before, and the text.
+    let first = format!("poi({list}+8)");
+    let node = |t: &mut Typed, e: &str| t.well(&format!("? {e}"));
+    let (one, two) = (node(&mut t, &first), node(&mut t, &format!("poi({first}+10)")));
+    assert_eq!(t.well(&format!("!list -t 10 -x \"? @$extret\" {first}")), format!("{one}{two}"));
+    assert_eq!(t.well(&format!("!list -t 18 -x \"? @$extret\" poi({first}+10)")), format!("{two}{one}"));
+    let said = t.well(&format!("!list -t 10 -x \"!do -nofields poi(@$extret+20); .echo next\" {first}"));
+    has(&said, &["String:      l1", "String:      l2", "next"]);
+    // The address stands behind a command that does not name it, more text behind that.
+    let said = t.well(&format!("!list -t 10 -m 1 -e -x dq -a L1 {first}"));
+    assert!(said.starts_with("dq 0x") && said.lines().count() == 2, "{said}");
+    // A text of the dump is no command, however it gets here.
+    t.well(&format!("as /ma made {list}"));
+    t.line(&format!("!list -x \".echo\" -m 1 -a \"${{made}}\" {first}"));
+    assert!(t.well("!list 0").is_empty());
+    assert_eq!(t.line("!list -t MYTYPE 10").0, Ended::Failed);
+}
+
 /// Names and texts of aliases that make each other grow.
 fn aliases_that_grow() -> impl Strategy<Value = Vec<(String, String)>> {
     let name = prop_oneof![Just("a"), Just("b"), Just("$u1"), Just("$u2")].prop_map(str::to_owned);

@@ -70,15 +70,15 @@ fn every_search_of_a_large_graph_stops() {
     let reverse = forward.reversed(&w).unwrap();
     let roots: Vec<u32> = (0..NODES).step_by(1000).collect();
     let from = Duration::from_millis(40);
-    let ways = WaysTo::new(&reverse, 7, &w).unwrap();
+    let ways = WaysTo::new(&reverse, 7, &[], &w).unwrap();
     let (degrees, targets) = (forward.degrees(), forward.targets().to_vec());
-    let holders = Holders::build(&forward, std::slice::from_ref(&roots), &w).unwrap();
+    let holders = Holders::build(&forward, std::slice::from_ref(&roots), &[], &w).unwrap();
     let tree = DominatorTree::build(&forward, &reverse, &roots, &w).unwrap();
     let hit = [
         stops("turning around", &w, from, || forward.reversed(&w)),
         stops("dominators", &w, 8 * from, || DominatorTree::build(&forward, &reverse, &roots, &w)),
-        stops("holders", &w, from, || Holders::build(&forward, std::slice::from_ref(&roots), &w)),
-        stops("ways to a node", &w, from, || WaysTo::new(&reverse, 7, &w)),
+        stops("holders", &w, from, || Holders::build(&forward, std::slice::from_ref(&roots), &[], &w)),
+        stops("ways to a node", &w, from, || WaysTo::new(&reverse, 7, &[], &w)),
         stops("further ways", &w, 4 * from, || ways.all_from(&forward, &reverse, 1, &w, |_| true)),
         stops("what is reached", &w, from, || paths::reachable(&forward, roots.iter().copied(), &w)),
         stops("what one reaches", &w, from, || paths::closure(&forward, 1, &w)),

@@ -27,7 +27,7 @@ use crate::shell::{
 pub const CLRU: Command = Command {
     name: "u",
     prefix: Prefix::Bang,
-    aliases: &["clru"],
+    aliases: &["clru", "mu", "muf"],
     group: Group::Objects,
     summary: "disassemble a managed method",
     help: "ADDR is a MethodDesc, or an address in compiled code, which is marked >>> in the listing. Behind an instruction \

@@ -24,7 +24,7 @@ use crate::shell::{
 pub const REFS: Command = Command {
     name: "refs",
     prefix: Prefix::Bang,
-    aliases: &["references"],
+    aliases: &["references", "gcref"],
     group: Group::Heap,
     summary: "what refers to an object, and through which field; or what it refers to",
     help: "Lists every object that refers to the one at ADDR with the field or element that does, and every root that holds \
@@ -34,7 +34,8 @@ pub const REFS: Command = Command {
            -out lists what the object itself refers to instead. -stat counts by type and field.",
     args: &[
         Arg::pos("ADDR", Kind::Object, "the object").required(),
-        Arg::flag("out", "what the object refers to").or(&["to"]),
+        Arg::flag("out", "what the object refers to").or(&["to", "source"]),
+        Arg::flag("target", "what refers to the object, as without it"),
         Arg::flag("stat", "only counts by type and field"),
         Arg::opt("limit", Kind::Count, "so many rows, 1000 without this option; 0 for all").or(&["top"]),
     ],

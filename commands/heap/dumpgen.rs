@@ -24,9 +24,12 @@ pub const DUMPGEN: Command = Command {
     help: "The statistics of one generation, smallest total first. -type keeps the types whose name contains a text; -mt \
            lists the objects of one MethodTable instead.",
     args: &[
-        Arg::pos("GEN", Kind::OneOf(Generation::WORDS), "the generation").required(),
+        Arg::pos("GEN", Kind::Text, "gen0, gen1, gen2, loh, poh or foh; 0 to 4 as SOSEX counts them")
+            .words(Generation::WORDS)
+            .required(),
         Arg::opt("type", Kind::TypeName, "only types whose name contains this (case matters)"),
         Arg::opt("mt", Kind::MethodTable, "list the objects of this MethodTable"),
+        Arg::flag("stat", "the statistics, as without it"),
     ],
     examples: &[Example { line: "!dumpgen gen2 -type Zoo", what: "what of one's own types has grown old" }],
     needs: Needs::Clr,

@@ -21,7 +21,7 @@ use crate::shell::{
 pub const DUMPHEAP: Command = Command {
     name: "dumpheap",
     prefix: Prefix::Bang,
-    aliases: &["dh"],
+    aliases: &["dh", "wheap"],
     group: Group::Heap,
     summary: "list objects on the GC heap, or count them by type",
     help: "Without options: every object (address, MethodTable, size), then the statistics by type, smallest total first. \
@@ -128,7 +128,30 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if !args.has("stat") || filter.is_everything() {
         fragmentation(ctx, session, &filter)?;
     }
+    if tallies.total().count == 0
+        && let Some(near) = otherwise_spelled(session, args.text("type"))?
+    {
+        ctx.out.note(format!("case matters in -type: there is {near}"))?;
+    }
     Ok(outcome(session, &filter, &report, tallies.total().count))
+}
+
+/// A type on the heap whose name holds the text in other letters, capital or small, where none holds it as it is.
+fn otherwise_spelled(session: &Session, text: Option<&str>) -> Result<Option<String>> {
+    let Some(text) = text else { return Ok(None) };
+    session.stat()?;
+    let (clr, lower) = (session.clr()?, text.to_lowercase());
+    let mut near = None;
+    for t in session.types().all() {
+        let name = clr.type_name(t.mt.address);
+        if name.contains(text) {
+            return Ok(None);
+        }
+        if near.is_none() && name.to_lowercase().contains(&lower) {
+            near = Some(name.to_string());
+        }
+    }
+    Ok(near)
 }
 
 fn outcome(session: &Session, filter: &Filter, report: &WalkReport, count: u64) -> Outcome {

@@ -14,7 +14,7 @@ use crate::shell::{
 pub const FINALIZEQUEUE: Command = Command {
     name: "finalizequeue",
     prefix: Prefix::Bang,
-    aliases: &["fq"],
+    aliases: &["fq", "finalizable"],
     group: Group::Heap,
     summary: "objects registered or ready for finalization",
     help: "For each heap how many objects are registered in each generation and how many are ready, with the slots that \

@@ -16,7 +16,7 @@ use crate::shell::{
 pub const GCHANDLES: Command = Command {
     name: "gchandles",
     prefix: Prefix::Bang,
-    aliases: &[],
+    aliases: &["gch", "wgchandles"],
     group: Group::Heap,
     summary: "GC handles by kind, with the objects they hold",
     help: "Every handle in use: address, kind, object, size, the secondary object of a dependent \

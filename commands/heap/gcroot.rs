@@ -20,7 +20,7 @@ use crate::shell::{
 pub const GCROOT: Command = Command {
     name: "gcroot",
     prefix: Prefix::Bang,
-    aliases: &[],
+    aliases: &["mroot"],
     group: Group::Heap,
     summary: "what keeps an object, or all objects of a type, alive",
     help: "With an address: prints a shortest chain of references from every root that reaches the object: handles, thread \

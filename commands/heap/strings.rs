@@ -8,6 +8,7 @@ use super::filter::Filter;
 use crate::clr::Clr;
 use crate::heap::{Generation, Object, WalkReport};
 use crate::session::Session;
+use crate::shell::expr::pattern::matches;
 use crate::shell::out::thousands;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
@@ -27,9 +28,10 @@ pub const STRINGS: Command = Command {
     args: &[
         Arg::pos("TEXT", Kind::Text, "only strings that contain this"),
         Arg::opt("start", Kind::Text, "only strings that begin with this (case matters)"),
-        Arg::opt("minlength", Kind::Count, "at least so many characters"),
-        Arg::opt("maxlength", Kind::Count, "at most so many characters"),
-        Arg::opt("gen", Kind::Text, "only gen0, gen1, gen2, loh, poh or foh").words(Generation::WORDS),
+        Arg::opt("m", Kind::Text, "only strings this pattern fits: * ? [a-z] # + as in $spat").or(&["match"]),
+        Arg::opt("minlength", Kind::Count, "at least so many characters").or(&["n"]),
+        Arg::opt("maxlength", Kind::Count, "at most so many characters").or(&["x"]),
+        Arg::opt("gen", Kind::Text, "only gen0, gen1, gen2, loh, poh or foh").words(Generation::WORDS).or(&["g"]),
         Arg::flag("live", "only strings that the roots reach"),
         Arg::flag("dead", "only strings that nothing reaches"),
         Arg::flag("stat", "each text once, with counts").or(&["summary"]),
@@ -84,6 +86,7 @@ const SHOWN: usize = 128;
 struct Wanted {
     part: Option<String>,
     start: Option<String>,
+    pattern: Option<String>,
     length: (u64, u64),
 }
 
@@ -91,6 +94,7 @@ impl Wanted {
     fn passes(&self, units: u32, text: &str) -> bool {
         (self.length.0..=self.length.1).contains(&u64::from(units))
             && self.start.as_ref().is_none_or(|s| text.starts_with(s.as_str()))
+            && self.pattern.as_ref().is_none_or(|p| matches(p, text))
             && self.part.as_ref().is_none_or(|p| text.to_lowercase().contains(p.as_str()))
     }
 }
@@ -101,6 +105,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let wanted = Wanted {
         part: args.text("TEXT").map(str::to_lowercase),
         start: args.text("start").map(str::to_owned),
+        pattern: args.text("m").map(str::to_owned),
         length: (args.number("minlength").unwrap_or(0), args.number("maxlength").unwrap_or(u64::MAX)),
     };
     let report = match args.has("stat") {

@@ -16,7 +16,7 @@ use crate::shell::{
 pub const LM: Command = Command {
     name: "lm",
     prefix: Prefix::Plain,
-    aliases: &["lmv", "lmvm", "lmf", "lm1m", "lmt", "lmo", "lmn"],
+    aliases: &["lmv", "lmvm", "lmf", "lm1m", "lmt", "lmo", "lmn", "modules"],
     group: Group::Memory,
     summary: "list the modules of the process",
     help: "Lists the modules of the process by address. Options stand in any mix, with blanks between them or without: m \

@@ -23,7 +23,7 @@ use crate::shell::{
 pub const DUMPCOLLECTION: Command = Command {
     name: "dumpcollection",
     prefix: Prefix::Bang,
-    aliases: &["dcol"],
+    aliases: &["dcol", "dumpcol", "wdict", "whash", "wkeyvalue"],
     group: Group::Objects,
     summary: "list what is in a collection: lists, dictionaries, sets, queues, stacks",
     help: "Lists the items of the collection at ADDR, or its keys and values, in the collection's own order: List, \

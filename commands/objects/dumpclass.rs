@@ -13,7 +13,7 @@ use crate::shell::{
 pub const DUMPCLASS: Command = Command {
     name: "dumpclass",
     prefix: Prefix::Bang,
-    aliases: &[],
+    aliases: &["wclass"],
     group: Group::Objects,
     summary: "show a type's class: attributes, fields, values of its static fields",
     help: "Takes an EEClass or a MethodTable. Lists the instance fields with their offsets and the static fields with \

@@ -6,6 +6,7 @@ use crate::clr::Clr;
 use crate::clr::code::lookup::{CodeAt, CodeKind, CodeVersion};
 use crate::clr::code::methods::MethodDesc;
 use crate::clr::image::modules::Module;
+use crate::session::Session;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
     digits,
@@ -182,12 +183,18 @@ fn ip2md(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         }
     }
     if !session.dump().space.readable(ip) {
-        bail!("{ip:x} is not in the dump");
+        bail!("{ip:x} is not in the dump{}", within(session, ip));
     }
     match clr.code().partial() {
         Some(why) => bail!("{ip:x} is in no code of a method that is known: {why}"),
-        None => bail!("{ip:x} is not in the code of a method; lm and !address tell what it is"),
+        None => bail!("{ip:x} is not in the code of a method{}; ln and !address tell what it is", within(session, ip)),
     }
+}
+
+/// Of which native image an address is, for an error.
+fn within(session: &Session, ip: u64) -> String {
+    let module = session.dump().modules.iter().find(|m| ip.wrapping_sub(m.base) < m.size);
+    module.map(|m| format!(": it is in the image {}, native code", m.file_name())).unwrap_or_default()
 }
 
 /// Prints that an address is in an image, of which no method is known to hold it.

@@ -20,7 +20,7 @@ use crate::shell::{
 pub const DUMPOBJ: Command = Command {
     name: "dumpobj",
     prefix: Prefix::Bang,
-    aliases: &["do"],
+    aliases: &["do", "mdt", "wdo", "displayobj", "do2"],
     group: Group::Objects,
     summary: "show an object: type, size, fields with their values",
     help: "Prints the type, MethodTable, size and module of the object at ADDR, its text when it is a string, its shape \

@@ -38,7 +38,7 @@ pub const CLRMODULES: Command = Command {
 pub const DUMPDOMAIN: Command = Command {
     name: "dumpdomain",
     prefix: Prefix::Bang,
-    aliases: &[],
+    aliases: &["wdomain"],
     group: Group::Objects,
     summary: "list the app domains with their assemblies and modules",
     help: "Prints the system domain and the app domain; under it, each assembly with the address of its Module.",

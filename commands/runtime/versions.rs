@@ -34,7 +34,7 @@ pub const EEVERSION: Command = Command {
 pub const RUNTIMES: Command = Command {
     name: "runtimes",
     prefix: Prefix::Bang,
-    aliases: &[],
+    aliases: &["wver"],
     group: Group::Runtime,
     summary: "show the .NET runtime found, with -v how its structures were found",
     help: "-v lists what was asked for the layout of the runtime's structures and what it answered, and every check made \

@@ -173,7 +173,7 @@ pub const ECHOTIME: Command = Command {
     run: |ctx, _| {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let Ok(seconds) = since.map(|d| d.as_secs()) else { bail!("the clock of this machine is before 1970") };
-        let line = format!("Debugger (not debuggee) time: {} UTC", crate::shell::numbers::utc(seconds));
+        let line = format!("Debugger (not debuggee) time: {}", crate::shell::numbers::utc(seconds));
         ctx.out.fact("now", Cell::Time(seconds), line)?;
         Ok(Outcome::Complete)
     },

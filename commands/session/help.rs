@@ -24,7 +24,7 @@ pub const CHAPTERS: &[(Group, &str)] = &[
 pub const HELP: Command = Command {
     name: "help",
     prefix: Prefix::Dot,
-    aliases: &["soshelp", "hh"],
+    aliases: &["soshelp", "hh", "sosexhelp", "whelp"],
     group: Group::Session,
     summary: "list the commands, or explain one",
     help: "Addresses are hexadecimal, with or without 0x, backticks and leading zeros, or expressions such as @rsp+10 \
@@ -300,18 +300,31 @@ fn not_here(text: &mut String, commands: &[&Command]) {
     for (names, why) in known::NO_MEANING {
         text.push_str(&format!("| {} | {why} |\n", listed(names)));
     }
-    text.push_str("\nNot built; what stands nearest:\n\n| name | nearest |\n| --- | --- |\n");
-    let built = |name: &str| commands.iter().any(|c| c.is_called(name));
-    let find = |name: &str| commands.iter().find(|c| c.is_called(name)).map(|c| spelled(c));
-    let mut near: Vec<&str> = known::NOT_BUILT.iter().map(|n| n.1).collect();
-    near.sort_unstable();
-    near.dedup();
-    for near in near {
-        let names: Vec<&str> = known::NOT_BUILT.iter().filter(|n| n.1 == near && !built(n.0)).map(|n| n.0).collect();
-        if let Some(spelled) = find(near).filter(|_| !names.is_empty()) {
-            text.push_str(&format!("| {} | `{}` |\n", listed(&names), spelled.replace('|', "\\|")));
-        }
+    text.push_str(
+        "\nThose that are not here, with what answers the same question:\n\n| name | answer |\n| --- | --- |\n",
+    );
+    for (names, answer) in known::INSTEAD {
+        text.push_str(&format!("| {} | {} |\n", listed(names), answer.replace('|', "\\|")));
     }
+    text.push_str(
+        "\n## Names of SOS\n\nEvery name under which SOS knows a command, in any of its hosts:\n\n| name | here |\n| --- | --- |\n",
+    );
+    for name in known::SOS {
+        text.push_str(&format!("| `{name}` | {} |\n", here(name, commands)));
+    }
+}
+
+/// What is here of a name of SOS.
+fn here(name: &str, commands: &[&Command]) -> String {
+    let typed = known::BANG_ALONE.iter().find(|n| n.0 == name).map_or(name, |n| n.1);
+    let is = |p: Prefix| commands.iter().find(|c| c.prefix == p && c.is_called(typed));
+    if let Some(command) = is(Prefix::Bang).or_else(|| is(Prefix::Dot)).or_else(|| is(Prefix::Plain)) {
+        return format!("`{}`", spelled(command));
+    }
+    let instead = known::INSTEAD.iter().find(|(names, _)| names.contains(&name)).map(|r| r.1.replace('|', "\\|"));
+    let none =
+        || known::NO_MEANING.iter().find(|(names, _)| names.contains(&name)).map(|r| format!("no meaning: {}", r.1));
+    instead.or_else(none).unwrap_or_default()
 }
 
 /// The facts and tables a command returns, with their keys in JSON, CSV and pipes.

@@ -11,7 +11,7 @@ use crate::shell::{
 pub const INDEX: Command = Command {
     name: "index",
     prefix: Prefix::Dot,
-    aliases: &[],
+    aliases: &["bhi", "lhi", "chi", "windex"],
     group: Group::Session,
     summary: "the file that keeps the object graph for the next time",
     help: "Shows where the index of the dump is and what it holds: object starts, references in both directions, what \

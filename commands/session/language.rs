@@ -33,6 +33,7 @@ fn control(ctx: &mut Ctx<'_>, control: Control) -> Result<Outcome> {
 
 /// `.foreach`.
 pub const FOREACH: Command = Command {
+    aliases: &["fe"],
     help: "Runs the second block once for each word the first one prints, NAME standing for the word: as NAME between \
            blanks, brackets, commas or `;`, and as ${NAME} anywhere. /pS N passes over the first N words, /ps N over N \
            words after each one taken. /s takes the words of a text, /f those of a file. Numbers are hexadecimal, 0n \

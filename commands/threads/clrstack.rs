@@ -19,7 +19,7 @@ use crate::shell::{
 pub const CLRSTACK: Command = Command {
     name: "clrstack",
     prefix: Prefix::Bang,
-    aliases: &["mk"],
+    aliases: &["mk", "clrstack2"],
     group: Group::Threads,
     summary: "show the managed stack of the current thread",
     help: "Child SP is the stack pointer in the frame, IP the return address, or in the newest frame the instruction that \

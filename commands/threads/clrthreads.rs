@@ -14,7 +14,7 @@ use crate::shell::{
 pub const CLRTHREADS: Command = Command {
     name: "clrthreads",
     prefix: Prefix::Bang,
-    aliases: &["threads"],
+    aliases: &["threads", "mthreads", "wthreads"],
     group: Group::Threads,
     summary: "list the managed threads",
     help: "DBG is the number of the thread in the dump (~N s makes it current), XXXX when it has ended; ID the managed \

@@ -14,7 +14,7 @@ use crate::shell::{
 pub const DSO: Command = Command {
     name: "dumpstackobjects",
     prefix: Prefix::Bang,
-    aliases: &["dso"],
+    aliases: &["dso", "mdso"],
     group: Group::Threads,
     summary: "list the objects the current thread's stack and registers point at",
     help: "Every word between the stack pointer and the end of the stack that is the address of an object is listed, so \

@@ -16,12 +16,13 @@ use crate::shell::{
 pub const PRINTEXCEPTION: Command = Command {
     name: "printexception",
     prefix: Prefix::Bang,
-    aliases: &["pe"],
+    aliases: &["pe", "wpe"],
     group: Group::Threads,
     summary: "show an exception: message, stack trace, inner exceptions",
     help: "Without ADDR: the exception last thrown on the current thread. -nested follows the inner exceptions too, all of \
            an aggregate's, and on the current thread those that were still being handled when it was thrown. The stack \
-           trace is the one recorded in the object.",
+           trace is the one recorded in the object. Where the process ended itself the message of Environment.FailFast is \
+           shown too.",
     args: &[
         Arg::pos("ADDR", Kind::Object, "address of an exception object"),
         Arg::flag("nested", "the inner exceptions too"),
@@ -33,11 +34,14 @@ pub const PRINTEXCEPTION: Command = Command {
         Example { line: "!pe -nested $EXCEPTION", what: "an exception with those inside it" },
     ],
     needs: Needs::Clr,
-    returns: Returns::facts(&[Fact::new(
-        "nested_on_thread",
-        "exceptions still being handled on the thread when this one was thrown",
-        Type::Count,
-    )])
+    returns: Returns::facts(&[
+        Fact::new(
+            "nested_on_thread",
+            "exceptions still being handled on the thread when this one was thrown",
+            Type::Count,
+        ),
+        Fact::new("fail_fast", "what the process said when it ended itself", Type::Content),
+    ])
     .and(&[&EXCEPTIONS, &INNER, &FRAMES]),
     run: print_exception,
 };
@@ -46,7 +50,7 @@ pub const PRINTEXCEPTION: Command = Command {
 pub const DUMPEXCEPTIONS: Command = Command {
     name: "dumpexceptions",
     prefix: Prefix::Bang,
-    aliases: &["dumpallexceptions", "dae"],
+    aliases: &["dumpallexceptions", "dae", "wdae"],
     group: Group::Threads,
     summary: "list the exception objects on the heap",
     help: "For each: address, type, message, and the frame it was thrown in. -type takes part of a type name; -stat counts \
@@ -180,6 +184,12 @@ fn print_exception(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         if nested {
             rest.extend(inner.items.iter().rev().map(|&e| (e, at)));
         }
+    }
+    let ended = session.fail_fast().filter(|f| session.clr_thread(f.os_id).is_some_and(|t| t.exception == address));
+    if let Some(end) = ended {
+        ctx.out.note("")?;
+        let line = format!("Environment.FailFast was called: {}", end.message);
+        ctx.out.fact("fail_fast", Cell::text(&end.message), line)?;
     }
     if !handled.is_empty() {
         let count = Cell::Num(handled.len() as u64);

@@ -16,7 +16,7 @@ use crate::watch::Cancel;
 
 const MAGIC: &[u8; 8] = b"CLRSINDX";
 /// Changes with everything that changes what an index holds or how.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Bytes written between two looks at the cancellation flag.
 const PIECE: usize = 1 << 23;
 const HEAD: usize = 32;

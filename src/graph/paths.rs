@@ -48,28 +48,37 @@ pub struct WaysTo {
 }
 
 impl WaysTo {
-    /// Searches backwards from `target` over the reverse edges.
-    pub fn new(reverse: &Adjacency, target: u32, watch: &Watch) -> Result<Self, Interrupted> {
+    /// Searches backwards from `target` over the reverse edges. Of ways of the same length one over a node of `late` comes
+    /// last; these are few.
+    pub fn new(reverse: &Adjacency, target: u32, late: &[u32], watch: &Watch) -> Result<Self, Interrupted> {
         let mut next = vec![NONE; reverse.nodes() as usize];
         let mut order = Vec::new();
+        // What is near and far, and of both what leads over a late node.
+        let (mut near, mut far): ([Vec<u32>; 2], [Vec<u32>; 2]) = Default::default();
         if let Some(n) = next.get_mut(target as usize) {
             *n = target + 1;
-            order.push(target);
+            near[0].push(target);
         }
-        let (mut at, mut looks) = (0, Looks::new(watch));
-        while let Some(&node) = order.get(at) {
-            at += 1;
-            let sources = reverse.of(node);
-            looks.node(sources.len())?;
-            for part in sources.chunks(MANY) {
-                watch.cancel.check()?;
-                for &from in part {
-                    if let Some(n) = next.get_mut(from as usize).filter(|n| **n == NONE) {
-                        *n = node + 1;
-                        order.push(from);
+        let mut looks = Looks::new(watch);
+        while near.iter().any(|n| !n.is_empty()) {
+            for (over, nodes) in near.iter().enumerate() {
+                order.extend_from_slice(nodes);
+                for &node in nodes {
+                    let sources = reverse.of(node);
+                    looks.node(sources.len())?;
+                    for part in sources.chunks(MANY) {
+                        watch.cancel.check()?;
+                        for &from in part {
+                            if let Some(n) = next.get_mut(from as usize).filter(|n| **n == NONE) {
+                                *n = node + 1;
+                                far[over | usize::from(late.contains(&from))].push(from);
+                            }
+                        }
                     }
                 }
             }
+            near.iter_mut().for_each(Vec::clear);
+            std::mem::swap(&mut near, &mut far);
         }
         Ok(Self { target, next, order })
     }
@@ -212,34 +221,38 @@ pub struct Holders {
 }
 
 impl Holders {
-    /// Searches from the roots of each rank in turn: what one rank reaches, no later one holds.
-    pub fn build(forward: &Adjacency, ranks: &[Vec<u32>], watch: &Watch) -> Result<Self, Interrupted> {
+    /// Searches from the roots of each rank in turn: what one rank reaches, no later one holds. Of holders at the same
+    /// distance one behind a node of `late` comes last; these are few.
+    pub fn build(forward: &Adjacency, ranks: &[Vec<u32>], late: &[u32], watch: &Watch) -> Result<Self, Interrupted> {
         let mut up = vec![NONE; forward.nodes() as usize];
-        let (mut near, mut far) = (Vec::new(), Vec::new());
+        // What is near and far, and of both what lies behind a late node.
+        let (mut near, mut far): ([Vec<u32>; 2], [Vec<u32>; 2]) = Default::default();
         let mut looks = Looks::new(watch);
         for roots in ranks {
             for &r in roots {
                 if let Some(u) = up.get_mut(r as usize).filter(|u| **u == NONE) {
                     *u = 1;
-                    near.push(r);
+                    near[usize::from(late.contains(&r))].push(r);
                 }
             }
-            while !near.is_empty() {
-                watch.progress.add(near.len() as u64);
-                for &node in &near {
-                    let targets = forward.of(node);
-                    looks.node(targets.len())?;
-                    for part in targets.chunks(MANY) {
-                        watch.cancel.check()?;
-                        for &t in part {
-                            if let Some(u) = up.get_mut(t as usize).filter(|u| **u == NONE) {
-                                *u = node + 2;
-                                far.push(t);
+            while near.iter().any(|n| !n.is_empty()) {
+                watch.progress.add(near.iter().map(|n| n.len() as u64).sum());
+                for (behind, nodes) in near.iter().enumerate() {
+                    for &node in nodes {
+                        let targets = forward.of(node);
+                        looks.node(targets.len())?;
+                        for part in targets.chunks(MANY) {
+                            watch.cancel.check()?;
+                            for &t in part {
+                                if let Some(u) = up.get_mut(t as usize).filter(|u| **u == NONE) {
+                                    *u = node + 2;
+                                    far[behind | usize::from(late.contains(&t))].push(t);
+                                }
                             }
                         }
                     }
                 }
-                near.clear();
+                near.iter_mut().for_each(Vec::clear);
                 std::mem::swap(&mut near, &mut far);
             }
         }
@@ -414,7 +427,7 @@ mod tests {
             let reverse = g.reversed(&w).unwrap();
             let naive = simple(n, &edges, from, to);
             let mut found: Vec<Vec<u32>> = Vec::new();
-            let ways = WaysTo::new(&reverse, to, &w).unwrap();
+            let ways = WaysTo::new(&reverse, to, &[], &w).unwrap();
             ways.all_from(&g, &reverse, from, &w, |p| { found.push(p.to_vec()); true }).unwrap();
             assert!(found.iter().all(|p| naive.contains(p)), "{found:?} {naive:?}");
             assert!(found.is_sorted_by_key(Vec::len));
@@ -445,7 +458,7 @@ mod tests {
             let mut ranks = vec![Vec::new(); 3];
             roots.iter().for_each(|&(r, rank)| ranks[rank].push(r));
             let g = graph(n, &edges);
-            let holders = Holders::build(&g, &ranks, &Watch::default()).unwrap();
+            let holders = Holders::build(&g, &ranks, &[], &Watch::default()).unwrap();
             for v in 0..n {
                 let d = distances(n, &edges, v);
                 let near = |rank: &Vec<u32>| rank.iter().filter(|&&r| r < n).filter_map(|&r| d[r as usize]).min();
@@ -474,6 +487,22 @@ mod tests {
         }
     }
 
+    /// 0 leads to 5 over 1 and 4, and over 2 and 6; to 7 over 1 alone in two steps.
+    #[test]
+    fn of_ways_of_one_length_a_late_one_comes_last() {
+        let edges = [(0, 1), (0, 2), (1, 4), (1, 7), (2, 6), (4, 5), (6, 5), (2, 8), (8, 9), (9, 7)];
+        let (g, w) = (graph(10, &edges), Watch::default());
+        let reverse = g.reversed(&w).unwrap();
+        for (late, way) in [(1, [0, 2, 6, 5]), (2, [0, 1, 4, 5]), (4, [0, 2, 6, 5]), (6, [0, 1, 4, 5])] {
+            assert_eq!(WaysTo::new(&reverse, 5, &[late], &w).unwrap().path(0), way, "{late}");
+            let holders = Holders::build(&g, &[vec![0]], &[late], &w).unwrap();
+            assert_eq!(holders.above(5), Some(way[2]), "{late}");
+            // A longer way is none the less the longer one.
+            assert_eq!(WaysTo::new(&reverse, 7, &[late], &w).unwrap().path(0), [0, 1, 7]);
+            assert_eq!(holders.above(7), Some(1));
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn paths_are_shortest_and_real(
@@ -487,7 +516,7 @@ mod tests {
             let w = Watch::default();
             let reverse = g.reversed(&w).unwrap();
             assert_eq!(reverse.edges(), g.edges());
-            let ways = WaysTo::new(&reverse, target, &w).unwrap();
+            let ways = WaysTo::new(&reverse, target, &[], &w).unwrap();
             let want = distances(n, &edges, target);
             for v in 0..n {
                 let path = ways.path(v);

@@ -16,30 +16,33 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    /// Searches backwards from `target` until nothing more leads there, or all of `wanted` are known to. `referrers` gives
-    /// each object that refers to one of those sought, with the least place among them, sorted by that and then by address;
-    /// with `None` it gives up.
+    /// Searches backwards from `target` until nothing more leads there, or all of `wanted` are known to. Of ways of the same
+    /// length one over an object of `late` comes last. `referrers` gives each object that refers to one of those sought, with
+    /// the least place among them, sorted by that and then by address; with `None` it gives up.
     pub fn search<E>(
         target: u64,
         wanted: &FxHashSet<u64>,
+        late: &[u64],
         mut referrers: impl FnMut(&Sought) -> Result<Option<Vec<(u32, u64)>>, E>,
     ) -> Result<Option<Self>, E> {
         let mut ways = Self { target, next: FxHashMap::from_iter([(target, target)]) };
         let mut missing = wanted.len() - usize::from(wanted.contains(&target));
-        let mut near = vec![target];
+        // Those from `split` on lead over a late object.
+        let (mut near, mut split) = (vec![target], 1);
         while !near.is_empty() && missing > 0 {
             let sought: Sought = near.iter().copied().zip(0..).collect();
             let Some(found) = referrers(&sought)? else { return Ok(None) };
-            let mut far = Vec::new();
+            let mut far: [Vec<u64>; 2] = Default::default();
             for (place, from) in found {
                 let Some(&to) = near.get(place as usize) else { continue };
                 if let Entry::Vacant(v) = ways.next.entry(from) {
                     v.insert(to);
-                    far.push(from);
+                    far[usize::from(place as usize >= split || late.contains(&from))].push(from);
                     missing -= usize::from(wanted.contains(&from));
                 }
             }
-            near = far;
+            split = far[0].len();
+            near = far.concat();
         }
         Ok(Some(ways))
     }
@@ -80,16 +83,18 @@ mod tests {
             raw in proptest::collection::vec((0u32..60, 0u32..60), 0..200),
             target in 0u32..60,
             wanted in proptest::collection::hash_set(0u32..60, 0..60),
+            late in proptest::collection::vec(0u32..60, 0..4),
         ) {
             let edges: Vec<(u32, u32)> = raw.into_iter().map(|(a, b)| (a % n, b % n)).collect();
             let (target, w) = (target % n, Watch::default());
             let none = Chunk { degrees: vec![0; n as usize], ..Chunk::default() };
             let reverse = Adjacency::build(n, vec![none], &edges, &w).unwrap().reversed(&w).unwrap();
             assert_eq!(reverse.edges(), edges.len());
-            let whole = WaysTo::new(&reverse, target, &w).unwrap();
+            let whole = WaysTo::new(&reverse, target, &late, &w).unwrap();
             let address = |v: u32| u64::from(v) * 8 + 0x1000;
             let mut asked = 0;
-            let rounds = Rounds::search(address(target), &wanted.iter().map(|&v| address(v)).collect(), |sought| {
+            let late: Vec<u64> = late.into_iter().map(address).collect();
+            let rounds = Rounds::search(address(target), &wanted.iter().map(|&v| address(v)).collect(), &late, |sought| {
                 asked += 1;
                 let places = |v: u32| edges.iter().filter(move |e| e.0 == v).filter_map(|e| sought.get(&address(e.1)));
                 let mut all: Vec<(u32, u64)> =
@@ -106,7 +111,7 @@ mod tests {
             if wanted.iter().all(|&v| v < n && whole.reaches(v)) {
                 assert_eq!(asked, wanted.iter().map(|&v| whole.path(v).len() - 1).max().unwrap_or(0));
             }
-            let none = Rounds::search(0, &FxHashSet::from_iter([8]), |_| Ok::<_, Interrupted>(None));
+            let none = Rounds::search(0, &FxHashSet::from_iter([8]), &[], |_| Ok::<_, Interrupted>(None));
             assert!(none.unwrap().is_none());
         }
     }

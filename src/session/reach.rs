@@ -85,6 +85,9 @@ impl Live<'_> {
     }
 }
 
+/// The static field that holds the queues of timers; one queue before 3.0.
+const TIMER_QUEUES: [&str; 2] = ["<Instances>k__BackingField", "s_queue"];
+
 impl Session {
     /// References that stand in no field.
     pub fn links(&self) -> Result<&Links> {
@@ -151,11 +154,24 @@ impl Session {
         Ok(())
     }
 
+    /// What says least of why something is held: that a timer will come. Another holder as near is preferred.
+    pub fn late_holders(&self) -> Vec<u64> {
+        let queues = || {
+            let clr = self.clr().ok()?;
+            let mt = *self.loaded_types().ok()?.named("System.Threading.TimerQueue").first()?;
+            let fields = clr.fields(mt);
+            let field = TIMER_QUEUES.iter().find_map(|n| fields.statics.iter().find(|f| &*f.name == *n))?;
+            clr.space().ptr(self.static_address(mt, field)?).filter(|&q| q != 0)
+        };
+        queues().into_iter().collect()
+    }
+
     /// Shortest ways to the object at `target` from every object, over the graph.
     pub fn all_ways_to(&self, target: u64) -> Result<Ways<'_>> {
         let reverse = self.reverse()?;
         let ids = &self.index()?.ids;
-        Ok(Ways::Whole(ids, WaysTo::new(reverse, ids.id_of(target).unwrap_or(u32::MAX), &self.watch)?))
+        let late: Vec<u32> = self.late_holders().into_iter().filter_map(|a| ids.id_of(a)).collect();
+        Ok(Ways::Whole(ids, WaysTo::new(reverse, ids.id_of(target).unwrap_or(u32::MAX), &late, &self.watch)?))
     }
 
     /// Ways from the object at `source`, the shortest first, until `show` has enough: see [`WaysTo::all_from`]. `ways` must
@@ -183,7 +199,7 @@ impl Session {
     pub fn ways_to(&self, target: u64, sources: impl Iterator<Item = u64>) -> Result<Ways<'_>> {
         let near = self.within(|view, left| {
             let wanted: FxHashSet<u64> = sources.filter(|&s| view.index.ids.bit_of(s).is_some()).collect();
-            Ok(Rounds::search(target, &wanted, |sought| view.referrers(sought, left))?)
+            Ok(Rounds::search(target, &wanted, &self.late_holders(), |sought| view.referrers(sought, left))?)
         })?;
         match near {
             Some(ways) => Ok(Ways::Near(ways)),

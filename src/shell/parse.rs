@@ -1,9 +1,9 @@
 //! From words to arguments: what a command declares decides how each word is read.
 
 use super::args::{Args, Value};
-use super::command::{Arg, Command, Kind};
+use super::command::{Arg, Command, Kind, Prefix};
 use super::expr::{Scope, evaluate};
-use super::grammar::{self, Call, Reach, SyntaxError, Word, words};
+use super::grammar::{self, Call, Reach, SyntaxError, Typed, Word, words};
 use super::opaque::{digits, show};
 use super::out::Format;
 
@@ -74,7 +74,9 @@ pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(A
                     continue;
                 }
                 // Links in the logs of the debuggers: `!DumpObj /d ADDRESS`.
-                (None, None) if name == "d" && command.prefix == super::command::Prefix::Bang => continue,
+                (None, None) if name == "d" && (call.typed == Typed::Bang || command.prefix == Prefix::Bang) => {
+                    continue;
+                }
                 (None, None) if name == "wide" => {
                     common.wide = true;
                     continue;
@@ -89,6 +91,10 @@ pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(A
                     continue;
                 }
                 (None, _) if word.text.starts_with('-') => return Err(unknown_option(command, word)),
+                // `/m:text` is an option; `/tmp` may be a text, and with a colon a path.
+                (None, Some(_)) if !positional.peek().is_some_and(|a| a.kind == Kind::File) => {
+                    return Err(unknown_option(command, word));
+                }
                 _ => {}
             }
         }
@@ -288,7 +294,6 @@ pub fn placeholder(a: &Arg) -> String {
 
 /// The command's name with its prefix.
 pub fn spelled(command: &Command) -> String {
-    use super::command::Prefix;
     match command.prefix {
         Prefix::Bang => format!("!{}", command.name),
         Prefix::Dot => format!(".{}", command.name),

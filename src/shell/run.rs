@@ -88,7 +88,8 @@ impl Shell {
         let text = line.get(call.column..call.end).unwrap_or(&call.name).trim();
         let text = opaque::show(text).into_owned();
         let Some(command) = self.find(call) else {
-            let why = known::unknown(&call.name, call.typed, self.commands);
+            let typed = line.get(call.column..call.raw_column).unwrap_or(&call.name).trim();
+            let why = known::unknown(&call.name, call.typed, &opaque::show(typed), self.commands);
             self.answer_failed(&text, &why, asked(call).unwrap_or(self.format));
             self.complain(&why);
             return Ended::Failed;

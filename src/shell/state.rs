@@ -11,6 +11,7 @@ use super::alias;
 use super::command::{Command, Prefix, Settings};
 use super::control::Jump;
 use super::grammar::{Call, Typed};
+use super::known;
 use super::opaque;
 use super::out::{Format, Out};
 use super::parse::Common;
@@ -181,7 +182,9 @@ impl Shell {
 
     /// The command a call means. With `!`, names of that kind win; bare names prefer native commands.
     pub fn find(&self, call: &Call) -> Option<&'static Command> {
-        let named = |c: &&&'static Command| c.is_called(&call.name);
+        let other = known::BANG_ALONE.iter().find(|n| call.typed == Typed::Bang && n.0 == call.name);
+        let name = other.map_or(call.name.as_str(), |n| n.1);
+        let named = |c: &&&'static Command| c.is_called(name);
         let of = |p: Prefix| self.commands.iter().filter(named).find(|c| c.prefix == p).copied();
         match call.typed {
             Typed::Bang => of(Prefix::Bang).or_else(|| of(Prefix::Dot)).or_else(|| of(Prefix::Plain)),

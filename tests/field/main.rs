@@ -4,6 +4,7 @@
 #[path = "../support/ask.rs"]
 mod ask;
 
+mod ends;
 mod errors;
 mod generics;
 mod locks;
