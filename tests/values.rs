@@ -28,8 +28,12 @@ use words::Said;
 const NOT_YET: &[&str] = &[];
 
 /// Commands whose text says nothing of the dump, and what it is instead.
-const OTHERS: &[(&str, &str)] =
-    &[("help", "what commands are for"), ("printf", "what was typed"), ("shell", "what a program prints")];
+const OTHERS: &[(&str, &str)] = &[
+    ("help", "what commands are for"),
+    ("printf", "what was typed"),
+    ("shell", "what a program prints"),
+    ("count", "what the pipe of that name makes of another command's tables"),
+];
 
 /// Phrases that hold numbers or names and say nothing of the dump.
 const PROSE: &[&str] = &["larger than 0.5 MB", "-limit 0 shows all", "Current CodeAddr:     ffffffffffffffff", "IL_"];
