@@ -306,6 +306,9 @@ fn an_alias_that_holds_itself_ends() {
         "as s !for_each_module ${s}",
         "as s .if (1) { ${s} }",
         "as s .catch { ${s} }; .catch { ${s} }",
+        "as s !grep x ${s}",
+        "as s !head ${s}",
+        "as s !fe (v {${s}}) {${s}}",
     ] {
         t.well(alias);
         for line in ["${s}", ".foreach (v {.echo 1 2}) { ${s} }", ".catch { ${s} }"] {
@@ -386,6 +389,32 @@ fn commands_for_each_element_of_a_list() {
     t.line(&format!("!list -x \".echo\" -m 1 -a \"${{made}}\" {first}"));
     assert!(t.well("!list 0").is_empty());
     assert_eq!(t.line("!list -t MYTYPE 10").0, Ended::Failed);
+}
+
+/// Scripts that call themselves with more and more arguments, or as often as they can.
+#[test]
+fn a_script_that_calls_itself_ends() {
+    let mut t = Typed::on(NARROW);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().display().to_string();
+    for body in [
+        format!("$$>a<{path} ${{$arg1}}${{$arg1}}"),
+        format!("$$>a<{path} ${{$arg1}} \"${{$arg1}} ${{$arg1}}\""),
+        format!("$$>a<{path} \"${{$arg1}}\"; $$>a<{path} x"),
+        format!("as /x a${{$arg1}} 1; .foreach (v {{.echo ${{$arg1}}}}) {{$$>a<{path} v${{$arg1}}}}"),
+        format!(".catch {{$$><{path}}}; .catch {{$$><{path}}}"),
+        format!("$$<{path}"),
+    ] {
+        std::fs::write(file.path(), &body).unwrap();
+        let begun = std::time::Instant::now();
+        let (ended, _) = t.line(&format!("$$>a<{path} ab"));
+        assert_eq!(ended, Ended::Halt, "{body}");
+        assert_eq!(t.error().matches("does it run itself?").count(), 1, "{body}");
+        assert!(t.error().len() < 1 << 16, "{body}: {} bytes of errors", t.error().len());
+        assert!(begun.elapsed().as_secs() < 20, "{body}: {:?}", begun.elapsed());
+        t.well("ad *");
+        assert_eq!(t.well(".echo well"), "well\n");
+    }
 }
 
 /// Names and texts of aliases that make each other grow.

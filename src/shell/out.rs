@@ -285,8 +285,16 @@ impl Out {
         // The head is no row: pipes leave it, those that look at values have their own.
         let (above, titles) = titles.rsplit_once('\n').map_or((None, titles), |(a, t)| (Some(a), t));
         for line in above.into_iter().flat_map(|a| a.split('\n')) {
+            let start = self.to.bytes.len();
+            // Where the titles give way to those of the columns, nothing stands above them.
+            if self.marked {
+                mark::row(&mut self.to.bytes, true);
+            }
             push_clean(&mut self.to.bytes, line);
-            self.to.bytes.push(b'\n');
+            if self.marked {
+                mark::or_titles(&mut self.to.bytes);
+            }
+            end_line(&mut self.to.bytes, start);
         }
         let start = self.to.bytes.len();
         if self.marked {
@@ -295,8 +303,10 @@ impl Out {
         push_clean(&mut self.to.bytes, titles);
         if let Some(t) = self.current.and_then(|c| self.tables.get(c)).filter(|_| self.marked) {
             mark::or_titles(&mut self.to.bytes);
-            // Titles of such tables are written for the reference; their keys are what pipes call them.
-            let keys: Vec<Cell<'_>> = t.columns.iter().map(|c| Cell::text(c.key)).collect();
+            // Titles of some such tables are written for the reference: where one is too long, its key is what pipes call it.
+            let fits = |c: &&Col| !c.title.is_empty() && c.title.len() <= usize::from(c.width).max(c.key.len());
+            let named = |c| Cell::text(Some(c).filter(fits).map_or(c.key, |c| c.title));
+            let keys: Vec<Cell<'_>> = t.columns.iter().map(named).collect();
             render(&t.columns, &t.widths, &keys, &mut self.to.bytes, true);
         }
         end_line(&mut self.to.bytes, start);

@@ -50,7 +50,10 @@ pub fn run_file(shell: &mut Shell, path: &str, args: &[String]) -> Ended {
     };
     if shell.depth >= MAX_DEPTH {
         let why = format!("{path}: scripts run each other more than {MAX_DEPTH} deep; does it run itself?");
-        return shell.failed(path, &why);
+        shell.failed(path, &why);
+        // As for lines: one that runs itself twice would run for ages.
+        shell.state.too_deep = true;
+        return Ended::Halt;
     }
     shell.depth += 1;
     let ended = lines(shell, path, &text, args);

@@ -137,7 +137,7 @@ fn awaited(command: &'static Command, words: &[&str]) -> Vec<String> {
             continue;
         }
         let text = placeholder(arg);
-        rest.push(if arg.required { text } else { format!("[{text}]") });
+        rest.push(if arg.required || arg.kind == Kind::Blocks { text } else { format!("[{text}]") });
     }
     rest
 }
