@@ -184,6 +184,15 @@ pub fn is_method(clr: &Clr, address: u64) -> bool {
     aligned && owner().is_some_and(|o| clr.method_table(o).is_none() || clr.valid_type(o).is_some())
 }
 
+/// Whether what is at `address` is certain to be no MethodDesc: in a mini dump chunk or class may be missing.
+pub fn is_no_method(clr: &Clr, address: u64) -> bool {
+    let refuted = |owner: u64| {
+        let classless = clr.method_table(owner).filter(|mt| !clr.mts().has_class(clr.space(), mt));
+        owner == 0 || classless.is_none()
+    };
+    !is_method(clr, address) && clr.method_desc(address).is_some_and(|md| refuted(md.owner))
+}
+
 /// The functions of a method: places relative to the start of its range. Each is one entry; only the last has no successor
 /// that tells its end where the architecture does not record it.
 pub fn functions(clr: &Clr, header: &MethodHeader, base: u64) -> Vec<Function> {

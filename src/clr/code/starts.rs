@@ -4,7 +4,7 @@
 //! (dotnet/runtime `src/coreclr/vm/readytoruninfo.cpp`, `m_pMethodDescMap`; `vm/hash.h`, `HashMap`). The image's tables name
 //! all methods: by row (103) and, for instantiations and bodies of async methods, by signature (109).
 
-use super::jitcode::is_method;
+use super::jitcode::is_no_method;
 use super::nativeformat::{Bytes, NativeArray, NativeHashtable, unsigned};
 use super::readytorun::{INSTANCE_ENTRY_POINTS, Image, METHOD_ENTRY_POINTS, Start, Starts, View};
 use super::unwind;
@@ -74,9 +74,9 @@ fn info(clr: &Clr, image: &Image) -> Option<u64> {
 }
 
 /// The table whose buckets are at `at`: their count in the place of the first, then keys (entry points) and values
-/// (MethodDescs, halved). Every key must lie in the image, and the first values must be MethodDescs.
+/// (MethodDescs, halved). Every key must lie in the image, and none of the first values may be certain to be something else.
 fn buckets_of(clr: &Clr, image: &Image, at: u64) -> Option<Vec<Start>> {
-    /// Values held to be MethodDescs before the others are believed.
+    /// Values looked at before the others are believed.
     const PROBES: usize = 16;
     let (space, ptr) = (clr.space(), clr.header());
     let size = 2 * SLOTS * ptr;
@@ -95,7 +95,7 @@ fn buckets_of(clr: &Clr, image: &Image, at: u64) -> Option<Vec<Start>> {
             let Some(value) = space.ptr_at(bucket_at, (SLOTS + slot) * ptr) else { break };
             let method = (value & mask) << 1;
             // A mini dump has the table and few of the methods.
-            if found.len() < PROBES && space.readable(method) && !is_method(clr, method) {
+            if found.len() < PROBES && space.readable(method) && is_no_method(clr, method) {
                 return None;
             }
             found.push(Start { rva: u32::try_from(rva).ok()?, method, rid: 0 });

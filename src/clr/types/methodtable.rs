@@ -232,6 +232,11 @@ impl MtReader {
             || self.shares_class(space, mt)
     }
 
+    /// Whether the EEClass is in the dump.
+    pub fn has_class(&self, space: &AddressSpace, mt: &MethodTable) -> bool {
+        self.eeclass(space, mt).and_then(|class| self.owner(space, class)).is_some()
+    }
+
     /// The MethodTable an EEClass points back to.
     fn owner(&self, space: &AddressSpace, class: u64) -> Option<u64> {
         match self.relative.1 {
