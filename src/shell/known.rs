@@ -60,7 +60,6 @@ pub const NOT_BUILT: &[(&str, &str)] = &[
     ("psp", "peb"),
     ("token", "peb"),
     ("tls", "teb"),
-    ("cxr", "ecxr"),
     ("trap", "ecxr"),
     ("dump", "export"),
     ("dumpdebug", "vertarget"),

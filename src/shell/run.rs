@@ -257,7 +257,10 @@ impl Shell {
             Request::ClearScreen => {
                 let _ = (self.sink)().write_all(b"\x1b[2J\x1b[H");
             }
-            Request::Thread(index) => self.settings.thread = index,
+            Request::Thread(index) => {
+                self.settings.thread = index;
+                self.settings.choose(None);
+            }
             Request::Each { threads, line } => return self.each(&threads, &line),
             Request::Lines(lines) => return flow::each(self, lines.iter(), |shell, line| shell.line(line)),
             Request::Control(control) => return flow::run(self, &control),
@@ -274,12 +277,12 @@ impl Shell {
     }
 
     fn each(&mut self, threads: &[usize], line: &str) -> Ended {
-        let before = self.settings.thread;
+        let before = (self.settings.thread, self.settings.context.take());
         let ended = flow::each(self, threads.iter(), |shell, &index| {
             shell.settings.thread = index;
             shell.line(line)
         });
-        self.settings.thread = before;
+        (self.settings.thread, self.settings.context) = before;
         ended
     }
 }
