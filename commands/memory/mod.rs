@@ -1,6 +1,7 @@
 //! Process memory and native state: the commands a native debugger has.
 
 pub mod address;
+pub mod context;
 pub mod display;
 pub mod environment;
 pub mod format;

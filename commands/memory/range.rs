@@ -145,7 +145,7 @@ mod tests {
 
     fn number(text: &str) -> Result<u64> {
         let values = crate::shell::expr::Values::default();
-        let scope = crate::shell::expr::Scope { dump: None, thread: 0, values: &values };
+        let scope = crate::shell::expr::Scope { dump: None, thread: 0, values: &values, context: None };
         crate::shell::expr::evaluate(text, &scope).map_err(|e| anyhow!(e))
     }
 

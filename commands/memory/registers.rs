@@ -1,14 +1,15 @@
-//! `r`, `.effmach`, `.ecxr`, `.exr`: registers and the exception record.
+//! `r`, `.effmach`, `.exr`: registers and the exception record.
 
 use anyhow::{Result, anyhow, bail};
 
 use super::{module_name, symbol, tick, value};
-use crate::dump::{Arch, Dump, Os, Registers};
+use crate::dump::{Arch, Dump, ExceptionInfo, Os, Registers};
+use crate::native::record::exception_record;
 use crate::shell::alias;
 use crate::shell::banner::{event, event_name};
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Request, Returns,
-    Table, Type, digits,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    digits,
 };
 
 /// `r`.
@@ -32,7 +33,7 @@ pub const R: Command = Command {
 };
 
 /// What `r` returns.
-const REGISTERS: Returns = Returns::facts(&[
+pub const REGISTERS: Returns = Returns::facts(&[
     Fact::new("iopl", "I/O privilege level (x86)", Type::Number),
     Fact::new("module", "the module the instruction pointer points into", Type::Text),
     Fact::new("offset", "how far into it", Type::Hex),
@@ -107,15 +108,18 @@ fn assign(ctx: &mut Ctx<'_>, name: &str, right: &str) -> Result<Outcome> {
     Ok(Outcome::Complete)
 }
 
-fn current<'a>(ctx: &Ctx<'a>) -> Result<&'a Registers> {
+fn current<'a>(ctx: &'a Ctx<'_>) -> Result<&'a Registers> {
     let dump = ctx.session()?.dump();
-    let thread = dump.threads.get(ctx.settings.thread).ok_or_else(|| anyhow!("the dump has no threads"))?;
-    thread.registers.as_ref().ok_or_else(|| anyhow!("the dump has no registers of this thread"))
+    if ctx.settings.thread >= dump.threads.len() {
+        bail!("the dump has no threads");
+    }
+    ctx.settings.registers(dump).ok_or_else(|| anyhow!("the dump has no registers of this thread"))
 }
 
-fn all(ctx: &mut Ctx<'_>) -> Result<Outcome> {
+/// Prints all registers that commands work with.
+pub fn all(ctx: &mut Ctx<'_>) -> Result<Outcome> {
     let dump = ctx.session()?.dump();
-    let regs = current(ctx)?;
+    let regs = &current(ctx)?.clone();
     values(ctx.out, regs.general.iter().copied())?;
     for line in block(dump.arch, regs) {
         ctx.out.facts(&[], line)?;
@@ -204,8 +208,9 @@ pub const EXR: Command = Command {
     aliases: &[],
     group: Group::Memory,
     summary: "the exception the dump was taken at",
-    help: "Prints code, address, flags and parameters of the exception or signal recorded in the dump.",
-    args: &[Arg::pos("WHICH", Kind::Text, "-1: the one recorded, as without")],
+    help: "Prints code, address, flags and parameters of the exception or signal recorded in the dump, or of the \
+           EXCEPTION_RECORD at an address.",
+    args: &[Arg::pos("WHICH", Kind::Text, "-1: the one recorded, as without; else the address of a record")],
     examples: &[Example { line: ".exr", what: "the exception record" }],
     needs: Needs::Dump,
     returns: Returns::facts(&[
@@ -221,9 +226,17 @@ pub const EXR: Command = Command {
         Fact::new("accessed", "the address that could not be accessed", Type::Address),
     ])
     .and(&[&PARAMETERS]),
-    run: |ctx, _| {
+    run: |ctx, args| {
         let dump = ctx.session()?.dump();
-        exception(ctx, dump)
+        match args.text("WHICH").map(str::trim).filter(|w| !matches!(*w, "" | "-1")) {
+            None => exception(ctx, dump, dump.exception.as_ref()),
+            Some(which) => {
+                let at = value(ctx, which)?;
+                let record = exception_record(dump, at);
+                let missing = || anyhow!("no exception record at {}", tick(at, dump.arch.pointer_size()));
+                exception(ctx, dump, Some(&record.ok_or_else(missing)?))
+            }
+        }
     },
 };
 
@@ -235,8 +248,8 @@ const PARAMETERS: Table = Table::new(
     ],
 );
 
-fn exception(ctx: &mut Ctx<'_>, dump: &Dump) -> Result<Outcome> {
-    let Some(e) = &dump.exception else {
+fn exception(ctx: &mut Ctx<'_>, dump: &Dump, e: Option<&ExceptionInfo>) -> Result<Outcome> {
+    let Some(e) = e else {
         ctx.out.note("the dump records no exception: it was taken of a running process")?;
         return Ok(Outcome::Empty);
     };
@@ -279,29 +292,3 @@ fn exception(ctx: &mut Ctx<'_>, dump: &Dump) -> Result<Outcome> {
     }
     Ok(Outcome::Complete)
 }
-
-/// `.ecxr`.
-pub const ECXR: Command = Command {
-    name: "ecxr",
-    prefix: Prefix::Dot,
-    aliases: &[],
-    group: Group::Memory,
-    summary: "make the thread of the exception current and show its registers",
-    help: "The dump's thread contexts are those at the exception; this goes to its thread.",
-    args: &[],
-    examples: &[Example { line: ".ecxr", what: "where it happened" }],
-    needs: Needs::Dump,
-    returns: REGISTERS,
-    run: |ctx, args| {
-        let dump = ctx.session()?.dump();
-        let Some(e) = &dump.exception else {
-            ctx.out.note("the dump records no exception: it was taken of a running process")?;
-            return Ok(Outcome::Empty);
-        };
-        let index = dump.threads.iter().position(|t| t.os_id == e.thread_id);
-        let index = index.ok_or_else(|| anyhow!("the thread of the exception is not in the dump"))?;
-        ctx.settings.thread = index;
-        ctx.request = Some(Request::Thread(index));
-        registers(ctx, args)
-    },
-};

@@ -8,6 +8,7 @@ use crate::clr::code::stack::{Context, Frame, FrameKind, registers};
 use crate::clr::image::metadata::debug::SourceLine;
 use crate::clr::runtime::threads::ClrThread;
 use crate::dump::Arch;
+use crate::native::record::Chosen;
 use crate::session::Session;
 use crate::session::mixed::{Mixed, What};
 use crate::session::stacks::{FrameVariable, Place};
@@ -161,7 +162,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         let mut partial = clr.threads().partial.clone();
         for t in clr.threads().items.iter().filter(|t| t.os_id != 0) {
             session.watch.cancel.check()?;
-            let why = stack(session, clr, ctx.out, t, &show, false)?;
+            let why = stack(session, clr, ctx.out, Walked { thread: t, from: None, alone: false }, &show)?;
             partial = partial.or(why);
         }
         return Ok(partial.map_or(Outcome::Complete, Outcome::Partial));
@@ -176,19 +177,23 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         }
         return Ok(Outcome::Empty);
     };
-    Ok(stack(session, clr, ctx.out, t, &show, true)?.map_or(Outcome::Complete, Outcome::Partial))
+    let of = Walked { thread: t, from: ctx.settings.context.as_ref(), alone: true };
+    Ok(stack(session, clr, ctx.out, of, &show)?.map_or(Outcome::Complete, Outcome::Partial))
+}
+
+/// A thread whose stack is shown.
+struct Walked<'a> {
+    thread: &'a ClrThread,
+    /// The registers to begin with, if not its own.
+    from: Option<&'a Chosen>,
+    /// Whether it is the only one.
+    alone: bool,
 }
 
 /// Prints the stack of one thread; why it may not be whole.
-fn stack(
-    session: &Session,
-    clr: &Clr,
-    out: &mut Out,
-    thread: &ClrThread,
-    show: &Show,
-    alone: bool,
-) -> Result<Option<String>> {
-    let stack = clr.stack(thread);
+fn stack(session: &Session, clr: &Clr, out: &mut Out, of: Walked<'_>, show: &Show) -> Result<Option<String>> {
+    let Walked { thread, from, alone } = of;
+    let stack = session.managed_stack(thread, from).unwrap_or_default();
     let index = super::clrthreads::dump_index(session, thread.os_id);
     let whose = [
         Cell::Hex(thread.os_id),
@@ -201,7 +206,7 @@ fn stack(
     let w = digits();
     out.note(format!("{:>w$} {:>w$} Call Site", "Child SP", "IP"))?;
     let live = show.roots.then(|| clr.live_slots(thread));
-    let all = index.filter(|_| show.offsets).map(|i| session.mixed_stack(i).frames).unwrap_or_default();
+    let all = index.filter(|_| show.offsets).map(|i| session.mixed_stack_from(i, from).frames).unwrap_or_default();
     let mut native = all.iter().filter(|f| f.what == What::Native).peekable();
     for (i, frame) in stack.frames.iter().enumerate().take(show.most) {
         while let Some(f) = native.next_if(|n| n.sp < frame.sp) {

@@ -5,6 +5,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::clr::Clr;
 use crate::clr::code::stacktrace::TraceFrame;
+use crate::clr::image::metadata::debug::SourceLine;
 use crate::clr::runtime::threads::ClrThread;
 use crate::session::Session;
 use crate::shell::{
@@ -21,12 +22,12 @@ pub const PRINTEXCEPTION: Command = Command {
     summary: "show an exception: message, stack trace, inner exceptions",
     help: "Without ADDR: the exception last thrown on the current thread. -nested follows the inner exceptions too, all of \
            an aggregate's, and on the current thread those that were still being handled when it was thrown. The stack \
-           trace is the one recorded in the object. Where the process ended itself the message of Environment.FailFast is \
-           shown too.",
+           trace is the one recorded in the object, with file and line where a portable PDB is at hand: in the assembly or \
+           beside it. Where the process ended itself the message of Environment.FailFast is shown too.",
     args: &[
         Arg::pos("ADDR", Kind::Object, "address of an exception object"),
         Arg::flag("nested", "the inner exceptions too"),
-        Arg::flag("lines", "accepted; the dump holds no source lines").or(&["l"]),
+        Arg::flag("lines", "accepted: source lines are shown where symbols are at hand").or(&["l"]),
         Arg::flag("ccw", "accepted; ADDR is always an object"),
     ],
     examples: &[
@@ -104,6 +105,9 @@ const FRAMES: Table = Table::new(
         Col::left("Function", "function", 0),
         Col::data("offset", Type::Hex).titled("how far IP lies behind the start of the method's code"),
         Col::data("method_desc", Type::Address).titled("the method"),
+        Col::data("il_offset", Type::Number).titled("offset in its IL, where it is recorded"),
+        Col::data("source_file", Type::Text).titled("source file, where symbols are at hand"),
+        Col::data("source_line", Type::Number).titled("line in it"),
     ],
 )
 .under("exceptions", "exception");
@@ -311,16 +315,30 @@ fn frames(clr: &Clr, out: &mut Out, exception: u64, frames: &[TraceFrame]) -> Re
             (Some(name), None) => name.clone(),
             (None, _) => format!("MethodDesc {:0w$x}", f.method, w = digits()),
         };
+        let (il, line) = stands(clr, f);
+        let place = line.as_ref().map_or_else(String::new, |l| format!(" [{} @ {}]", l.document, l.line));
         out.row(&[
             Cell::Addr(exception),
             Cell::shown(format!("    {:0w$X}", f.sp, w = digits()), Cell::Addr(f.sp)),
             Cell::AddrUpper(f.ip, 16),
-            Cell::shown(shown, Cell::maybe(function)),
+            Cell::shown(shown + &place, Cell::maybe(function)),
             offset.map_or(Cell::None, Cell::Hex),
             Cell::Addr(f.method),
+            il.map_or(Cell::None, |o| Cell::Num(u64::from(o))),
+            Cell::maybe(line.as_ref().map(|l| &*l.document)),
+            line.as_ref().map_or(Cell::None, |l| Cell::Num(u64::from(l.line))),
         ])?;
     }
     Ok(())
+}
+
+/// IL offset and source line of a frame of a trace, as far as they are known. Its address lies in the instruction that threw
+/// or called: the runtime steps back from where a call returns to (dotnet/runtime `src/coreclr/vm/excep.cpp`, `AppendElement`).
+fn stands(clr: &Clr, f: &TraceFrame) -> (Option<u32>, Option<SourceLine>) {
+    let code = clr.code();
+    let Some(at) = code.at(f.ip) else { return (None, None) };
+    let il = code.il_of_instruction(&at);
+    (il, il.and_then(|il| code.line(&at, il)))
 }
 
 /// `module!method`, nothing where that cannot be told, and the offset where the start of the method's code is known.

@@ -5,6 +5,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::commands::memory::{tick, value};
 use crate::dump::Arch;
 use crate::native::context::{Context, names};
+use crate::native::record::{Chosen, registers_of};
 use crate::session::Session;
 use crate::session::mixed::{Mixed, MixedStack, What};
 use crate::shell::{
@@ -100,8 +101,13 @@ pub const FRAME: Command = Command {
     group: Group::Threads,
     summary: "one frame of the current thread",
     help: "Shows frame N (hexadecimal, as k numbers them) of the current thread; with /r its registers, as far as they are \
-           known: a call keeps only some of them. Other commands go on working with the newest frame.",
-    args: &[Arg::flag("r", "its registers").or(&["c"]), Arg::pos("N", Kind::Address, "number of the frame")],
+           known: a call keeps only some of them. Other commands go on working with the newest frame, but with /c from now on with \
+           this one, until .cxr or another thread is chosen.",
+    args: &[
+        Arg::flag("r", "its registers"),
+        Arg::flag("c", "r, k, u, !clrstack and expressions work with it"),
+        Arg::pos("N", Kind::Address, "number of the frame"),
+    ],
     examples: &[Example { line: ".frame /r 1", what: "the caller of the newest frame, with registers" }],
     needs: Needs::Dump,
     returns: Returns::facts(&[Fact::new("frame", "number of the frame", Type::Number)]).and(&[&FRAMES, &REGISTERS]),
@@ -132,7 +138,7 @@ fn count(ctx: &Ctx<'_>, args: &Args) -> Result<usize> {
 fn show(ctx: &mut Ctx<'_>, args: &Args, form: Form, lines: bool) -> Result<Outcome> {
     let session = ctx.session()?;
     let most = count(ctx, args)?;
-    let stack = session.mixed_stack(ctx.settings.thread);
+    let stack = session.mixed_stack_from(ctx.settings.thread, ctx.settings.context.as_ref());
     head(ctx.out, session, form)?;
     for number in 0..stack.frames.len().min(most) {
         session.watch.cancel.check()?;
@@ -278,7 +284,7 @@ fn row(session: &Session, out: &mut Out, stack: &MixedStack, number: usize, form
 
 fn frame(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
-    let stack = session.mixed_stack(ctx.settings.thread);
+    let stack = session.mixed_stack_from(ctx.settings.thread, ctx.settings.context.as_ref());
     let number = usize::try_from(args.number("N").unwrap_or(0)).unwrap_or(usize::MAX);
     let found = stack.frames.get(number);
     let f = found.ok_or_else(|| anyhow!("the stack has {} frames; k lists them", stack.frames.len()))?;
@@ -286,6 +292,11 @@ fn frame(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     row(session, ctx.out, &stack, number, Form::Plain, true)?;
     if let Some(context) = f.registers.filter(|_| args.has("r")) {
         registers(ctx.out, &context, session.dump().arch)?;
+    }
+    if args.has("c") {
+        let registers = f.registers.as_ref().and_then(registers_of);
+        let registers = registers.ok_or_else(|| anyhow!("the registers of this frame are not known"))?;
+        ctx.settings.choose(Some(Chosen { registers, exact: f.exact }));
     }
     Ok(Outcome::Complete)
 }

@@ -13,6 +13,7 @@ mod lines;
 pub mod minidebug;
 pub mod needs;
 pub mod pdb;
+pub mod record;
 pub mod step;
 pub mod symbols;
 pub mod table;

@@ -10,6 +10,7 @@ use super::Session;
 use crate::clr::Clr;
 use crate::clr::code::stack::{Frame, FrameKind, Stack};
 use crate::clr::runtime::threads::ClrThread;
+use crate::native::record::Chosen;
 use crate::native::unwind::{MOST_FRAMES, Walk};
 use crate::native::{Context, End, Native, Stepped};
 
@@ -55,13 +56,19 @@ pub struct MixedStack {
 impl Session {
     /// The stack of the thread of that number in the dump.
     pub fn mixed_stack(&self, thread: usize) -> MixedStack {
+        self.mixed_stack_from(thread, None)
+    }
+
+    /// The stack of that thread from the registers `from` on, if some are given.
+    pub fn mixed_stack_from(&self, thread: usize, from: Option<&Chosen>) -> MixedStack {
         let dump = self.dump();
         let Some(thread) = dump.threads.get(thread) else { return MixedStack::default() };
-        let Some(registers) = &thread.registers else {
+        let Some(registers) = from.map(|f| &f.registers).or(thread.registers.as_ref()) else {
             return MixedStack { frames: Vec::new(), partial: Some(End::NoRegisters.to_string()) };
         };
         let clr = self.clr().ok();
-        let managed = self.clr_thread(thread.os_id).zip(clr).map(|(t, clr)| Of { stack: clr.stack(t), thread: t });
+        let stack = |t| self.managed_stack(t, from);
+        let managed = self.clr_thread(thread.os_id).and_then(|t| Some(Of { stack: stack(t)?, thread: t }));
         let mut walk = Mixer {
             native: self.native(),
             clr: clr.map(|c| &**c),
@@ -71,8 +78,20 @@ impl Session {
             next: 0,
         };
         let start = Context::of_thread(dump.arch, registers);
-        walk.run(Stepped { context: start, exact: true, guessed: false });
+        walk.run(Stepped { context: start, exact: from.is_none_or(|f| f.exact), guessed: false });
         walk.out
+    }
+
+    /// The managed stack of a thread from the registers `from` on, if some are given; `None` without a runtime.
+    pub fn managed_stack(&self, thread: &ClrThread, from: Option<&Chosen>) -> Option<Arc<Stack>> {
+        let clr = self.clr().ok()?;
+        Some(match from {
+            None => clr.stack(thread),
+            Some(f) => {
+                let context = Context::of_thread(self.dump().arch, &f.registers);
+                Arc::new(clr.stack_from(thread, &context, f.exact))
+            }
+        })
     }
 }
 

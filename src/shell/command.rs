@@ -10,7 +10,8 @@ use super::expr::{Scope, Values};
 use super::out::Out;
 use super::returns::Returns;
 use super::screen::Window;
-use crate::dump::Dump;
+use crate::dump::{Dump, Registers};
+use crate::native::record::Chosen;
 use crate::session::saved::IndexMode;
 use crate::session::{Provider, Session};
 
@@ -355,6 +356,8 @@ pub struct Settings {
     pub index: IndexMode,
     /// Index of the current thread in `Dump::threads`.
     pub thread: usize,
+    /// Registers that stand for those of the current thread (`.cxr`, `.ecxr`, `.frame /c`).
+    pub context: Option<Chosen>,
     /// Layout providers that are not asked (`--provider`).
     pub providers_off: Vec<Provider>,
     /// The terminal that output goes to, if it does.
@@ -379,7 +382,19 @@ pub struct Settings {
 impl Settings {
     /// What names in expressions stand for now, in `dump`.
     pub fn scope<'a>(&'a self, dump: Option<&'a Dump>) -> Scope<'a> {
-        Scope { dump, thread: self.thread, values: &self.values }
+        Scope { dump, thread: self.thread, values: &self.values, context: self.context.as_ref().map(|c| &c.registers) }
+    }
+
+    /// The registers that commands work with: those chosen, else those of the current thread.
+    pub fn registers<'a>(&'a self, dump: &'a Dump) -> Option<&'a Registers> {
+        let own = || dump.threads.get(self.thread)?.registers.as_ref();
+        self.context.as_ref().map(|c| &c.registers).or_else(own)
+    }
+
+    /// Chooses registers in place of the thread's, or none.
+    pub fn choose(&mut self, context: Option<Chosen>) {
+        self.context = context;
+        self.code = None;
     }
 
     /// An error where `--safe` forbids `what`, which reads, writes or runs something outside the dump.

@@ -18,7 +18,7 @@ use pseudo::{entry, named};
 
 use super::opaque;
 use super::words::bracketed;
-use crate::dump::Dump;
+use crate::dump::{Dump, Registers};
 
 /// Most parentheses, signs and operators that are words: a bound on recursion. Each takes some kilobytes of stack.
 const MAX_DEPTH: usize = 48;
@@ -56,6 +56,8 @@ pub struct Scope<'a> {
     pub thread: usize,
     /// What is remembered.
     pub values: &'a Values,
+    /// Registers that stand for those of the thread.
+    pub context: Option<&'a Registers>,
 }
 
 /// An expression that has no value: it ends the line or block it stands in.
@@ -346,7 +348,7 @@ mod tests {
     fn in_radix(text: &str, radix: u32) -> Result<u64, String> {
         let mut values = Values { radix, exp: 0x8f, ..Values::default() };
         values.user[3] = 7;
-        evaluate(text, &Scope { dump: None, thread: 0, values: &values })
+        evaluate(text, &Scope { dump: None, thread: 0, values: &values, context: None })
     }
 
     #[test]

@@ -258,7 +258,10 @@ impl Shell {
             Request::ClearScreen => {
                 let _ = (self.sink)().write_all(b"\x1b[2J\x1b[H");
             }
-            Request::Thread(index) => self.settings.thread = index,
+            Request::Thread(index) => {
+                self.settings.thread = index;
+                self.settings.choose(None);
+            }
             Request::Each { threads, line, heads } => return self.each(&threads, &line, heads),
             Request::Lines(lines) => return flow::each(self, lines.iter(), |shell, line| shell.line(line)),
             Request::Control(control) => return flow::run(self, &control),
@@ -275,10 +278,10 @@ impl Shell {
     }
 
     fn each(&mut self, threads: &[usize], line: &str, heads: bool) -> Ended {
-        let before = self.settings.thread;
+        let before = (self.settings.thread, self.settings.context.take());
         let ended = flow::each(self, threads.iter(), |shell, &index| {
             if heads {
-                shell.settings.thread = before;
+                shell.settings.thread = before.0;
                 let head = shell.line(&format!("~{index}"));
                 if !matches!(head, Ended::Well) {
                     return head;
@@ -287,7 +290,7 @@ impl Shell {
             shell.settings.thread = index;
             shell.line(line)
         });
-        self.settings.thread = before;
+        (self.settings.thread, self.settings.context) = before;
         ended
     }
 }

@@ -153,6 +153,7 @@ impl Shell {
         let dump = Dump::open(path, &options, &self.watch)?;
         self.save_index();
         self.settings.thread = first_thread(&dump);
+        self.settings.choose(None);
         super::numbers::set_pointer_size(dump.arch.pointer_size());
         let off = self.settings.providers_off.clone();
         // What is kept for the next time was found with all providers.

@@ -670,7 +670,7 @@ mod tests {
     fn eval(text: &str) -> Result<String, String> {
         let mut values = Values::default();
         values.user[1] = 0x1234;
-        evaluate(text, &Scope { dump: None, thread: 0, values: &values }).map(Value::shown)
+        evaluate(text, &Scope { dump: None, thread: 0, values: &values, context: None }).map(Value::shown)
     }
 
     #[test]

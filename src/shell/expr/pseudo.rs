@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Scope, USER};
-use crate::dump::{Dump, ExceptionInfo, Module, Thread};
+use crate::dump::{Dump, ExceptionInfo, Module, Registers, Thread};
 
 /// A pseudo register: its name without the `$`, what it stands for, and what is said where it has no value.
 pub struct Pseudo {
@@ -22,12 +22,16 @@ struct Here<'a> {
 
 impl Here<'_> {
     fn register(&self, names: &[&str]) -> Option<u64> {
-        let registers = self.thread?.registers.as_ref()?;
+        let registers = self.registers()?;
         names.iter().find_map(|n| registers.get(n))
     }
 
     fn ip(&self) -> Option<u64> {
-        self.thread?.registers.as_ref().map(|r| r.ip)
+        self.registers().map(|r| r.ip)
+    }
+
+    fn registers(&self) -> Option<&Registers> {
+        self.scope.context.or_else(|| self.thread?.registers.as_ref())
     }
 
     fn peb(&self) -> Option<u64> {
@@ -64,7 +68,7 @@ pub const PSEUDO: &[Pseudo] = &[
     pseudo("ip", |h| h.ip(), NO_REGISTERS),
     pseudo("scopeip", |h| h.ip(), NO_REGISTERS),
     pseudo("eventip", event_ip, NO_REGISTERS),
-    pseudo("csp", |h| h.thread?.registers.as_ref().map(|r| r.sp), NO_REGISTERS),
+    pseudo("csp", |h| h.registers().map(|r| r.sp), NO_REGISTERS),
     pseudo("retreg", |h| h.register(&["rax", "eax", "x0", "r0"]), NO_REGISTERS),
     pseudo(
         "retreg64",
@@ -184,7 +188,7 @@ pub fn named(name: &str, scope: &Scope<'_>) -> Result<u64, String> {
     if dollar && let Some(answer) = numbered(plain, &here) {
         return answer.map_err(|why| format!("`{name}`: {why}"));
     }
-    let registers = here.thread.and_then(|t| t.registers.as_ref());
+    let registers = here.registers();
     let at = name.starts_with('@');
     let found = registers.and_then(|r| r.get(plain)).or_else(|| module(dump, &bare));
     // `@ip` is taken for `@$ip`.

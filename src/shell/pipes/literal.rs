@@ -165,7 +165,7 @@ mod tests {
         assert!(l.hex.is_err());
         let mut values = Values::default();
         values.user[3] = 7;
-        l.evaluate(&Scope { dump: None, thread: 0, values: &values });
+        l.evaluate(&Scope { dump: None, thread: 0, values: &values, context: None });
         assert_eq!(l.hex, Ok(8));
     }
 

@@ -109,10 +109,15 @@ impl Clr {
     pub fn stack(&self, thread: &ClrThread) -> Arc<Stack> {
         let kept = self.stacks.by_thread.lock().unwrap_or_else(PoisonError::into_inner).get(&thread.address).cloned();
         kept.unwrap_or_else(|| {
-            let stack = Arc::new(walk::walk(self, thread));
+            let stack = Arc::new(walk::walk(self, thread, None));
             let mut all = self.stacks.by_thread.lock().unwrap_or_else(PoisonError::into_inner);
             all.entry(thread.address).or_insert(stack).clone()
         })
+    }
+
+    /// The stack of `thread` from the registers `from` on; `exact` where execution stands there, else it is a caller.
+    pub fn stack_from(&self, thread: &ClrThread, from: &Context, exact: bool) -> Stack {
+        walk::walk(self, thread, Some((*from, exact)))
     }
 
     /// The caller of managed code with the registers `from`, or why it cannot be told; `leaf` where it was interrupted rather

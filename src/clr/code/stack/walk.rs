@@ -22,8 +22,9 @@ const THREAD_WORDS: u64 = 0x80;
 /// Words of an x86 stack looked through for a return address.
 const MAX_SCAN: u64 = 1 << 12;
 
-/// Walks the stack of `thread`.
-pub fn walk(clr: &Clr, thread: &ClrThread) -> Stack {
+/// Walks the stack of `thread`: from its registers, or from those given, which are return addresses unless the second says that
+/// execution stands there.
+pub fn walk(clr: &Clr, thread: &ClrThread, from: Option<(Context, bool)>) -> Stack {
     let reader = Reader::new(clr);
     let os_thread = clr.dump.threads.iter().find(|t| t.os_id == thread.os_id && thread.os_id != 0);
     let mut out = Stack::default();
@@ -41,10 +42,16 @@ pub fn walk(clr: &Clr, thread: &ClrThread) -> Stack {
         return out;
     };
     let top = os_thread.stack.map_or(u64::MAX, |s| s.1);
-    let native = os_thread.registers.as_ref().map_or(0, |r| r.ip);
+    let own = os_thread.registers.as_ref().map(|r| (Context::of_thread(clr.dump.arch, r), true));
+    let begin = from.or(own);
+    let native = begin.map_or(0, |(c, _)| c.ip);
     let mut walk = Walk { reader: &reader, thread: thread.address, out, top, reached: 0, native };
-    match os_thread.registers.as_ref() {
-        Some(registers) => walk.start(Context::of_thread(clr.dump.arch, registers)),
+    match begin {
+        Some((context, exact)) => {
+            // Frames below those registers are not theirs.
+            walk.reached = from.map_or(0, |(c, _)| c.sp());
+            walk.start(context, exact);
+        }
         None => walk.partial(|| "the dump has no registers of the thread".into()),
     }
     for &frame in &chain.frames {
@@ -85,10 +92,10 @@ impl Walk<'_> {
     }
 
     /// Begins where the thread stands, if that is managed code.
-    fn start(&mut self, context: Context) {
+    fn start(&mut self, context: Context, exact: bool) {
         let reader = self.reader;
         if reader.is_method(context.ip) {
-            self.managed(context, true);
+            self.managed(context, exact);
         } else if reader.code.is_managed(context.ip) {
             // A stub has no frame yet: what called it is where it returns to.
             let mut caller = context;
