@@ -3,18 +3,23 @@
 pub mod address;
 pub mod display;
 pub mod environment;
+pub mod forms;
 pub mod format;
 pub mod handles;
+pub mod list;
 pub mod lm;
 pub mod maddress;
+pub mod pointers;
 pub mod process;
 pub mod protect;
 pub mod range;
+pub mod raw;
 pub mod regions;
 pub mod registers;
 pub mod search;
 pub mod summary;
 pub mod symbols;
+pub mod thing;
 pub mod usage;
 
 use crate::dump::Dump;

@@ -181,8 +181,11 @@ impl Shell {
 
     /// The command a call means. With `!`, names of that kind win; bare names prefer native commands.
     pub fn find(&self, call: &Call) -> Option<&'static Command> {
-        let named = |c: &&&'static Command| c.is_called(&call.name);
-        let of = |p: Prefix| self.commands.iter().filter(named).find(|c| c.prefix == p).copied();
+        let name = &call.typed_name;
+        let of = |p: Prefix| {
+            let all = || self.commands.iter().filter(|c| c.prefix == p);
+            all().find(|c| c.is_exactly(name)).or_else(|| all().find(|c| c.is_called(name))).copied()
+        };
         match call.typed {
             Typed::Bang => of(Prefix::Bang).or_else(|| of(Prefix::Dot)).or_else(|| of(Prefix::Plain)),
             Typed::Dot => of(Prefix::Dot),
