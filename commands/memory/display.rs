@@ -2,17 +2,18 @@
 
 use anyhow::{Result, anyhow};
 
+use super::pointers::{self, CHAINED, POINTERS, TEXTS};
 use super::range::{Range, Words, take};
-use super::{module_name, tick, value};
-use crate::native::symbols::Place;
+use super::{forms, tick, value};
 use crate::session::Session;
+use crate::shell::opaque;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
 };
 
 /// How the elements of a display are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+pub enum Shape {
     /// Hexadecimal elements of so many bytes, so many a line.
     Hex(u8, u8),
     /// As `Hex`, with the bytes as text behind.
@@ -21,83 +22,63 @@ enum Shape {
     Float(u8),
     /// Text of one-byte or two-byte characters, up to its end.
     Text(u8),
-    /// Pointers, one a line, with what each points to.
-    Symbols,
-    /// Pointers, one a line, with the text each points to.
-    PointsToText(u8),
-    /// Pointers, one a line, with the pointer each points to.
-    PointsToPointer,
+    /// Numbers of so many bytes in binary, with their hexadecimal form behind.
+    Bits(u8),
+    /// Texts with a length (`STRING`, `UNICODE_STRING`) of characters of so many bytes.
+    Counted(u8),
+    /// Pointers of so many bytes, one a line, with what each points to.
+    Pointers(u8, Target),
+}
+
+/// What a pointer is shown with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The module, object or method it points to.
+    Thing,
+    /// The text of characters of so many bytes it points to.
+    Text(u8),
+    /// The pointer it points to, and what that points to.
+    Pointer,
 }
 
 /// Bytes shown when no length is given.
-const DEFAULT_BYTES: u64 = 128;
+pub const DEFAULT_BYTES: u64 = 128;
 /// Characters of a text shown when no length is given.
 const DEFAULT_CHARACTERS: u64 = 256;
 /// Characters of a line of `da` and `du`.
-const LINE: usize = 32;
+const LINE: u8 = 32;
+/// Most elements of a line.
+const MOST_COLUMNS: u8 = 0x80;
 /// Bytes of a pointer, replaced by the dump's own.
 const POINTER: u8 = 0;
 
-const RANGE: &[Arg] = &[Arg::pos("RANGE", Kind::Rest, "ADDR, ADDR L COUNT, or ADDR END; without it, on from the last")];
+const RANGE: &[Arg] =
+    &[Arg::pos("RANGE", Kind::Rest, "[/c N] ADDR, ADDR L COUNT, or ADDR END; without it, on from the last")];
 
 /// Elements of a display, one a row.
-const MEMORY: Table = Table::new("memory", &[ADDRESS, VALUE]);
+pub(super) const MEMORY: Table = Table::new("memory", &[ADDRESS, VALUE]);
 /// The same in lines of text; only of bytes and of words shown as characters.
 const LINES: Table = Table::new("lines", &[ADDRESS, Col::data("text", Type::Content).titled("the line's characters")]);
-const POINTERS: Table = Table::new("memory", &[ADDRESS, POINTER_VALUE, KIND, TYPE, MODULE, OFFSET, SYMBOL]);
-const CHAINED: Table = Table::new(
-    "memory",
-    &[
-        ADDRESS,
-        POINTER_VALUE,
-        Col::left("", "target", 0).of(Type::Address).titled("the pointer it points to"),
-        KIND,
-        TYPE,
-        MODULE,
-        OFFSET,
-        SYMBOL,
-    ],
-);
-const TEXTS: Table = Table::new(
-    "memory",
-    &[
-        ADDRESS,
-        POINTER_VALUE,
-        Col::left("", "text", 0).of(Type::Content).titled("the text it points to"),
-        Col::data("cut", Type::Bool).titled("the text goes on: only its beginning is here"),
-    ],
-);
-const FLOATS: Table = Table::new(
-    "memory",
-    &[ADDRESS, Col::left("", "value", 0).of(Type::Number).titled("the number; nothing for what is none")],
-);
-
-const ADDRESS: Col = Col::left("", "address", 0).of(Type::Address).titled("where it is");
+pub(super) const ADDRESS: Col = Col::left("", "address", 0).of(Type::Address).titled("where it is");
 const VALUE: Col = Col::left("", "value", 0).of(Type::Hex).titled("what is there; nothing when the dump lacks it");
-const POINTER_VALUE: Col =
-    Col::left("", "value", 0).of(Type::Address).titled("the pointer there; nothing when the dump lacks it");
-const KIND: Col = Col::left("", "kind", 0).titled("what it points to: object, method_table, method, symbol or module");
-const TYPE: Col = Col::data("type", Type::TypeName).titled("the type of the object or MethodTable");
-const MODULE: Col = Col::data("module", Type::Text).titled("the module");
-const SYMBOL: Col = Col::data("symbol", Type::Text).titled("the method or symbol it is in, with the distance");
-const OFFSET: Col = Col::data("offset", Type::Hex).titled("how far into the module");
 
 const NUMBERS: Returns = Returns::tables(&[&MEMORY]);
 const CHARACTERS: Returns = Returns::tables(&[&MEMORY, &LINES]);
 const STRING: Returns = Returns::facts(&[Fact::new("text", "the whole text", Type::Content)]).and(&[&LINES]);
 
 macro_rules! display {
-    ($id:ident, $name:literal, $shape:expr, $returns:expr, $summary:literal, $example:literal $(, $alias:literal)*) => {
+    ($id:ident, $name:literal, $shape:expr, $returns:expr, $summary:literal, $example:literal) => {
         #[doc = concat!("`", $name, "`.")]
         pub const $id: Command = Command {
             name: $name,
             prefix: Prefix::Plain,
-            aliases: &[$($alias),*],
+            aliases: &[],
             group: Group::Memory,
             summary: $summary,
             help: "ADDR is an expression; L COUNT says how many elements (hexadecimal, 0n for decimal), L?COUNT allows more \
-                   than 256 MB. Without an address it goes on where the last display ended. Bytes that are not in the dump \
-                   are shown as question marks.",
+                   than 256 MB. Without an address it goes on where the last display ended. /c N puts N elements in a \
+                   line. Bytes that are not in the dump are shown as question marks. Case counts in dw and dW, dd and dD, ds \
+                   and dS.",
             args: RANGE,
             examples: &[Example { line: $example, what: $summary }],
             needs: Needs::Dump,
@@ -107,62 +88,136 @@ macro_rules! display {
     };
 }
 
+const SHOWN_AS: Returns = Returns::tables(&[&POINTERS]);
+const WITH_TEXT: Returns = Returns::tables(&[&TEXTS]);
+const WITH_POINTER: Returns = Returns::tables(&[&CHAINED]);
+const FRACTIONS: Returns = Returns::tables(&[&forms::FLOATS]);
+const COUNTED: Returns = Returns::tables(&[&forms::COUNTED]);
+
 display!(DB, "db", Shape::HexText(1, 16), CHARACTERS, "memory as bytes and characters", "db @$csp L20");
 display!(DW, "dw", Shape::Hex(2, 8), NUMBERS, "memory as 16-bit words", "dw @$csp L10");
-display!(DD, "dd", Shape::Hex(4, 4), NUMBERS, "memory as 32-bit words", "dd @$csp L8");
+display!(DWTEXT, "dW", Shape::HexText(2, 8), CHARACTERS, "memory as 16-bit words and characters", "dW @$csp L10");
+display!(DD, "dd", Shape::Hex(4, 4), NUMBERS, "memory as 32-bit words", "dd /c 2 @$csp L8");
 display!(DC, "dc", Shape::HexText(4, 4), CHARACTERS, "memory as 32-bit words and characters", "dc @$csp L8");
 display!(DQ, "dq", Shape::Hex(8, 2), NUMBERS, "memory as 64-bit words", "dq @$csp L8");
 display!(DP, "dp", Shape::Hex(POINTER, 2), NUMBERS, "memory as pointers", "dp @$csp L8");
-display!(
-    DF,
-    "df",
-    Shape::Float(4),
-    Returns::tables(&[&FLOATS]),
-    "memory as 32-bit floating point numbers",
-    "df @$csp L4"
-);
+display!(DF, "df", Shape::Float(4), FRACTIONS, "memory as 32-bit floating point numbers", "df @$csp L4");
+display!(DDOUBLE, "dD", Shape::Float(8), FRACTIONS, "memory as 64-bit floating point numbers", "dD @$csp L4");
+display!(DYB, "dyb", Shape::Bits(1), NUMBERS, "memory as bits and bytes", "dyb @$csp L8");
+display!(DYD, "dyd", Shape::Bits(4), NUMBERS, "memory as bits and 32-bit words", "dyd @$csp L4");
 display!(DA, "da", Shape::Text(1), STRING, "text of one-byte characters", "da @$csp");
 display!(DU, "du", Shape::Text(2), STRING, "text of two-byte characters", "du @$csp");
+display!(DS, "ds", Shape::Counted(1), COUNTED, "the text of a STRING (length, maximum, pointer)", "ds @$csp");
+display!(
+    DSWIDE,
+    "dS",
+    Shape::Counted(2),
+    COUNTED,
+    "the text of a UNICODE_STRING (length, maximum, pointer)",
+    "dS @$csp"
+);
 display!(
     DPS,
     "dps",
-    Shape::Symbols,
-    Returns::tables(&[&POINTERS]),
+    Shape::Pointers(POINTER, Target::Thing),
+    SHOWN_AS,
     "pointers, each with the module or object it points to",
-    "dps @$csp L10",
+    "dps @$csp L10"
+);
+display!(
+    DDS,
+    "dds",
+    Shape::Pointers(4, Target::Thing),
+    SHOWN_AS,
+    "32-bit words, each with the module or object at that address",
+    "dds @$csp L8"
+);
+display!(
+    DQS,
     "dqs",
-    "dds"
+    Shape::Pointers(8, Target::Thing),
+    SHOWN_AS,
+    "64-bit words, each with the module or object at that address",
+    "dqs @$csp L8"
 );
 display!(
     DPA,
     "dpa",
-    Shape::PointsToText(1),
-    Returns::tables(&[&TEXTS]),
+    Shape::Pointers(POINTER, Target::Text(1)),
+    WITH_TEXT,
     "pointers, each with the one-byte text it points to",
-    "dpa @$csp L8",
+    "dpa @$csp L8"
+);
+display!(
+    DDA,
+    "dda",
+    Shape::Pointers(4, Target::Text(1)),
+    WITH_TEXT,
+    "32-bit words, each with the one-byte text at that address",
+    "dda @$csp L4"
+);
+display!(
+    DQA,
     "dqa",
-    "dda"
+    Shape::Pointers(8, Target::Text(1)),
+    WITH_TEXT,
+    "64-bit words, each with the one-byte text at that address",
+    "dqa @$csp L4"
 );
 display!(
     DPU,
     "dpu",
-    Shape::PointsToText(2),
-    Returns::tables(&[&TEXTS]),
+    Shape::Pointers(POINTER, Target::Text(2)),
+    WITH_TEXT,
     "pointers, each with the two-byte text it points to",
-    "dpu @$csp L8",
+    "dpu @$csp L8"
+);
+display!(
+    DDU,
+    "ddu",
+    Shape::Pointers(4, Target::Text(2)),
+    WITH_TEXT,
+    "32-bit words, each with the two-byte text at that address",
+    "ddu @$csp L4"
+);
+display!(
+    DQU,
     "dqu",
-    "ddu"
+    Shape::Pointers(8, Target::Text(2)),
+    WITH_TEXT,
+    "64-bit words, each with the two-byte text at that address",
+    "dqu @$csp L4"
 );
 display!(
     DPP,
     "dpp",
-    Shape::PointsToPointer,
-    Returns::tables(&[&CHAINED]),
+    Shape::Pointers(POINTER, Target::Pointer),
+    WITH_POINTER,
     "pointers, each with the pointer it points to",
-    "dpp @$csp L8",
-    "dqp",
-    "ddp"
+    "dpp @$csp L8"
 );
+display!(
+    DDP,
+    "ddp",
+    Shape::Pointers(4, Target::Pointer),
+    WITH_POINTER,
+    "32-bit words, each with the pointer at that address",
+    "ddp @$csp L4"
+);
+display!(
+    DQP,
+    "dqp",
+    Shape::Pointers(8, Target::Pointer),
+    WITH_POINTER,
+    "64-bit words, each with the pointer at that address",
+    "dqp @$csp L4"
+);
+
+/// All of them: `d` goes on with the last.
+const ALL: [&Command; 24] = [
+    &DB, &DW, &DWTEXT, &DD, &DC, &DQ, &DP, &DF, &DDOUBLE, &DYB, &DYD, &DA, &DU, &DS, &DSWIDE, &DPS, &DDS, &DQS, &DPA,
+    &DDA, &DQA, &DPU, &DDU, &DQU,
+];
 
 /// `d`.
 pub const D: Command = Command {
@@ -175,10 +230,17 @@ pub const D: Command = Command {
     args: RANGE,
     examples: &[Example { line: "d @$csp", what: "memory at the stack pointer" }],
     needs: Needs::Dump,
-    returns: Returns::facts(&[Fact::new("text", "the whole text", Type::Content)])
-        .and(&[&MEMORY, &LINES, &POINTERS, &CHAINED, &TEXTS, &FLOATS]),
+    returns: Returns::facts(&[Fact::new("text", "the whole text", Type::Content)]).and(&[
+        &MEMORY,
+        &LINES,
+        &POINTERS,
+        &CHAINED,
+        &TEXTS,
+        &forms::FLOATS,
+        &forms::COUNTED,
+    ]),
     run: |ctx, args| {
-        let all = [&DB, &DW, &DD, &DC, &DQ, &DP, &DF, &DA, &DU, &DPS, &DPA, &DPU, &DPP];
+        let all = ALL.into_iter().chain([&DPP, &DDP, &DQP]);
         let last = ctx.settings.display.map_or("db", |d| d.0);
         match all.into_iter().find(|c| c.name == last) {
             Some(c) => (c.run)(ctx, args),
@@ -188,9 +250,10 @@ pub const D: Command = Command {
 };
 
 /// What one display works on.
-struct View<'a> {
-    session: &'a Session,
-    pointer: u8,
+pub(super) struct View<'a> {
+    pub session: &'a Session,
+    /// Bytes of a pointer of the process.
+    pub pointer: u8,
     /// The name of the command: the next display without an address goes on with it.
     name: &'static str,
 }
@@ -200,46 +263,68 @@ fn show(ctx: &mut Ctx<'_>, args: &Args, name: &'static str, shape: Shape) -> Res
     let pointer = session.dump().arch.pointer_size();
     let view = View { session, pointer, name };
     let size = match shape {
-        Shape::Hex(POINTER, _) | Shape::Symbols | Shape::PointsToText(_) | Shape::PointsToPointer => pointer,
-        Shape::Hex(n, _) | Shape::HexText(n, _) | Shape::Float(n) | Shape::Text(n) => n,
+        Shape::Hex(POINTER, _) | Shape::Pointers(POINTER, _) => pointer,
+        Shape::Counted(_) => pointer * 2,
+        Shape::Hex(n, _)
+        | Shape::HexText(n, _)
+        | Shape::Float(n)
+        | Shape::Bits(n)
+        | Shape::Text(n)
+        | Shape::Pointers(n, _) => n,
     };
-    let range = range(ctx, args, u64::from(size))?;
+    let (range, wanted) = range(ctx, args, u64::from(size))?;
     match shape {
         Shape::Hex(n, columns) => {
             let columns = if n == POINTER && pointer == 4 { 4 } else { columns };
-            grid(ctx, &view, &range, (size, columns), false)
+            grid(ctx, &view, &range, (size, wanted.unwrap_or(columns)), false)
         }
-        Shape::HexText(_, columns) => grid(ctx, &view, &range, (size, columns), true),
-        Shape::Float(_) => floats(ctx, &view, &range),
-        Shape::Text(width) => text(ctx, &view, &range, width),
-        _ => pointers(ctx, &view, &range, shape),
+        Shape::HexText(_, columns) => grid(ctx, &view, &range, (size, wanted.unwrap_or(columns)), true),
+        Shape::Float(_) => forms::floats(ctx, &view, &range, (size, wanted.unwrap_or(1))),
+        Shape::Bits(_) => forms::bits(ctx, &view, &range, (size, wanted.unwrap_or(4 / size.min(4)))),
+        Shape::Counted(width) => forms::counted(ctx, &view, &range, width),
+        Shape::Text(width) => text(ctx, &view, &range, (width, usize::from(wanted.unwrap_or(LINE)))),
+        Shape::Pointers(_, target) => pointers::show(ctx, &view, &range, (size, target)),
     }
 }
 
-fn range(ctx: &Ctx<'_>, args: &Args, size: u64) -> Result<Range> {
+/// The range of a display, and how many elements a line is to have.
+fn range(ctx: &Ctx<'_>, args: &Args, size: u64) -> Result<(Range, Option<u8>)> {
     let typed = args.text("RANGE").unwrap_or("");
     let mut words = Words::new(typed.split_whitespace());
-    match take(&mut words, size, &|t| value(ctx, t))? {
-        Some(r) if words.rest().is_empty() => Ok(r),
-        Some(_) => Err(anyhow!("unexpected `{}` after the range", words.rest().join(" "))),
+    let mut columns = None;
+    while let Some(word) = words.peek().filter(|w| w.starts_with('/')) {
+        words.take();
+        let number = match word.strip_prefix("/c") {
+            Some("") => words.take().ok_or_else(|| anyhow!("expected how many elements a line has behind /c"))?,
+            Some(number) => number,
+            None => return Err(anyhow!("unexpected `{}`; /c N puts N elements in a line", opaque::show(word))),
+        };
+        let n = value(ctx, number)?;
+        let n = u8::try_from(n).ok().filter(|n| (1..=MOST_COLUMNS).contains(n));
+        columns = Some(n.ok_or_else(|| anyhow!("a line has 1 to {MOST_COLUMNS} elements, not {number}"))?);
+    }
+    let range = match take(&mut words, size, &|t| value(ctx, t))? {
+        Some(r) if words.rest().is_empty() => r,
+        Some(_) => return Err(anyhow!("unexpected `{}` after the range", words.rest().join(" "))),
         None => ctx
             .settings
             .display
             .map(|d| Range { start: d.1, count: None })
-            .ok_or_else(|| anyhow!("an address is needed: nothing was displayed before")),
-    }
+            .ok_or_else(|| anyhow!("an address is needed: nothing was displayed before"))?,
+    };
+    Ok((range, columns))
 }
 
 /// `00007f3a`1c000028`, wide enough for the dump.
-fn address(view: &View<'_>, a: u64) -> Cell<'static> {
+pub(super) fn address(view: &View<'_>, a: u64) -> Cell<'static> {
     Cell::AddrTick(a, view.pointer)
 }
 
-fn number(bytes: &[u8]) -> u64 {
+pub(super) fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0u64, |v, x| v << 8 | u64::from(*x))
 }
 
-fn element(bytes: Option<&[u8]>, size: u8) -> String {
+pub(super) fn element(bytes: Option<&[u8]>, size: u8) -> String {
     let Some(v) = bytes.map(number) else {
         return match size {
             8 => "????????`????????".into(),
@@ -263,16 +348,16 @@ fn letter(b: Option<u8>) -> char {
 
 /// Where the lines of a display begin, and how many elements each has; none begins behind the end of the address space.
 #[derive(Clone, Copy)]
-struct Lines {
-    start: u64,
+pub(super) struct Lines {
+    pub start: u64,
     /// Elements in all, and bytes of one.
-    count: u64,
-    step: u64,
-    per_line: u64,
+    pub count: u64,
+    pub step: u64,
+    pub per_line: u64,
 }
 
 impl Lines {
-    fn each(self) -> impl Iterator<Item = (u64, u64)> {
+    pub fn each(self) -> impl Iterator<Item = (u64, u64)> {
         let firsts = (0..self.count).step_by(self.per_line.max(1) as usize);
         firsts.map_while(move |i| {
             let at = self.start.checked_add(i.checked_mul(self.step)?)?;
@@ -323,7 +408,7 @@ fn grid(
 }
 
 /// The rows of `n` elements from `at` on.
-fn elements(out: &mut Out, view: &View<'_>, at: u64, n: u64, size: u8) -> Result<()> {
+pub(super) fn elements(out: &mut Out, view: &View<'_>, at: u64, n: u64, size: u8) -> Result<()> {
     let space = &view.session.dump().space;
     for i in 0..n {
         let a = at.wrapping_add(i * u64::from(size));
@@ -349,7 +434,7 @@ fn shown(view: &View<'_>, at: u64, n: u64, size: u8, line: &mut String, missing:
     text
 }
 
-fn outcome(missing: bool) -> Outcome {
+pub(super) fn outcome(missing: bool) -> Outcome {
     match missing {
         true => Outcome::Partial("question marks are bytes the dump does not hold".into()),
         false => Outcome::Complete,
@@ -357,30 +442,11 @@ fn outcome(missing: bool) -> Outcome {
 }
 
 /// Remembers where the next display without an address goes on.
-fn went(ctx: &mut Ctx<'_>, view: &View<'_>, next: u64) {
+pub(super) fn went(ctx: &mut Ctx<'_>, view: &View<'_>, next: u64) {
     ctx.settings.display = Some((view.name, next));
 }
 
-fn floats(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range) -> Result<Outcome> {
-    let mut missing = false;
-    ctx.out.open_bare(&FLOATS)?;
-    let count = range.count.unwrap_or(DEFAULT_BYTES / 4);
-    for i in 0..count {
-        view.session.watch.cancel.check()?;
-        let at = range.start.wrapping_add(i * 4);
-        let v = view.session.dump().space.u32(at).map(f32::from_bits);
-        missing |= v.is_none();
-        let shown = match v {
-            Some(v) => Cell::shown(format!(" {v:e}"), Cell::Float(f64::from(v))),
-            None => Cell::shown(" ????????", Cell::None),
-        };
-        ctx.out.row(&[address(view, at), shown])?;
-    }
-    went(ctx, view, range.start.wrapping_add(count * 4));
-    Ok(outcome(missing))
-}
-
-fn text(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range, width: u8) -> Result<Outcome> {
+fn text(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range, (width, per_line): (u8, usize)) -> Result<Outcome> {
     let space = &view.session.dump().space;
     let step = u64::from(width);
     let count = range.count.unwrap_or(DEFAULT_CHARACTERS);
@@ -403,7 +469,7 @@ fn text(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range, width: u8) -> Result<
             _ => '.',
         });
         at = at.wrapping_add(step);
-        if line.chars().count() == LINE {
+        if line.chars().count() == per_line {
             text_line(ctx.out, view, from, &line)?;
             (line, from) = (String::new(), at);
         }
@@ -431,145 +497,4 @@ fn text(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range, width: u8) -> Result<
 fn text_line(out: &mut Out, view: &View<'_>, at: u64, text: &str) -> Result<()> {
     let line = format!("{}  \"{text}\"", tick(at, view.pointer));
     Ok(out.row_as(&LINES, &[address(view, at), Cell::text(text)], line)?)
-}
-
-fn pointers(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range, shape: Shape) -> Result<Outcome> {
-    let step = u64::from(view.pointer);
-    let count = range.count.unwrap_or(DEFAULT_BYTES / step);
-    let mut missing = false;
-    ctx.out.open_bare(match shape {
-        Shape::PointsToText(_) => &TEXTS,
-        Shape::PointsToPointer => &CHAINED,
-        _ => &POINTERS,
-    })?;
-    for i in 0..count {
-        view.session.watch.cancel.check()?;
-        let at = range.start.wrapping_add(i * step);
-        let v = view.session.dump().space.ptr(at);
-        missing |= v.is_none();
-        let value = match v {
-            Some(v) => Cell::shown(format!(" {}", tick(v, view.pointer)), Cell::Addr(v)),
-            None => Cell::shown(" ????????`????????", Cell::None),
-        };
-        match shape {
-            Shape::PointsToText(width) => {
-                let [text, cut] = text_at(ctx.out, view, v, width);
-                ctx.out.row(&[address(view, at), value, text, cut])?;
-            }
-            Shape::PointsToPointer => {
-                let p = v.and_then(|v| view.session.dump().space.ptr(v));
-                let [kind, ty, module, offset, symbol] = cells(p.and_then(|p| thing(view.session, p)));
-                let target = p.map_or(Cell::None, |p| address(view, p));
-                ctx.out.row(&[address(view, at), value, target, kind, ty, module, offset, symbol])?;
-            }
-            _ => {
-                let [kind, ty, module, offset, symbol] = cells(v.and_then(|v| thing(view.session, v)));
-                ctx.out.row(&[address(view, at), value, kind, ty, module, offset, symbol])?;
-            }
-        }
-    }
-    went(ctx, view, range.start.wrapping_add(count * step));
-    Ok(outcome(missing))
-}
-
-/// Characters of a text a pointer points to that text shows.
-const SHOWN: usize = 64;
-/// Most characters read of such a text: a range of pointers may point to one long text again and again.
-const MOST_TEXT: usize = 32 << 10;
-
-/// The text at `v`, and whether it goes on behind what was read of it.
-fn text_at(out: &Out, view: &View<'_>, v: Option<u64>, width: u8) -> [Cell<'static>; 2] {
-    let space = &view.session.dump().space;
-    let Some(v) = v.filter(|&v| space.readable(v)) else { return [Cell::None, Cell::None] };
-    let read = |max: usize| if width == 1 { space.utf8z(v, max) } else { space.utf16z(v, max) };
-    let shown = format!("\"{}\"", read(SHOWN));
-    if !out.wants_data() {
-        return [Cell::text(shown), Cell::None];
-    }
-    let ends = |i: u64| {
-        let at = v.checked_add(i * u64::from(width));
-        at.and_then(|a| if width == 1 { space.u8(a).map(u16::from) } else { space.u16(a) }).is_none_or(|u| u == 0)
-    };
-    let cut = !(0..=MOST_TEXT as u64).any(ends);
-    let text = read(MOST_TEXT);
-    [Cell::shown(shown, Cell::text(text)), Cell::Bool(cut)]
-}
-
-/// What an address is of.
-pub enum Thing {
-    /// An object of this type.
-    Object(String),
-    /// The MethodTable of this type.
-    MethodTable(String),
-    /// A place in managed code: the method, as module and name, and how far into it.
-    Method(String, u64),
-    /// A place in a module that has a name.
-    Symbol {
-        /// The place.
-        place: Place,
-        /// How far into the module it is.
-        offset: u64,
-    },
-    /// A place in a module: its name and how far into it.
-    Module(String, u64),
-}
-
-impl Thing {
-    /// As text has it.
-    pub fn text(&self) -> String {
-        match self {
-            Thing::Object(name) => name.clone(),
-            Thing::MethodTable(name) => format!("MethodTable {name}"),
-            Thing::Symbol { place, .. } => place.to_string(),
-            Thing::Method(name, 0) | Thing::Module(name, 0) => name.clone(),
-            Thing::Method(name, offset) | Thing::Module(name, offset) => format!("{name}+0x{offset:x}"),
-        }
-    }
-}
-
-/// Kind, type, module, offset and symbol of a thing; text shows it in the place of the first.
-pub fn cells(thing: Option<Thing>) -> [Cell<'static>; 5] {
-    let Some(thing) = thing else { return [Cell::None, Cell::None, Cell::None, Cell::None, Cell::None] };
-    let shown = thing.text();
-    let kind = |kind: &'static str| Cell::shown(shown, Cell::text(kind));
-    match thing {
-        Thing::Object(name) => [kind("object"), Cell::text(name), Cell::None, Cell::None, Cell::None],
-        Thing::MethodTable(name) => [kind("method_table"), Cell::text(name), Cell::None, Cell::None, Cell::None],
-        Thing::Method(..) => {
-            let text = Cell::text(thing.text());
-            [kind("method"), Cell::None, Cell::None, Cell::None, text]
-        }
-        Thing::Symbol { place, offset } => {
-            let text = Cell::text(place.to_string());
-            [kind("symbol"), Cell::None, Cell::text(place.module), Cell::Hex(offset), text]
-        }
-        Thing::Module(name, offset) => [kind("module"), Cell::None, Cell::text(name), Cell::Hex(offset), Cell::None],
-    }
-}
-
-/// What a pointer points to: an object, a MethodTable, managed code, a place in a module.
-pub fn thing(session: &Session, v: u64) -> Option<Thing> {
-    if v == 0 {
-        return None;
-    }
-    if let (Ok(clr), Ok(heap)) = (session.clr(), session.heap()) {
-        if heap.segment_at(v).is_some()
-            && let Ok(walker) = session.walker()
-            && let Some(o) = walker.object_at(v)
-        {
-            return Some(Thing::Object(clr.type_name(o.ty.mt.address).to_string()));
-        }
-        if v.is_multiple_of(u64::from(clr.ptr_size())) && clr.valid_type(v).is_some() {
-            return Some(Thing::MethodTable(clr.type_name(v).to_string()));
-        }
-    }
-    if let Some((name, offset)) = session.method_at(v) {
-        return Some(Thing::Method(name, offset));
-    }
-    let module = session.dump().module_at(v)?;
-    let offset = v - module.base;
-    match session.native().place(v).filter(|p| p.name.is_some()) {
-        Some(place) => Some(Thing::Symbol { place, offset }),
-        None => Some(Thing::Module(module_name(module), offset)),
-    }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::display::{Thing, cells, thing};
+use super::thing::{Thing, cells, thing};
 use super::{matches, module_name, tick};
 use crate::clr::Clr;
 use crate::clr::image::modules::Module;

@@ -82,8 +82,10 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     match args.text("COMMAND") {
         None => list(ctx),
         Some(name) => {
-            let bare = name.trim_start_matches(['!', '.']).to_lowercase();
-            let found = ctx.commands.iter().find(|c| c.name == bare || c.aliases.contains(&bare.as_str()));
+            let typed = name.trim_start_matches(['!', '.']);
+            let bare = typed.to_lowercase();
+            let find = |name: &str| ctx.commands.iter().find(|c| c.is_exactly(name));
+            let found = find(typed).or_else(|| find(&bare));
             let lines = match (found, bare.as_str()) {
                 (Some(command), _) => {
                     explained(ctx.out, command)?;

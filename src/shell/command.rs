@@ -284,9 +284,15 @@ pub struct Command {
 }
 
 impl Command {
-    /// Whether it is the command of that name, whatever its case.
+    /// Whether it is the command of that name, whatever its case; a name with capitals is meant as it stands, since another
+    /// command has it without (`dd`, `dD`).
     pub fn is_called(&self, name: &str) -> bool {
         is_called(self.name, self.aliases, name)
+    }
+
+    /// Whether one of its names is just this.
+    pub fn is_exactly(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
     }
 
     /// Which text may follow its name without a blank.
@@ -296,7 +302,11 @@ impl Command {
 }
 
 fn is_called(own: &str, aliases: &[&str], name: &str) -> bool {
-    own.eq_ignore_ascii_case(name) || aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
+    let is = |known: &str| match known.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => known == name,
+        false => known.eq_ignore_ascii_case(name),
+    };
+    is(own) || aliases.iter().any(|a| is(a))
 }
 
 /// What a command asks the shell to do after it returns.
@@ -367,6 +377,8 @@ pub struct Settings {
     /// Where the last memory display ended: the command used (`db`, `dps`, ...) and the address that follows. A display
     /// without an address goes on there.
     pub display: Option<(&'static str, u64)>,
+    /// Hits that `s -[s]` keeps, for `s -[r]`; sorted.
+    pub found: Vec<u64>,
     /// Where the last disassembly ended, and with which thread current: the next without an address goes on there.
     pub code: Option<(usize, u64)>,
     /// What expressions remember: `$t0` to `$t19`, the radix and others.

@@ -30,6 +30,8 @@ pub struct Call {
     pub typed: Typed,
     /// Its name, lower case.
     pub name: String,
+    /// The same as typed: `dd` and `dD` are two commands.
+    pub typed_name: String,
     /// Where it starts in the line, in bytes.
     pub column: usize,
     /// Its arguments as typed, pipes removed.
@@ -135,8 +137,8 @@ pub fn parse(line: &str, reach: &dyn Fn(&str, &str) -> Reach) -> Result<Vec<Call
         };
         let (raw, pipes) =
             if reach == Reach::Command { behind(line, start, end)? } else { (&line[start..end], Vec::new()) };
-        let (name, raw) = (name.to_lowercase(), raw.to_owned());
-        calls.push(Call { typed, name, column, raw, raw_column: start, pipes, end });
+        let (typed_name, name, raw) = (name.to_owned(), name.to_lowercase(), raw.to_owned());
+        calls.push(Call { typed, name, typed_name, column, raw, raw_column: start, pipes, end });
         at = end;
     }
     Ok(calls)

@@ -25,7 +25,8 @@ pub fn all(commands: &[&Command]) -> Vec<(String, Value)> {
 /// Name of the file of a schema: other characters than letters, digits and `_` as `x` and their number, since not every
 /// system has files called `?`.
 pub fn file(name: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    // No two files may differ by case alone.
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let spelled = name.chars().map(|c| if plain(c) { c.to_string() } else { format!("x{:02x}", u32::from(c)) });
     spelled.collect::<String>() + ".json"
 }

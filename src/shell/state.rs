@@ -184,9 +184,11 @@ impl Shell {
     /// The command a call means. With `!`, names of that kind win; bare names prefer native commands.
     pub fn find(&self, call: &Call) -> Option<&'static Command> {
         let other = known::BANG_ALONE.iter().find(|n| call.typed == Typed::Bang && n.0 == call.name);
-        let name = other.map_or(call.name.as_str(), |n| n.1);
-        let named = |c: &&&'static Command| c.is_called(name);
-        let of = |p: Prefix| self.commands.iter().filter(named).find(|c| c.prefix == p).copied();
+        let name = other.map_or(call.typed_name.as_str(), |n| n.1);
+        let of = |p: Prefix| {
+            let all = || self.commands.iter().filter(|c| c.prefix == p);
+            all().find(|c| c.is_exactly(name)).or_else(|| all().find(|c| c.is_called(name))).copied()
+        };
         match call.typed {
             Typed::Bang => of(Prefix::Bang).or_else(|| of(Prefix::Dot)).or_else(|| of(Prefix::Plain)),
             Typed::Dot => of(Prefix::Dot),

@@ -1,0 +1,103 @@
+//! `dl`, `dlb`: linked lists.
+
+use std::collections::HashSet;
+
+use anyhow::{Result, anyhow};
+
+use super::display::{element, number};
+use super::range::Words;
+use super::{tick, value};
+use crate::shell::opaque::show;
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
+};
+
+/// Elements shown unless said, and most that may be asked for.
+const ELEMENTS: u64 = 0x20;
+const MOST_ELEMENTS: u64 = 1 << 20;
+/// Words shown of an element unless said, and most that may be asked for.
+const WORDS: u64 = 4;
+const MOST_WORDS: u64 = 0x100;
+
+const LIST: &[Arg] = &[Arg::pos("LIST", Kind::Rest, "ADDR [COUNT [WORDS]]")];
+
+/// Words of the elements of a list.
+const MEMORY: Table = Table::new(
+    "memory",
+    &[
+        Col::data("element", Type::Address).titled("the element"),
+        Col::data("address", Type::Address).titled("where the word is"),
+        Col::data("value", Type::Hex).titled("the word; nothing when the dump lacks it"),
+    ],
+);
+
+macro_rules! list {
+    ($id:ident, $name:literal, $back:literal, $summary:literal) => {
+        #[doc = concat!("`", $name, "`.")]
+        pub const $id: Command = Command {
+            name: $name,
+            prefix: Prefix::Plain,
+            aliases: &[],
+            group: Group::Memory,
+            summary: $summary,
+            help: "Follows a LIST_ENTRY or SINGLE_LIST_ENTRY from ADDR on and shows the first WORDS pointers (4 unless \
+                   said) of each element, COUNT elements (32 unless said) at most. It ends where the list comes back to an \
+                   element, at a null pointer, and at memory the dump lacks. dl follows the pointers forward, dlb those \
+                   backward (the second of each element).",
+            args: LIST,
+            examples: &[Example { line: concat!($name, " @$csp 2 2"), what: "two elements, two words each" }],
+            needs: Needs::Dump,
+            returns: Returns::tables(&[&MEMORY]),
+            run: |ctx, args| run(ctx, args, $back),
+        };
+    };
+}
+
+list!(DL, "dl", false, "the elements of a linked list");
+list!(DLB, "dlb", true, "the elements of a linked list, backward");
+
+fn run(ctx: &mut Ctx<'_>, args: &Args, back: bool) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let space = &session.dump().space;
+    let pointer = session.dump().arch.pointer_size();
+    let mut words = Words::new(args.text("LIST").unwrap_or("").split_whitespace());
+    let mut next = |most: u64| -> Result<Option<u64>> {
+        let Some(text) = words.expression() else { return Ok(None) };
+        let n = value(ctx, &text)?;
+        match (1..=most).contains(&n) {
+            true => Ok(Some(n)),
+            false => Err(anyhow!("{} is too many; at most {most:x}", show(&text))),
+        }
+    };
+    let start = next(u64::MAX)?.ok_or_else(|| anyhow!("an address is needed: the first element of the list"))?;
+    let count = next(MOST_ELEMENTS)?.unwrap_or(ELEMENTS);
+    let each = next(MOST_WORDS)?.unwrap_or(WORDS);
+    let size = u64::from(pointer);
+    let mut seen = HashSet::new();
+    let mut at = start;
+    for _ in 0..count {
+        session.watch.cancel.check()?;
+        if !seen.insert(at) {
+            return Ok(Outcome::Complete);
+        }
+        let mut line = tick(at, pointer) + " ";
+        for i in 0..each {
+            let a = at.wrapping_add(i * size);
+            let word = space.slice(a, usize::from(pointer));
+            line.push(' ');
+            line.push_str(&element(word, pointer));
+            let first = if i == 0 { Cell::AddrTick(at, pointer) } else { Cell::Hex(at) };
+            ctx.out.data_row(&MEMORY, &[first, Cell::Hex(a), word.map_or(Cell::None, |w| Cell::Hex(number(w)))])?;
+        }
+        ctx.out.facts(&[], line)?;
+        match space.ptr(at.wrapping_add(if back { size } else { 0 })) {
+            None => return Ok(Outcome::Partial(format!("the element at {} is not in the dump", tick(at, pointer)))),
+            Some(0) => return Ok(Outcome::Complete),
+            Some(to) => at = to,
+        }
+    }
+    Ok(match seen.contains(&at) {
+        true => Outcome::Complete,
+        false => Outcome::Partial(format!("only the first {count} elements are shown")),
+    })
+}
