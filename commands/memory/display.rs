@@ -4,8 +4,10 @@ use anyhow::{Result, anyhow};
 
 use super::pointers::{self, CHAINED, POINTERS, TEXTS};
 use super::range::{Range, Words, take};
+use super::view::{
+    ADDRESS, DEFAULT_BYTES, Lines, MEMORY, Target, View, address, element, elements, number, outcome, went,
+};
 use super::{forms, tick, value};
-use crate::session::Session;
 use crate::shell::opaque;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
@@ -30,19 +32,6 @@ pub enum Shape {
     Pointers(u8, Target),
 }
 
-/// What a pointer is shown with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// The module, object or method it points to.
-    Thing,
-    /// The text of characters of so many bytes it points to.
-    Text(u8),
-    /// The pointer it points to, and what that points to.
-    Pointer,
-}
-
-/// Bytes shown when no length is given.
-pub const DEFAULT_BYTES: u64 = 128;
 /// Characters of a text shown when no length is given.
 const DEFAULT_CHARACTERS: u64 = 256;
 /// Characters of a line of `da` and `du`.
@@ -55,12 +44,8 @@ const POINTER: u8 = 0;
 const RANGE: &[Arg] =
     &[Arg::pos("RANGE", Kind::Rest, "[/c N] ADDR, ADDR L COUNT, or ADDR END; without it, on from the last")];
 
-/// Elements of a display, one a row.
-pub(super) const MEMORY: Table = Table::new("memory", &[ADDRESS, VALUE]);
 /// The same in lines of text; only of bytes and of words shown as characters.
 const LINES: Table = Table::new("lines", &[ADDRESS, Col::data("text", Type::Content).titled("the line's characters")]);
-pub(super) const ADDRESS: Col = Col::left("", "address", 0).of(Type::Address).titled("where it is");
-const VALUE: Col = Col::left("", "value", 0).of(Type::Hex).titled("what is there; nothing when the dump lacks it");
 
 const NUMBERS: Returns = Returns::tables(&[&MEMORY]);
 const CHARACTERS: Returns = Returns::tables(&[&MEMORY, &LINES]);
@@ -249,15 +234,6 @@ pub const D: Command = Command {
     },
 };
 
-/// What one display works on.
-pub(super) struct View<'a> {
-    pub session: &'a Session,
-    /// Bytes of a pointer of the process.
-    pub pointer: u8,
-    /// The name of the command: the next display without an address goes on with it.
-    name: &'static str,
-}
-
 fn show(ctx: &mut Ctx<'_>, args: &Args, name: &'static str, shape: Shape) -> Result<Outcome> {
     let session = ctx.session()?;
     let pointer = session.dump().arch.pointer_size();
@@ -315,54 +291,12 @@ fn range(ctx: &Ctx<'_>, args: &Args, size: u64) -> Result<(Range, Option<u8>)> {
     Ok((range, columns))
 }
 
-/// `00007f3a`1c000028`, wide enough for the dump.
-pub(super) fn address(view: &View<'_>, a: u64) -> Cell<'static> {
-    Cell::AddrTick(a, view.pointer)
-}
-
-pub(super) fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0u64, |v, x| v << 8 | u64::from(*x))
-}
-
-pub(super) fn element(bytes: Option<&[u8]>, size: u8) -> String {
-    let Some(v) = bytes.map(number) else {
-        return match size {
-            8 => "????????`????????".into(),
-            n => "?".repeat(usize::from(n) * 2),
-        };
-    };
-    match size {
-        8 => format!("{:08x}`{:08x}", v >> 32, v & 0xFFFF_FFFF),
-        n => format!("{v:0w$x}", w = usize::from(n) * 2),
-    }
-}
-
 /// Letters of a byte dump: what is no printable ASCII is a dot.
 fn letter(b: Option<u8>) -> char {
     match b {
         Some(b @ 0x20..=0x7E) => char::from(b),
         Some(_) => '.',
         None => '?',
-    }
-}
-
-/// Where the lines of a display begin, and how many elements each has; none begins behind the end of the address space.
-#[derive(Clone, Copy)]
-pub(super) struct Lines {
-    pub start: u64,
-    /// Elements in all, and bytes of one.
-    pub count: u64,
-    pub step: u64,
-    pub per_line: u64,
-}
-
-impl Lines {
-    pub fn each(self) -> impl Iterator<Item = (u64, u64)> {
-        let firsts = (0..self.count).step_by(self.per_line.max(1) as usize);
-        firsts.map_while(move |i| {
-            let at = self.start.checked_add(i.checked_mul(self.step)?)?;
-            Some((at, self.per_line.min(self.count - i)))
-        })
     }
 }
 
@@ -407,18 +341,6 @@ fn grid(
     Ok(outcome(missing))
 }
 
-/// The rows of `n` elements from `at` on.
-pub(super) fn elements(out: &mut Out, view: &View<'_>, at: u64, n: u64, size: u8) -> Result<()> {
-    let space = &view.session.dump().space;
-    for i in 0..n {
-        let a = at.wrapping_add(i * u64::from(size));
-        let v = space.slice(a, usize::from(size)).map_or(Cell::None, |b| Cell::Hex(number(b)));
-        // Completion remembers where lines begin.
-        out.data_row(&MEMORY, &[if i == 0 { address(view, a) } else { Cell::Hex(a) }, v])?;
-    }
-    Ok(())
-}
-
 /// Appends the elements of a line and gives its letters.
 fn shown(view: &View<'_>, at: u64, n: u64, size: u8, line: &mut String, missing: &mut bool) -> String {
     let space = &view.session.dump().space;
@@ -432,18 +354,6 @@ fn shown(view: &View<'_>, at: u64, n: u64, size: u8, line: &mut String, missing:
         text.extend((0..u64::from(size)).map(|k| letter(space.u8(a.wrapping_add(k)))));
     }
     text
-}
-
-pub(super) fn outcome(missing: bool) -> Outcome {
-    match missing {
-        true => Outcome::Partial("question marks are bytes the dump does not hold".into()),
-        false => Outcome::Complete,
-    }
-}
-
-/// Remembers where the next display without an address goes on.
-pub(super) fn went(ctx: &mut Ctx<'_>, view: &View<'_>, next: u64) {
-    ctx.settings.display = Some((view.name, next));
 }
 
 fn text(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range, (width, per_line): (u8, usize)) -> Result<Outcome> {

@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use super::display::{ADDRESS, DEFAULT_BYTES, Lines, MEMORY, View, address, element, elements, number, outcome, went};
 use super::range::Range;
 use super::tick;
+use super::view::{ADDRESS, DEFAULT_BYTES, Lines, MEMORY, View, address, element, elements, number, outcome, went};
 use crate::shell::{Cell, Col, Ctx, Outcome, Table, Type};
 
 /// Numbers with a fraction, one a row.

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use anyhow::{Result, anyhow};
 
-use super::display::{element, number};
 use super::range::Words;
+use super::view::{element, number};
 use super::{tick, value};
 use crate::shell::opaque::show;
 use crate::shell::{

@@ -22,6 +22,7 @@ pub mod summary;
 pub mod symbols;
 pub mod thing;
 pub mod usage;
+mod view;
 
 use crate::dump::Dump;
 use crate::shell::Ctx;

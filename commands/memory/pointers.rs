@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::display::{ADDRESS, DEFAULT_BYTES, Target, View, address, element, number, outcome, went};
 use super::range::Range;
 use super::thing::{cells, thing};
 use super::tick;
+use super::view::{ADDRESS, DEFAULT_BYTES, Target, View, address, element, number, outcome, went};
 use crate::shell::{Cell, Col, Ctx, Out, Outcome, Table, Type};
 
 pub(super) const POINTERS: Table = Table::new("memory", &[ADDRESS, POINTER_VALUE, KIND, TYPE, MODULE, OFFSET, SYMBOL]);

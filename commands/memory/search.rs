@@ -2,8 +2,8 @@
 
 use anyhow::{Result, anyhow, bail};
 
-use super::display::element;
 use super::range::{Range, Words, take};
+use super::view::element;
 use super::{tick, value};
 use crate::session::Session;
 use crate::shell::opaque::show;
@@ -160,7 +160,7 @@ fn elements(ctx: &mut Ctx<'_>, session: &Session, form: Form, at: u64) -> Result
     for i in 0..SHOWN / u64::from(size) {
         let a = at.wrapping_add(i * u64::from(size));
         let v = session.dump().space.slice(a, usize::from(size));
-        let v = v.map_or(Cell::None, |b| Cell::Hex(super::display::number(b)));
+        let v = v.map_or(Cell::None, |b| Cell::Hex(super::view::number(b)));
         ctx.out.data_row(&ELEMENTS, &[Cell::Addr(at), Cell::Hex(a), v])?;
     }
     Ok(())

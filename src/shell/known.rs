@@ -87,7 +87,6 @@ pub const INSTEAD: &[(&[&str], &str)] = &[
     (&["wstack"], "`~*e !dso` lists the objects on each thread's stack"),
     (&["extpath", "setdll"], "there are no extensions to load; `.help` lists what is here"),
     (&["z"], "`.do {COMMANDS} (E)` repeats commands as long as a condition holds"),
-    (&["c"], "`db ADDR` shows memory; nothing compares two ranges"),
     (&["rf", "rm", "rx"], "`r` shows the registers the dump records"),
     (&["up", "uu"], "`u ADDR` and `db ADDR` show code and memory; there is one address space"),
     (&["||"], "`|` shows the process of the dump; `.opendump FILE` opens another, `!diff FILE` compares with it"),
