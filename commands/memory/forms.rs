@@ -59,7 +59,9 @@ pub(super) fn floats(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range, (size, c
             let shown = v.map_or_else(|| element(None, size), |v| fraction(v, size == 4));
             line.push_str(&format!(" {shown:>24}"));
             let first = if i == 0 { address(view, at) } else { Cell::Hex(at) };
-            ctx.out.data_row(&FLOATS, &[first, v.map_or(Cell::None, Cell::Float)])?;
+            // Of a short number only the digits that tell it: widened it would have others.
+            let value = v.map(|v| if size == 4 { (v as f32).to_string().parse().unwrap_or(v) } else { v });
+            ctx.out.data_row(&FLOATS, &[first, value.map_or(Cell::None, Cell::Float)])?;
         }
         ctx.out.facts(&[], line)?;
     }
