@@ -10,7 +10,7 @@ use super::Session;
 use crate::clr::Clr;
 use crate::clr::code::stack::{Frame, FrameKind, Stack};
 use crate::clr::runtime::threads::ClrThread;
-use crate::native::record::Chosen;
+pub use crate::native::record::Chosen;
 use crate::native::unwind::{MOST_FRAMES, Walk};
 use crate::native::{Context, End, Native, Stepped};
 

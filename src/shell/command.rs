@@ -11,7 +11,7 @@ use super::out::Out;
 use super::returns::Returns;
 use super::screen::Window;
 use crate::dump::{Dump, Registers};
-use crate::native::record::Chosen;
+use crate::session::mixed::Chosen;
 use crate::session::saved::IndexMode;
 use crate::session::{Provider, Session};
 
