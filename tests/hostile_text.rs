@@ -161,8 +161,8 @@ impl Seen {
                 self.files(&path);
             } else {
                 let bytes = fs::read(&path).unwrap();
-                // The image of a module is what a dump holds, byte for byte, and no text.
-                if bytes.starts_with(b"MZ") {
+                // The image of a module, and memory, are what a dump holds, byte for byte, and no text.
+                if bytes.starts_with(b"MZ") || path.extension().is_some_and(|e| e == "bin") {
                     continue;
                 }
                 let text = String::from_utf8(bytes).unwrap();
