@@ -116,7 +116,7 @@ fn digits(byte: usize) -> String {
 
 /// Where among a byte's bits the tens of their numbers change, and to what.
 fn tens(byte: usize) -> String {
-    let ten = |bit: usize| (byte * 8 + bit).checked_div(10).filter(|_| (byte * 8 + bit) % 10 == 0);
+    let ten = |bit: usize| (byte * 8 + bit).checked_div(10).filter(|_| (byte * 8 + bit).is_multiple_of(10));
     (0..8).rev().map(|bit| ten(bit).map_or(' ', |t| char::from(b'0' + (t % 10) as u8))).collect()
 }
 
