@@ -1,14 +1,16 @@
 //! Numbers and times as text, written straight into the buffer of a line: a heap of millions of objects prints several
 //! times as many numbers.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
 
-/// Hexadecimal digits of an address of the open dump.
-static DIGITS: AtomicUsize = AtomicUsize::new(16);
+thread_local! {
+    /// Hexadecimal digits of an address of the dump that a shell on this thread opened last.
+    static DIGITS: Cell<usize> = const { Cell::new(16) };
+}
 
 /// Hexadecimal digits of an address of the open dump, zeros in front included: 16, or 8 where a pointer has 4 bytes.
 pub fn digits() -> usize {
-    DIGITS.load(Ordering::Relaxed)
+    DIGITS.get()
 }
 
 /// As [`digits`], where SOS leaves out the zeros every address of 8 bytes begins with: 12, or 8.
@@ -16,9 +18,9 @@ pub fn narrow_digits() -> usize {
     digits().min(12)
 }
 
-/// Tells the size of a pointer of the dump that is opened.
+/// Tells the size of a pointer of the dump that a shell on this thread opens.
 pub fn set_pointer_size(bytes: u8) {
-    DIGITS.store(2 * usize::from(bytes), Ordering::Relaxed);
+    DIGITS.set(2 * usize::from(bytes));
 }
 
 const LOWER: &[u8; 16] = b"0123456789abcdef";
