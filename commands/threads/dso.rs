@@ -141,15 +141,9 @@ fn one(
         return Ok(Outcome::Partial(format!("where the stack of thread {index} lies is not known")));
     };
     let (whole, end) = (end, end.min(start.saturating_add(MAX_STACK)));
-    let mut at = start.next_multiple_of(clr.header());
-    while at < end {
-        match clr.space().ptr(at) {
-            Some(value) => row(Cell::Hex(at), Cell::None, value, held.slots.contains(&at))?,
-            // Skip what the dump does not hold in one step.
-            None => at = clr.space().next_readable(at).unwrap_or(end).saturating_sub(clr.header()).max(at),
-        }
+    for (at, value) in clr.space().words(start, end) {
+        row(Cell::Hex(at), Cell::None, value, held.slots.contains(&at))?;
         session.watch.cancel.check()?;
-        at += clr.header();
     }
     if end < whole {
         return Ok(Outcome::Partial(format!("only the first {} MB of the stack are scanned", MAX_STACK >> 20)));

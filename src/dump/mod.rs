@@ -203,6 +203,9 @@ pub struct ThreadInfo {
     pub user_time: u64,
 }
 
+/// Longest part of a stack looked through for a value, in bytes.
+const MOST_STACK: u64 = 64 << 20;
+
 /// Registers of one thread.
 #[derive(Debug, Clone, Default)]
 pub struct Registers {
@@ -459,6 +462,18 @@ impl Dump {
     /// The thread with this operating system id.
     pub fn thread_of(&self, os_id: u64) -> Option<&Thread> {
         self.threads.get(self.thread_number(os_id)?)
+    }
+
+    /// What a thread works with: its general registers, then the words of the part of its stack that is in use, of which
+    /// 64 MB are looked at. Nothing of one without registers.
+    pub fn held_by<'a>(&'a self, thread: &'a Thread) -> impl Iterator<Item = u64> + 'a {
+        let registers = thread.registers.as_ref();
+        let used = registers.zip(thread.stack).map_or((0, 0), |(r, (low, high))| {
+            let from = r.sp.max(low);
+            (from, high.min(from.saturating_add(MOST_STACK)))
+        });
+        let general = registers.into_iter().flat_map(|r| r.general.iter().map(|g| g.1));
+        general.chain(self.space.words(used.0, used.1).map(|w| w.1))
     }
 
     /// The module whose range holds `address`.

@@ -268,6 +268,25 @@ impl AddressSpace {
         })
     }
 
+    /// The words of `[start, end)` that are readable, each with its address, in ascending order. Words lie at multiples of
+    /// the size of a pointer; what is not readable is passed over in one step.
+    pub fn words(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let size = u64::from(self.ptr_size);
+        let mut at = start.checked_next_multiple_of(size);
+        std::iter::from_fn(move || {
+            loop {
+                let here = at.filter(|&at| at < end)?;
+                at = here.checked_add(size);
+                if let Some(word) = self.ptr(here) {
+                    return Some((here, word));
+                }
+                let readable = self.next_readable(here).and_then(|a| a.checked_next_multiple_of(size));
+                // A piece may end inside the word: then the next one is looked at.
+                at = at.zip(readable).map(|(next, readable)| next.max(readable));
+            }
+        })
+    }
+
     /// Copies bytes at `address` into `buffer` across pieces; returns how many were readable before the first hole.
     pub fn read(&self, address: u64, buffer: &mut [u8]) -> usize {
         let mut done = 0;
@@ -381,6 +400,16 @@ mod tests {
         assert_eq!(s.u64(0x1004), None);
         assert_eq!(s.next_readable(0x1008), Some(0x2000));
         assert_eq!(s.bytes(0x1000, 1 << 29), None);
+    }
+
+    #[test]
+    fn words_stand_at_multiples_and_holes_are_passed_over() {
+        let (s, _) = space(&[(0x1000, &[1; 20]), (0x2004, &[2; 20]), (u64::MAX - 15, &[3; 8])]);
+        let word = |b: u8| u64::from_le_bytes([b; 8]);
+        let all =
+            [(0x1000, word(1)), (0x1008, word(1)), (0x2008, word(2)), (0x2010, word(2)), (u64::MAX - 15, word(3))];
+        assert_eq!(s.words(0, u64::MAX).collect::<Vec<_>>(), all);
+        assert_eq!(s.words(0x1001, 0x2010).collect::<Vec<_>>(), all[1..3]);
     }
 
     #[test]

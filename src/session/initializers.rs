@@ -3,9 +3,7 @@
 use anyhow::Result;
 
 use super::Session;
-use crate::clr::Clr;
 use crate::clr::types::methodtable::MethodTable;
-use crate::dump::Thread;
 
 /// How far the initializer of a class has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +18,6 @@ pub enum Initializer {
     Failed,
 }
 
-/// Longest part of a stack looked through, in bytes.
-const MAX_STACK: u64 = 64 << 20;
 /// Longest name of a type compared, in UTF-16 units.
 const MAX_NAME: usize = 1 << 10;
 
@@ -41,9 +37,10 @@ impl Session {
             .and_then(|c| clr.code().at(c))
             .and_then(|c| Some((c.start, c.start.checked_add(c.length?.into())?)));
         let Some(code) = code else { return Some(Initializer::NotRun) };
-        let threads = clr.threads().items.iter().filter(|t| t.os_id != 0);
-        let runs = threads.filter_map(|t| Some((t, self.dump().threads.iter().find(|n| n.os_id == t.os_id)?)));
-        let found = runs.into_iter().find(|(_, native)| returns_into(clr, native, code)).map(|(t, _)| t.address);
+        // It runs, or a frame of the stack returns into it.
+        let runs = |native| self.dump().held_by(native).any(|word| (code.0..code.1).contains(&word));
+        let mut threads = clr.threads().items.iter();
+        let found = threads.find(|t| self.dump().thread_of(t.os_id).is_some_and(runs)).map(|t| t.address);
         Some(found.map_or(Initializer::NotRun, Initializer::Running))
     }
 
@@ -69,29 +66,4 @@ impl Session {
         };
         Ok(found.into_iter().flatten().find(of_class))
     }
-}
-
-/// Whether the thread runs the code in this range, or a frame of its stack returns into it.
-fn returns_into(clr: &Clr, native: &Thread, code: (u64, u64)) -> bool {
-    let Some(registers) = &native.registers else { return false };
-    let inside = |v: u64| (code.0..code.1).contains(&v);
-    if registers.general.iter().any(|r| inside(r.1)) {
-        return true;
-    }
-    let Some((low, high)) = native.stack else { return false };
-    let ptr = clr.header();
-    let Some(from) = registers.sp.max(low).checked_next_multiple_of(ptr) else { return false };
-    let end = high.min(from.saturating_add(MAX_STACK));
-    let mut at = from;
-    while at < end {
-        match clr.space().ptr(at) {
-            Some(v) if inside(v) => return true,
-            Some(_) => at = at.saturating_add(ptr),
-            None => match clr.space().next_readable(at).and_then(|n| n.checked_next_multiple_of(ptr)) {
-                Some(next) if next > at => at = next,
-                _ => return false,
-            },
-        }
-    }
-    false
 }

@@ -9,15 +9,11 @@ use anyhow::Result;
 use rustc_hash::FxHashMap;
 
 use super::{Kind, Node, Tasks};
-use crate::clr::Clr;
-use crate::dump::Thread;
 use crate::session::Session;
 use crate::session::value::Value;
 
 /// How the names of these events begin.
 const EVENTS: &str = "System.Threading.Tasks.Task+SetOn";
-/// Longest part of a stack looked through, in bytes.
-const MAX_STACK: u64 = 64 << 20;
 
 /// Whether a continuation is such an event.
 pub(super) fn is_event(value: &Value<'_>) -> bool {
@@ -49,15 +45,13 @@ impl Blocked {
         }
         let clr = session.clr()?;
         let mut owners: FxHashMap<u32, Option<u32>> = FxHashMap::default();
-        for t in clr.threads().items.iter().filter(|t| t.os_id != 0) {
+        for t in &clr.threads().items {
             session.watch.cancel.check()?;
-            let Some(native) = session.dump().threads.iter().find(|n| n.os_id == t.os_id) else { continue };
-            words(clr, native, |word| {
-                if let Some(&number) = self.0.get(&word) {
-                    let owner = owners.entry(number).or_insert(Some(t.managed_id));
-                    *owner = owner.filter(|&o| o == t.managed_id);
-                }
-            });
+            let Some(native) = session.dump().thread_of(t.os_id) else { continue };
+            for number in session.dump().held_by(native).filter_map(|word| self.0.get(&word)) {
+                let owner = owners.entry(*number).or_insert(Some(t.managed_id));
+                *owner = owner.filter(|&o| o == t.managed_id);
+            }
         }
         for (number, owner) in owners {
             if let Some(node) = tasks.nodes.get_mut(number as usize) {
@@ -65,25 +59,5 @@ impl Blocked {
             }
         }
         Ok(())
-    }
-}
-
-/// Calls `on` with the registers of a thread and the words of its stack.
-fn words(clr: &Clr, native: &Thread, mut on: impl FnMut(u64)) {
-    let Some(registers) = &native.registers else { return };
-    registers.general.iter().for_each(|r| on(r.1));
-    let (Some((low, high)), ptr) = (native.stack, clr.header()) else { return };
-    let Some(mut at) = registers.sp.max(low).checked_next_multiple_of(ptr) else { return };
-    let end = high.min(at.saturating_add(MAX_STACK));
-    while at < end {
-        if let Some(word) = clr.space().ptr(at) {
-            on(word);
-            at = at.saturating_add(ptr);
-            continue;
-        }
-        match clr.space().next_readable(at).and_then(|n| n.checked_next_multiple_of(ptr)) {
-            Some(next) if next > at => at = next,
-            _ => return,
-        }
     }
 }

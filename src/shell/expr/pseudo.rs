@@ -100,7 +100,7 @@ pub const PSEUDO: &[Pseudo] = &[
 
 /// The instruction pointer of the thread of the event.
 fn event_ip(here: &Here<'_>) -> Option<u64> {
-    let of = here.exception().and_then(|e| here.dump.threads.iter().find(|t| t.os_id == e.thread_id));
+    let of = here.exception().and_then(|e| here.dump.thread_of(e.thread_id));
     of.or(here.thread)?.registers.as_ref().map(|r| r.ip)
 }
 

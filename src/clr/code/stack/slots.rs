@@ -66,8 +66,7 @@ pub struct LiveSlots {
 impl Clr {
     /// Where the frames of `thread` hold references.
     pub fn live_slots(&self, thread: &ClrThread) -> LiveSlots {
-        let native = self.dump.threads.iter().find(|t| t.os_id == thread.os_id && thread.os_id != 0);
-        let Some(native) = native else { return LiveSlots::default() };
+        let Some(native) = self.dump.thread_of(thread.os_id) else { return LiveSlots::default() };
         let known = native.registers.as_ref();
         let top = native.stack.map_or(0, |s| s.1);
         let sp = known.map_or(0, |r| r.sp);
@@ -439,7 +438,7 @@ impl Collector<'_> {
     fn records(&mut self) {
         let (space, ptr) = (self.clr.space(), self.clr.header());
         let (low, top, thread) = (self.stack.frames.first().map_or(0, |f| f.sp), self.top, self.thread.address);
-        let native = self.clr.dump.threads.iter().find(|t| t.os_id == self.thread.os_id);
+        let native = self.clr.dump.thread_of(self.thread.os_id);
         let low = native.and_then(|t| t.registers.as_ref()).map_or(low, |r| r.sp);
         let inside = |a: u64| low <= a && a < top && a.is_multiple_of(ptr);
         // What such a record is known by: it names its thread, and slots on its stack.

@@ -26,7 +26,7 @@ const MAX_SCAN: u64 = 1 << 12;
 /// execution stands there.
 pub fn walk(clr: &Clr, thread: &ClrThread, from: Option<(Context, bool)>) -> Stack {
     let reader = Reader::new(clr);
-    let os_thread = clr.dump.threads.iter().find(|t| t.os_id == thread.os_id && thread.os_id != 0);
+    let os_thread = clr.dump.thread_of(thread.os_id);
     let mut out = Stack::default();
     if thread.os_id == 0 {
         return out;

@@ -30,7 +30,7 @@ fn chains(p: &mut Probe<'_>, threads: &[u64]) -> Option<Vec<u64>> {
         let Some(id) = p.field(thread, "Thread", "OSId").map(|v| u64::from(v as u32)).filter(|&id| id != 0) else {
             continue;
         };
-        let stack = p.dump.threads.iter().find(|t| t.os_id == id).and_then(|t| t.stack);
+        let stack = p.dump.thread_of(id).and_then(|t| t.stack);
         match one(p, thread, stack) {
             Ok(frames) => {
                 chains += usize::from(!frames.is_empty());
