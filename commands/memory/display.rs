@@ -4,10 +4,9 @@ use anyhow::{Result, anyhow};
 
 use super::pointers::{self, CHAINED, POINTERS, TEXTS};
 use super::range::{Range, Words, take};
-use super::view::{
-    ADDRESS, DEFAULT_BYTES, Lines, MEMORY, Target, View, address, element, elements, number, outcome, went,
-};
+use super::view::{ADDRESS, DEFAULT_BYTES, Lines, MEMORY, Target, View, address, element, elements, outcome, went};
 use super::{forms, tick, value};
+use crate::dump::little_endian;
 use crate::shell::opaque;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
@@ -336,7 +335,7 @@ fn grid(
     }
     // `$p`: what was displayed last.
     let last = view.session.dump().space.slice(next.wrapping_sub(step), usize::from(size));
-    ctx.settings.values.shown = last.map(number).or(ctx.settings.values.shown);
+    ctx.settings.values.shown = last.map(little_endian).or(ctx.settings.values.shown);
     went(ctx, view, next);
     Ok(outcome(missing))
 }

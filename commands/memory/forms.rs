@@ -4,7 +4,8 @@ use anyhow::Result;
 
 use super::range::Range;
 use super::tick;
-use super::view::{ADDRESS, DEFAULT_BYTES, Lines, MEMORY, View, address, element, elements, number, outcome, went};
+use super::view::{ADDRESS, DEFAULT_BYTES, Lines, MEMORY, View, address, element, elements, outcome, went};
+use crate::dump::little_endian;
 use crate::shell::{Cell, Col, Ctx, Outcome, Table, Type};
 
 /// Numbers with a fraction, one a row.
@@ -103,7 +104,7 @@ pub(super) fn bits(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range, (size, col
     }
     ctx.out.done(&MEMORY)?;
     let next = range.start.wrapping_add(count.wrapping_mul(step));
-    let last = space.slice(next.wrapping_sub(step), usize::from(size)).map(number);
+    let last = space.slice(next.wrapping_sub(step), usize::from(size)).map(little_endian);
     ctx.settings.values.shown = last.or(ctx.settings.values.shown);
     went(ctx, view, next);
     Ok(outcome(missing))

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use anyhow::{Result, anyhow};
 
 use super::range::Words;
-use super::view::{element, number};
+use super::view::element;
 use super::{tick, value};
+use crate::dump::little_endian;
 use crate::shell::opaque::show;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
@@ -87,7 +88,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args, back: bool) -> Result<Outcome> {
             line.push(' ');
             line.push_str(&element(word, pointer));
             let first = if i == 0 { Cell::AddrTick(at, pointer) } else { Cell::Hex(at) };
-            ctx.out.data_row(&MEMORY, &[first, Cell::Hex(a), word.map_or(Cell::None, |w| Cell::Hex(number(w)))])?;
+            ctx.out
+                .data_row(&MEMORY, &[first, Cell::Hex(a), word.map_or(Cell::None, |w| Cell::Hex(little_endian(w)))])?;
         }
         ctx.out.facts(&[], line)?;
         match space.ptr(at.wrapping_add(if back { size } else { 0 })) {

@@ -5,7 +5,8 @@ use anyhow::Result;
 use super::range::Range;
 use super::thing::{cells, thing};
 use super::tick;
-use super::view::{ADDRESS, DEFAULT_BYTES, Target, View, address, element, number, outcome, went};
+use super::view::{ADDRESS, DEFAULT_BYTES, Target, View, address, element, outcome, went};
+use crate::dump::little_endian;
 use crate::shell::{Cell, Col, Ctx, Out, Outcome, Table, Type};
 
 pub(super) const POINTERS: Table = Table::new("memory", &[ADDRESS, POINTER_VALUE, KIND, TYPE, MODULE, OFFSET, SYMBOL]);
@@ -42,7 +43,7 @@ const OFFSET: Col = Col::data("offset", Type::Hex).titled("how far into the modu
 /// Shows pointers of `size` bytes, each with its target.
 pub(super) fn show(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range, (size, target): (u8, Target)) -> Result<Outcome> {
     let step = u64::from(size);
-    let read = |at: u64| view.session.dump().space.slice(at, usize::from(size)).map(number);
+    let read = |at: u64| view.session.dump().space.slice(at, usize::from(size)).map(little_endian);
     let count = range.count.unwrap_or(DEFAULT_BYTES / step);
     let mut missing = false;
     ctx.out.open_bare(match target {

@@ -5,6 +5,7 @@ use anyhow::{Result, anyhow, bail};
 use super::range::{Range, Words, take};
 use super::view::element;
 use super::{tick, value};
+use crate::dump::little_endian;
 use crate::session::Session;
 use crate::shell::opaque::show;
 use crate::shell::{
@@ -160,7 +161,7 @@ fn elements(ctx: &mut Ctx<'_>, session: &Session, form: Form, at: u64) -> Result
     for i in 0..SHOWN / u64::from(size) {
         let a = at.wrapping_add(i * u64::from(size));
         let v = session.dump().space.slice(a, usize::from(size));
-        let v = v.map_or(Cell::None, |b| Cell::Hex(super::view::number(b)));
+        let v = v.map_or(Cell::None, |b| Cell::Hex(little_endian(b)));
         ctx.out.data_row(&ELEMENTS, &[Cell::Addr(at), Cell::Hex(a), v])?;
     }
     Ok(())

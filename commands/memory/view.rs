@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::dump::little_endian;
 use crate::session::Session;
 use crate::shell::{Cell, Col, Ctx, Out, Outcome, Table, Type};
 
@@ -39,12 +40,8 @@ pub(super) fn address(view: &View<'_>, a: u64) -> Cell<'static> {
     Cell::AddrTick(a, view.pointer)
 }
 
-pub(super) fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0u64, |v, x| v << 8 | u64::from(*x))
-}
-
 pub(super) fn element(bytes: Option<&[u8]>, size: u8) -> String {
-    let Some(v) = bytes.map(number) else {
+    let Some(v) = bytes.map(little_endian) else {
         return match size {
             8 => "????????`????????".into(),
             n => "?".repeat(usize::from(n) * 2),
@@ -81,7 +78,7 @@ pub(super) fn elements(out: &mut Out, view: &View<'_>, at: u64, n: u64, size: u8
     let space = &view.session.dump().space;
     for i in 0..n {
         let a = at.wrapping_add(i * u64::from(size));
-        let v = space.slice(a, usize::from(size)).map_or(Cell::None, |b| Cell::Hex(number(b)));
+        let v = space.slice(a, usize::from(size)).map_or(Cell::None, |b| Cell::Hex(little_endian(b)));
         // Completion remembers where lines begin.
         out.data_row(&MEMORY, &[if i == 0 { address(view, a) } else { Cell::Hex(a) }, v])?;
     }

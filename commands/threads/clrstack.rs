@@ -424,20 +424,16 @@ fn print_registers(out: &mut Out, context: &Context, number: u64) -> Result<()> 
             .chain(registers::names(arch).iter().copied().filter(|n| !matches!(*n, "sp" | "lr" | "pc" | "fp")))
             .collect(),
     };
-    let value = |name: &str| match name {
-        "rip" | "eip" | "pc" => Some(context.ip),
-        name => context.named(name),
-    };
     let w = digits();
     for line in names.chunks(3) {
         let mut text = String::from("   ");
         for name in line {
-            let shown = value(name).map_or_else(|| "?".repeat(w), |v| format!("{v:0w$x}"));
+            let shown = context.named(name).map_or_else(|| "?".repeat(w), |v| format!("{v:0w$x}"));
             text.push_str(&format!(" {name:>3}={shown}"));
         }
         out.note(text)?;
         for name in line {
-            if let Some(v) = value(name) {
+            if let Some(v) = context.named(name) {
                 out.data_row(&REGISTERS, &[Cell::Num(number), Cell::text(*name), Cell::Hex(v)])?;
             }
         }

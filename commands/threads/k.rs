@@ -304,11 +304,7 @@ fn frame(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 /// Registers as `r` prints them; what is not known has question marks.
 fn registers(out: &mut Out, context: &Context, arch: Arch) -> Result<()> {
     let digits = usize::from(arch.pointer_size()) * 2;
-    let ip = match arch {
-        Arch::X64 => "rip",
-        Arch::X86 => "eip",
-        Arch::Arm64 | Arch::Arm => "pc",
-    };
+    let [ip, ..] = arch.pointers();
     let numbered = names(arch).iter().enumerate();
     let all: Vec<(&str, Option<u64>)> =
         numbered.map(|(n, name)| (*name, context.get(n))).chain([(ip, Some(context.ip))]).collect();

@@ -26,6 +26,12 @@ pub fn word(data: &[u8], offset: u64, wide: bool) -> Option<u64> {
     if wide { u64(data, offset) } else { u32(data, offset).map(u64::from) }
 }
 
+/// The little-endian number that `bytes` are, 8 at most.
+#[inline]
+pub fn little_endian(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b))
+}
+
 /// `len` bytes at `offset`.
 pub fn slice(data: &[u8], offset: u64, len: u64) -> Option<&[u8]> {
     let start = usize::try_from(offset).ok()?;

@@ -20,6 +20,7 @@ use std::sync::OnceLock;
 
 use rustc_hash::FxHashMap;
 
+pub use self::bytes::little_endian;
 pub use images::ImageStore;
 pub use options::OpenOptions;
 pub use space::AddressSpace;
@@ -80,6 +81,16 @@ impl Arch {
         match self {
             Arch::X64 | Arch::Arm64 => 8,
             Arch::X86 | Arch::Arm => 4,
+        }
+    }
+
+    /// Names of the registers that are instruction, stack and frame pointer.
+    pub const fn pointers(self) -> [&'static str; 3] {
+        match self {
+            Arch::X64 => ["rip", "rsp", "rbp"],
+            Arch::X86 => ["eip", "esp", "ebp"],
+            Arch::Arm64 => ["pc", "sp", "fp"],
+            Arch::Arm => ["pc", "sp", "r11"],
         }
     }
 

@@ -14,6 +14,7 @@ use crate::clr::runtime::handles::HandleKind;
 use crate::clr::runtime::threads::ClrThread;
 use crate::clr::types::methodtable::MethodTable;
 use crate::clr::types::statics;
+use crate::dump::little_endian;
 use crate::watch::Interrupted;
 
 /// Lowest address anything can have.
@@ -272,7 +273,7 @@ fn scan(
         let words = run[..usable].chunks_exact(ptr as usize);
         let count = words.len() as u64;
         for (i, w) in words.enumerate() {
-            let value = w.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
+            let value = little_endian(w);
             if let Some((object, interior)) = target(walker, index, value) {
                 let slot = at + i as u64 * ptr;
                 out.items.push(Root { kind: RootKind::Stack { thread, os_id }, slot, object, interior });

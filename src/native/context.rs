@@ -107,8 +107,11 @@ impl Context {
         known.then(|| self.values.get(number).copied()).flatten()
     }
 
-    /// The register of that name.
+    /// The register of that name, the instruction pointer among them.
     pub fn named(&self, name: &str) -> Option<u64> {
+        if name == self.arch.pointers()[0] {
+            return Some(self.ip);
+        }
         self.get(names(self.arch).iter().position(|n| *n == name)?)
     }
 

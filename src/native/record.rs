@@ -4,6 +4,7 @@
 use super::context::{Context, names};
 use super::unwind::{MOST_FRAMES, Walk};
 use super::{Native, Stepped};
+use crate::dump::little_endian;
 use crate::dump::{Arch, Dump, ExceptionInfo, Os, Registers, Thread};
 
 /// Registers that stand for those of a thread.
@@ -134,7 +135,7 @@ fn read(dump: &Dump, at: u64, places: &[Place]) -> Option<Registers> {
     let mut general = Vec::with_capacity(places.len());
     for &(name, offset, size) in places {
         let bytes = dump.space.bytes(at.checked_add(offset)?, usize::from(size))?;
-        general.push((name, bytes.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b))));
+        general.push((name, little_endian(&bytes)));
     }
     from_general(dump.arch, general)
 }
@@ -142,12 +143,7 @@ fn read(dump: &Dump, at: u64, places: &[Place]) -> Option<Registers> {
 /// Registers of which the first ones of each kind are looked up by name.
 fn from_general(arch: Arch, general: Vec<(&'static str, u64)>) -> Option<Registers> {
     let get = |name: &str| general.iter().find(|r| r.0 == name).map(|r| r.1);
-    let (ip, sp, fp) = match arch {
-        Arch::X64 => ("rip", "rsp", "rbp"),
-        Arch::X86 => ("eip", "esp", "ebp"),
-        Arch::Arm64 => ("pc", "sp", "fp"),
-        Arch::Arm => ("pc", "sp", "r11"),
-    };
+    let [ip, sp, fp] = arch.pointers();
     Some(Registers { ip: get(ip)?, sp: get(sp)?, fp: get(fp).unwrap_or(0), tp: None, general })
 }
 
@@ -161,17 +157,30 @@ fn stands(dump: &Dump, registers: &Registers) -> bool {
     code && dump.space.u8(registers.sp).is_some()
 }
 
+/// Where `CONTEXT` has its registers, in the order of a debugger.
+fn context_places(arch: Arch) -> Vec<Place> {
+    match arch {
+        Arch::X64 => CONTEXT_X64.to_vec(),
+        Arch::X86 => CONTEXT_X86.to_vec(),
+        Arch::Arm64 => numbered(arch, 8, 4),
+        Arch::Arm => numbered(arch, 4, 0x44),
+    }
+}
+
+/// Where `CONTEXT` has the instruction pointer, and each general register by its number.
+pub fn in_context(arch: Arch) -> Option<(u64, Vec<u64>)> {
+    let places = context_places(arch);
+    let of = |name: &str| places.iter().find(|p| p.0 == name).map(|p| p.1);
+    let [ip, ..] = arch.pointers();
+    Some((of(ip)?, names(arch).iter().map(|n| of(n)).collect::<Option<_>>()?))
+}
+
 /// The registers in the `CONTEXT` at `at`, if there is one: its flags say so.
 pub fn context_record(dump: &Dump, at: u64) -> Option<Registers> {
     let (place, mark) = flags(dump.arch);
     let found = dump.space.u32(at.checked_add(place)?)?;
     (found & mark != 0 && found & (CONTROL | INTEGER) == CONTROL | INTEGER).then_some(())?;
-    match dump.arch {
-        Arch::X64 => read(dump, at, &CONTEXT_X64),
-        Arch::X86 => read(dump, at, &CONTEXT_X86),
-        Arch::Arm64 => read(dump, at, &numbered(Arch::Arm64, 8, 4)),
-        Arch::Arm => read(dump, at, &numbered(Arch::Arm, 4, 0x44)),
-    }
+    read(dump, at, &context_places(dump.arch))
 }
 
 /// Most parameters of an exception (`EXCEPTION_MAXIMUM_PARAMETERS`).
@@ -257,8 +266,7 @@ impl Native {
         let beside = |at: u64| match dump.arch {
             // Behind `ucontext_t` with the kernel's signal mask.
             Arch::X64 => at.checked_add(304).is_some_and(signal),
-            Arch::X86 => at.checked_sub(128).is_some_and(signal),
-            Arch::Arm64 | Arch::Arm => at.checked_sub(128).is_some_and(signal),
+            Arch::X86 | Arch::Arm64 | Arch::Arm => at.checked_sub(128).is_some_and(signal),
         };
         let places = (0..MOST_WORDS).map_while(|i| sp.checked_add(i * step)).take_while(|&at| at < top);
         for at in places {
@@ -273,15 +281,23 @@ impl Native {
 
 /// The registers of a frame, as far as they are known, in the order of a debugger.
 pub fn registers_of(context: &Context) -> Option<Registers> {
-    let arch = context.arch;
-    let places: Vec<&'static str> = match arch {
-        Arch::X64 => CONTEXT_X64.iter().map(|p| p.0).collect(),
-        Arch::X86 => CONTEXT_X86.iter().map(|p| p.0).collect(),
-        Arch::Arm64 | Arch::Arm => numbered(arch, 0, 0).iter().map(|p| p.0).collect(),
-    };
-    let value = |name: &'static str| match name {
-        "rip" | "eip" | "pc" => Some(context.ip),
-        _ => context.named(name),
-    };
-    from_general(arch, places.into_iter().filter_map(|n| Some((n, value(n)?))).collect())
+    let known = context_places(context.arch).into_iter().filter_map(|(name, ..)| Some((name, context.named(name)?)));
+    from_general(context.arch, known.collect())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_have_their_places_by_number() {
+        let wide = |first: u64, n: u64| (0..n).map(|i| first + 8 * i).collect::<Vec<_>>();
+        assert_eq!(in_context(Arch::X64).unwrap(), (0xF8, wide(0x78, 16)));
+        assert_eq!(in_context(Arch::Arm64).unwrap(), (0x108, wide(8, 32)));
+        // eax, ecx, edx, ebx, esp, ebp, esi, edi.
+        let x86 = vec![0xB0, 0xAC, 0xA8, 0xA4, 0xC4, 0xB4, 0xA0, 0x9C];
+        assert_eq!(in_context(Arch::X86).unwrap(), (0xB8, x86));
+        assert_eq!(in_context(Arch::Arm).unwrap(), (0x40, (0..16).map(|n| 4 + 4 * n).collect()));
+    }
 }

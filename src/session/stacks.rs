@@ -10,6 +10,7 @@ use crate::clr::image::metadata::debug::SourceLine;
 use crate::clr::runtime::threads::ClrThread;
 use crate::clr::types::fields::{Element, et};
 use crate::dump::Arch;
+use crate::dump::little_endian;
 use crate::session::Session;
 use crate::session::signature::Signature;
 
@@ -168,5 +169,5 @@ fn mask(clr: &Clr, element: Option<Element>) -> u64 {
 
 fn read(clr: &Clr, at: u64, size: u64) -> Option<u64> {
     let bytes = clr.space().bytes(at, size as usize)?;
-    Some(bytes.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b)))
+    Some(little_endian(&bytes))
 }

@@ -8,6 +8,7 @@ pub mod time;
 use crate::clr::Clr;
 use crate::clr::types::fields::{Element, et};
 use crate::clr::types::methodtable::MethodTable;
+use crate::dump::little_endian;
 use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::digits;
@@ -218,7 +219,7 @@ pub fn of_enum(session: &Session, mt: &MethodTable, element: Element, at: u64) -
     let clr = session.clr().ok()?;
     let names = session.enum_names(mt)?;
     let bytes = clr.space().bytes(at, element.size(clr.ptr_size()) as usize)?;
-    let raw = bytes.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
+    let raw = little_endian(&bytes);
     let unused = 64u32.saturating_sub(8 * bytes.len() as u32);
     let signed = matches!(element.0, et::I1 | et::I2 | et::I4 | et::I8 | et::I);
     let value = if signed { ((raw << unused) as i64) >> unused } else { raw as i64 };

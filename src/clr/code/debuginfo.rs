@@ -7,6 +7,7 @@
 //! [`Form`] is the one under which a sample decodes without remainder.
 
 use crate::dump::Arch;
+use crate::dump::little_endian;
 
 /// How bounds are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -439,7 +440,7 @@ impl Bits<'_> {
         let (byte, shift) = (self.at / 8, self.at % 8);
         let end = (self.at + count as usize).div_ceil(8);
         let bytes = self.bytes.get(byte..end)?;
-        let word = bytes.iter().rev().fold(0u64, |w, &b| w << 8 | u64::from(b));
+        let word = little_endian(bytes);
         self.at += count as usize;
         Some((word >> shift) as u32 & (u64::from(u32::MAX) >> (32 - count)) as u32)
     }

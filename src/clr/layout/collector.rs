@@ -6,6 +6,7 @@
 use super::gcdac::{GcDacVars, context_size};
 use super::scan::{Span, runs, words_equal};
 use crate::clr::types::methodtable::MtReader;
+use crate::dump::little_endian;
 use crate::dump::{AddressSpace, Dump};
 
 /// Sizes of a `generation` record in pointers, at least and at most.
@@ -82,7 +83,7 @@ impl<'a> Finder<'a> {
         runs(space, image, |start, bytes| {
             let skip = start.next_multiple_of(ptr) - start;
             for (i, w) in bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(ptr as usize).enumerate() {
-                let value = w.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b));
+                let value = little_endian(w);
                 let out = value > 0x1_0000 && !image.contains(value) && value.is_multiple_of(ptr);
                 if out && words.len() < MOST_WORDS && space.readable(value) {
                     words.push((start + skip + i as u64 * ptr, value));
@@ -188,7 +189,7 @@ impl<'a> Finder<'a> {
         runs(self.space, image, |start, bytes| {
             let skip = start.next_multiple_of(self.ptr) - start;
             for (i, w) in bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(self.ptr as usize).enumerate() {
-                let value = w.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b));
+                let value = little_endian(w);
                 if (least..=committed).contains(&value) && value.is_multiple_of(self.ptr) && found.len() < 4096 {
                     found.push((value, start + skip + i as u64 * self.ptr));
                 }

@@ -1,6 +1,7 @@
 //! Finding `GcDacVars` by its shape, and the DAC table around the one cell that points at it.
 
 use super::gcdac::{GcDacVars, GcSource, context_size};
+use crate::dump::little_endian;
 use crate::dump::{AddressSpace, Dump, Module};
 
 /// A module's span in memory, `.bss` included.
@@ -88,7 +89,7 @@ pub fn find_gc_dac_vars(dump: &Dump, span: Span) -> Vec<GcDacVars> {
         let words = bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(ptr as usize);
         let mut previous = u64::MAX;
         for (i, w) in words.enumerate() {
-            let value = word(w);
+            let value = little_endian(w);
             if plausible_version(previous) && plausible_size(value, ptr) && candidates.len() < 1 << 16 {
                 candidates.push(start + skip + (i as u64 - 1) * ptr);
             }
@@ -101,10 +102,6 @@ pub fn find_gc_dac_vars(dump: &Dump, span: Span) -> Vec<GcDacVars> {
         }
     }
     found
-}
-
-fn word(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b))
 }
 
 /// Major version above zero, minor version, nothing else. Which versions are believed is asked later: one that is not

@@ -5,6 +5,7 @@ use super::gcdac::GcDacVars;
 use super::report::RuntimeModule;
 use super::scan::{Anchor, Span, runs};
 use crate::dump::Dump;
+use crate::dump::little_endian;
 
 /// Slots of the DAC table looked at, before and behind the one of `g_gcDacGlobals`.
 const SLOTS: std::ops::RangeInclusive<i32> = -64..=160;
@@ -53,7 +54,7 @@ pub fn words(dump: &Dump, image: Span) -> Vec<u64> {
         let skip = start.next_multiple_of(ptr) - start;
         let words = bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(ptr as usize);
         for (i, w) in words.enumerate() {
-            let value = w.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b));
+            let value = little_endian(w);
             let pointer = value.is_multiple_of(ptr) && value > 0x1_0000 && !image.contains(value);
             if pointer && found.len() < MOST_CELLS && dump.space.readable(value) {
                 found.push(start + skip + i as u64 * ptr);

@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use crate::clr::Clr;
 use crate::clr::code::codeheaps::{self, Block, PAGE};
 use crate::clr::gathered::Gathered;
+use crate::dump::little_endian;
 use crate::dump::{MapEntry, MapState};
 use crate::watch::{Interrupted, Watch};
 
@@ -153,7 +154,7 @@ fn search(clr: &Clr, start: u64, end: u64, heaps: &mut Vec<LoaderHeap>) {
         // The three pointers are looked for first: a row of rising addresses, two of them page-aligned, is rare.
         let mut last = [0u64; 3];
         for (i, w) in words.chunks_exact(ptr).enumerate() {
-            last = [last[1], last[2], w.iter().rev().fold(0, |v, b| v << 8 | u64::from(*b))];
+            last = [last[1], last[2], little_endian(w)];
             let [alloc, committed, reserved] = last;
             let fits = reserved & (PAGE - 1) == 0 && committed & (PAGE - 1) == 0 && alloc != 0;
             if !fits

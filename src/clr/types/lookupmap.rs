@@ -7,6 +7,7 @@
 
 use crate::clr::layout::{Layout, relative_value};
 use crate::dump::AddressSpace;
+use crate::dump::little_endian;
 
 /// Entries from one mark of the index to the next.
 const STRIDE: u32 = 16;
@@ -122,7 +123,7 @@ impl Bits<'_> {
         }
         let (at, shift) = (self.base.checked_add(self.position / 8)?, self.position % 8);
         let bytes = self.space.bytes(at, (shift as usize + n as usize).div_ceil(8))?;
-        let word = bytes.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
+        let word = little_endian(&bytes);
         self.position += u64::from(n);
         Some((word >> shift) as u32 & (u32::MAX >> (32 - n)))
     }

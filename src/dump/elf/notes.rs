@@ -157,12 +157,7 @@ fn thread(desc: &[u8], arch: Arch, notes: &mut Notes) -> Option<()> {
     }
     let value = |name: &str| names.iter().position(|n| *n == name).and_then(|i| values.get(i).copied());
     let general = shown.iter().filter_map(|n| Some((*n, value(n)?))).collect();
-    let (ip, sp, fp) = match arch {
-        Arch::X64 => ("rip", "rsp", "rbp"),
-        Arch::X86 => ("eip", "esp", "ebp"),
-        Arch::Arm64 => ("pc", "sp", "fp"),
-        Arch::Arm => ("pc", "sp", "r11"),
-    };
+    let [ip, sp, fp] = arch.pointers();
     let tp = value("fs_base").filter(|&v| v != 0);
     let registers = Registers { ip: value(ip)?, sp: value(sp)?, fp: value(fp)?, tp, general };
     let os_id = u64::from(u32(desc, pid)?);

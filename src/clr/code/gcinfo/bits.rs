@@ -1,5 +1,6 @@
 //! Bits of a stream, the lowest of each byte first, and the numbers of variable length in it.
 
+use crate::dump::little_endian;
 /// Reads bits; nothing is read past the end.
 #[derive(Debug, Clone, Copy)]
 pub struct Bits<'a> {
@@ -50,7 +51,7 @@ impl<'a> Bits<'a> {
         let (byte, shift) = (self.at / 8, self.at % 8);
         let end = self.at.checked_add(count as usize)?;
         let bytes = self.bytes.get(byte..end.div_ceil(8))?;
-        let word = bytes.iter().rev().fold(0u64, |w, &b| w << 8 | u64::from(b));
+        let word = little_endian(bytes);
         self.at = end;
         Some((word >> shift) as u32 & u32::MAX.checked_shr(32u32.checked_sub(count)?)?)
     }

@@ -55,7 +55,7 @@ fn described(clr: &Clr, address: u64, ty: &str, name: &str) -> Option<u64> {
 /// The registers in the `CONTEXT` at `at`.
 pub fn context(clr: &Clr, at: u64) -> Option<Context> {
     let (arch, space) = (clr.dump.arch, clr.space());
-    let (ip, places) = registers::in_context(arch);
+    let (ip, places) = registers::in_context(arch)?;
     let sp = space.ptr_at(at, *places.get(registers::stack_pointer(arch))?)?;
     let mut context = Context::new(arch, space.ptr_at(at, ip)?, sp);
     for (number, place) in places.iter().enumerate() {

@@ -6,6 +6,7 @@
 
 use super::sig::{compressed, compressed_signed, element};
 use super::{Token, table, token};
+use crate::dump::little_endian;
 
 /// Deepest type followed.
 const MAX_DEPTH: u32 = 64;
@@ -183,7 +184,7 @@ impl<N: Names> Writer<'_, N> {
     fn pointer(&mut self) -> Option<()> {
         let (bytes, rest) = self.rest.split_at_checked(self.handle)?;
         self.rest = rest;
-        let handle = bytes.iter().rev().fold(0u64, |v, &b| v << 8 | u64::from(b));
+        let handle = little_endian(bytes);
         let name = self.names.handle(handle);
         self.push(&format!("MT {handle:x} {name}"));
         Some(())

@@ -45,6 +45,7 @@ pub mod element {
     pub const SENTINEL: u8 = 0x41;
     pub const PINNED: u8 = 0x45;
 }
+use crate::dump::little_endian;
 use element::*;
 
 /// Full name of the class behind a primitive element type, e.g. `System.Int32` for [`element::I4`].
@@ -298,7 +299,7 @@ impl<'a> Parser<'a> {
     fn internal(&mut self) -> Option<TypeSig> {
         let (handle, rest) = self.rest.split_at_checked(self.handle)?;
         self.rest = rest;
-        Some(TypeSig::Internal(handle.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b))))
+        Some(TypeSig::Internal(little_endian(handle)))
     }
 
     fn method(&mut self, depth: usize) -> Option<MethodSig> {
