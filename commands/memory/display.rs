@@ -2,9 +2,9 @@
 
 use anyhow::{Result, anyhow};
 
-use super::pointers::{self, CHAINED, POINTERS, TEXTS};
+use super::pointers::{self, CHAINED, POINTERS, TEXTS, Target};
 use super::range::{Range, Words, take};
-use super::view::{ADDRESS, DEFAULT_BYTES, Lines, MEMORY, Target, View, address, element, elements, outcome, went};
+use super::view::{ADDRESS, DEFAULT_BYTES, Lines, MEMORY, View, address, element, elements, outcome, unit, went};
 use super::{forms, tick, value};
 use crate::dump::little_endian;
 use crate::shell::opaque;
@@ -198,9 +198,9 @@ display!(
 );
 
 /// All of them: `d` goes on with the last.
-const ALL: [&Command; 24] = [
+const ALL: [&Command; 27] = [
     &DB, &DW, &DWTEXT, &DD, &DC, &DQ, &DP, &DF, &DDOUBLE, &DYB, &DYD, &DA, &DU, &DS, &DSWIDE, &DPS, &DDS, &DQS, &DPA,
-    &DDA, &DQA, &DPU, &DDU, &DQU,
+    &DDA, &DQA, &DPU, &DDU, &DQU, &DPP, &DDP, &DQP,
 ];
 
 /// `d`.
@@ -224,9 +224,8 @@ pub const D: Command = Command {
         &forms::COUNTED,
     ]),
     run: |ctx, args| {
-        let all = ALL.into_iter().chain([&DPP, &DDP, &DQP]);
         let last = ctx.settings.display.map_or("db", |d| d.0);
-        match all.into_iter().find(|c| c.name == last) {
+        match ALL.into_iter().find(|c| c.name == last) {
             Some(c) => (c.run)(ctx, args),
             None => (DB.run)(ctx, args),
         }
@@ -367,7 +366,7 @@ fn text(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range, (width, per_line): (u
         if i % 4096 == 0 {
             view.session.watch.cancel.check()?;
         }
-        let unit = if width == 1 { space.u8(at).map(u16::from) } else { space.u16(at) };
+        let unit = unit(space, at, width);
         missing = unit.is_none();
         let Some(unit) = unit.filter(|&u| u != 0) else { break };
         if whole {

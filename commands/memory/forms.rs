@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::range::Range;
 use super::tick;
-use super::view::{ADDRESS, DEFAULT_BYTES, Lines, MEMORY, View, address, element, elements, outcome, went};
+use super::view::{ADDRESS, DEFAULT_BYTES, Lines, MEMORY, View, address, element, elements, outcome, text, went};
 use crate::dump::little_endian;
 use crate::shell::{Cell, Col, Ctx, Outcome, Table, Type};
 
@@ -144,14 +144,9 @@ pub(super) fn counted(ctx: &mut Ctx<'_>, view: &View<'_>, range: &Range, width: 
         let units = (usize::from(length) / usize::from(width)).min(MOST_UNITS);
         let held = units == 0 || space.slice(buffer, 1).is_some();
         missing |= !held;
-        let text = match (held, width) {
-            (false, _) => None,
-            (_, 1) => Some(space.utf8z(buffer, units)),
-            _ => Some(space.utf16z(buffer, units)),
-        };
+        let text = held.then(|| text(space, buffer, width, units));
         let line = format!("{}  \"{}\"", tick(buffer, view.pointer), text.as_deref().unwrap_or("????"));
-        let sizes = [Cell::Num(length.into()), Cell::Num(room.into())];
-        let [length, room] = sizes;
+        let (length, room) = (Cell::Num(length.into()), Cell::Num(room.into()));
         let cells = [Cell::Addr(at), length, room, address(view, buffer), Cell::maybe(text.as_deref())];
         ctx.out.row_as(&COUNTED, &cells, line)?;
     }

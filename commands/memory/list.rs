@@ -1,13 +1,12 @@
 //! `dl`, `dlb`: linked lists.
 
-use std::collections::HashSet;
-
 use anyhow::{Result, anyhow};
+use rustc_hash::FxHashSet;
 
 use super::range::Words;
 use super::view::element;
 use super::{tick, value};
-use crate::dump::little_endian;
+use crate::dump::{AddressSpace, little_endian};
 use crate::shell::opaque::show;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
@@ -74,13 +73,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args, back: bool) -> Result<Outcome> {
     let count = next(MOST_ELEMENTS)?.unwrap_or(ELEMENTS);
     let each = next(MOST_WORDS)?.unwrap_or(WORDS);
     let size = u64::from(pointer);
-    let mut seen = HashSet::new();
-    let mut at = start;
-    for _ in 0..count {
+    let end = follow(space, start, if back { size } else { 0 }, count, |at| {
         session.watch.cancel.check()?;
-        if !seen.insert(at) {
-            return Ok(Outcome::Complete);
-        }
         let mut line = tick(at, pointer) + " ";
         for i in 0..each {
             let a = at.wrapping_add(i * size);
@@ -88,18 +82,45 @@ fn run(ctx: &mut Ctx<'_>, args: &Args, back: bool) -> Result<Outcome> {
             line.push(' ');
             line.push_str(&element(word, pointer));
             let first = if i == 0 { Cell::AddrTick(at, pointer) } else { Cell::Hex(at) };
-            ctx.out
-                .data_row(&MEMORY, &[first, Cell::Hex(a), word.map_or(Cell::None, |w| Cell::Hex(little_endian(w)))])?;
+            let value = word.map_or(Cell::None, |w| Cell::Hex(little_endian(w)));
+            ctx.out.data_row(&MEMORY, &[first, Cell::Hex(a), value])?;
         }
-        ctx.out.facts(&[], line)?;
-        match space.ptr(at.wrapping_add(if back { size } else { 0 })) {
-            None => return Ok(Outcome::Partial(format!("the element at {} is not in the dump", tick(at, pointer)))),
-            Some(0) => return Ok(Outcome::Complete),
-            Some(to) => at = to,
-        }
-    }
-    Ok(match seen.contains(&at) {
-        true => Outcome::Complete,
-        false => Outcome::Partial(format!("only the first {count} elements are shown")),
+        Ok(ctx.out.facts(&[], line)?)
+    })?;
+    Ok(match end {
+        End::Closed => Outcome::Complete,
+        End::Missing(at) => Outcome::Partial(format!("the element at {} is not in the dump", tick(at, pointer))),
+        End::More(_) => Outcome::Partial(format!("only the first {count} elements are shown")),
     })
+}
+
+/// How a walk over a linked list ended.
+pub enum End {
+    /// At a null pointer, or at an element it had.
+    Closed,
+    /// At this element, in which the memory of the link is not in the dump.
+    Missing(u64),
+    /// Before this element: there are more.
+    More(u64),
+}
+
+/// Calls `each` with the elements of the list from `at` on, `most` of them at most. The address of the next one stands `link`
+/// bytes behind the start of an element.
+pub fn follow(
+    space: &AddressSpace,
+    mut at: u64,
+    link: u64,
+    most: u64,
+    mut each: impl FnMut(u64) -> Result<()>,
+) -> Result<End> {
+    let mut seen = FxHashSet::default();
+    for _ in 0..most {
+        if at == 0 || !seen.insert(at) {
+            return Ok(End::Closed);
+        }
+        each(at)?;
+        let Some(next) = at.checked_add(link).and_then(|a| space.ptr(a)) else { return Ok(End::Missing(at)) };
+        at = next;
+    }
+    Ok(if at == 0 || seen.contains(&at) { End::Closed } else { End::More(at) })
 }

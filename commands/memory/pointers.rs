@@ -5,9 +5,20 @@ use anyhow::Result;
 use super::range::Range;
 use super::thing::{cells, thing};
 use super::tick;
-use super::view::{ADDRESS, DEFAULT_BYTES, Target, View, address, element, outcome, went};
+use super::view::{ADDRESS, DEFAULT_BYTES, View, address, element, outcome, text, unit, went};
 use crate::dump::little_endian;
 use crate::shell::{Cell, Col, Ctx, Out, Outcome, Table, Type};
+
+/// What a pointer is shown with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The module, object or method it points to.
+    Thing,
+    /// The text of characters of so many bytes it points to.
+    Text(u8),
+    /// The pointer it points to, and what that points to.
+    Pointer,
+}
 
 pub(super) const POINTERS: Table = Table::new("memory", &[ADDRESS, POINTER_VALUE, KIND, TYPE, MODULE, OFFSET, SYMBOL]);
 pub(super) const CHAINED: Table = Table::new(
@@ -93,16 +104,13 @@ const MOST_TEXT: usize = 32 << 10;
 fn text_at(out: &Out, view: &View<'_>, v: Option<u64>, width: u8) -> [Cell<'static>; 2] {
     let space = &view.session.dump().space;
     let Some(v) = v.filter(|&v| space.readable(v)) else { return [Cell::None, Cell::None] };
-    let read = |max: usize| if width == 1 { space.utf8z(v, max) } else { space.utf16z(v, max) };
+    let read = |max: usize| text(space, v, width, max);
     let shown = format!("\"{}\"", read(SHOWN));
     if !out.wants_data() {
         return [Cell::text(shown), Cell::None];
     }
-    let ends = |i: u64| {
-        let at = v.checked_add(i * u64::from(width));
-        at.and_then(|a| if width == 1 { space.u8(a).map(u16::from) } else { space.u16(a) }).is_none_or(|u| u == 0)
-    };
+    let ends =
+        |i: u64| v.checked_add(i * u64::from(width)).and_then(|at| unit(space, at, width)).is_none_or(|u| u == 0);
     let cut = !(0..=MOST_TEXT as u64).any(ends);
-    let text = read(MOST_TEXT);
-    [Cell::shown(shown, Cell::text(text)), Cell::Bool(cut)]
+    [Cell::shown(shown, Cell::text(read(MOST_TEXT))), Cell::Bool(cut)]
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow, bail};
 
 use super::range::{Range, Words, take};
-use super::view::element;
+use super::view::{element, text};
 use super::{tick, value};
 use crate::dump::little_endian;
 use crate::session::Session;
@@ -150,10 +150,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 
 /// Bytes of what a hit is shown in.
 fn step(form: Form) -> u8 {
-    match form {
-        Form::Number(n) | Form::AnyText(n) => n,
-        Form::Text(n) => n,
-    }
+    let (Form::Number(n) | Form::Text(n) | Form::AnyText(n)) = form;
+    n
 }
 
 fn elements(ctx: &mut Ctx<'_>, session: &Session, form: Form, at: u64) -> Result<()> {
@@ -174,7 +172,7 @@ fn shown(out: &mut crate::shell::Out, session: &Session, form: Form, at: u64, le
     let cell = Cell::AddrTick(at, pointer);
     if let Form::AnyText(width) = form {
         let length = usize::try_from(length).unwrap_or(0);
-        let text = if width == 1 { space.utf8z(at, length) } else { space.utf16z(at, length) };
+        let text = text(space, at, width, length);
         let line = format!("{}  \"{text}\"", tick(at, pointer));
         return Ok(out.row_as(&HITS, &[cell, Cell::text(text)], line)?);
     }
@@ -275,10 +273,7 @@ fn parse(ctx: &Ctx<'_>, text: &str) -> Result<Search> {
         Some((before, after)) => (before, Some(after.trim_end().trim_end_matches('"'))),
         None => (rest, None),
     };
-    let (size, number) = match flags.form {
-        Form::Number(n) => (u64::from(n), true),
-        Form::Text(n) | Form::AnyText(n) => (u64::from(n), false),
-    };
+    let (size, number) = (u64::from(step(flags.form)), matches!(flags.form, Form::Number(_)));
     let mut words = Words::new(range_text.split_whitespace());
     let usage = "usage: s -[FLAGS]b|w|d|q|a|u|sa|su ADDR L COUNT PATTERN (or ADDR END PATTERN)";
     let range = take(&mut words, size, &|t| value(ctx, t))?.ok_or_else(|| anyhow!("a range is needed: {usage}"))?;
@@ -336,7 +331,7 @@ fn texts(session: &Session, s: &Search, width: u8, hit: &mut dyn FnMut(u64, u64)
         let bytes = buffer.get(..got).unwrap_or(&[]);
         let mut next = start;
         for unit in bytes.chunks_exact(usize::from(width)) {
-            let value = unit.iter().rev().fold(0u16, |v, b| v << 8 | u16::from(*b));
+            let value = little_endian(unit) as u16;
             if printable(value) && length < MOST_TEXT {
                 from = if length == 0 { next } else { from };
                 length += 1;

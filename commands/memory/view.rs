@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::dump::little_endian;
+use crate::dump::{AddressSpace, little_endian};
 use crate::session::Session;
 use crate::shell::{Cell, Col, Ctx, Out, Outcome, Table, Type};
 
@@ -14,17 +14,6 @@ pub(super) const MEMORY: Table = Table::new("memory", &[ADDRESS, VALUE]);
 
 pub(super) const ADDRESS: Col = Col::left("", "address", 0).of(Type::Address).titled("where it is");
 const VALUE: Col = Col::left("", "value", 0).of(Type::Hex).titled("what is there; nothing when the dump lacks it");
-
-/// What a pointer is shown with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target {
-    /// The module, object or method it points to.
-    Thing,
-    /// The text of characters of so many bytes it points to.
-    Text(u8),
-    /// The pointer it points to, and what that points to.
-    Pointer,
-}
 
 /// What one display works on.
 pub(super) struct View<'a> {
@@ -95,4 +84,14 @@ pub(super) fn outcome(missing: bool) -> Outcome {
 /// Remembers where the next display without an address goes on.
 pub(super) fn went(ctx: &mut Ctx<'_>, view: &View<'_>, next: u64) {
     ctx.settings.display = Some((view.name, next));
+}
+
+/// The character of `width` bytes at `at`.
+pub(super) fn unit(space: &AddressSpace, at: u64, width: u8) -> Option<u16> {
+    if width == 1 { space.u8(at).map(u16::from) } else { space.u16(at) }
+}
+
+/// The text of characters of `width` bytes at `at`, to its end or `most` of them.
+pub(super) fn text(space: &AddressSpace, at: u64, width: u8, most: usize) -> String {
+    if width == 1 { space.utf8z(at, most) } else { space.utf16z(at, most) }
 }

@@ -1,12 +1,12 @@
 //! `!list`: commands once for each element of a linked list in memory.
 
 use anyhow::{Result, bail};
-use rustc_hash::FxHashSet;
 
+use crate::commands::memory::list::{End, follow};
 use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns};
 
 /// Longest list gone through; the answer says when there is more.
-const MOST: usize = 100_000;
+const MOST: u64 = 100_000;
 
 /// `!list`.
 pub const LIST: Command = Command {
@@ -56,21 +56,20 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let space = &ctx.session()?.dump().space;
     let pointer = u64::from(space.ptr_size());
     let offset = offset(args.text("t"), pointer)?;
-    let most = args.number("m").and_then(|n| usize::try_from(n).ok()).unwrap_or(MOST).min(MOST);
-    let (mut seen, mut lines) = (FxHashSet::default(), Vec::new());
-    let mut at = args.number("ADDR").unwrap_or(0);
-    let mut why = None;
-    while at != 0 && lines.len() < most && seen.insert(at) {
-        lines.push(filled(args.text("x").unwrap_or("dp"), at, args.text("a").unwrap_or("")));
-        let Some(next) = at.checked_add(offset).and_then(|a| space.ptr(a)) else {
-            why = Some(format!("the list goes on at {at:x}, whose memory is not in the dump"));
-            break;
-        };
-        at = next;
-    }
-    if lines.len() == MOST && at != 0 && !seen.contains(&at) {
-        why = Some(format!("the list goes on at {at:x}: these are the first {MOST} elements"));
-    }
+    let most = args.number("m").unwrap_or(MOST).min(MOST);
+    let (commands, behind) = (args.text("x").unwrap_or("dp"), args.text("a").unwrap_or(""));
+    let mut lines = Vec::new();
+    let end = follow(space, args.number("ADDR").unwrap_or(0), offset, most, |at| {
+        lines.push(filled(commands, at, behind));
+        Ok(())
+    })?;
+    let why = match end {
+        End::Missing(at) => Some(format!("the list goes on at {at:x}, whose memory is not in the dump")),
+        End::More(at) if most == MOST => {
+            Some(format!("the list goes on at {at:x}: these are the first {MOST} elements"))
+        }
+        _ => None,
+    };
     if args.has("e") {
         for line in &lines {
             ctx.out.note(line)?;
