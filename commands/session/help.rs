@@ -323,9 +323,8 @@ fn here(name: &str, commands: &[&Command]) -> String {
     if let Some(command) = is(Prefix::Bang).or_else(|| is(Prefix::Dot)).or_else(|| is(Prefix::Plain)) {
         return format!("`{}`", spelled(command));
     }
-    let instead = known::INSTEAD.iter().find(|(names, _)| names.contains(&name)).map(|r| r.1.replace('|', "\\|"));
-    let none =
-        || known::NO_MEANING.iter().find(|(names, _)| names.contains(&name)).map(|r| format!("no meaning: {}", r.1));
+    let instead = known::of(known::INSTEAD, name).map(|answer| answer.replace('|', "\\|"));
+    let none = || known::of(known::NO_MEANING, name).map(|why| format!("no meaning: {why}"));
     instead.or_else(none).unwrap_or_default()
 }
 

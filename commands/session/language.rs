@@ -6,24 +6,11 @@ use crate::shell::alias;
 use crate::shell::control::{self, Control, Jump};
 use crate::shell::opaque::{hide, show};
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns, Table, Type,
-    flow,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Outcome, Prefix, Request, Returns, Table, Type, flow,
 };
 
 const fn dot(name: &'static str, summary: &'static str) -> Command {
-    Command {
-        name,
-        prefix: Prefix::Dot,
-        aliases: &[],
-        group: Group::Scripts,
-        summary,
-        help: "",
-        args: &[],
-        examples: &[],
-        needs: Needs::Nothing,
-        returns: Returns::NOTHING,
-        run: |_, _| Ok(Outcome::Complete),
-    }
+    Command::bare(name, Prefix::Dot, Group::Scripts, summary)
 }
 
 fn control(ctx: &mut Ctx<'_>, control: Control) -> Result<Outcome> {

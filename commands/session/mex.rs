@@ -2,22 +2,10 @@
 
 use anyhow::{Result, bail};
 
-use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Returns};
+use crate::shell::{Arg, Args, Command, Ctx, Example, Group, Kind, Outcome, Prefix, Request};
 
 const fn piped(name: &'static str, summary: &'static str) -> Command {
-    Command {
-        name,
-        prefix: Prefix::Bang,
-        aliases: &[],
-        group: Group::Scripts,
-        summary,
-        help: "",
-        args: &[],
-        examples: &[],
-        needs: Needs::Nothing,
-        returns: Returns::NOTHING,
-        run: |_, _| Ok(Outcome::Complete),
-    }
+    Command::bare(name, Prefix::Bang, Group::Scripts, summary)
 }
 
 /// `!grep`.
@@ -31,7 +19,7 @@ pub const GREP: Command = Command {
     examples: &[Example { line: "!grep zoo. !dumpheap -stat", what: "types of the program" }],
     run: |ctx, args| {
         let text = rest(args, &GREP);
-        let mut text = text.strip_prefix("-i ").unwrap_or(text).trim_start();
+        let text = text.strip_prefix("-i ").unwrap_or(text).trim_start();
         if let Some(option) = text.split_whitespace().next().filter(|w| w.starts_with('-')) {
             bail!("no option {option}: COMMAND | where not COLUMN ~ TEXT leaves rows out");
         }
@@ -40,11 +28,11 @@ pub const GREP: Command = Command {
             None => text.find(char::is_whitespace).unwrap_or(text.len()),
         };
         let (wanted, command) = text.split_at(end);
-        text = command.trim();
-        if text.is_empty() {
+        let command = command.trim();
+        if command.is_empty() {
             bail!("expected a text and a command: !grep TEXT COMMAND");
         }
-        go_on(ctx, text, &format!("find {wanted}"))
+        go_on(ctx, command, &format!("find {wanted}"))
     },
     ..piped("grep", "run a command and keep the lines that contain a text")
 };

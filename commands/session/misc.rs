@@ -7,24 +7,12 @@ use anyhow::{Context as _, Result};
 
 use crate::shell::opaque::show;
 use crate::shell::{
-    Arg, Args, Cell, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Request, Returns, Type,
+    Arg, Args, Cell, Command, Ctx, Example, Fact, Group, Kind, Outcome, Prefix, Request, Returns, Type,
 };
 
 /// A session command without arguments; what differs is said by each.
 pub(super) const fn plain(name: &'static str, prefix: Prefix, summary: &'static str) -> Command {
-    Command {
-        name,
-        prefix,
-        aliases: &[],
-        group: Group::Session,
-        summary,
-        help: "",
-        args: &[],
-        examples: &[],
-        needs: Needs::Nothing,
-        returns: Returns::NOTHING,
-        run: |_, _| Ok(Outcome::Complete),
-    }
+    Command::bare(name, prefix, Group::Session, summary)
 }
 
 /// `q`.

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::misc::plain;
 use crate::dump::images::{FoundBy, Refusal};
 use crate::session::Session;
 use crate::shell::opaque::show;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Request, Returns,
-    Table, Type,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Kind, Out, Outcome, Prefix, Request, Returns, Table, Type,
 };
 
 /// Image files taken.
@@ -56,24 +56,8 @@ const FOLDERS: Table = Table::new(
 
 const SYMBOL_PATH: Returns = Returns::facts(&[Fact::new("symbol_path", "the symbol path", Type::Text)]);
 
-const BASE: Command = Command {
-    name: "",
-    prefix: Prefix::Dot,
-    aliases: &[],
-    group: Group::Session,
-    summary: "",
-    help: "",
-    args: &[],
-    examples: &[],
-    needs: Needs::Nothing,
-    returns: Returns::NOTHING,
-    run: |_, _| Ok(Outcome::Complete),
-};
-
 /// `.exepath`.
 pub const EXEPATH: Command = Command {
-    name: "exepath",
-    summary: "folders with assemblies and runtimes the dump lacks",
     help: "Shows or sets the folders (separated by ;) that are searched, besides the dump's own folder and the recorded \
            paths, for images that are not in the dump. Files are taken when their identity matches (timestamp and size, \
            MVID, build id); others are refused, and said so. .exepath+ FOLDER adds one. The dump is read anew.",
@@ -81,13 +65,11 @@ pub const EXEPATH: Command = Command {
     examples: &[Example { line: ".exepath+ /opt/app", what: "look there too" }],
     returns: Returns::tables(&[&FOLDERS]).with(&[&IMAGES]),
     run: exepath,
-    ..BASE
+    ..plain("exepath", Prefix::Dot, "folders with assemblies and runtimes the dump lacks")
 };
 
 /// `.sympath`.
 pub const SYMPATH: Command = Command {
-    name: "sympath",
-    summary: "symbol path whose local folders are searched for images and symbols",
     help: "Shows or sets the symbol path. Its local folders (FOLDER, SRV*FOLDER*URL, cache*FOLDER) are searched for \
            images the dump lacks, for PDBs and split debug files, plainly by name or as symbol stores file them. Without \
            -y it is what _NT_SYMBOL_PATH says. Nothing is ever downloaded.",
@@ -95,13 +77,11 @@ pub const SYMPATH: Command = Command {
     examples: &[Example { line: ".sympath SRV*c:\\symbols*https://example", what: "use a local cache" }],
     returns: SYMBOL_PATH,
     run: sympath,
-    ..BASE
+    ..plain("sympath", Prefix::Dot, "symbol path whose local folders are searched for images and symbols")
 };
 
 /// `.symfix`.
 pub const SYMFIX: Command = Command {
-    name: "symfix",
-    summary: "accepted: nothing is downloaded",
     help: "With a folder, that folder is added to the symbol path; no server is asked.",
     args: &[Arg::pos("FOLDER", Kind::Rest, "local cache").outside().completes_files()],
     returns: SYMBOL_PATH,
@@ -115,7 +95,7 @@ pub const SYMFIX: Command = Command {
         ctx.out.note("no symbol server is asked; local folders of .sympath are searched")?;
         Ok(Outcome::Complete)
     },
-    ..BASE
+    ..plain("symfix", Prefix::Dot, "accepted: nothing is downloaded")
 };
 
 fn join(old: &str, new: &str, add: bool) -> String {

@@ -54,8 +54,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if let Some((which, line)) = each(&spec) {
         let threads = select(ctx, dump, which)?;
         // The debuggers say whose stack it is, and nothing behind `*e`.
-        let stacks = line.starts_with(['k', 'K']) && spec.strip_prefix('*').is_some_and(|r| r.trim_start() == line);
-        let heads = which == "*" && stacks;
+        let heads = line.starts_with(['k', 'K']) && spec.strip_prefix('*').is_some_and(|r| r.trim_start() == line);
         ctx.request = Some(Request::Each { threads, line: line.to_owned(), heads });
         return Ok(Outcome::Complete);
     }

@@ -284,6 +284,23 @@ pub struct Command {
 }
 
 impl Command {
+    /// One of which only the name, the chapter and the summary are declared: it takes nothing, needs no dump and does nothing.
+    pub const fn bare(name: &'static str, prefix: Prefix, group: Group, summary: &'static str) -> Self {
+        Self {
+            name,
+            prefix,
+            aliases: &[],
+            group,
+            summary,
+            help: "",
+            args: &[],
+            examples: &[],
+            needs: Needs::Nothing,
+            returns: Returns::NOTHING,
+            run: |_, _| Ok(Outcome::Complete),
+        }
+    }
+
     /// Whether it is the command of that name, whatever its case; a name with capitals is meant as it stands, since another
     /// command has it without (`dd`, `dD`).
     pub fn is_called(&self, name: &str) -> bool {

@@ -417,15 +417,20 @@ pub const NO_MEANING: &[(&[&str], &str)] = &[
 
 /// What to say of a name that is no command.
 ///
+/// What a table of names says of one.
+pub fn of(table: &[(&[&str], &'static str)], name: &str) -> Option<&'static str> {
+    table.iter().find(|(names, _)| names.contains(&name)).map(|row| row.1)
+}
+
 /// `typed_as` is the name as it was typed, with its mark and the name of its extension.
 pub fn unknown(name: &str, typed: Typed, typed_as: &str, commands: &[&'static Command]) -> String {
     if let ("else" | "elsif", Typed::Dot) = (name, typed) {
         return format!(".{name} stands behind the }} of .if, without a `;` between them");
     }
-    if let Some((_, why)) = NO_MEANING.iter().find(|(names, _)| names.contains(&name)) {
+    if let Some(why) = of(NO_MEANING, name) {
         return format!("{typed_as} has no meaning here: {why}");
     }
-    if let Some((_, answer)) = INSTEAD.iter().find(|(names, _)| names.contains(&name)) {
+    if let Some(answer) = of(INSTEAD, name) {
         return format!("{typed_as} is not here: {answer}");
     }
     // What nobody typed is no slip of the finger.
