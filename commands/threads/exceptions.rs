@@ -189,11 +189,10 @@ fn print_exception(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             rest.extend(inner.items.iter().rev().map(|&e| (e, at)));
         }
     }
-    let ended = session.fail_fast().filter(|f| session.clr_thread(f.os_id).is_some_and(|t| t.exception == address));
-    if let Some(end) = ended {
+    if let Some(message) = session.fail_fast(address) {
         ctx.out.note("")?;
-        let line = format!("Environment.FailFast was called: {}", end.message);
-        ctx.out.fact("fail_fast", Cell::text(&end.message), line)?;
+        let line = format!("Environment.FailFast was called: {message}");
+        ctx.out.fact("fail_fast", Cell::text(&message), line)?;
     }
     if !handled.is_empty() {
         let count = Cell::Num(handled.len() as u64);

@@ -126,8 +126,7 @@ impl Session {
     pub fn describe_exception(&self) -> Option<String> {
         let Thrown { address, type_name, message } = self.managed_exception()?;
         // Of a process that ended itself what it said.
-        let said = || self.fail_fast().filter(|f| self.clr_thread(f.os_id).is_some_and(|t| t.exception == address));
-        let message = message.or_else(|| Some(format!("Environment.FailFast \"{}\"", said()?.message)));
+        let message = message.or_else(|| Some(format!("Environment.FailFast \"{}\"", self.fail_fast(address)?)));
         let message: String = message.unwrap_or_default().chars().take(MOST_MESSAGE).collect();
         let text = if message.is_empty() { String::new() } else { format!(": {message}") };
         Some(format!("{type_name} {address:x}{text} (!pe shows it)"))

@@ -10,29 +10,16 @@ const MAX_MESSAGE: usize = 1 << 16;
 const END: &str = "System.ExecutionEngineException";
 const METHOD: &str = "System.Environment.FailFast(";
 
-/// The end a process made of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailFast {
-    /// Operating system id of the thread.
-    pub os_id: u64,
-    /// The message.
-    pub message: String,
-}
-
 impl Session {
-    /// What a thread told `Environment.FailFast`. The message is in no place of its own: the runtime hands it on from
-    /// function to function, so it is read from what the innermost frames of the thread hold: those of the method, or what it
-    /// protects while native code runs (`ExceptionNative_FailFast`, dotnet/runtime `src/coreclr/vm/comutilnative.cpp`;
-    /// `SystemNative::FailFast` before 9).
-    pub fn fail_fast(&self) -> Option<FailFast> {
+    /// What the thread that `exception` ended told `Environment.FailFast`. The message is in no place of its own: the runtime
+    /// hands it on from function to function, so it is read from what the innermost frames of the thread hold: those of the
+    /// method, or what it protects while native code runs (`ExceptionNative_FailFast`, dotnet/runtime
+    /// `src/coreclr/vm/comutilnative.cpp`; `SystemNative::FailFast` before 9).
+    pub fn fail_fast(&self, exception: u64) -> Option<String> {
         let clr = self.clr().ok()?;
-        let ended = |address: u64| clr.object_type(address).is_some_and(|mt| &*clr.type_name(mt) == END);
-        let threads = clr.threads().items.iter().filter(|t| t.os_id != 0 && t.exception != 0 && ended(t.exception));
-        threads.into_iter().find_map(|t| {
-            let slots = clr.live_slots(t).slots;
-            let message = self.said(clr, &clr.stack(t).frames, &slots)?;
-            Some(FailFast { os_id: t.os_id, message })
-        })
+        (&*clr.type_name(clr.object_type(exception)?) == END).then_some(())?;
+        let threads = clr.threads().items.iter().filter(|t| t.os_id != 0 && t.exception == exception);
+        threads.into_iter().find_map(|t| self.said(clr, &clr.stack(t).frames, &clr.live_slots(t).slots))
     }
 
     fn said(&self, clr: &Clr, frames: &[Frame], slots: &[LiveSlot]) -> Option<String> {

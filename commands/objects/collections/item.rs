@@ -6,9 +6,6 @@ use crate::commands::objects::{decoded, value};
 use crate::session::Session;
 use crate::shell::{Cell, digits};
 
-/// Characters of a string shown.
-const SHOWN: usize = 100;
-
 /// Where a key, value or item is, and what it is.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
@@ -109,10 +106,9 @@ impl Said {
         let words = found.as_ref().and_then(|o| decoded::of_object(session, o.address));
         self.text = match &found {
             Some(o) if o.ty.is_string => {
-                let (length, text) = clr.string_at(address, SHOWN).unwrap_or_default();
                 let all = whole.then(|| clr.string_units(address, usize::MAX)).flatten();
                 self.content = all.map_or(Cell::None, |(_, units)| Cell::Units(units.into()));
-                format!("\"{text}{}\"", if length as usize > SHOWN { "..." } else { "" })
+                decoded::quoted(clr, address).unwrap_or_else(|| "\"\"".into())
             }
             Some(_) if words.is_some() => {
                 self.content = words.clone().map_or(Cell::None, Cell::text);

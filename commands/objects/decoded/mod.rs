@@ -47,7 +47,7 @@ pub fn of_object(session: &Session, address: u64) -> Option<String> {
     let value = session.value(address).filter(|_| small)?;
     match mt.is_value_type() {
         true => of_value(session, mt.address, value.data, 0),
-        false => of_class(session, clr, &value),
+        false => of_class(clr, &value),
     }
 }
 
@@ -83,7 +83,7 @@ pub fn primitive(clr: &Clr, element: Element, at: u64) -> Option<String> {
 /// Classes that are said in a word, by exact name.
 const CLASSES: &[&str] = &["System.Version", "System.Uri", "System.Net.IPAddress", "System.RuntimeType"];
 
-fn of_class(session: &Session, clr: &Clr, v: &Value<'_>) -> Option<String> {
+fn of_class(clr: &Clr, v: &Value<'_>) -> Option<String> {
     match &*v.type_name() {
         "System.Version" => {
             let part = |name: &str| v.int(&[name]).filter(|n| *n >= 0);
@@ -103,10 +103,7 @@ fn of_class(session: &Session, clr: &Clr, v: &Value<'_>) -> Option<String> {
             let handle = v.pointer(&["m_handle"]).filter(|&h| h != 0)?;
             Some(clr.handle_tree(handle).display())
         }
-        _ => {
-            let _ = session;
-            None
-        }
+        _ => None,
     }
 }
 
@@ -206,12 +203,14 @@ fn reference(session: &Session, clr: &Clr, object: u64) -> String {
     if object == 0 {
         return "null".into();
     }
-    if clr.object_type(object) == Some(clr.known.string)
-        && let Some((length, text)) = clr.string_at(object, SHOWN)
-    {
-        return format!("\"{text}{}\"", if length as usize > SHOWN { "..." } else { "" });
-    }
-    of_object(session, object).unwrap_or_else(|| format!("dumpobj {object:0w$x}", w = digits()))
+    let text = quoted(clr, object).filter(|_| clr.object_type(object) == Some(clr.known.string));
+    text.or_else(|| of_object(session, object)).unwrap_or_else(|| format!("dumpobj {object:0w$x}", w = digits()))
+}
+
+/// The string at `object` in quotation marks, cut to what is shown inside another value.
+pub fn quoted(clr: &Clr, object: u64) -> Option<String> {
+    let (length, text) = clr.string_at(object, SHOWN)?;
+    Some(format!("\"{text}{}\"", if length as usize > SHOWN { "..." } else { "" }))
 }
 
 /// `Name (number)`, of flags `A, B (number)`; nothing of a type that is no enum.
