@@ -37,6 +37,60 @@ impl<'a> Looks<'a> {
     }
 }
 
+/// A search in waves, each a step farther: what is near, apart from it what lies behind a node that comes late.
+struct Waves<'a> {
+    late: &'a [u32],
+    near: [Vec<u32>; 2],
+    looks: Looks<'a>,
+}
+
+impl<'a> Waves<'a> {
+    fn new(late: &'a [u32], watch: &'a Watch) -> Self {
+        Self { late, near: Default::default(), looks: Looks::new(watch) }
+    }
+
+    /// Begins a search at `node`, where `places` has nothing yet.
+    fn begin(&mut self, places: &mut [u32], node: u32, place: u32) {
+        if let Some(p) = places.get_mut(node as usize).filter(|p| **p == NONE) {
+            *p = place;
+            self.near[usize::from(self.late.contains(&node))].push(node);
+        }
+    }
+
+    /// Goes over `edges` until nothing new is met: the place of each node becomes the one before it plus `plus`. `wave` is told
+    /// of each wave before it goes on.
+    fn run(
+        &mut self,
+        edges: &Adjacency,
+        places: &mut [u32],
+        plus: u32,
+        mut wave: impl FnMut(&[Vec<u32>; 2]),
+    ) -> Result<(), Interrupted> {
+        let mut far: [Vec<u32>; 2] = Default::default();
+        while self.near.iter().any(|n| !n.is_empty()) {
+            wave(&self.near);
+            for (behind, nodes) in self.near.iter().enumerate() {
+                for &node in nodes {
+                    let targets = edges.of(node);
+                    self.looks.node(targets.len())?;
+                    for part in targets.chunks(MANY) {
+                        self.looks.watch.cancel.check()?;
+                        for &to in part {
+                            if let Some(p) = places.get_mut(to as usize).filter(|p| **p == NONE) {
+                                *p = node + plus;
+                                far[behind | usize::from(self.late.contains(&to))].push(to);
+                            }
+                        }
+                    }
+                }
+            }
+            self.near.iter_mut().for_each(Vec::clear);
+            std::mem::swap(&mut self.near, &mut far);
+        }
+        Ok(())
+    }
+}
+
 /// Everything that leads to one node: for each ancestor the next step of a shortest way there.
 #[derive(Debug)]
 pub struct WaysTo {
@@ -53,33 +107,9 @@ impl WaysTo {
     pub fn new(reverse: &Adjacency, target: u32, late: &[u32], watch: &Watch) -> Result<Self, Interrupted> {
         let mut next = vec![NONE; reverse.nodes() as usize];
         let mut order = Vec::new();
-        // What is near and far, and of both what leads over a late node.
-        let (mut near, mut far): ([Vec<u32>; 2], [Vec<u32>; 2]) = Default::default();
-        if let Some(n) = next.get_mut(target as usize) {
-            *n = target + 1;
-            near[0].push(target);
-        }
-        let mut looks = Looks::new(watch);
-        while near.iter().any(|n| !n.is_empty()) {
-            for (over, nodes) in near.iter().enumerate() {
-                order.extend_from_slice(nodes);
-                for &node in nodes {
-                    let sources = reverse.of(node);
-                    looks.node(sources.len())?;
-                    for part in sources.chunks(MANY) {
-                        watch.cancel.check()?;
-                        for &from in part {
-                            if let Some(n) = next.get_mut(from as usize).filter(|n| **n == NONE) {
-                                *n = node + 1;
-                                far[over | usize::from(late.contains(&from))].push(from);
-                            }
-                        }
-                    }
-                }
-            }
-            near.iter_mut().for_each(Vec::clear);
-            std::mem::swap(&mut near, &mut far);
-        }
+        let mut waves = Waves::new(late, watch);
+        waves.begin(&mut next, target, target.wrapping_add(1));
+        waves.run(reverse, &mut next, 1, |near| near.iter().for_each(|nodes| order.extend_from_slice(nodes)))?;
         Ok(Self { target, next, order })
     }
 
@@ -225,36 +255,11 @@ impl Holders {
     /// distance one behind a node of `late` comes last; these are few.
     pub fn build(forward: &Adjacency, ranks: &[Vec<u32>], late: &[u32], watch: &Watch) -> Result<Self, Interrupted> {
         let mut up = vec![NONE; forward.nodes() as usize];
-        // What is near and far, and of both what lies behind a late node.
-        let (mut near, mut far): ([Vec<u32>; 2], [Vec<u32>; 2]) = Default::default();
-        let mut looks = Looks::new(watch);
+        let mut waves = Waves::new(late, watch);
         for roots in ranks {
-            for &r in roots {
-                if let Some(u) = up.get_mut(r as usize).filter(|u| **u == NONE) {
-                    *u = 1;
-                    near[usize::from(late.contains(&r))].push(r);
-                }
-            }
-            while near.iter().any(|n| !n.is_empty()) {
-                watch.progress.add(near.iter().map(|n| n.len() as u64).sum());
-                for (behind, nodes) in near.iter().enumerate() {
-                    for &node in nodes {
-                        let targets = forward.of(node);
-                        looks.node(targets.len())?;
-                        for part in targets.chunks(MANY) {
-                            watch.cancel.check()?;
-                            for &t in part {
-                                if let Some(u) = up.get_mut(t as usize).filter(|u| **u == NONE) {
-                                    *u = node + 2;
-                                    far[behind | usize::from(late.contains(&t))].push(t);
-                                }
-                            }
-                        }
-                    }
-                }
-                near.iter_mut().for_each(Vec::clear);
-                std::mem::swap(&mut near, &mut far);
-            }
+            roots.iter().for_each(|&r| waves.begin(&mut up, r, 1));
+            let told = |near: &[Vec<u32>; 2]| watch.progress.add(near.iter().map(|n| n.len() as u64).sum());
+            waves.run(forward, &mut up, 2, told)?;
         }
         Ok(Self { up })
     }
