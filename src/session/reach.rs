@@ -158,7 +158,7 @@ impl Session {
     pub fn late_holders(&self) -> Vec<u64> {
         let queues = || {
             let clr = self.clr().ok()?;
-            let mt = *self.loaded_types().ok()?.named("System.Threading.TimerQueue").first()?;
+            let mt = clr.core_type("System.Threading.TimerQueue")?;
             let fields = clr.fields(mt);
             let field = TIMER_QUEUES.iter().find_map(|n| fields.statics.iter().find(|f| &*f.name == *n))?;
             clr.space().ptr(self.static_address(mt, field)?).filter(|&q| q != 0)

@@ -131,9 +131,7 @@ impl Session {
         }
         let inner = (depth < MAX_DEPTH).then(|| self.field_type(field)).flatten();
         // An inline array of structs declares its first element only: the others lie behind it.
-        let size = |mt: u64| {
-            Some(u64::from(clr.method_table(mt)?.base_size).checked_sub(2 * clr.header())?).filter(|&s| s > 0)
-        };
+        let size = |mt: u64| clr.value_size(&clr.method_table(mt)?);
         if fields.instance.len() == 1
             && let (Some(element), Some(all)) = (inner.and_then(size), size(mt))
             && all > element

@@ -34,6 +34,13 @@ impl Clr {
         out
     }
 
+    /// MethodTable of the core library's type that metadata calls `name`, when it is loaded.
+    pub fn core_type(&self, name: &str) -> Option<u64> {
+        let core = self.method_table(self.known.object)?.module;
+        let rid = self.module(core).metadata(self)?.typedef_by_name(name)?;
+        self.loaded_types(core).items.iter().find(|t| t.0 == rid).map(|t| t.1)
+    }
+
     /// As [`Clr::loaded_types`], of all assemblies.
     pub fn defined_types(&self) -> impl Iterator<Item = MethodTable> {
         let all = self.assemblies().items.iter().flat_map(|a| self.loaded_types(a.module).items);

@@ -31,10 +31,7 @@ pub struct DelegateShape {
 const LEAST: usize = 3;
 
 pub(super) fn find(clr: &Clr) -> Result<DelegateShape, String> {
-    let core = clr.method_table(clr.known.object).map_or(0, |m| m.module);
-    let loaded = clr.loaded_types(core);
-    let named = clr.module(core).metadata(clr).and_then(|m| m.typedef_by_name("System.MulticastDelegate"));
-    let by_name = named.and_then(|rid| loaded.items.iter().find(|t| t.0 == rid)).map(|t| t.1);
+    let by_name = clr.core_type("System.MulticastDelegate");
     let global = clr.layout().global("MulticastDelegateMethodTable").ok().and_then(|at| clr.space().ptr(at));
     if let Some(class) = by_name.or(global).and_then(|mt| clr.valid_method_table(mt)) {
         let found = by_names(clr, &class).or_else(|| described(clr, &class));
