@@ -2,7 +2,7 @@
 #![no_main]
 
 use clrscope::commands;
-use clrscope::shell::expr::{Scope, evaluate, number};
+use clrscope::shell::expr::{Scope, Values, evaluate, number};
 use clrscope::shell::grammar::{Reach, parse, words};
 use clrscope::shell::{alias, control};
 use clrscope::shell::parse::arguments;
@@ -10,8 +10,8 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let Ok(line) = std::str::from_utf8(data) else { return };
-    let registers = [1; 20];
-    let scope = Scope { dump: None, thread: 0, user: &registers };
+    let values = Values { user: [1; 20], ..Values::default() };
+    let scope = Scope { dump: None, thread: 0, values: &values, context: None };
     let _ = (evaluate(line, &scope), number(line), words(line, 0));
     let names = [("a".to_owned(), "$$".to_owned()), ("$u1".to_owned(), "{".to_owned())];
     let _ = alias::expand(line, &names);
