@@ -265,6 +265,23 @@ mod damaged {
         assert_eq!(values, (0x1234, STACK + 48, Some(0x19), Some(0x20), Some(0x29)));
     }
 
+    /// The count of rows in a header of frames is multiplied by the reader: one that does not fit is no table.
+    #[test]
+    fn a_header_with_more_rows_than_it_holds_is_left_out() {
+        let memory = space(&[0; 64], &[1, 2, 3]);
+        let read = |a: u64| memory.u64(a);
+        let frames = || Section::whole(BASE + 40, vec![0; 32]);
+        // Version, encoding of the pointer to the frames, of the count, of the table; with 4 and with 8 bytes a number.
+        for [pointer, count, table] in [[0x1B, 3, 0x3B], [0x32, 0, 3], [4, 4, 4], [0x1B, 4, 0x3C], [0x1B, 2, 0x3B]] {
+            let mut bytes = vec![1, pointer, count, table];
+            bytes.extend([0x42; 36]);
+            let header = Section::whole(BASE, bytes);
+            let cfi = Cfi::of_sections(Arch::X64, Some(header), frames());
+            assert!(cfi.step(&full(Arch::X64, BASE + 8), BASE + 8, &read).is_none());
+            assert!(cfi.function(BASE + 8).is_none());
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_as_call_frame_information(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0u64..512) {

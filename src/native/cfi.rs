@@ -84,7 +84,7 @@ impl Cfi {
             Some(h) => bases.set_eh_frame_hdr(h.address),
             None => bases,
         };
-        Some(Self { arch, header, frames, bases, index: OnceLock::new() })
+        Some(Self { arch, header: header.filter(holds_its_table), frames, bases, index: OnceLock::new() })
     }
 
     /// Call frame information in the given sections, for tests of what is damaged.
@@ -93,7 +93,7 @@ impl Cfi {
         if let Some(h) = &header {
             bases = bases.set_eh_frame_hdr(h.address);
         }
-        Self { arch, header, frames, bases, index: OnceLock::new() }
+        Self { arch, header: header.filter(holds_its_table), frames, bases, index: OnceLock::new() }
     }
 
     fn section(&self) -> EhFrame<Slice<'_>> {
@@ -112,6 +112,8 @@ impl Cfi {
             let header = header.parse(&self.bases, self.arch.pointer_size()).ok()?;
             let table = header.table()?;
             let pointer = table.lookup(address, &self.bases).ok()?;
+            // The reader counts from the start of the section, wherever the pointer leads.
+            (pointer.direct().ok()? >= header.eh_frame_ptr().direct().ok()?).then_some(())?;
             let offset = table.pointer_to_offset(pointer).ok()?;
             self.at(section, offset.0).filter(|e| e.contains(address))
         };
@@ -180,6 +182,19 @@ fn header_points_to(header: &Section, image: &Image, arch: Arch) -> Option<u64> 
     let parsed = EhFrameHdr::new(&header.bytes, LittleEndian).parse(&bases, arch.pointer_size()).ok()?;
     let at = parsed.eh_frame_ptr().direct().ok()?;
     Some(at.wrapping_sub(image.base).wrapping_add(elf.low))
+}
+
+/// Whether the table of a header is as linkers write it, and no longer than the header: the reader multiplies the number of
+/// rows that stands there. Format: Linux Standard Base 5.0, "Exception Frames" (`.eh_frame_hdr`, pointer encodings).
+fn holds_its_table(header: &Section) -> bool {
+    const U32: u8 = 3;
+    const I32: u8 = 0xB;
+    const ROWS: usize = 12;
+    let &[_, to_frames, count, table, .., a, b, c, d] = header.bytes.get(..ROWS).unwrap_or(&[]) else { return false };
+    let rows = u64::from(u32::from_le_bytes([a, b, c, d]));
+    let narrow = |encoding: u8| matches!(encoding & 0xF, U32 | I32);
+    let room = (header.bytes.len() - ROWS) as u64;
+    narrow(to_frames) && count == U32 && narrow(table) && rows * 8 <= room
 }
 
 /// Address and size of a section of the image's file.
