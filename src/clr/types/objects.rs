@@ -22,8 +22,10 @@ impl Clr {
     pub fn may_be_object(&self, address: u64) -> bool {
         let Some(mt) = self.object_type(address) else { return !self.space().readable(address) };
         let Some(table) = self.method_table(mt) else { return mt != 0 && !self.space().readable(mt) };
-        let class = self.mts().eeclass(self.space(), &table);
-        self.valid_type(mt).is_some() || class.is_some_and(|c| c != 0 && !self.space().readable(c))
+        let absent = |at: u64| at != 0 && !self.space().readable(at);
+        // An instantiation has its class by way of the type whose code it shares.
+        let class = self.mts().eeclass(self.space(), &table).unwrap_or_else(|| self.mts().canonical(&table));
+        self.valid_type(mt).is_some() || absent(class)
     }
 
     /// Length in UTF-16 units and text of the string at `address`, the text cut at `max` units. Lone surrogates become

@@ -87,14 +87,11 @@ fn x64(reader: &Reader<'_>, state: u64) -> Option<Context> {
     let read = |at: u64| clr.space().ptr_at(state, at);
     if read(places.ready)? != 0 {
         let mut context = Context::new(Arch::X64, read(places.ip)?, read(places.sp)?);
-        match places.unwound {
-            Some(at) => read_saved(clr, &mut context, state.checked_add(at)?),
-            None => {
-                for (i, &register) in saved.iter().enumerate() {
-                    let place = read(places.pointers + 8 * i as u64).filter(|&p| p != 0);
-                    context.put(register, place.and_then(|p| clr.space().ptr(p)));
-                }
-            }
+        // A collection unwound it and wrote through the pointers where it moved objects; without one the value stands in for it.
+        for (i, &register) in saved.iter().enumerate() {
+            let nth = |first: u64| read(first + 8 * i as u64);
+            let kept = nth(places.pointers).filter(|&p| p != 0).and_then(|p| clr.space().ptr(p));
+            context.put(register, kept.or_else(|| nth(places.unwound?)));
         }
         return Some(context);
     }
