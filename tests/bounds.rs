@@ -156,6 +156,8 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("src/clr/runtime/delegates.rs", "MAX_ENTRIES", Says),
     ("src/clr/runtime/delegates.rs", "MAX_NESTED", Says),
     ("src/clr/runtime/domains.rs", "MAX_ASSEMBLIES", Says),
+    ("src/clr/runtime/domains.rs", "MAX_DOMAINS", Says),
+    ("src/clr/runtime/domains.rs", "MOST", Shown),
     ("src/clr/runtime/exceptions.rs", "MAX_MESSAGE", Says),
     ("src/clr/runtime/finalizer.rs", "MAX_ARRAY", Never),
     ("src/clr/runtime/handles.rs", "MAX_ARRAYS", Says),

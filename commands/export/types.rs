@@ -9,7 +9,6 @@ use rustc_hash::FxHashMap;
 use super::writer::{Field, Table};
 use crate::clr::Clr;
 use crate::clr::image::metadata::sig::TypeSig;
-use crate::clr::image::metadata::table;
 use crate::clr::runtime::delegates::DelegateKind;
 use crate::clr::types::fielddesc::FieldDesc;
 use crate::clr::types::fields::{self, Element, et};
@@ -73,13 +72,12 @@ pub fn types(session: &Session, table: &mut Table) -> Result<Option<String>> {
 }
 
 /// Which declared types exist as far as the runtime knows. The `element_type` column has the element type of the field's
-/// type **as loaded**, like ClrMD's tables: an array whose exact type is shared or was never made shows as a class, a
-/// class that was never loaded as a struct. (Its own declared type is in `field_type`.)
+/// type **as loaded**, like ClrMD's tables: an array whose exact type is shared or was never made shows as a class. (Its own
+/// declared type is in `field_type`.) A class that was never loaded is a class: what a reader finds of it depends on where
+/// the files lie.
 struct KnownTypes {
     /// Names of array types that were made.
     arrays: HashSet<Arc<str>>,
-    /// Full names of loaded classes of all modules.
-    loaded: HashSet<String>,
 }
 
 impl KnownTypes {
@@ -87,27 +85,7 @@ impl KnownTypes {
         let clr = session.clr()?;
         let heap: Vec<(u64, u64)> = session.heap()?.segments.iter().map(|s| (s.start & !0xFFF, s.reserved)).collect();
         let arrays = clr.loaded_vectors(&heap).into_iter().map(|mt| clr.type_name(mt)).collect();
-        let mut loaded = HashSet::new();
-        for a in &clr.assemblies().items {
-            let module = clr.module(a.module);
-            let Some(metadata) = module.metadata(clr) else { continue };
-            loaded.extend(clr.loaded_types(a.module).items.iter().map(|&(rid, _)| metadata.full_name(rid)));
-        }
-        Ok(Self { arrays, loaded })
-    }
-
-    /// Whether the class behind a TypeRef can be found without loading anything: the reference itself was resolved, or
-    /// another one to the same assembly was and the class is loaded.
-    fn reachable(&self, clr: &Clr, module: u64, rid: u32) -> bool {
-        let Some(false) = clr.typeref_resolved(module, rid) else { return true };
-        let module_of = clr.module(module);
-        let Some(metadata) = module_of.metadata(clr) else { return true };
-        if !self.loaded.contains(&metadata.typeref_full_name(rid)) {
-            return false;
-        }
-        let scope = metadata.typeref_scope(rid);
-        let rows = metadata.rows(table::TYPE_REF);
-        (1..=rows).any(|r| metadata.typeref_scope(r) == scope && clr.typeref_resolved(module, r) == Some(true))
+        Ok(Self { arrays })
     }
 
     fn element(&self, clr: &Clr, f: &fields::Field) -> Element {
@@ -120,18 +98,10 @@ impl KnownTypes {
                     f.element
                 }
             }
-            (Some(TypeSig::Class(token)), et::CLASS)
-                if token >> 24 == TYPE_REF && !self.reachable(clr, f.module, token & 0x00FF_FFFF) =>
-            {
-                Element(et::STRUCT)
-            }
             _ => f.element,
         }
     }
 }
-
-/// Table number of TypeRef in a token: a class of another module.
-const TYPE_REF: u32 = 1;
 
 /// Which type arguments of an instantiation its canonical type shares with others: those that differ between the two
 /// (`System.__Canon` stands for every class).
@@ -206,7 +176,9 @@ fn value(clr: &Clr, element: Element, at: u64) -> String {
         return space.ptr(at).map(|v| format!("{v:x}")).unwrap_or_default();
     }
     match element.0 {
-        et::STRUCT | et::FNPTR => String::new(),
+        et::FNPTR => String::new(),
+        // The boxed copy.
+        et::STRUCT => space.ptr(at).map(|v| format!("{v:x}")).unwrap_or_default(),
         _ => match element.size(clr.ptr_size()) {
             1 => space.u8(at).map(|v| v.to_string()),
             2 => space.u16(at).map(|v| v.to_string()),

@@ -41,7 +41,8 @@ pub const DUMPDOMAIN: Command = Command {
     aliases: &["wdomain"],
     group: Group::Objects,
     summary: "list the app domains with their assemblies and modules",
-    help: "Prints the system domain and the app domain; under it, each assembly with the address of its Module.",
+    help: "Prints the system domain, the shared domain (through 2.2 and in .NET Framework) and each app domain; under it, \
+           each assembly with the address of its Module.",
     args: &[Arg::pos("ADDR", Kind::Address, "address of a domain; all without")],
     examples: &[Example { line: "!dumpdomain", what: "all domains" }],
     needs: Needs::Clr,
@@ -228,7 +229,7 @@ const DOMAINS: Table = Table::new(
     "domains",
     &[
         Col::data("domain", Type::Address).titled("address of the domain"),
-        Col::data("kind", Type::Text).titled("system or app"),
+        Col::data("kind", Type::Text).titled("system, shared or app"),
         Col::data("number", Type::Number).titled("number of the app domain"),
         Col::data("low_frequency_heap", Type::Address).titled("LowFrequencyHeap"),
         Col::data("high_frequency_heap", Type::Address).titled("HighFrequencyHeap"),
@@ -291,50 +292,76 @@ fn module_line(m: &Module) -> String {
 fn dumpdomain(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let clr = session.clr()?;
-    let (system, app) = (domains::system_domain(clr), domains::app_domain(clr));
+    let apps = domains::app_domains(clr);
+    let (system, shared) = (domains::system_domain(clr), domains::shared_domain(clr));
     let wanted = args.number("ADDR").filter(|&a| a != 0);
-    if let Some(address) = wanted
-        && ![system, app].contains(&Some(address))
-    {
+    let is_wanted = |d: &u64| wanted.is_none_or(|w| w == *d);
+    let known = [system, shared].into_iter().flatten().chain(apps.items.iter().map(|d| d.address));
+    if let Some(address) = wanted.filter(|&w| !known.into_iter().any(|d| d == w)) {
         bail!("{address:x} is not a domain; !dumpdomain without an address lists them");
     }
-    if let Some(system) = system.filter(|s| wanted.is_none_or(|w| w == *s)) {
-        domain_row(session, ctx.out, system, Owner::Global)?;
+    if let Some(system) = system.filter(is_wanted) {
+        domain_row(session, ctx.out, &Domain { address: system, kind: "system", number: None, name: None })?;
     }
-    let Some(app) = app.filter(|a| wanted.is_none_or(|w| w == *a)) else { return Ok(Outcome::Complete) };
-    domain_row(session, ctx.out, app, Owner::Domain)?;
-    let assemblies = clr.assemblies();
-    for a in &assemblies.items {
-        assembly_row(clr, ctx.out, app, a)?;
+    if let Some(shared) = shared.filter(is_wanted) {
+        domain_row(session, ctx.out, &Domain { address: shared, kind: "shared", number: None, name: None })?;
     }
-    made_at_run_time(clr, ctx.out)?;
-    Ok(outcome(assemblies.partial.as_ref()))
+    let mut partial = apps.partial.clone();
+    for app in apps.items.iter().filter(|d| is_wanted(&d.address)) {
+        // The host's name for the only domain there is, where the runtime's own place of it is not known.
+        let name = app.name.as_deref().unwrap_or("clrhost");
+        let number = Some(app.id);
+        domain_row(session, ctx.out, &Domain { address: app.address, kind: "app", number, name: Some(name) })?;
+        let assemblies = domains::assemblies_of(clr, app.address)?;
+        for a in &assemblies.items {
+            assembly_row(clr, ctx.out, app.address, a)?;
+        }
+        partial = partial.or(assemblies.partial);
+    }
+    if wanted.is_none_or(|w| apps.items.iter().any(|d| d.address == w)) {
+        made_at_run_time(clr, ctx.out)?;
+    }
+    Ok(outcome(partial.as_ref()))
+}
+
+/// A domain as `!dumpdomain` shows it.
+struct Domain<'a> {
+    address: u64,
+    /// System, shared or app.
+    kind: &'static str,
+    number: Option<u32>,
+    name: Option<&'a str>,
 }
 
 /// A domain with the loader heaps it allocates from: its own, or those of the global allocator, which all domains share
 /// since 3.0.
-fn domain_row(session: &Session, out: &mut Out, domain: u64, owner: Owner) -> Result<()> {
-    let (kind, number, title) = match owner {
-        Owner::Global => ("system", Cell::None, "System Domain:"),
-        _ => ("app", Cell::Num(1), "Domain 1:"),
+fn domain_row(session: &Session, out: &mut Out, domain: &Domain<'_>) -> Result<()> {
+    let title = match domain.number {
+        Some(n) => format!("Domain {n}:"),
+        None if domain.kind == "shared" => "Shared Domain:".to_owned(),
+        None => "System Domain:".to_owned(),
     };
-    // The host's name for the only domain there is.
-    let name = if owner == Owner::Global { None } else { Some("clrhost") };
+    let owner = if domain.kind == "app" { Owner::Domain } else { Owner::Global };
     let heaps = &session.loader_heaps()?.heaps.items;
     let owner = if heaps.iter().any(|h| h.owner == owner) { owner } else { Owner::Global };
-    let mut line = format!("--------------------------------------\n{title:<20}{domain:0w$x}", w = digits());
+    let mut line = format!("--------------------------------------\n{title:<20}{:0w$x}", domain.address, w = digits());
     let mut places = [Cell::None, Cell::None, Cell::None];
     for (kind, place) in ["LowFrequencyHeap", "HighFrequencyHeap", "StubHeap"].iter().zip(&mut places) {
-        if let Some(h) = heaps.iter().find(|h| h.owner == owner && h.kind == *kind) {
+        // Whose heap it is cannot be told where domains have heaps of their own.
+        if domain.kind != "shared"
+            && let Some(h) = heaps.iter().find(|h| h.owner == owner && h.kind == *kind)
+        {
             // The list of blocks comes behind the heap's own first word.
             let address = h.address.saturating_sub(session.clr()?.header());
             line.push_str(&format!("\n{:<20}{address:0w$X}", format!("{kind}:"), w = digits()));
             *place = Cell::Addr(address);
         }
     }
-    line.push_str(&format!("\nStage:              OPEN\nName:               {}", name.unwrap_or("None")));
+    line.push_str(&format!("\nStage:              OPEN\nName:               {}", domain.name.unwrap_or("None")));
     let [low, high, stub] = places;
-    let cells = [Cell::Addr(domain), Cell::text(kind), number, low, high, stub, Cell::text("OPEN"), Cell::maybe(name)];
+    let number = domain.number.map_or(Cell::None, |n| Cell::Num(u64::from(n)));
+    let (address, kind, name) = (Cell::Addr(domain.address), Cell::text(domain.kind), Cell::maybe(domain.name));
+    let cells = [address, kind, number, low, high, stub, Cell::text("OPEN"), name];
     Ok(out.row_as(&DOMAINS, &cells, line)?)
 }
 
@@ -345,7 +372,7 @@ fn dumpassembly(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let Some(a) = clr.assemblies().items.iter().find(|a| [a.assembly, a.item, a.module].contains(&address)) else {
         bail!("{address:x} is not an assembly; !dumpdomain lists them")
     };
-    let (m, domain) = (clr.module(a.module), domains::app_domain(clr));
+    let (m, domain) = (clr.module(a.module), Some(a.domain).filter(|&d| d != 0));
     let name = m.display_name(clr);
     let out = &mut *ctx.out;
     out.datum("assembly", &Cell::Addr(identity(a)));

@@ -243,7 +243,10 @@ impl Reader<'_> {
             if let Ok(o) = u64::try_from(offsets[2]) {
                 sub.allocation_starts[g] = space.ptr_at(record, o).unwrap_or(0);
             }
-            if let Ok(o) = u64::try_from(offsets[0])
+            // What older generations have left of theirs is a free block once a collection is over (dotnet/coreclr v1.0
+            // `src/gc/gc.cpp`, `fix_older_allocation_area`), and the context still there.
+            if g == 0
+                && let Ok(o) = u64::try_from(offsets[0])
                 && let Some(p) = space.ptr_at(record, o).filter(|&p| p != 0)
                 && let Some(limit) = space.ptr_at(record, o + ptr)
             {

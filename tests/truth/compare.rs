@@ -269,6 +269,8 @@ fn fault(table: &str, column: &str, truth: &str, ours: &str) -> bool {
                 || truth.contains('`') && !ours.contains('`')
         }
         ("statics" | "threadstatics", "value") | ("modules", "name") => truth.is_empty(),
+        // A class that was never loaded: its reader says `Struct` unless the file it is in lies at its place.
+        ("fields", "element_type") => truth == "Struct" && ours == "Class",
         _ => false,
     }
 }

@@ -9,7 +9,7 @@ use super::effort::Effort;
 use super::gcdac::GcDacVars;
 use super::provider::{DiscoverOptions, Provider};
 use super::report::RuntimeModule;
-use super::scan::{Anchor, Span};
+use super::scan::{Anchor, AnchorKind, Span};
 use super::search::{self, Search};
 use super::tables::{SHAPES, TABLES, Table};
 use super::verdict::{Check, Verdict};
@@ -233,7 +233,7 @@ impl Chooser<'_> {
     fn table(&self, table: &'static Table, anchor: Option<&Anchor>) -> Option<Attempt> {
         let mut layout = self.options.layout(table);
         if let Some(anchor) = anchor {
-            if layout.constant("DacSlotSize") != Ok(anchor.slot_size) {
+            if layout.constant("DacSlotSize") != Ok(anchor.slot_size) || AnchorKind::of(&layout) != anchor.kind {
                 return None;
             }
             bind(self.dump, &mut layout, anchor);
@@ -251,6 +251,9 @@ impl Chooser<'_> {
     fn shape(&self, shape: &'static Table, anchor: Option<&Anchor>) -> Option<Attempt> {
         let mut layout = self.options.layout(shape);
         if let Some(anchor) = anchor {
+            if AnchorKind::of(&layout) != anchor.kind {
+                return None;
+            }
             bind(self.dump, &mut layout, anchor);
         }
         self.search(anchor, |s| s.run(&mut layout));
@@ -273,7 +276,8 @@ impl Chooser<'_> {
     }
 }
 
-fn bind(dump: &Dump, layout: &mut Layout, anchor: &Anchor) {
+/// Gives the variables that `layout` has slots for their addresses.
+pub(super) fn bind(dump: &Dump, layout: &mut Layout, anchor: &Anchor) {
     let slots: Vec<(String, i32)> = layout.dac_slots.iter().map(|(n, &i)| (n.clone(), i)).collect();
     for (name, index) in slots {
         if let Some(cell) = anchor.get(&dump.space, index) {

@@ -9,9 +9,9 @@ use super::effort::Effort;
 use super::gcdac::{self, GcDacVars, GcSource};
 pub use super::provider::{DiscoverOptions, Provider};
 use super::report::{Discovered, NoRuntime, RuntimeModule};
-use super::scan::{Span, anchors, find_gc_dac_vars};
+use super::scan::{Span, anchors, find_gc_dac_vars, free_anchors};
 use super::verdict::Verdict;
-use super::{Source, descriptor, version};
+use super::{Source, descriptor, older, version};
 use crate::dump::{Dump, Module};
 
 /// File names of runtimes that are not linked into the program.
@@ -77,6 +77,9 @@ fn collector(
         let own = found.iter().chain(unknown).find_map(|gc| gc.descriptor);
         descriptor::collector(dump, &mut described, own);
         found.extend(described.used().and_then(|d| GcDacVars::described(d.layout(), &dump.space)));
+    }
+    if found.is_empty() && runtime {
+        found.extend(older::find(dump, span, options));
     }
     if found.is_empty() && options.allows(Provider::Structure) && runtime {
         // A standalone collector (`clrgc`) has the variables in its own image.
@@ -156,8 +159,11 @@ fn choose(
     let mut providers = vec![("GcDacVars".to_owned(), gc.describe())];
     // A struct of a version that is not known still is where the DAC table leads.
     let anchor = gc.refused.map_or(gc.address, |r| r.0);
-    let all_anchors =
-        if options.allows(Provider::DacTable) && anchor != 0 { anchors(&dump.space, span, anchor) } else { Vec::new() };
+    let all_anchors = match options.allows(Provider::DacTable) {
+        true if gc.source == GcSource::DacTable => free_anchors(&dump.space, span),
+        true if anchor != 0 => anchors(&dump.space, span, anchor),
+        _ => Vec::new(),
+    };
     providers.push(("DAC table".into(), format!("{} possible anchors", all_anchors.len())));
     providers.push(("contract descriptor".into(), described.describe()));
     for (name, provider) in Provider::ALL {
@@ -209,6 +215,7 @@ fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, Stri
     let mut runtime = chooser.runtime.clone();
     let Settled { table, layout, mut checks, again, notes, described } = best;
     let mut gc = chooser.gc.clone();
+    gc.handle_table_map = gc.handle_table_map.or_else(|| layout.global("HandleTableMap").ok());
     checks.extend(chooser.descriptor.and_then(|d| gc.witness(&GcDacVars::described(d.layout(), &chooser.dump.space)?)));
     if gc.source == GcSource::Structure && gc.alloc_allocated.is_none() && !gc.is_server() {
         let probe = Probe::new(chooser.dump, &layout, chooser.gc, &runtime, Source::Calibrated);

@@ -23,6 +23,8 @@ pub enum GcSource {
     Struct,
     /// The collector's part of the contract descriptor.
     Descriptor,
+    /// The DAC table itself, before there was a struct (1.x, .NET Framework before 4.8).
+    DacTable,
 }
 
 /// A found `GcDacVars`, its version differences resolved. Every `Option<u64>` is the address of a GC variable, `None`
@@ -200,6 +202,10 @@ impl GcDacVars {
                     self.generation_size
                 )
             }
+            GcSource::DacTable => format!(
+                "{refused}; the collector's variables by the DAC table, generation size {}",
+                self.generation_size
+            ),
             GcSource::Structure => format!(
                 "{refused}; the collector's variables by structure, generation size {}, whether a collection was running is \
                  not known",

@@ -17,6 +17,7 @@ mod effort;
 pub mod exports;
 pub mod gaps;
 pub mod gcdac;
+mod older;
 pub mod provider;
 pub mod report;
 pub mod scan;

@@ -70,7 +70,8 @@ pub fn words_equal(space: &AddressSpace, span: Span, size: usize, value: u64) ->
     found
 }
 
-/// Words of the header before the pointers: version, generation size, and since .NET 5 the number of generations.
+/// Pointers behind the header: version, generation size, and since .NET 5 the number of generations. The last one, the map of
+/// handle tables, came after 2.0 (dotnet/coreclr v2.0 `src/gc/gcinterface.dacvars.def` has 26).
 const POINTERS: u64 = 27;
 /// At least this many of the pointers are set in any flavour (server GC sets eight).
 const MIN_SET: usize = 6;
@@ -121,14 +122,18 @@ fn read_gc_dac_vars(dump: &Dump, at: u64, image: Span) -> Option<GcDacVars> {
     let has_count = (4..=6).contains(&get(2)?);
     let first = if has_count { 3 } else { 2 };
     let pointers: Vec<u64> = (0..POINTERS).map(|i| get(first + i)).collect::<Option<_>>()?;
-    let set: Vec<u64> = pointers.iter().copied().filter(|&p| p != 0).collect();
+    let (&map, named_by_all) = pointers.split_last()?;
+    let set: Vec<u64> = named_by_all.iter().copied().filter(|&p| p != 0).collect();
     let home = *set.first()?;
     let module = if image.contains(home) { image } else { Span::of(dump.module_at(home)?) };
     if set.len() < MIN_SET || !set.iter().all(|&p| module.contains(p)) {
         return None;
     }
+    // Behind the 26 pointers of 2.0 lies what comes next in the image: often the cell that leads back to the struct.
+    let size = (first + POINTERS) * ptr;
+    let has_map = map == 0 || module.contains(map) && !(at..at.saturating_add(size)).contains(&map);
     let version = get(0)?;
-    let mut gc = named(&pointers);
+    let mut gc = named(if has_map { &pointers } else { named_by_all });
     gc.address = at;
     gc.source = GcSource::Struct;
     (gc.major, gc.minor) = (version as u8, (version >> 8) as u8);
@@ -140,7 +145,11 @@ fn read_gc_dac_vars(dump: &Dump, at: u64, image: Span) -> Option<GcDacVars> {
     if !(gc.is_server() || gc.generation_table.is_some()) {
         return None;
     }
-    newer(&mut gc, space, module, |i| get(first + POINTERS + i));
+    let size = context_size(ptr) as i32;
+    gc.generation_field_offsets = [0, size, size + ptr as i32];
+    if has_map {
+        newer(&mut gc, space, module, |i| get(first + POINTERS + i));
+    }
     Some(gc)
 }
 
@@ -173,7 +182,6 @@ fn newer(gc: &mut GcDacVars, space: &AddressSpace, module: Span, get: impl Fn(u6
     let size = context_size(ptr) as i32;
     let pointer = |i| get(i).filter(|&p| module.contains(p));
     let words = |at: u64, n: u64| (0..n).map_while(|i| Some(space.u32(at.checked_add(4 * i)?)? as i32)).collect();
-    gc.generation_field_offsets = [0, size, size + ptr as i32];
     let Some(generation) = pointer(1) else { return };
     let offsets: Vec<i32> = words(generation, 3);
     // The generation starts with its allocation context; anything else is not this array.
@@ -195,9 +203,31 @@ fn newer(gc: &mut GcDacVars, space: &AddressSpace, module: Span, get: impl Fn(u6
     gc.descriptor = if gc.minor >= 6 { pointer(11) } else { None };
 }
 
-/// Where the DAC table may be anchored: slots that hold the cell which holds the address of GcDacVars.
+/// What the slots of a DAC table are counted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnchorKind {
+    /// The slot of the cell that holds the address of `GcDacVars` (2.0 and later, .NET Framework 4.8).
+    GcDacVars,
+    /// The slot of the cell that holds the MethodTable of free blocks, where there is no such struct.
+    FreeObject,
+}
+
+impl AnchorKind {
+    /// The kind that `layout` counts from.
+    pub fn of(layout: &super::Layout) -> Self {
+        match layout.text("DacAnchor") {
+            Some("FreeObjectMethodTable") => Self::FreeObject,
+            _ => Self::GcDacVars,
+        }
+    }
+}
+
+/// Where the DAC table may be anchored: slots that hold the cell which holds the address of GcDacVars, or the type of free
+/// blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Anchor {
+    /// What it is the slot of.
+    pub kind: AnchorKind,
     /// Address of the slot.
     pub slot: u64,
     /// Bytes of a slot: pointers (7.0 and later) or 32-bit RVAs.
@@ -225,12 +255,40 @@ const MOST_SLOTS: usize = 16;
 /// All anchors for a struct at `vars`: with pointer-sized slots first, then with RVAs.
 pub fn anchors(space: &AddressSpace, image: Span, vars: u64) -> Vec<Anchor> {
     let ptr = usize::from(space.ptr_size());
+    let kind = AnchorKind::GcDacVars;
     let mut found = Vec::new();
     for cell in words_equal(space, image, ptr, vars).into_iter().take(MOST_CELLS) {
         let slots = |size: usize, value: u64| words_equal(space, image, size, value).into_iter().take(MOST_SLOTS);
-        found.extend(slots(ptr, cell).map(|slot| Anchor { slot, slot_size: ptr as u64, base: 0 }));
+        found.extend(slots(ptr, cell).map(|slot| Anchor { kind, slot, slot_size: ptr as u64, base: 0 }));
         let rva = cell - image.base;
-        found.extend(slots(4, rva).map(|slot| Anchor { slot, slot_size: 4, base: image.base }));
+        found.extend(slots(4, rva).map(|slot| Anchor { kind, slot, slot_size: 4, base: image.base }));
     }
     found
+}
+
+/// All anchors by the type of free blocks: cells that lead to a MethodTable of components of one byte, base size of three
+/// pointers, without parent and class (its shape in every version: dotnet/coreclr `src/vm/appdomain.cpp`,
+/// `SystemDomain::LoadBaseSystemClasses`), then the slots that hold such a cell's RVA.
+pub fn free_anchors(space: &AddressSpace, image: Span) -> Vec<Anchor> {
+    let ptr = u64::from(space.ptr_size());
+    let is_free = |mt: u64| {
+        let (flags, size) = (space.u32(mt)?, space.u32(mt.checked_add(4)?)?);
+        // Behind 16 bytes of numbers: parent, module, writeable data, class.
+        let (parent, class) = (space.ptr_at(mt, 16)?, space.ptr_at(mt, 16 + 3 * ptr)?);
+        (flags & 0xFFFF == 1 && u64::from(size) == 3 * ptr && parent == 0 && class == 0).then_some(())
+    };
+    let mut cells = Vec::new();
+    runs(space, image, |start, bytes| {
+        let skip = start.next_multiple_of(ptr) - start;
+        for (i, w) in bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(ptr as usize).enumerate() {
+            let value = little_endian(w);
+            let pointer = value > 0x1_0000 && value.is_multiple_of(ptr) && !image.contains(value);
+            if pointer && cells.len() < MOST_CELLS && is_free(value).is_some() {
+                cells.push(start + skip + i as u64 * ptr);
+            }
+        }
+    });
+    let slots = |cell: u64| words_equal(space, image, 4, cell - image.base).into_iter().take(MOST_SLOTS);
+    let anchor = |slot| Anchor { kind: AnchorKind::FreeObject, slot, slot_size: 4, base: image.base };
+    cells.into_iter().flat_map(|c| slots(c).map(anchor)).collect()
 }

@@ -57,6 +57,12 @@ pub const TABLES: &[Table] = &[
     table!("coreclr-2.1-linux-x64", Linux, X64),
     table!("coreclr-2.1-windows-x64", Windows, X64),
     table!("coreclr-2.1-windows-x86", Windows, X86),
+    table!("coreclr-2.0-linux-x64", Linux, X64),
+    table!("coreclr-2.0-windows-x64", Windows, X64),
+    table!("coreclr-2.0-windows-x86", Windows, X86),
+    table!("coreclr-1.0-linux-x64", Linux, X64),
+    table!("coreclr-1.0-windows-x64", Windows, X64),
+    table!("coreclr-1.0-windows-x86", Windows, X86),
 ];
 
 /// What each generation of the runtime has in common on every system: where structural discovery starts, newest first.
@@ -68,12 +74,16 @@ pub const SHAPES: &[Table] = &[
     table!("shape-6.0", 8),
     table!("shape-3.1", 8),
     table!("shape-2.1", 8),
+    table!("shape-2.0", 8),
+    table!("shape-1.0", 8),
     table!("shape-10.0-x86", 4),
     table!("shape-9.0-x86", 4),
     table!("shape-8.0-x86", 4),
     table!("shape-6.0-x86", 4),
     table!("shape-3.1-x86", 4),
     table!("shape-2.1-x86", 4),
+    table!("shape-2.0-x86", 4),
+    table!("shape-1.0-x86", 4),
 ];
 
 /// Tables and shapes.

@@ -20,6 +20,8 @@ pub struct LoadedAssembly {
     pub assembly: u64,
     /// Its `Module`.
     pub module: u64,
+    /// The app domain whose list it is in.
+    pub domain: u64,
 }
 
 /// The app domain's address.
@@ -32,41 +34,136 @@ pub fn system_domain(clr: &Clr) -> Option<u64> {
     clr.space().ptr(clr.layout().global("SystemDomain").ok()?).filter(|&d| d != 0)
 }
 
-/// Assemblies of the app domain, in the order they were loaded.
-pub fn assemblies(clr: &Clr) -> Result<Gathered<LoadedAssembly>, Missing> {
+/// The shared domain's address: through 2.2 and in .NET Framework, the home of what all app domains share.
+pub fn shared_domain(clr: &Clr) -> Option<u64> {
+    clr.space().ptr(clr.layout().global("SharedDomain").ok()?).filter(|&d| d != 0)
+}
+
+/// An app domain of the process. There is one since .NET Core; .NET Framework has as many as the program makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppDomain {
+    /// Its address.
+    pub address: u64,
+    /// Its number, from 1.
+    pub id: u32,
+    /// The name the host or program gave it, where the layout knows its place.
+    pub name: Option<String>,
+}
+
+/// Bound on app domains, which says so: an object's header has 11 bits for their number.
+const MAX_DOMAINS: usize = 1 << 11;
+
+/// The app domains, by number: those of the runtime's list; where no provider names it, the one there is and those that
+/// threads run in.
+pub fn app_domains(clr: &Clr) -> Gathered<AppDomain> {
     let mut out = Gathered::default();
-    let (space, l) = (clr.space(), clr.layout());
-    let Some(domain) = app_domain(clr) else {
-        out.because("the app domain is not in the dump, or failed its checks: see !runtimes -v");
-        return Ok(out);
-    };
-    let list = domain.saturating_add(l.offset("AppDomain", "DomainAssemblyList")?);
-    let (first, next) = (l.offset("ArrayListBase", "FirstBlock")?, l.offset("ArrayListBlock", "Next")?);
-    let (size, start) = (l.offset("ArrayListBlock", "Size")?, l.offset("ArrayListBlock", "ArrayStart")?);
-    let count = space.u32(list.saturating_add(l.offset("ArrayListBase", "Count")?)).unwrap_or(0) as usize;
-    if count > MAX_ASSEMBLIES {
-        out.because(format!("the list claims {count} assemblies, {MAX_ASSEMBLIES} at most are read"));
-    }
-    let count = count.min(MAX_ASSEMBLIES);
-    let ptr = u64::from(clr.ptr_size());
-    // The first block is part of the list itself.
-    let mut block = list.saturating_add(first);
-    let (mut read, mut seen) = (0, FxHashSet::default());
-    while block != 0 && read < count && seen.insert(block) {
-        let Some(slots) = space.u32(block.saturating_add(size)) else { break };
-        for i in 0..u64::from(slots).min((count - read) as u64) {
-            read += 1;
-            let item = space.ptr_at(block.saturating_add(start), i * ptr).unwrap_or(0);
-            if item != 0
-                && let Some(a) = assembly(clr, item)?
-            {
-                out.items.push(a);
+    let listed = clr.layout().global("AppDomainIndexList").ok().and_then(|list| items(clr, list, MAX_DOMAINS));
+    let mut all: Vec<(u64, u32)> = match listed {
+        Some(list) => {
+            if let Some(why) = list.partial {
+                out.because(why);
             }
+            list.items.iter().zip(1..).filter(|(d, _)| **d != 0).map(|(&d, id)| (d, id)).collect()
+        }
+        None => app_domain(clr).into_iter().zip(1..).collect(),
+    };
+    if all.is_empty() {
+        all.extend(app_domain(clr).into_iter().zip(1..));
+    }
+    let known: FxHashSet<u64> = all.iter().map(|d| d.0).collect();
+    let (system, shared) = (system_domain(clr), shared_domain(clr));
+    let mut others: Vec<u64> = clr.threads().items.iter().map(|t| t.domain).filter(|d| *d != 0).collect();
+    others.sort_unstable();
+    others.dedup();
+    others.retain(|&d| !known.contains(&d) && Some(d) != system && Some(d) != shared);
+    let next = all.iter().map(|d| d.1).max().unwrap_or(0) + 1;
+    all.extend(others.into_iter().zip(next..));
+    out.items =
+        all.into_iter().map(|(address, id)| AppDomain { address, id, name: friendly_name(clr, address) }).collect();
+    if out.items.is_empty() {
+        out.because("the app domain is not in the dump, or failed its checks: see !runtimes -v");
+    }
+    out
+}
+
+/// The domain's name as its creator spelled it.
+fn friendly_name(clr: &Clr, domain: u64) -> Option<String> {
+    const MOST: usize = 1 << 10;
+    let text = clr.space().ptr_at(domain, clr.layout().try_offset("AppDomain", "FriendlyName")?)?;
+    Some(clr.space().utf16z(text, MOST)).filter(|t| !t.is_empty())
+}
+
+/// The items of the `ArrayList` at `list`, empty ones as 0; `None` when it is not in the dump.
+fn items(clr: &Clr, list: u64, most: usize) -> Option<Gathered<u64>> {
+    let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
+    let (first, next) = (l.try_offset("ArrayListBase", "FirstBlock")?, l.try_offset("ArrayListBlock", "Next")?);
+    let (size, start) = (l.try_offset("ArrayListBlock", "Size")?, l.try_offset("ArrayListBlock", "ArrayStart")?);
+    let mut out = Gathered::default();
+    let count = space.u32(list.checked_add(l.try_offset("ArrayListBase", "Count")?)?)? as usize;
+    if count > most {
+        out.because(format!("the list claims {count} entries, {most} at most are read"));
+    }
+    let count = count.min(most);
+    // The first block is part of the list itself.
+    let mut block = list.checked_add(first)?;
+    let mut seen = FxHashSet::default();
+    while block != 0 && out.items.len() < count && seen.insert(block) {
+        let Some(slots) = space.u32(block.saturating_add(size)) else { break };
+        for i in 0..u64::from(slots).min((count - out.items.len()) as u64) {
+            out.items.push(space.ptr_at(block.saturating_add(start), i * ptr).unwrap_or(0));
         }
         block = space.ptr_at(block, next).unwrap_or(0);
     }
-    if read < count {
-        out.because(format!("{read} of {count} assemblies are in the dump"));
+    if out.items.len() < count {
+        out.because(format!("{} of {count} entries are in the dump", out.items.len()));
+    }
+    Some(out)
+}
+
+/// Assemblies of all app domains, in the order they were loaded; one that several domains share is of the first.
+pub fn assemblies(clr: &Clr) -> Result<Gathered<LoadedAssembly>, Missing> {
+    let mut out = Gathered::default();
+    let domains = app_domains(clr);
+    if let Some(why) = domains.partial {
+        out.because(why);
+    }
+    let mut seen = FxHashSet::default();
+    for domain in &domains.items {
+        let of = assemblies_of(clr, domain.address)?;
+        if let Some(why) = of.partial {
+            out.because(why);
+        }
+        out.items.extend(of.items.into_iter().filter(|a| seen.insert(a.module)));
+    }
+    Ok(out)
+}
+
+/// Assemblies of the app domain at `domain`, in the order they were loaded.
+pub fn assemblies_of(clr: &Clr, domain: u64) -> Result<Gathered<LoadedAssembly>, Missing> {
+    let mut out = Gathered::default();
+    let l = clr.layout();
+    let list = domain.saturating_add(l.offset("AppDomain", "DomainAssemblyList")?);
+    for (ty, field) in [
+        ("ArrayListBase", "Count"),
+        ("ArrayListBase", "FirstBlock"),
+        ("ArrayListBlock", "Next"),
+        ("ArrayListBlock", "Size"),
+        ("ArrayListBlock", "ArrayStart"),
+    ] {
+        l.offset(ty, field)?;
+    }
+    let Some(list) = items(clr, list, MAX_ASSEMBLIES) else {
+        out.because("the list of assemblies is not in the dump");
+        return Ok(out);
+    };
+    if let Some(why) = list.partial {
+        out.because(format!("assemblies: {why}"));
+    }
+    for item in list.items.into_iter().filter(|&i| i != 0) {
+        if let Some(mut a) = assembly(clr, item)? {
+            a.domain = domain;
+            out.items.push(a);
+        }
     }
     Ok(out)
 }
@@ -98,5 +195,5 @@ fn assembly(clr: &Clr, item: u64) -> Result<Option<LoadedAssembly>, Missing> {
             (assembly.unwrap_or(0), assembly.and_then(|a| space.ptr_at(a, module)))
         }
     };
-    Ok(module.filter(|&m| m != 0).map(|module| LoadedAssembly { item, assembly, module }))
+    Ok(module.filter(|&m| m != 0).map(|module| LoadedAssembly { item, assembly, module, domain: 0 }))
 }

@@ -55,7 +55,7 @@ fn handles(p: &mut Probe<'_>) {
         "HandleSegment.Next",
     ];
     let way = || {
-        let map = p.gc.handle_table_map?;
+        let map = p.handle_table_map()?;
         let buckets = p.field(map, "HandleTableMap", "Buckets")?;
         let bucket = p.space().ptr(buckets)?;
         let tables = p.field(bucket, "HandleTableBucket", "Table")?;
@@ -84,7 +84,7 @@ fn handles(p: &mut Probe<'_>) {
                 Found::when(ok, seen)
             }
         }
-        None if p.gc.handle_table_map.is_some_and(|m| p.space().readable(m)) => {
+        None if p.handle_table_map().is_some_and(|m| p.space().readable(m)) => {
             p.unreadable("the map leads nowhere".into())
         }
         None => Found::Absent("the handle table is not in the dump".into()),

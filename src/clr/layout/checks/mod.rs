@@ -160,6 +160,11 @@ impl<'a> Probe<'a> {
         Some((table, space.ptr_at(heap, offset(2, "FinalizeQueue")?)?))
     }
 
+    /// The map of handle tables: the collector's own variable, through 2.0 the runtime's.
+    fn handle_table_map(&self) -> Option<u64> {
+        self.gc.handle_table_map.or_else(|| self.layout.global("HandleTableMap").ok())
+    }
+
     /// The record of generation 2's first segment.
     fn first_segment(&self) -> Option<u64> {
         let generation = self.first_heap()?.0.checked_add(2 * self.gc.generation_size)?;
