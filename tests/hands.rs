@@ -412,6 +412,88 @@ fn a_script_that_calls_itself_ends() {
     }
 }
 
+const LINUX: &str = "linux-x64-10.0-leak-heap.core.zst";
+
+/// The headers agree with what the dump records of its modules beside them.
+#[test]
+fn headers_of_an_image() {
+    let mut on = Typed::on(WINDOWS);
+    let session = on.shell.session.clone().unwrap();
+    let m = session.dump().modules.iter().find(|m| m.file_name() == "coreclr.dll").unwrap();
+    let (text, identity) = (on.well("!dh coreclr"), on.well("!lmi coreclr"));
+    assert!(text.contains("    8664 machine (IMAGE_FILE_MACHINE_AMD64)\n"), "{text}");
+    assert!(text.contains(&format!("{:8X} size of image\n", m.image_size.unwrap())), "{text}");
+    assert!(text.contains(&format!("{:X} time date stamp", m.timestamp.unwrap())), "{text}");
+    let sections = text.matches("SECTION HEADER #").count();
+    assert!(text.contains(&format!("{sections:8X} number of sections\n")), "{text}");
+    assert_eq!(on.well(&format!("!dh {:x}", m.base + 0x1234)), text, "by an address in it");
+    let key = identity.lines().find_map(|l| l.trim().strip_prefix("GUID and Age: ")).unwrap();
+    assert!(key.len() == 33 && key.ends_with('1') && key.bytes().all(|b| b.is_ascii_hexdigit()), "{identity}");
+    assert!(identity.contains("PDB: coreclr.pdb\n"), "{identity}");
+    let entry = on.well("!dlls -c coreclr");
+    let rva = text.lines().find(|l| l.ends_with(" address of entry point")).unwrap();
+    let rva = u64::from_str_radix(rva.split_whitespace().next().unwrap(), 16).unwrap();
+    let at = m.base + rva;
+    assert!(entry.contains(&format!("EntryPoint  {:08x}`{:08x}", at >> 32, at & 0xFFFF_FFFF)), "{entry}");
+
+    let mut on = Typed::on(LINUX);
+    let session = on.shell.session.clone().unwrap();
+    let m = session.dump().modules.iter().find(|m| m.file_name() == "libcoreclr.so").unwrap();
+    let id: String = m.build_id.as_ref().unwrap().iter().map(|b| format!("{b:02x}")).collect();
+    assert!(on.well("!lmi coreclr").contains(&id));
+    assert!(on.well("!dh -s coreclr").contains("PT_DYNAMIC name"));
+    on.line("!dh nothing");
+    assert!(on.error().contains("no module is called nothing"), "{}", on.error());
+}
+
+#[test]
+fn numbers_of_errors() {
+    let mut on = Typed::on(WINDOWS);
+    assert_eq!(on.well("!error 5"), "Error code: (Win32) 0x5 (5) - ERROR_ACCESS_DENIED\n");
+    assert!(on.well("!error c0000005").contains("(NTSTATUS) 0xc0000005 (3221225477) - STATUS_ACCESS_VIOLATION"));
+    assert!(on.well("!error 0xc0000005 1").starts_with("Error code: (NTSTATUS)"));
+    let managed = on.well("!error ffffffff80131509");
+    assert!(managed.contains("COR_E_INVALIDOPERATION (System.InvalidOperationException)"), "{managed}");
+    assert!(on.well("!error e0434352").contains("CLR exception"));
+    assert!(on.well("!error deadbeef").contains("no name is known"));
+}
+
+/// A question of the data model is answered as the line it stands for.
+#[test]
+fn questions_of_the_data_model() {
+    let mut on = Typed::on(LINUX);
+    for question in [
+        "@$heap.Types.OrderByDescending(t => t.Bytes).Take(5)",
+        "@$heap.Types.Where(t => t.Name.Contains(\"String\") || t.Count == 1).Count()",
+        "@$curprocess.Modules.Where(m => !m.Name.Contains(\"clr\")).Select(m => new { m.Name, m.Size })",
+        "@$curprocess.Threads[1].Name",
+        "@$curthread.Id",
+    ] {
+        let line = on.well(&format!("dx -n {question}"));
+        let (asked, plain) = (on.well(&format!("dx -g {question}")), on.well(line.trim()));
+        assert!(asked == plain && asked.lines().count() > 1, "{question}: {line}: {asked}");
+    }
+    assert_eq!(on.well("dx 6*7"), on.well("?? 6*7"));
+    on.line("dx @$heap.Nothing");
+    assert!(on.error().contains("@$heap.Types"), "{}", on.error());
+}
+
+#[test]
+fn layouts_and_values_of_types() {
+    let mut on = Typed::on(LINUX);
+    let class = on.well("dt System.String");
+    assert!(class.contains("_stringLength"), "{class}");
+    assert_eq!(on.well("dt -v coreclr!System.String"), class);
+    let string = on.well("!dumpheap -type System.String -short | top 1");
+    let string = string.trim();
+    assert_eq!(on.well(&format!("dt System.String {string}")), on.well(&format!("!do {string}")));
+    assert!(on.well("dt _CONTEXT").contains("+0x0f8 rip"));
+    let mut on = Typed::on(WINDOWS);
+    assert_eq!(on.well("dt ntdll!_TEB"), on.well("!teb"));
+    on.line("dt nt!_EPROCESS");
+    assert!(on.error().contains("need symbols of types"), "{}", on.error());
+}
+
 /// Names and texts of aliases that make each other grow.
 fn aliases_that_grow() -> impl Strategy<Value = Vec<(String, String)>> {
     let name = prop_oneof![Just("a"), Just("b"), Just("$u1"), Just("$u2")].prop_map(str::to_owned);

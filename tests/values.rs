@@ -32,6 +32,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("help", "what commands are for"),
     ("printf", "what was typed"),
     ("shell", "what a program prints"),
+    ("dx", "what another command answers behind pipes"),
     ("dyb", "the bits of each byte, which the value has as a number"),
     ("dyd", "the bits of each word, which the value has as a number"),
     ("count", "what the pipe of that name makes of another command's tables"),

@@ -1,12 +1,11 @@
 //! `!dumpheap`: objects on the GC heap, listed or counted by type.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use anyhow::{Result, bail};
 
 use super::filter::{Filter, NameMatch};
+use super::listing;
 use super::table::{self, ADDRESSES, OBJECTS, Sort};
+use super::texts::{self, TEXTS};
 use crate::clr::runtime::locks::{Owners, ThinBits};
 use crate::clr::runtime::syncblocks::thin_bits;
 use crate::heap::stat::{Tally, TypeTallies};
@@ -21,7 +20,7 @@ use crate::shell::{
 pub const DUMPHEAP: Command = Command {
     name: "dumpheap",
     prefix: Prefix::Bang,
-    aliases: &["dh", "wheap"],
+    aliases: &["wheap"],
     group: Group::Heap,
     summary: "list objects on the GC heap, or count them by type",
     help: "Without options: every object (address, MethodTable, size), then the statistics by type, smallest total first. \
@@ -68,16 +67,6 @@ pub const DUMPHEAP: Command = Command {
         .with(&[&table::RETURNS]),
     run,
 };
-
-const TEXTS: Table = Table::new(
-    "strings",
-    &[
-        Col::right("", "count", 0).of(Type::Count),
-        Col::right("", "total_size", 0).of(Type::Bytes),
-        Col::left("", "text", 0).of(Type::Content),
-    ],
-)
-.rising("total_size");
 
 const LOCKS: Table = Table::new(
     "locks",
@@ -240,15 +229,10 @@ pub(super) fn count(session: &Session, filter: &Filter) -> Result<(TypeTallies, 
 
 /// Lists in address order, streaming.
 fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<(TypeTallies, WalkReport)> {
-    let mut tallies = TypeTallies::default();
-    ctx.out.open(&OBJECTS)?;
-    let report = each(session, filter, |o| {
-        tallies.add(o.ty.id, o.size);
-        table::listing_row(ctx.out, o.address, o.ty, o.size)
-    })?;
+    let listed = listing::list(ctx.out, session, filter, false)?;
     ctx.out.done(&OBJECTS)?;
     ctx.out.note("")?;
-    Ok((tallies, report))
+    Ok(listed)
 }
 
 /// Calls `visit` for every matching object, segments by start address.
@@ -284,58 +268,20 @@ fn each(
 }
 
 fn short(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {
-    ctx.out.open_bare(&ADDRESSES)?;
-    let mut count = 0;
-    let report = each(session, filter, |o| {
-        count += 1;
-        ctx.out.row(&[Cell::Addr(o.address)])
-    })?;
-    Ok(outcome(session, filter, &report, count))
+    let (tallies, report) = listing::list(ctx.out, session, filter, true)?;
+    Ok(outcome(session, filter, &report, tallies.total().count))
 }
 
-/// Strings are compared by their first 1024 characters and their size.
-const STRING_UNITS: usize = 1024;
-/// Characters of a text shown.
-const SHOWN: usize = 128;
-
 fn strings(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, stat: bool) -> Result<Outcome> {
-    let clr = session.clr()?;
-    // With each text the address of its first string.
-    let mut texts: HashMap<(Arc<str>, u64), (Tally, u64)> = HashMap::new();
-    if !stat {
-        ctx.out.open(&OBJECTS)?;
-    }
-    let report = each(session, filter, |o| {
-        if o.ty.is_string
-            && let Some((_, text)) = clr.string_at(o.address, STRING_UNITS)
-        {
-            texts.entry((text.into(), o.size)).or_insert((Tally::default(), o.address)).0.add(o.size);
-            if !stat {
-                table::listing_row(ctx.out, o.address, o.ty, o.size)?;
-            }
-        }
-        Ok(())
-    })?;
+    let (found, report) = texts::find(ctx.out, session, filter, !stat)?;
     if !stat {
         ctx.out.done(&OBJECTS)?;
         ctx.out.note("")?;
     }
-    let mut rows: Vec<_> = texts.into_iter().collect();
-    rows.sort_by(|a, b| (a.1.0.bytes, &a.0).cmp(&(b.1.0.bytes, &b.0)));
     ctx.out.note("Statistics:")?;
-    let whole = ctx.out.wants_data();
-    let cells = rows.iter().map(|((text, _), (t, address))| {
-        let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(end, _)| end);
-        let shown = &text[..end];
-        let value = match whole.then(|| clr.string_units(*address, usize::MAX)).flatten() {
-            Some((_, units)) => Cell::shown(shown, Cell::Units(units.into())),
-            None => Cell::text(shown),
-        };
-        [Cell::Sep(t.count), Cell::Sep(t.bytes), value]
-    });
-    ctx.out.fill_bare(&TEXTS, cells)?;
+    texts::print(ctx.out, session.clr()?, &found)?;
     let mut total = Tally::default();
-    rows.iter().for_each(|r| total.merge(r.1.0));
+    found.iter().for_each(|t| total.merge(Tally { count: t.count, bytes: t.bytes }));
     table::total(ctx.out, total)?;
     Ok(outcome(session, filter, &report, total.count))
 }

@@ -145,7 +145,7 @@ fn show(ctx: &mut Ctx<'_>, session: &Session, args: &Args, groups: &[Part], what
         if !args.has("stat") {
             ctx.out.open(&OBJECTS)?;
             for o in &objects {
-                let [address, mt, size, free] = table::listing(o.address, &o.ty, o.size);
+                let [address, mt, size, free] = table::listing(o.address, o.ty.mt.address, o.ty.is_free, o.size);
                 ctx.out.row(&[Cell::Num(number), address, mt, size, free])?;
             }
             ctx.out.note("")?;

@@ -26,14 +26,13 @@ pub const OBJECTS: Table = Table::new("objects", LISTING);
 pub const ADDRESSES: Table = Table::new("objects", &[Col::left("", "address", 0).of(Type::Address)]);
 
 /// The cells of a row of the listing.
-pub fn listing(address: u64, ty: &TypeInfo, size: u64) -> [Cell<'static>; 4] {
-    let free = Cell::Either(ty.is_free, "Free", "");
-    [Cell::Addr(address), Cell::Addr(ty.mt.address), Cell::Sep(size), free]
+pub fn listing(address: u64, mt: u64, free: bool, size: u64) -> [Cell<'static>; 4] {
+    [Cell::Addr(address), Cell::Addr(mt), Cell::Sep(size), Cell::Either(free, "Free", "")]
 }
 
 /// One row of the listing.
 pub fn listing_row(out: &mut Out, address: u64, ty: &TypeInfo, size: u64) -> std::io::Result<()> {
-    out.row(&listing(address, ty, size))
+    out.row(&listing(address, ty.mt.address, ty.is_free, size))
 }
 
 const MT: Col = Col::right("MT", "method_table", 0).of(Type::Address);

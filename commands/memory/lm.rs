@@ -266,7 +266,7 @@ fn list(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 }
 
 /// Whether a module's name fits, with or without the `lib` of Linux: `coreclr` is the runtime everywhere.
-fn named(pattern: &str, m: &Module) -> bool {
+pub fn named(pattern: &str, m: &Module) -> bool {
     let (name, file) = (module_name(m), m.file_name());
     let bare = name.strip_prefix("lib").unwrap_or(&name);
     matches(pattern, &name) || matches(pattern, bare) || matches(pattern, file)

@@ -3,10 +3,13 @@
 pub mod address;
 pub mod context;
 pub mod display;
+pub mod dlls;
 pub mod environment;
+pub mod error;
 pub mod format;
 pub mod forms;
 pub mod handles;
+pub mod headers;
 pub mod list;
 pub mod lm;
 pub mod maddress;
@@ -29,6 +32,7 @@ use crate::shell::Ctx;
 pub use crate::shell::expr::matches;
 pub use crate::shell::expr::pseudo::module_name;
 use crate::shell::expr::{Unevaluated, evaluate};
+use crate::shell::opaque::show;
 
 /// An address as the native debuggers print it: `00007f3a`1c000028`, or 8 digits in a 32-bit process.
 pub fn tick(address: u64, pointer: u8) -> String {
@@ -47,6 +51,19 @@ pub fn symbol(dump: &Dump, address: u64) -> Option<String> {
         0 => module_name(module),
         offset => format!("{}+0x{offset:x}", module_name(module)),
     })
+}
+
+/// The module that `text` names, by its place in [`Dump::modules`]: a name, else an address in it.
+pub fn module_index(ctx: &Ctx<'_>, text: &str) -> anyhow::Result<usize> {
+    let (modules, text) = (&ctx.session()?.dump().modules, show(text));
+    let by_name = modules.iter().position(|m| lm::named(&text, m));
+    let by_address = || {
+        let address = value(ctx, &text).ok()?;
+        modules.iter().position(|m| address >= m.base && address - m.base < m.size)
+    };
+    by_name
+        .or_else(by_address)
+        .ok_or_else(|| anyhow::anyhow!("no module is called {text} or holds that address; lm lists them"))
 }
 
 /// Evaluates an expression in the open dump and its current thread.

@@ -3,6 +3,7 @@
 pub mod collections;
 pub mod continuation;
 pub mod decoded;
+pub mod dt;
 pub mod dumpalc;
 pub mod dumparray;
 pub mod dumpclass;

@@ -1,5 +1,6 @@
 //! Session, symbols, output.
 
+pub mod dx;
 pub mod evaluate;
 pub mod help;
 pub mod index;

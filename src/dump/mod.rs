@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows of .NET. Every byte comes from a hostile file: no size, count or offset is used unchecked.
 
-mod bytes;
+pub(crate) mod bytes;
 pub mod cache;
 pub mod elf;
 pub mod images;

@@ -7,6 +7,7 @@ pub mod index;
 pub mod links;
 pub mod model;
 pub mod oom;
+pub mod ordered;
 pub mod reader;
 pub mod regions;
 pub mod retained;

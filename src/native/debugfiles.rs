@@ -37,6 +37,13 @@ impl PdbName {
     }
 }
 
+impl super::Native {
+    /// The PDB an image was built with, as far as the dump tells.
+    pub fn pdb(&self, opened: &super::Opened) -> Option<PdbName> {
+        PdbName::of(self.dump(), &opened.image)
+    }
+}
+
 fn last(path: &str) -> String {
     path.rsplit(['/', '\\']).next().unwrap_or(path).to_owned()
 }

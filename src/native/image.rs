@@ -9,7 +9,7 @@ use crate::dump::images::{FoundBy, ImageFound, ImageRequest};
 use crate::dump::{AddressSpace, Dump, Module};
 
 /// Longest PE headers read.
-const MOST_HEADERS: usize = 0x1_0000;
+pub(super) const MOST_HEADERS: usize = 0x1_0000;
 
 /// What an image is.
 #[derive(Debug)]

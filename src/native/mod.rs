@@ -8,6 +8,7 @@ pub mod context;
 mod debugfiles;
 pub mod demangle;
 mod dynamic;
+pub mod headers;
 pub mod image;
 mod lines;
 pub mod minidebug;
@@ -31,6 +32,7 @@ use self::unwind::Unwinder;
 use crate::dump::{Arch, Dump};
 
 pub use self::context::Context;
+pub use self::debugfiles::PdbName;
 pub use self::unwind::{End, Stepped};
 
 /// The native code of a dump.

@@ -158,7 +158,7 @@ fn stands(dump: &Dump, registers: &Registers) -> bool {
 }
 
 /// Where `CONTEXT` has its registers, in the order of a debugger.
-fn context_places(arch: Arch) -> Vec<Place> {
+pub fn context_places(arch: Arch) -> Vec<Place> {
     match arch {
         Arch::X64 => CONTEXT_X64.to_vec(),
         Arch::X86 => CONTEXT_X86.to_vec(),

@@ -18,6 +18,11 @@ pub fn narrow_digits() -> usize {
     digits().min(12)
 }
 
+/// Has this thread write addresses with so many digits, as the shell's own does.
+pub fn set_digits(digits: usize) {
+    DIGITS.set(digits);
+}
+
 /// Tells the size of a pointer of the dump that a shell on this thread opens.
 pub fn set_pointer_size(bytes: u8) {
     DIGITS.set(2 * usize::from(bytes));

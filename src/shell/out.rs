@@ -18,6 +18,7 @@ use crate::session::About;
 
 pub use super::cell::Cell;
 pub use super::data::Format;
+use super::numbers::set_digits;
 pub use super::numbers::{digits, narrow_digits, thousands};
 pub use super::returns::Col;
 
@@ -533,6 +534,39 @@ impl Out {
         Ok(())
     }
 
+    // Big tables.
+
+    /// What makes text of the rows of the table opened last on other threads, where rows are text and nothing else: without
+    /// pipes and not for a terminal.
+    pub fn row_text(&self) -> Option<RowText> {
+        let plain = self.format == Format::Text && !self.marked && matches!(self.behind, Behind::Nothing);
+        let t = self.current.and_then(|c| self.tables.get(c)).filter(|_| plain)?;
+        Some(RowText { columns: t.columns.clone(), widths: t.widths.clone(), digits: digits() })
+    }
+
+    /// Rows of the table opened last, as [`RowText`] has made text of them. Addresses of the last ones are to be told to
+    /// [`Out::printed_addresses`].
+    pub fn rendered(&mut self, text: &[u8], rows: u64) -> io::Result<()> {
+        if let Some(t) = self.current.and_then(|c| self.tables.get_mut(c)) {
+            t.rows += rows;
+        }
+        self.to.bytes.extend_from_slice(text);
+        self.to.spill()
+    }
+
+    /// Takes note of addresses in rows that were rendered.
+    pub fn printed_addresses(&mut self, cells: &[Cell<'_>]) {
+        self.recent.add(cells);
+    }
+
+    /// Makes the columns of the table opened last as wide as these rows need: the widest of those that follow.
+    pub fn widen(&mut self, widest: &[&[Cell<'_>]]) {
+        let marked = self.marked;
+        if let Some(t) = self.current.and_then(|c| self.tables.get_mut(c)) {
+            fit(&t.columns, &mut t.widths, widest.iter(), false, marked);
+        }
+    }
+
     // The answer as a whole.
 
     /// Begins the answer to one command about the dump that is open.
@@ -575,6 +609,28 @@ impl Out {
     pub fn end(&mut self, outcome: &'static str, reason: Option<&str>) -> io::Result<()> {
         // In text the data holds what has gone through pipes, if anything.
         self.data.end(Ending { outcome, reason }, &mut self.to)
+    }
+}
+
+/// Makes text of rows of one table, on any thread.
+#[derive(Debug, Clone)]
+pub struct RowText {
+    columns: Vec<Col>,
+    widths: Vec<usize>,
+    digits: usize,
+}
+
+impl RowText {
+    /// Has this thread write addresses as wide as the shell's does.
+    pub fn begin(&self) {
+        set_digits(self.digits);
+    }
+
+    /// Appends a row as a line.
+    pub fn push(&self, cells: &[Cell<'_>], out: &mut Vec<u8>) {
+        let start = out.len();
+        render(&self.columns, &self.widths, cells, out, false);
+        end_line(out, start);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Reading objects by address: strings, arrays, boxed values.
 
+use std::borrow::Cow;
+
 use crate::clr::Clr;
 
 fn units(bytes: &[u8]) -> impl Iterator<Item = u16> + '_ {
@@ -42,14 +44,20 @@ impl Clr {
         Some((length, units(&bytes).collect()))
     }
 
-    fn string_bytes(&self, address: u64, max: usize) -> Option<(u32, Vec<u8>)> {
+    /// As [`Clr::string_units`], the bytes as they lie in the dump.
+    pub fn string_bytes(&self, address: u64, max: usize) -> Option<(u32, Cow<'_, [u8]>)> {
         let start = address.checked_add(self.header())?;
         let length = self.space().u32(start)?;
         if length > i32::MAX as u32 {
             return None;
         }
         let units = (length as usize).min(max);
-        Some((length, self.space().bytes(start.checked_add(4)?, units * 2)?))
+        let (space, text) = (self.space(), start.checked_add(4)?);
+        let bytes = match space.slice(text, units * 2) {
+            Some(whole) => Cow::Borrowed(whole),
+            None => Cow::Owned(space.bytes(text, units * 2)?),
+        };
+        Some((length, bytes))
     }
 
     /// Number of components of the array or string at `address`.

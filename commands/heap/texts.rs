@@ -1,0 +1,186 @@
+//! `!dumpheap -strings`: strings, counted by their text.
+//!
+//! No text is kept: a string is its address and a hash, texts that are alike lie together when sorted by it, and are compared
+//! where they lie in the dump.
+
+use std::hash::{BuildHasher, RandomState};
+
+use anyhow::Result;
+use rayon::prelude::*;
+
+use super::filter::{Filter, TypeFilter};
+use super::listing::{Block, Row, Rows};
+use crate::clr::Clr;
+use crate::heap::ordered::Make;
+use crate::heap::{Object, Segment, WalkReport};
+use crate::session::Session;
+use crate::shell::out::RowText;
+use crate::shell::{Cell, Col, Out, Table, Type};
+
+/// Different texts.
+pub const TEXTS: Table = Table::new(
+    "strings",
+    &[
+        Col::right("", "count", 0).of(Type::Count),
+        Col::right("", "total_size", 0).of(Type::Bytes),
+        Col::left("", "text", 0).of(Type::Content),
+    ],
+)
+.rising("total_size");
+
+/// Strings are compared by their first 1024 characters and their size.
+const UNITS: usize = 1024;
+/// Characters of a text shown.
+const SHOWN: usize = 128;
+/// Rows made text of at once by one worker.
+const ROWS: usize = 4096;
+
+/// A string met on the walk.
+#[derive(Debug, Clone, Copy)]
+struct Met {
+    hash: u64,
+    address: u64,
+    size: u64,
+}
+
+/// A text with the first string that has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Text {
+    /// Address of that string.
+    pub address: u64,
+    /// Strings that have it.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+struct Finding<'a> {
+    session: &'a Session,
+    clr: &'a Clr,
+    filter: &'a Filter,
+    types: TypeFilter,
+    /// The listing, unless the counts alone are wanted.
+    rows: Option<Rows>,
+    hash: RandomState,
+}
+
+/// A worker's own.
+struct Own {
+    types: TypeFilter,
+    met: Vec<Met>,
+    rows: Vec<Row>,
+}
+
+impl Make for Finding<'_> {
+    type State = Own;
+    type Block = Block;
+
+    fn begin(&self) -> Own {
+        if let Some(rows) = &self.rows {
+            rows.begin();
+        }
+        Own { types: self.types.clone(), met: Vec::new(), rows: Vec::new() }
+    }
+
+    fn visit(&self, own: &mut Own, segment: &Segment, o: Object<'_>) {
+        let passes = o.ty.is_string && own.types.passes(self.session, o.ty);
+        if !passes || !self.filter.passes(self.session, segment, &o) {
+            return;
+        }
+        let Some((_, bytes)) = self.clr.string_bytes(o.address, UNITS) else { return };
+        own.met.push(Met { hash: self.hash.hash_one((&*bytes, o.size)), address: o.address, size: o.size });
+        if self.rows.is_some() {
+            own.rows.push(Row::of(&o));
+        }
+    }
+
+    fn take(&self, own: &mut Own, last: bool) -> Option<Block> {
+        self.rows.as_ref()?.take(&mut own.rows, last)
+    }
+}
+
+/// Finds the strings that pass the filter, lists them unless the counts alone are wanted, and gives their texts, those with
+/// the most bytes last, of which alike the one whose first string lies first.
+pub fn find(out: &mut Out, session: &Session, filter: &Filter, lists: bool) -> Result<(Vec<Text>, WalkReport)> {
+    let (clr, walker, segments) = (session.clr()?, session.walker()?, filter.segments(session)?);
+    let rows = if lists { Some(Rows::open(out, false)?) } else { None };
+    let finding = Finding { session, clr, filter, types: filter.types(session)?, rows, hash: RandomState::new() };
+    let range = filter.range.unwrap_or((0, u64::MAX));
+    let (states, report) = walker.ordered(&segments, range, &finding, |block| match &finding.rows {
+        Some(rows) => rows.print(out, &block),
+        None => Ok(()),
+    })?;
+    let mut met: Vec<Met> = Vec::with_capacity(states.iter().map(|s| s.met.len()).sum());
+    states.into_iter().for_each(|s| met.extend(s.met));
+    met.par_sort_unstable_by_key(|m| (m.hash, m.address));
+    let mut texts = Vec::new();
+    met.chunk_by(|a, b| a.hash == b.hash).for_each(|alike| grouped(clr, alike, &mut texts));
+    texts.par_sort_unstable_by_key(|t| (t.bytes, t.address));
+    Ok((texts, report))
+}
+
+/// Adds the texts of strings whose hashes are equal: one, but for chance.
+fn grouped(clr: &Clr, alike: &[Met], texts: &mut Vec<Text>) {
+    let first = texts.len();
+    for m in alike {
+        let same =
+            |t: &&mut Text| t.bytes == t.count * m.size && (t.address == m.address || equal(clr, t.address, m.address));
+        match texts.get_mut(first..).and_then(|found| found.iter_mut().find(same)) {
+            Some(t) => {
+                t.count += 1;
+                t.bytes += m.size;
+            }
+            None => texts.push(Text { address: m.address, count: 1, bytes: m.size }),
+        }
+    }
+}
+
+fn equal(clr: &Clr, a: u64, b: u64) -> bool {
+    match (clr.string_bytes(a, UNITS), clr.string_bytes(b, UNITS)) {
+        (Some((_, a)), Some((_, b))) => a == b,
+        _ => false,
+    }
+}
+
+/// The cells of a text; `whole` where values are wanted that text does not show.
+fn cells(clr: &Clr, text: &Text, whole: bool) -> [Cell<'static>; 3] {
+    // So many characters are at most twice as many units.
+    let mut shown = clr.string_at(text.address, 2 * SHOWN).map_or(String::new(), |(_, t)| t);
+    if let Some((end, _)) = shown.char_indices().nth(SHOWN) {
+        shown.truncate(end);
+    }
+    let value = match whole.then(|| clr.string_units(text.address, usize::MAX)).flatten() {
+        Some((_, units)) => Cell::shown(shown, Cell::Units(units.into())),
+        None => Cell::text(shown),
+    };
+    [Cell::Sep(text.count), Cell::Sep(text.bytes), value]
+}
+
+/// Prints the texts with their counts.
+pub fn print(out: &mut Out, clr: &Clr, texts: &[Text]) -> Result<()> {
+    out.open_bare(&TEXTS)?;
+    let most = |of: fn(&Text) -> u64| texts.iter().map(of).max().unwrap_or(0);
+    let widest = [Cell::Sep(most(|t| t.count)), Cell::Sep(most(|t| t.bytes)), Cell::None];
+    if out.row_text().is_none() {
+        let whole = out.wants_data();
+        out.fill_bare(&TEXTS, texts.iter().map(|t| cells(clr, t, whole)))?;
+        return Ok(());
+    }
+    out.widen(&[&widest]);
+    let Some(text) = out.row_text() else { return Ok(()) };
+    for some in texts.chunks(ROWS * rayon::current_num_threads() * 4) {
+        let made: Vec<(Vec<u8>, usize)> =
+            some.par_chunks(ROWS).map(|rows| (rendered(clr, &text, rows), rows.len())).collect();
+        for (bytes, rows) in made {
+            out.rendered(&bytes, rows as u64)?;
+        }
+    }
+    Ok(())
+}
+
+fn rendered(clr: &Clr, text: &RowText, rows: &[Text]) -> Vec<u8> {
+    text.begin();
+    let mut bytes = Vec::with_capacity(rows.len() * 64);
+    rows.iter().for_each(|t| text.push(&cells(clr, t, false), &mut bytes));
+    bytes
+}
