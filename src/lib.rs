@@ -2,12 +2,13 @@
 //!
 //! The layers, each using only those above it (`tests/layers.rs` enforces it; `docs/architecture.md` is the map):
 //! [`dump`] (bytes and address space), [`native`] (native code),
-//! [`clr`] (the runtime in them), [`heap`] (objects and roots),
+//! [`clr`] (the runtime in them), [`aot`] (NativeAOT beside it), [`heap`] (objects and roots),
 //! [`graph`] (pure numbers), [`session`] (the shared, caching view), [`shell`] (the prompt), [`commands`].
 
 #[path = "../commands/mod.rs"]
 pub mod commands;
 
+pub mod aot;
 pub mod clr;
 pub mod dump;
 pub mod graph;

@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Result, anyhow};
 
+use crate::aot;
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::discover::{DiscoverOptions, discover};
 use crate::clr::layout::version;
@@ -188,6 +189,18 @@ impl Session {
         self.watch.progress.start("looking for the runtime", 0);
         let found = discover(&self.dump, &options);
         self.watch.progress.finish();
+        let compiled_ahead = match found {
+            Err(NoRuntime::NotFound(_) | NoRuntime::Refused(_) | NoRuntime::NativeAot(_)) => aot::open(&self.dump),
+            _ => None,
+        };
+        match compiled_ahead {
+            Some(Ok(clr)) => return Ok(Arc::new(clr)),
+            Some(Err(why)) => {
+                let what = format!("{why}; native commands (!address, lm, dq) work");
+                return Err(NoRuntime::NativeAot(what));
+            }
+            None => {}
+        }
         let clr = Clr::new(self.dump.clone(), found?).map_err(|m| NoRuntime::Refused(m.to_string()))?;
         Ok(Arc::new(clr))
     }
@@ -411,7 +424,11 @@ impl Session {
             Err(e) => return format!("{e}"),
         };
         let m = &clr.found.module;
-        let flavour = if m.single_file { "single-file" } else { "CoreCLR" };
+        let flavour = match m.single_file {
+            _ if clr.ahead().is_some() => "NativeAOT",
+            true => "single-file",
+            false => "CoreCLR",
+        };
         let gc = if clr.found.gc.is_server() { "server GC" } else { "workstation GC" };
         let shape = if clr.found.gc.has_regions() { "regions" } else { "segments" };
         format!(".NET runtime {} ({flavour}), {gc}, {shape}", runtime_version(clr))

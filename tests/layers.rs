@@ -10,9 +10,10 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     ("dump", "src/dump", &["watch"]),
     ("native", "src/native", &["watch", "dump"]),
     ("clr", "src/clr", &["watch", "dump", "native"]),
+    ("aot", "src/aot", &["watch", "dump", "native", "clr"]),
     ("graph", "src/graph", &["watch"]),
     ("heap", "src/heap", &["watch", "dump", "native", "clr", "graph"]),
-    ("session", "src/session", &["watch", "dump", "native", "clr", "heap", "graph"]),
+    ("session", "src/session", &["watch", "dump", "native", "clr", "aot", "heap", "graph"]),
     ("shell", "src/shell", &["watch", "dump", "session"]),
     ("commands", "commands", &["watch", "dump", "native", "clr", "heap", "graph", "session", "shell"]),
 ];

@@ -4,6 +4,7 @@ use anyhow::Result;
 use rustc_hash::FxHashMap;
 
 use super::writer::{Field, Table};
+use crate::clr::runtime::finalizer::FinalizerQueue;
 use crate::clr::runtime::handles::HandleKind;
 use crate::commands::heap::rootnames;
 use crate::heap::roots::RootKind;
@@ -52,14 +53,19 @@ pub fn handles(session: &Session, table: &mut Table) -> Result<Option<String>> {
     Ok(handles.partial.clone())
 }
 
-/// `finalizable`: everything in the queues' arrays, then what is ready once more, as reachable from there.
+/// `finalizable`: everything in the queues' arrays, then what is ready once more, as reachable from there. That is how
+/// ClrMD lists them; of NativeAOT programs, which it does not read, what is ready stands once.
 pub fn finalizable(session: &Session, table: &mut Table) -> Result<Option<String>> {
     let clr = session.clr()?;
     let queues = session.finalizer_queues()?;
     let mut partial = queues.partial.clone();
+    let registered = |queue: &FinalizerQueue| match clr.ahead() {
+        Some(_) => (queue.all().0, queue.all_ready().0),
+        None => queue.all(),
+    };
     let mut rows = |ready: bool, table: &mut Table| -> Result<()> {
         for (_, queue) in &queues.items {
-            let slots = if ready { queue.all_ready() } else { queue.all() };
+            let slots = if ready { queue.all_ready() } else { registered(queue) };
             let objects = crate::clr::runtime::finalizer::objects(clr, slots);
             partial = partial.take().or(objects.partial);
             for object in objects.items {

@@ -1,5 +1,6 @@
 //! The runtime in the dump: layout providers, MethodTables, modules and metadata, names, fields, threads, handles.
 
+pub mod ahead;
 pub mod code;
 pub mod gathered;
 pub mod il;
@@ -10,6 +11,7 @@ pub mod types;
 
 use std::sync::{Arc, OnceLock};
 
+use self::ahead::Ahead;
 use self::gathered::Gathered;
 use self::layout::report::Discovered;
 use self::layout::{Layout, Missing};
@@ -63,12 +65,12 @@ pub struct Clr {
     stacks: code::stack::Stacks,
     delegate_shape: OnceLock<Result<DelegateShape, String>>,
     native: OnceLock<Arc<Native>>,
+    ahead: Option<Box<dyn Ahead>>,
 }
 
 impl Clr {
-    /// Wraps a discovered runtime.
+    /// Wraps a discovered CoreCLR.
     pub fn new(dump: Arc<Dump>, found: Discovered) -> Result<Self, Missing> {
-        let mts = MtReader::new(&found.layout)?;
         let cell = |name: &str| found.layout.global(name).ok().and_then(|a| dump.space.ptr(a)).unwrap_or(0);
         let known = WellKnown {
             object: cell("ObjectMethodTable"),
@@ -76,7 +78,24 @@ impl Clr {
             free: cell("FreeObjectMethodTable"),
             runtime_type: cell("RuntimeTypeMethodTable"),
         };
-        Ok(Self {
+        let mts = MtReader::new(&found.layout)?;
+        Ok(Self::open(dump, found, mts, known, None))
+    }
+
+    /// Wraps the discovered runtime of a program compiled ahead of time.
+    pub fn compiled_ahead(dump: Arc<Dump>, found: Discovered, ahead: Box<dyn Ahead>) -> Self {
+        let known = ahead.known();
+        Self::open(dump, found, MtReader::default(), known, Some(ahead))
+    }
+
+    fn open(
+        dump: Arc<Dump>,
+        found: Discovered,
+        mts: MtReader,
+        known: WellKnown,
+        ahead: Option<Box<dyn Ahead>>,
+    ) -> Self {
+        Self {
             known,
             mts,
             names: types::names::Names::default(),
@@ -93,9 +112,15 @@ impl Clr {
             stacks: code::stack::Stacks::default(),
             delegate_shape: OnceLock::new(),
             native: OnceLock::new(),
+            ahead,
             found,
             dump,
-        })
+        }
+    }
+
+    /// Where the program was compiled ahead of time (NativeAOT): its runtime. `None` of CoreCLR.
+    pub fn ahead(&self) -> Option<&dyn Ahead> {
+        self.ahead.as_deref()
     }
 
     /// The native code of the process.
@@ -127,7 +152,10 @@ impl Clr {
 
     /// Reads the MethodTable at `address` without judging it.
     pub fn method_table(&self, address: u64) -> Option<MethodTable> {
-        self.mts.read(self.space(), address)
+        match &self.ahead {
+            Some(ahead) => ahead.method_table(address),
+            None => self.mts.read(self.space(), address),
+        }
     }
 
     /// The MethodTable at `address` if it is one: the free type, or a type whose EEClass points back.
@@ -136,6 +164,9 @@ impl Clr {
         let ptr = u32::from(self.ptr_size());
         if address == self.known.free {
             return Some(mt);
+        }
+        if let Some(ahead) = &self.ahead {
+            return ahead.is_type(&mt).then_some(mt);
         }
         // An instance has at least header and MethodTable (interfaces have none: their size is 0); the largest fixed part
         // of a class fits 16 bits of fields.
@@ -183,6 +214,9 @@ impl Clr {
     /// Managed threads, read at first need.
     pub fn threads(&self) -> &Gathered<ClrThread> {
         self.threads.get_or_init(|| {
+            if let Some(ahead) = &self.ahead {
+                return ahead.threads();
+            }
             runtime::threads::read(self)
                 .unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
         })

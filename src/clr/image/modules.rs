@@ -157,7 +157,28 @@ impl Modules {
     }
 }
 
+/// The image of a program compiled ahead of time, which stands for all modules compiled into it.
+fn of_image(clr: &Clr, base: u64) -> Module {
+    let image = clr.dump.module_at(base).filter(|m| m.base == base);
+    Module {
+        address: base,
+        image_base: base,
+        path: image.map(|m| m.path.clone()).unwrap_or_default(),
+        dynamic: false,
+        size: image.map_or(0, |m| m.size),
+        metadata: OnceLock::from((None, MetadataSource::Missing(NO_METADATA.into()))),
+        file: OnceLock::from(Err(NO_METADATA.into())),
+        symbols: OnceLock::new(),
+    }
+}
+
+/// Why there is no metadata of ECMA-335.
+const NO_METADATA: &str = "a NativeAOT program keeps no modules and no metadata of them";
+
 fn read(clr: &Clr, address: u64) -> Module {
+    if clr.ahead().is_some() {
+        return of_image(clr, address);
+    }
     let (space, l) = (clr.space(), clr.layout());
     let field = |base: u64, ty: &str, f: &str| space.ptr_at(base, l.try_offset(ty, f)?).filter(|&v| v != 0);
     let image = field(address, "Module", "PEAssembly").and_then(|a| field(a, "PEAssembly", "PEImage"));

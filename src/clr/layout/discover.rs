@@ -31,12 +31,14 @@ pub fn discover(dump: &Dump, options: &DiscoverOptions) -> Result<Discovered, No
 }
 
 fn search(dump: &Dump, options: &DiscoverOptions, effort: &Effort<'_>) -> Result<Discovered, NoRuntime> {
-    let mut refused = None;
+    let (mut refused, mut ahead) = (None, None);
     for module in candidates(dump) {
         let span = Span::of(module);
         let (found, described) = collector(dump, module, span, options);
-        if !found.is_empty() && native_aot(dump, module) {
-            return Err(not_found(dump));
+        let flavour = described.main.as_ref().and_then(|d| d.layout().text("RuntimeFlavor"));
+        if !found.is_empty() && (flavour == Some("NativeAot") || native_aot(dump, module)) {
+            ahead.get_or_insert_with(|| NoRuntime::NativeAot(module.file_name().to_owned()));
+            continue;
         }
         for gc in found.iter().take(MOST_COLLECTORS) {
             if effort.is_over() {
@@ -50,7 +52,7 @@ fn search(dump: &Dump, options: &DiscoverOptions, effort: &Effort<'_>) -> Result
             }
         }
     }
-    Err(refused.unwrap_or_else(|| not_found(dump)))
+    Err(refused.or(ahead).unwrap_or_else(|| not_found(dump)))
 }
 
 /// The collector's variables in a module, best first: by `GcDacVars`, by the descriptor, or by structure where neither is
@@ -105,10 +107,7 @@ fn not_found(dump: &Dump) -> NoRuntime {
     let framework = ["clr.dll", "mscorwks.dll"];
     for m in &dump.modules {
         if native_aot(dump, m) {
-            return NoRuntime::NativeAot(format!(
-                "{} holds the NativeAOT runtime, whose types have no metadata; native commands (!address, lm, dq) work",
-                m.file_name()
-            ));
+            return NoRuntime::NativeAot(m.file_name().to_owned());
         }
         if framework.iter().any(|n| m.file_name().eq_ignore_ascii_case(n)) {
             return NoRuntime::Refused(format!("{}: .NET Framework is not read yet", m.path));

@@ -42,6 +42,8 @@ pub enum Source {
     Table(String),
     /// The contract descriptor found at the address.
     Descriptor(u64),
+    /// The debug header of a NativeAOT program found at the address.
+    DebugHeader(u64),
     /// The `GcDacVars` struct found at the address.
     GcDacVars(u64),
     /// The DAC table, by slot relative to `g_gcDacGlobals`.
@@ -55,6 +57,7 @@ impl fmt::Display for Source {
         match self {
             Source::Table(n) => write!(f, "table {n}"),
             Source::Descriptor(a) => write!(f, "contract descriptor at {a:x}"),
+            Source::DebugHeader(a) => write!(f, "debug header at {a:x}"),
             Source::GcDacVars(a) => write!(f, "GcDacVars at {a:x}"),
             Source::DacTable(s) => write!(f, "DAC table slot {s:+}"),
             Source::Calibrated => write!(f, "calibration"),

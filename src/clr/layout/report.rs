@@ -76,7 +76,7 @@ pub enum NoRuntime {
     /// A runtime is there, but nothing describes it reliably.
     #[error("the .NET runtime in this dump cannot be read: {0}")]
     Refused(String),
-    /// NativeAOT: no MethodTables with metadata.
+    /// The runtime of a program compiled ahead of time (NativeAOT) in that module, which is not read here.
     #[error("this is a NativeAOT program: {0}")]
     NativeAot(String),
     /// The user stopped the search.

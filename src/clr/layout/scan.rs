@@ -115,7 +115,8 @@ fn plausible_size(word: u64, ptr: u64) -> bool {
     word.is_multiple_of(ptr) && (0x20..0x1000).contains(&word)
 }
 
-fn read_gc_dac_vars(dump: &Dump, at: u64, image: Span) -> Option<GcDacVars> {
+/// The struct at `at`, if it is one; `image` is where the collector lies.
+pub fn read_gc_dac_vars(dump: &Dump, at: u64, image: Span) -> Option<GcDacVars> {
     let space = &dump.space;
     let ptr = u64::from(space.ptr_size());
     let get = |index: u64| space.ptr_at(at, index * ptr);

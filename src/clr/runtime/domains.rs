@@ -57,6 +57,10 @@ const MAX_DOMAINS: usize = 1 << 11;
 /// threads run in.
 pub fn app_domains(clr: &Clr) -> Gathered<AppDomain> {
     let mut out = Gathered::default();
+    if clr.ahead().is_some() {
+        // All is compiled into one image: there are none.
+        return out;
+    }
     let listed = clr.layout().global("AppDomainIndexList").ok().and_then(|list| items(clr, list, MAX_DOMAINS));
     let mut all: Vec<(u64, u32)> = match listed {
         Some(list) => {

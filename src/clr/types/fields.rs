@@ -151,6 +151,9 @@ impl Clr {
 
     /// Element type of values of the type `mt`: of an enum, its underlying type.
     pub fn element_type(&self, mt: &MethodTable) -> Option<u8> {
+        if let Some(ahead) = self.ahead() {
+            return Some(ahead.element_type(mt));
+        }
         let class = self.mts().eeclass(self.space(), mt)?;
         let at = class.checked_add(self.layout().try_offset("EEClass", "InternalCorElementType")?)?;
         self.space().u8(at)
@@ -168,6 +171,9 @@ impl Clr {
     }
 
     fn read_fields(&self, mt: u64) -> Fields {
+        if let Some(ahead) = self.ahead() {
+            return ahead.fields(mt);
+        }
         let mut fields = Fields::default();
         let mut classes = self.class_chain(mt);
         let chain: Vec<MethodTable> = classes.by_ref().collect();

@@ -35,6 +35,9 @@ impl Clr {
                 core: self.method_table(self.known.object).map_or(0, |m| m.module),
                 known: KnownTypes::default(),
             };
+            if self.ahead().is_some() {
+                return finder.known;
+            }
             finder.bases();
             finder.exceptions();
             finder.threads();

@@ -105,8 +105,76 @@ impl MethodTable {
     }
 }
 
+/// What a runtime with MethodTables of another form says of one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Parts {
+    /// Its address.
+    pub address: u64,
+    /// Bytes of a component, where instances have any.
+    pub component_size: Option<u32>,
+    /// Instances hold references.
+    pub references: bool,
+    /// Instances are finalizable.
+    pub finalizer: bool,
+    /// An array.
+    pub array: bool,
+    /// A vector among them.
+    pub vector: bool,
+    /// A value type.
+    pub value_type: bool,
+    /// An interface.
+    pub interface: bool,
+    /// An instantiation.
+    pub generic: bool,
+    /// A generic definition.
+    pub open: bool,
+    /// Bytes of an instance without components.
+    pub base_size: u32,
+    /// Virtual slots.
+    pub virtuals: u16,
+    /// Interfaces.
+    pub interfaces: u16,
+    /// Base type or 0.
+    pub parent: u64,
+    /// What stands for its module: the base of the image.
+    pub module: u64,
+    /// Element type of an array.
+    pub element: u64,
+}
+
+impl MethodTable {
+    /// One of another form, its flags spelled as CoreCLR does.
+    pub fn from_parts(p: Parts) -> Self {
+        let bit = |set: bool, flag: u32| if set { flag } else { 0 };
+        let category = match () {
+            () if p.interface => CATEGORY_INTERFACE,
+            () if p.array => CATEGORY_ARRAY | bit(p.vector, SZ_ARRAY),
+            () => bit(p.value_type, CATEGORY_VALUE_TYPE),
+        };
+        let low = match p.component_size {
+            Some(size) => HAS_COMPONENT_SIZE | size & 0xFFFF,
+            None if p.open => GENERICS,
+            None => bit(p.generic, GENERICS & GENERICS >> 1),
+        };
+        Self {
+            address: p.address,
+            flags: category | low | bit(p.references, CONTAINS_POINTERS) | bit(p.finalizer, HAS_FINALIZER),
+            base_size: p.base_size,
+            flags2: 0,
+            rid: 0,
+            virtuals: p.virtuals,
+            interfaces: p.interfaces,
+            parent: p.parent,
+            module: p.module,
+            aux: 0,
+            class_or_canonical: 0,
+            per_inst: p.element,
+        }
+    }
+}
+
 /// Offsets of a MethodTable resolved once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct MtReader {
     flags: u64,
     base_size: u64,
@@ -215,9 +283,10 @@ impl MtReader {
         self.canonical_of(mt).unwrap_or(mt.address)
     }
 
-    /// Address of the EEClass, through the canonical MethodTable.
+    /// Address of the EEClass, through the canonical MethodTable; `None` also where types have none.
     pub fn eeclass(&self, space: &AddressSpace, mt: &MethodTable) -> Option<u64> {
         match self.canonical_of(mt) {
+            None if self.class == 0 => None,
             None => Some(mt.class_or_canonical),
             Some(c) => {
                 let class = space.ptr_at(c, self.class)?;

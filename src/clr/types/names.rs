@@ -90,6 +90,9 @@ impl Clr {
     }
 
     fn tree(&self, address: u64, depth: u32) -> TypeName {
+        if let Some(ahead) = self.ahead() {
+            return ahead.tree(address);
+        }
         if address == self.known.free {
             return TypeName::Free;
         }
@@ -112,6 +115,9 @@ impl Clr {
 
     /// Type handles of the generic arguments of `mt`; empty for a type that is not generic.
     pub fn type_arguments(&self, mt: &MethodTable) -> Vec<u64> {
+        if let Some(ahead) = self.ahead() {
+            return ahead.arguments(mt);
+        }
         self.read_arguments(mt).unwrap_or_default()
     }
 

@@ -1,0 +1,167 @@
+//! Finding the runtime of a program compiled ahead of time and choosing its layout.
+//!
+//! A module counts when it holds the debug header or a contract descriptor of this flavour ([`super::header`]). The built-in
+//! table is the one whose invariants hold best, those nearest to the version of the ReadyToRun header asked first; what the
+//! program says of itself goes over it.
+
+use std::sync::Arc;
+
+use crate::clr::layout::gcdac::GcDacVars;
+use crate::clr::layout::report::{Discovered, RuntimeModule};
+use crate::clr::layout::scan::{Span, find_gc_dac_vars, read_gc_dac_vars, runs};
+use crate::clr::layout::verdict::Verdict;
+use crate::dump::{Dump, Module};
+
+use super::checks::{Checked, check};
+use super::header::{self, Found};
+use super::image::{self, AotModule};
+use super::tables::{TABLES, Table};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Opened {
+    /// As of any runtime.
+    pub found: Discovered,
+    /// Its modules.
+    pub modules: Vec<AotModule>,
+    /// Address of the type of free blocks.
+    pub free: u64,
+}
+
+/// Finds the runtime in any module of the dump. `None` where there is none, an error with the reason where it cannot be read.
+pub fn discover(dump: &Arc<Dump>) -> Option<Result<Opened, String>> {
+    let mut all: Vec<&Module> = dump.modules.iter().filter(|m| m.size > 0).collect();
+    // The program itself is the first module, a library of its own is large.
+    let first = dump.modules.first().map(|m| m.base);
+    all.sort_by_key(|m| (Some(m.base) != first, std::cmp::Reverse(m.size)));
+    let mut refused = None;
+    for module in all {
+        let Some(found) = header::find(dump, module) else { continue };
+        match open(dump, module, &found) {
+            Ok(opened) => return Some(Ok(opened)),
+            Err(why) => drop(refused.get_or_insert(format!("{}: {why}", module.file_name()))),
+        }
+    }
+    refused.map(Err)
+}
+
+fn open(dump: &Arc<Dump>, module: &Module, found: &Found) -> Result<Opened, String> {
+    if let Some(why) = &found.refused {
+        return Err(why.clone());
+    }
+    if dump.arch.pointer_size() != 8 {
+        return Err("programs with pointers of four bytes are not supported".into());
+    }
+    let span = Span::of(module);
+    let gc = collector(dump, span, found).ok_or("the collector's variables are not in the dump")?;
+    let instance = found.layout.global("RuntimeInstance").map_err(|_| "its RuntimeInstance is not in the dump")?;
+    let mut best: Option<(i64, &Table, Checked)> = None;
+    for table in ordered(dump, found, instance) {
+        let mut layout = table.layout();
+        layout.overlay(&found.layout);
+        let modules = image::modules(&dump.space, &layout, instance);
+        if modules.is_empty() {
+            continue;
+        }
+        let checked = check(dump, layout, modules, &gc, span, table);
+        let count = |v: fn(&Verdict) -> bool| checked.checks.iter().filter(|c| v(&c.verdict)).count() as i64;
+        let (passed, failed) = (count(|v| *v == Verdict::Passed), count(|v| *v == Verdict::Failed));
+        let score = passed - 2 * failed;
+        if best.as_ref().is_none_or(|b| score > b.0) {
+            best = Some((score, table, checked));
+        }
+        if failed == 0 {
+            break;
+        }
+    }
+    let (_, table, checked) = best.ok_or("no module with a ReadyToRun header is in the dump")?;
+    if let Some(c) = checked.checks.iter().find(|c| c.verdict == Verdict::Failed && checked.needed.contains(&c.name)) {
+        return Err(format!(
+            "the nearest layout is {}, but {}: expected {}, found {}",
+            table.name, c.name, c.expected, c.found
+        ));
+    }
+    let own = if found.descriptor { "contract descriptor" } else { "debug header" };
+    let header = checked.modules.first().map(|m| format!("{}.{}", m.header.major, m.header.minor)).unwrap_or_default();
+    let mut providers = vec![
+        (own.to_owned(), found.what.clone()),
+        ("GcDacVars".into(), gc.describe()),
+        ("ReadyToRun header".into(), format!("version {header}, {} modules", checked.modules.len())),
+        ("built-in table".into(), table.name.into()),
+    ];
+    if !checked.dropped.is_empty() {
+        providers.push(("not used".into(), checked.dropped.join(", ")));
+    }
+    let version = found.version.clone().or_else(|| version(dump, span, table.era));
+    Ok(Opened {
+        free: checked.free,
+        modules: checked.modules,
+        found: Discovered {
+            module: RuntimeModule {
+                base: span.base,
+                end: span.end,
+                path: module.path.clone(),
+                version,
+                single_file: true,
+                gc_module: None,
+            },
+            gc,
+            layout: checked.layout,
+            table: Some(format!("{own} over {}", table.name)),
+            providers,
+            checks: checked.checks,
+            era: table.era,
+            gaps: Vec::new(),
+            warnings: Vec::new(),
+        },
+    })
+}
+
+/// Tables, those first that the version of the ReadyToRun header speaks for: the newest that is not newer than it.
+fn ordered(dump: &Dump, found: &Found, instance: u64) -> Vec<&'static Table> {
+    let major = TABLES.iter().rev().find_map(|t| {
+        let mut layout = t.layout();
+        layout.overlay(&found.layout);
+        image::modules(&dump.space, &layout, instance).first().map(|m| m.header.major)
+    });
+    let of = |t: &Table| t.layout().constant("ReadyToRunMajor").unwrap_or(0);
+    let mut all: Vec<&Table> = TABLES.iter().collect();
+    let major = u64::from(major.unwrap_or(u16::MAX));
+    all.sort_by_key(|t| if of(t) <= major { (0, major - of(t)) } else { (1, of(t) - major) });
+    all
+}
+
+/// The collector's variables: where the header says, by the descriptor, or by their shape.
+fn collector(dump: &Dump, span: Span, found: &Found) -> Option<GcDacVars> {
+    let named = found.layout.global("GcDacVars").ok().and_then(|at| read_gc_dac_vars(dump, at, span));
+    let shaped = || find_gc_dac_vars(dump, span).into_iter().find(GcDacVars::is_known);
+    let described = || GcDacVars::described(&found.layout, &dump.space);
+    named.filter(GcDacVars::is_known).or_else(shaped).or_else(described)
+}
+
+/// The runtime's version as its image has it: the text `10.0.12` between zeros; `None` when there are several, or none.
+fn version(dump: &Dump, span: Span, era: (u16, u16)) -> Option<String> {
+    let start = format!("{}.{}.", era.0, era.1);
+    let mut found: Vec<String> = Vec::new();
+    runs(&dump.space, span, |_, bytes| {
+        let mut at = 0;
+        while let Some(i) = bytes.get(at..).and_then(|b| b.windows(start.len()).position(|w| w == start.as_bytes())) {
+            let begins = at + i;
+            at = begins + start.len();
+            let rest = bytes.get(begins..).unwrap_or_default();
+            let text = rest.get(..rest.iter().take(40).position(|&b| b == 0).unwrap_or(0)).unwrap_or_default();
+            let alone = begins.checked_sub(1).and_then(|b| bytes.get(b)) == Some(&0);
+            let tail = text.get(start.len()..).unwrap_or_default();
+            // `10.0.12`, `11.0.0-rc.1`: not the four parts of a compiler's or tool's version.
+            let digits = tail.iter().take_while(|b| b.is_ascii_digit()).count();
+            let number = digits > 0 && digits < 4 && tail.get(digits).is_none_or(|&b| b == b'-');
+            if let Some(text) = std::str::from_utf8(text).ok().filter(|_| alone && number)
+                && !found.iter().any(|f| f == text)
+                && found.len() < 4
+            {
+                found.push(text.to_owned());
+            }
+        }
+    });
+    if found.len() == 1 { found.pop() } else { None }
+}

@@ -1,0 +1,102 @@
+//! Fields of a type: those the core library is known to have, and the slots of what nothing names.
+
+use std::sync::Arc;
+
+use crate::clr::types::fielddesc::FieldDesc;
+use crate::clr::types::fields::{Element, Field, Fields, et};
+use crate::clr::types::gcdesc::RefMap;
+use crate::clr::types::methodtable::MethodTable;
+use crate::clr::types::typename::TypeName;
+
+use super::Aot;
+
+/// Most classes in a row that are followed.
+const MAX_PARENTS: usize = 256;
+/// Words of an instance that are shown without a name.
+const MAX_WORDS: u64 = 1 << 12;
+
+impl Aot {
+    /// Fields of the type `mt`.
+    pub fn read_fields(&self, mt: u64) -> Fields {
+        let mut fields = Fields::default();
+        let Some(own) = self.types.method_table(mt).filter(|m| !m.has_component_size()) else { return fields };
+        let mut references = Vec::new();
+        RefMap::read(&self.dump.space, &own).slots(u64::from(own.base_size), 8, |s| references.push(s));
+        let mut chain: Vec<MethodTable> = Vec::new();
+        let mut at = mt;
+        while let Some(m) = self.types.method_table(at).filter(|_| at != 0 && chain.len() < MAX_PARENTS) {
+            at = m.parent;
+            chain.push(m);
+        }
+        for m in chain.iter().rev() {
+            self.known_fields(m, &references, &mut fields.instance);
+        }
+        self.slots(&own, &references, &mut fields);
+        fields
+    }
+
+    /// Those of a class of the core library, where all of its references are references of the instance.
+    fn known_fields(&self, mt: &MethodTable, references: &[u64], into: &mut Vec<Field>) {
+        let Some(name) = self.types.definition_name(mt.address) else { return };
+        let known = self.managed.fields(&name);
+        let holds = known.iter().all(|f| {
+            let reference = Element(f.element).is_reference();
+            references.binary_search(&f.offset).is_ok() == reference && f.offset < u64::from(mt.base_size) - 8
+        });
+        if !holds {
+            return;
+        }
+        for f in known {
+            let class = match f.class.as_str() {
+                "" => crate::clr::image::metadata::sig::primitive_name(f.element).unwrap_or_default(),
+                named => named,
+            };
+            let type_name = (!class.is_empty()).then(|| class_name(class));
+            into.push(field(mt.address, (f.name.as_str().into(), f.offset, f.element), type_name));
+        }
+    }
+
+    /// What no field covers: references by their place, and the words between them.
+    fn slots(&self, mt: &MethodTable, references: &[u64], Fields { instance: into, partial, .. }: &mut Fields) {
+        let covers = |f: &Field, at: u64| {
+            let start = f.offset() + 8;
+            let size = u64::from(f.element.size(8)).max(1);
+            start < at + 8 && at < start + size
+        };
+        let whole = u64::from(mt.base_size).saturating_sub(8);
+        let end = whole.min(8 * MAX_WORDS);
+        if end < whole {
+            partial.get_or_insert_with(|| format!("of an instance of {whole} bytes the first {end} are shown"));
+        }
+        let mut slots = Vec::new();
+        for at in (8..end).step_by(8) {
+            if into.iter().any(|f| covers(f, at)) {
+                continue;
+            }
+            let element = if references.binary_search(&at).is_ok() { et::CLASS } else { et::U };
+            slots.push(field(mt.address, (format!("+{at:#x}").into(), at, element), None));
+        }
+        into.extend(slots);
+    }
+}
+
+fn class_name(class: &str) -> TypeName {
+    match class.strip_suffix("[]") {
+        Some(of) => TypeName::SzArray(Box::new(class_name(of))),
+        None => TypeName::plain(class, "System.Private.CoreLib"),
+    }
+}
+
+fn field(owner: u64, (name, offset, element): (Arc<str>, u64, u8), type_name: Option<TypeName>) -> Field {
+    let desc = FieldDesc {
+        address: 0,
+        owner,
+        rid: 0,
+        is_static: false,
+        is_thread_static: false,
+        is_rva: false,
+        offset: u32::try_from(offset.saturating_sub(8)).unwrap_or(u32::MAX),
+        element_type: element,
+    };
+    Field { desc, name, element: Element(element), type_name, declaring: owner, module: 0, sig: None }
+}

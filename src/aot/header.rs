@@ -1,0 +1,156 @@
+//! What a program says of its own runtime: the debug header of 8.0 to 10.0, the contract descriptor since 11.0.
+//!
+//! Source: dotnet/runtime `src/coreclr/nativeaot/Runtime/DebugHeader.cpp` (v8.0 to v10.0): `DNDH`, version, flags, then the
+//! addresses of two arrays that the program fills in as it starts: fields with their offsets, and variables. Names change
+//! with the versions ([`FIELDS`]); what they stand for does not.
+
+use crate::clr::layout::scan::{Span, words_equal};
+use crate::clr::layout::{Layout, Source, descriptor, exports};
+use crate::dump::{Dump, Module};
+
+/// The export that names the debug header, where an image has exports.
+const EXPORT: &str = "DotNetRuntimeDebugHeader";
+/// `DNDH`.
+const COOKIE: u32 = u32::from_le_bytes(*b"DNDH");
+/// Major versions whose arrays are known; a new one is a new form.
+const MAJORS: std::ops::RangeInclusive<u16> = 1..=16;
+/// Entries of an array: real ones have 6 to 94.
+const MAX_ENTRIES: u64 = 4096;
+/// Longest name of an entry.
+const MAX_NAME: usize = 128;
+/// Places with the cookie that are looked at.
+const MAX_PLACES: usize = 64;
+
+/// Fields by their names in the header: its type and field, ours.
+const FIELDS: &[(&str, &str, &str, &str)] = &[
+    ("MethodTable", "m_uFlags", "MethodTable", "Flags"),
+    ("MethodTable", "m_uBaseSize", "MethodTable", "BaseSize"),
+    ("MethodTable", "m_pRelatedParameterType", "MethodTable", "RelatedType"),
+    ("MethodTable", "m_VTable", "MethodTable", "VTable"),
+    ("ThreadStore", "m_ThreadList", "ThreadStore", "FirstThreadLink"),
+    ("ThreadBuffer", "m_pNext", "Thread", "LinkNext"),
+    ("ThreadBuffer", "m_threadId", "Thread", "OSId"),
+    ("ThreadBuffer", "m_pExInfoStackHead", "Thread", "ExceptionTracker"),
+    ("RuntimeThreadLocals", "m_pNext", "Thread", "LinkNext"),
+    ("RuntimeThreadLocals", "m_threadId", "Thread", "OSId"),
+    ("RuntimeThreadLocals", "m_pExInfoStackHead", "Thread", "ExceptionTracker"),
+    ("ExInfo", "m_pPrevExInfo", "ExInfo", "PreviousNestedInfo"),
+    ("ExInfo", "m_exception", "ExInfo", "ThrownObject"),
+    ("dac_heap_segment", "allocated", "HeapSegment", "Allocated"),
+    ("dac_heap_segment", "committed", "HeapSegment", "Committed"),
+    ("dac_heap_segment", "reserved", "HeapSegment", "Reserved"),
+    ("dac_heap_segment", "used", "HeapSegment", "Used"),
+    ("dac_heap_segment", "mem", "HeapSegment", "Mem"),
+    ("dac_heap_segment", "flags", "HeapSegment", "Flags"),
+    ("dac_heap_segment", "next", "HeapSegment", "Next"),
+    ("dac_heap_segment", "heap", "HeapSegment", "Heap"),
+    ("RuntimeInstance", "m_pThreadStore", "RuntimeInstance", "ThreadStore"),
+];
+
+/// Variables in the same way. Their value is the thing itself, not the address of a cell that holds its address.
+const VARIABLES: &[(&str, &str)] = &[
+    ("g_pTheRuntimeInstance", "RuntimeInstance"),
+    ("g_pFreeObjectEEType", "FreeObjectMethodTable"),
+    ("g_gcDacGlobals", "GcDacVars"),
+    ("g_CrashInfoBuffer", "CrashInfoBuffer"),
+    ("g_stressLog", "StressLog"),
+];
+
+/// What was found of a program's runtime.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// Fields and variables named; a variable's global is the thing itself.
+    pub layout: Layout,
+    /// One line for people: which of the two, where, what version.
+    pub what: String,
+    /// Whether it is the contract descriptor.
+    pub descriptor: bool,
+    /// Why nothing of it can be used.
+    pub refused: Option<String>,
+    /// Version text, where it says one.
+    pub version: Option<String>,
+}
+
+/// Looks for the runtime of a program compiled ahead of time in `module`; `None` where it holds none.
+pub fn find(dump: &Dump, module: &Module) -> Option<Found> {
+    let span = Span::of(module);
+    debug_header(dump, span).or_else(|| described(dump, span))
+}
+
+/// Whether the module holds one, as far as its header or descriptor tell.
+pub fn is_in(dump: &Dump, module: &Module) -> bool {
+    find(dump, module).is_some()
+}
+
+fn is_header(dump: &Dump, at: u64) -> Option<()> {
+    let word = |o: u64| dump.space.u32(at.checked_add(o)?);
+    let major = dump.space.u16(at.checked_add(4)?)?;
+    // Bit 0: pointers of eight bytes; bit 1: big endian.
+    let sane = word(0)? == COOKIE && MAJORS.contains(&major) && word(8)? & !1 == 0 && word(12)? == 0;
+    let wide = word(8)? & 1 == 1;
+    (sane && wide == (dump.space.ptr_size() == 8)).then_some(())
+}
+
+fn debug_header(dump: &Dump, span: Span) -> Option<Found> {
+    let exported = exports::find(dump, span, EXPORT).filter(|&a| is_header(dump, a).is_some());
+    let scanned = || {
+        let places = words_equal(&dump.space, span, 4, COOKIE.into());
+        places.into_iter().filter(|a| a.is_multiple_of(8)).take(MAX_PLACES).find(|&a| is_header(dump, a).is_some())
+    };
+    let at = exported.or_else(scanned)?;
+    let space = &dump.space;
+    let (major, minor) = (space.u16(at.checked_add(4)?)?, space.u16(at.checked_add(6)?)?);
+    let mut found = Found { what: format!("at {at:x}, version {major}.{minor}"), ..Found::default() };
+    let (types, globals) = (space.ptr_at(at, 16).unwrap_or(0), space.ptr_at(at, 24).unwrap_or(0));
+    if types == 0 || globals == 0 {
+        found.refused = Some("the arrays of its debug header are null: the program had not started".into());
+        return Some(found);
+    }
+    let source = Source::DebugHeader(at);
+    let text = |a: u64| space.utf8z(a, MAX_NAME);
+    let mut count = 0;
+    for i in 0..MAX_ENTRIES {
+        let Some(entry) = types.checked_add(24 * i) else { break };
+        let Some(ty) = space.ptr(entry).filter(|&p| p != 0).map(text) else { break };
+        let (Some(field), Some(value)) = (space.ptr_at(entry, 8).map(text), space.u32(entry.saturating_add(16))) else {
+            break;
+        };
+        count += 1;
+        if let Some((.., to, name)) = FIELDS.iter().find(|f| f.0 == ty && f.1 == field) {
+            found.layout.set_field(to, name, value.into(), source.clone());
+        }
+    }
+    for i in 0..MAX_ENTRIES {
+        let Some(entry) = globals.checked_add(16 * i) else { break };
+        let Some(name) = space.ptr(entry).filter(|&p| p != 0).map(text) else { break };
+        let Some(value) = space.ptr_at(entry, 8).filter(|&v| v != 0) else { continue };
+        if let Some((_, ours)) = VARIABLES.iter().find(|v| v.0 == name) {
+            found.layout.set_global(ours, value, source.clone());
+        }
+    }
+    found.what.push_str(&format!(", {count} fields"));
+    if count == 0 || found.layout.global("RuntimeInstance").is_err() {
+        found.refused = Some("the arrays of its debug header are not in the dump".into());
+    }
+    Some(found)
+}
+
+/// The contract descriptor, where its flavour is NativeAOT.
+fn described(dump: &Dump, span: Span) -> Option<Found> {
+    let parts = descriptor::find(dump, span);
+    let main = parts.main.as_ref()?;
+    if main.layout().text("RuntimeFlavor") != Some("NativeAot") {
+        return None;
+    }
+    let mut layout = main.layout().clone();
+    // What it names are cells that hold the address of the thing.
+    let source = Source::Descriptor(main.address);
+    for name in ["RuntimeInstance", "ThreadStore", "FreeObjectMethodTable"] {
+        match layout.global(name).ok().and_then(|cell| dump.space.ptr(cell)) {
+            Some(value) if value != 0 => layout.set_global(name, value, source.clone()),
+            _ => layout.drop_global(name),
+        }
+    }
+    let version = layout.text("RuntimeProductVersionString").map(str::to_owned);
+    Some(Found { layout, what: parts.describe(), descriptor: true, refused: None, version })
+}

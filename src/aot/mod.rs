@@ -1,0 +1,125 @@
+//! NativeAOT: the runtime of programs compiled ahead of time, beside CoreCLR.
+//!
+//! Its collector is CoreCLR's; what it keeps of types, threads and code is its own. This layer finds it ([`discover`]),
+//! proves a layout ([`checks`]) and answers what [`crate::clr::ahead::Ahead`] asks. It builds on the layer of CoreCLR, which
+//! knows nothing of it; layers above ask `Clr` and do not see which runtime it is.
+
+pub mod checks;
+pub mod discover;
+mod fields;
+pub mod format;
+pub mod header;
+pub mod image;
+pub mod managed;
+pub mod metadata;
+pub mod tables;
+mod threads;
+pub mod types;
+
+use std::sync::{Arc, OnceLock};
+
+use rustc_hash::FxHashMap;
+
+use crate::clr::ahead::Ahead;
+use crate::clr::gathered::Gathered;
+use crate::clr::layout::Layout;
+use crate::clr::runtime::threads::ClrThread;
+use crate::clr::types::fields::Fields;
+use crate::clr::types::methodtable::MethodTable;
+use crate::clr::types::typename::TypeName;
+use crate::clr::{Clr, WellKnown};
+use crate::dump::Dump;
+
+use self::managed::Managed;
+use self::types::Types;
+
+/// The runtime of a program compiled ahead of time.
+#[derive(Debug)]
+pub struct Aot {
+    dump: Arc<Dump>,
+    layout: Layout,
+    types: Types,
+    managed: Managed,
+    /// MethodTables by full name.
+    by_name: OnceLock<FxHashMap<String, u64>>,
+}
+
+/// The runtime of a program compiled ahead of time, where the dump holds one; an error with the reason where it does and
+/// cannot be read.
+pub fn open(dump: &Arc<Dump>) -> Option<Result<Clr, String>> {
+    let opened = match discover::discover(dump)? {
+        Ok(opened) => opened,
+        Err(why) => return Some(Err(why)),
+    };
+    let layout = opened.found.layout.clone();
+    let types = match Types::new(dump.clone(), &layout, opened.modules, opened.free) {
+        Ok(types) => types,
+        Err(missing) => return Some(Err(missing.to_string())),
+    };
+    let managed = Managed::of(opened.found.era.0);
+    let aot = Aot { dump: dump.clone(), layout, types, managed, by_name: OnceLock::new() };
+    Some(Ok(Clr::compiled_ahead(dump.clone(), opened.found, Box::new(aot))))
+}
+
+impl Aot {
+    /// MethodTable address of the object at `address`, mark bits removed.
+    fn object_type(&self, address: u64) -> Option<u64> {
+        Some(self.dump.space.ptr(address)? & !7)
+    }
+
+    /// Whether an object begins at `address`.
+    fn is_object(&self, address: u64) -> bool {
+        let mt = self.object_type(address).and_then(|mt| self.types.method_table(mt));
+        mt.is_some_and(|m| self.is_type(&m))
+    }
+
+    /// MethodTable of the type of that full name; 0 where the image has none.
+    fn named(&self, name: &str) -> u64 {
+        let all = self.by_name.get_or_init(|| {
+            let named = |mt: u64| Some((self.types.full_name(mt)?.name, mt));
+            self.types.all().into_iter().filter_map(named).collect()
+        });
+        all.get(name).copied().unwrap_or(0)
+    }
+}
+
+impl Ahead for Aot {
+    fn known(&self) -> WellKnown {
+        let known = self.types.known();
+        WellKnown {
+            object: known.object,
+            string: known.string,
+            free: self.types.free,
+            runtime_type: known.runtime_type,
+        }
+    }
+
+    fn method_table(&self, address: u64) -> Option<MethodTable> {
+        self.types.method_table(address)
+    }
+
+    fn is_type(&self, mt: &MethodTable) -> bool {
+        mt.address == self.types.free
+            || self.types.words(mt.address).is_some_and(|w| self.types.is_type(&w) || self.types.is_static_base(&w))
+    }
+
+    fn tree(&self, address: u64) -> TypeName {
+        self.types.tree(address, 0)
+    }
+
+    fn arguments(&self, mt: &MethodTable) -> Vec<u64> {
+        self.types.words(mt.address).map(|w| self.types.arguments(&w)).unwrap_or_default()
+    }
+
+    fn element_type(&self, mt: &MethodTable) -> u8 {
+        self.types.words(mt.address).map_or(0, |w| self.types.element_type(&w))
+    }
+
+    fn fields(&self, mt: u64) -> Fields {
+        self.read_fields(mt)
+    }
+
+    fn threads(&self) -> Gathered<ClrThread> {
+        self.read_threads()
+    }
+}

@@ -1,0 +1,145 @@
+//! Managed threads of a program compiled ahead of time: the runtime's own records, and the `System.Threading.Thread` each
+//! has among its thread statics.
+//!
+//! Source: dotnet/runtime `src/coreclr/nativeaot/Runtime/threadstore.h`, `thread.h`.
+
+use rustc_hash::FxHashSet;
+
+use crate::clr::gathered::Gathered;
+use crate::clr::layout::threadlist::MAX_THREADS;
+use crate::clr::runtime::threads::{ClrThread, state};
+use crate::clr::types::gcdesc::RefMap;
+
+use super::Aot;
+
+/// Most exceptions thrown while others are handled on one thread; more say so.
+const MAX_NESTED: usize = 1 << 16;
+/// Nodes of a thread's list of inlined thread statics: one a module.
+const MAX_NODES: usize = 256;
+/// `System.Threading.ThreadState` as the object keeps it.
+const BACKGROUND: u32 = 4;
+const UNSTARTED: u32 = 8;
+/// The transition frame of a thread in managed code is null.
+const NO_FRAME: u64 = 0;
+
+impl Aot {
+    /// Address of the thread store.
+    pub fn thread_store(&self) -> Option<u64> {
+        let space = &self.dump.space;
+        let named = self.layout.global("ThreadStore").ok();
+        named.or_else(|| {
+            let instance = self.layout.global("RuntimeInstance").ok()?;
+            space.ptr_at(instance, self.layout.try_offset("RuntimeInstance", "ThreadStore")?)
+        })
+    }
+
+    /// Reads the thread list.
+    pub fn read_threads(&self) -> Gathered<ClrThread> {
+        let mut out = Gathered::default();
+        let (space, l) = (&self.dump.space, &self.layout);
+        let head = || space.ptr_at(self.thread_store()?, l.try_offset("ThreadStore", "FirstThreadLink")?);
+        let (Some(mut at), Some(next), Some(id)) =
+            (head(), l.try_offset("Thread", "LinkNext"), l.try_offset("Thread", "OSId"))
+        else {
+            out.because("the thread list is not in the dump");
+            return out;
+        };
+        let mut seen = FxHashSet::default();
+        while at != 0 {
+            if !seen.insert(at) || seen.len() > MAX_THREADS {
+                out.because("the thread list runs in a circle");
+                break;
+            }
+            let (Some(os_id), Some(link)) = (space.ptr_at(at, id), space.ptr_at(at, next)) else {
+                out.because(format!("thread {at:x} is not in the dump"));
+                break;
+            };
+            let thread = self.thread(at, os_id);
+            if thread.in_flight.len() >= MAX_NESTED {
+                out.because(format!("thread {os_id:x} handles more than {MAX_NESTED} exceptions"));
+            }
+            out.items.push(thread);
+            at = link;
+        }
+        out
+    }
+
+    fn thread(&self, address: u64, os_id: u64) -> ClrThread {
+        let (space, l) = (&self.dump.space, &self.layout);
+        let pointer = |f| l.try_offset("Thread", f).and_then(|o| space.ptr_at(address, o)).unwrap_or(0);
+        let in_flight = self.in_flight(pointer("ExceptionTracker"));
+        let object = self.thread_object(address);
+        let (managed_id, bits) = object.map_or((0, 0), |o| self.of_object(o));
+        let mut flags = 0;
+        for (bit, ours) in [(BACKGROUND, state::BACKGROUND), (UNSTARTED, state::UNSTARTED)] {
+            flags |= if bits & bit != 0 { ours } else { 0 };
+        }
+        ClrThread {
+            address,
+            os_id,
+            managed_id,
+            state: flags,
+            preemptive: pointer("TransitionFrame") != NO_FRAME,
+            domain: 0,
+            alloc_context: (pointer("AllocPointer"), pointer("AllocLimit")),
+            exposed_object: object.unwrap_or(0),
+            exception: in_flight.first().copied().unwrap_or(0),
+            in_flight,
+            stack: (pointer("CachedStackBase"), pointer("CachedStackLimit")),
+            finalizer: false,
+            frame: 0,
+        }
+    }
+
+    /// The objects of a chain of `ExInfo`.
+    fn in_flight(&self, mut info: u64) -> Vec<u64> {
+        let (space, l) = (&self.dump.space, &self.layout);
+        let (mut found, mut seen) = (Vec::new(), FxHashSet::default());
+        let field = |of: u64, name| space.ptr_at(of, l.try_offset("ExInfo", name)?);
+        while info != 0 && seen.insert(info) && seen.len() <= MAX_NESTED {
+            let Some(thrown) = field(info, "ThrownObject") else { break };
+            found.extend(Some(thrown).filter(|&o| o != 0 && self.is_object(o)));
+            info = field(info, "PreviousNestedInfo").unwrap_or(0);
+        }
+        found
+    }
+
+    /// Bases of the thread's statics that are kept in its own record: one object a module.
+    pub fn inlined_statics(&self, thread: u64) -> Vec<u64> {
+        let (space, l) = (&self.dump.space, &self.layout);
+        let mut found = Vec::new();
+        let field = |of: u64, name| space.ptr_at(of, l.try_offset("InlinedThreadStatics", name)?);
+        let head = l.try_offset("Thread", "InlinedThreadStatics").and_then(|o| space.ptr_at(thread, o));
+        let mut node = head.unwrap_or(0);
+        let mut seen = FxHashSet::default();
+        while node != 0 && seen.insert(node) && seen.len() <= MAX_NODES {
+            found.extend(field(node, "Base").filter(|&b| b != 0 && self.is_object(b)));
+            node = field(node, "Next").unwrap_or(0);
+        }
+        found
+    }
+
+    /// The `System.Threading.Thread` among a thread's statics.
+    fn thread_object(&self, thread: u64) -> Option<u64> {
+        let class = self.named("System.Threading.Thread");
+        let space = &self.dump.space;
+        self.inlined_statics(thread).into_iter().find_map(|base| {
+            let mt = self.types.method_table(self.object_type(base)?)?;
+            let mut found = None;
+            RefMap::read(space, &mt).slots(u64::from(mt.base_size), 8, |slot| {
+                let object = base.checked_add(slot).and_then(|a| space.ptr(a)).filter(|&o| o != 0);
+                let object = object.filter(|&o| class != 0 && self.object_type(o) == Some(class));
+                found = found.or(object);
+            });
+            found
+        })
+    }
+
+    /// Managed id and state bits that a `System.Threading.Thread` keeps.
+    fn of_object(&self, object: u64) -> (u32, u32) {
+        let space = &self.dump.space;
+        let place = |field| self.managed.offset("System.Threading.Thread", field).and_then(|o| object.checked_add(o));
+        let id = place("_managedThreadId").and_then(|a| space.ptr(a)).and_then(|p| space.u32(p.checked_add(8)?));
+        (id.unwrap_or(0), place("_threadState").and_then(|a| space.u32(a)).unwrap_or(0))
+    }
+}

@@ -1,0 +1,40 @@
+//! What is asked of a runtime whose programs are compiled ahead of time: the one interface behind which NativeAOT lives.
+//!
+//! The collector, its handles and queues are CoreCLR's and are read as such, by the layout. What CoreCLR keeps in EEClasses,
+//! modules with metadata, sync blocks and maps of code such a program keeps otherwise, or not at all: [`super::Clr`] asks
+//! for it here. Who implements it builds on this layer; nothing here knows it.
+
+use super::WellKnown;
+use super::gathered::Gathered;
+use super::runtime::threads::ClrThread;
+use super::types::fields::Fields;
+use super::types::methodtable::MethodTable;
+use super::types::typename::TypeName;
+
+/// A runtime of programs compiled ahead of time, in an open dump.
+pub trait Ahead: std::fmt::Debug + Send + Sync {
+    /// The well-known types; 0 for one that is not found.
+    fn known(&self) -> WellKnown;
+
+    /// Reads the MethodTable at `address` without judging it, its flags as CoreCLR spells them. `None` where it is not in
+    /// the dump or misaligned.
+    fn method_table(&self, address: u64) -> Option<MethodTable>;
+
+    /// Whether it is one, or the shape of a static base.
+    fn is_type(&self, mt: &MethodTable) -> bool;
+
+    /// The name of the type at `address` as a tree.
+    fn tree(&self, address: u64) -> TypeName;
+
+    /// MethodTables of the generic arguments.
+    fn arguments(&self, mt: &MethodTable) -> Vec<u64>;
+
+    /// Element type (ECMA-335 II.23.1.16) of values of the type: of an enum, its underlying type.
+    fn element_type(&self, mt: &MethodTable) -> u8;
+
+    /// Fields known of the type `mt`, inherited ones included.
+    fn fields(&self, mt: u64) -> Fields;
+
+    /// The managed threads.
+    fn threads(&self) -> Gathered<ClrThread>;
+}
