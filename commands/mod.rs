@@ -95,6 +95,7 @@ pub const ALL: &[&Command] = &[
     &threads::exceptions::DUMPEXCEPTIONS,
     &memory::address::ADDRESS,
     &memory::maddress::MADDRESS,
+    &memory::nativeheap::HEAP,
     &memory::regions::VPROT,
     &memory::regions::VADUMP,
     &memory::maddress::VMMAP,

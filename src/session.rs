@@ -45,6 +45,7 @@ use crate::heap::roots::{self, Root, Stacks};
 use crate::heap::stat::HeapStat;
 use crate::heap::{Heap, TypeRegistry, Walker};
 use crate::native::Native;
+use crate::native::heaps::{self, NativeHeaps};
 use crate::watch::{Interrupted, Watch};
 
 pub use crate::clr::layout::discover::Provider;
@@ -108,6 +109,7 @@ pub struct Session {
     async_methods: tasks::method::Kept,
     method_groups: tasks::method::Groups,
     native: OnceLock<Arc<Native>>,
+    native_heaps: Lazy<NativeHeaps>,
 }
 
 impl Session {
@@ -145,6 +147,7 @@ impl Session {
             async_methods: Default::default(),
             method_groups: Default::default(),
             native: OnceLock::new(),
+            native_heaps: Lazy::default(),
         }
     }
 
@@ -180,6 +183,17 @@ impl Session {
         self.native.get_or_init(|| match self.clr() {
             Ok(clr) => clr.native().clone(),
             Err(_) => Arc::new(Native::new(self.dump.clone())),
+        })
+    }
+
+    /// The blocks of native heaps. None is looked for in the runtime's own memory.
+    pub fn native_heaps(&self) -> Result<&NativeHeaps> {
+        self.native_heaps.get(|| {
+            let taken: Vec<(u64, u64)> = self.managed_ranges()?.iter().map(|m| (m.start, m.end)).collect();
+            self.watch.progress.start("reading native heaps", 0);
+            let heaps = heaps::read(&self.dump, &taken, &self.watch)?;
+            self.watch.progress.finish();
+            Ok(heaps)
         })
     }
 

@@ -231,6 +231,7 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("src/native/demangle.rs", "MOST_REFERENCES", Shown),
     ("src/native/dynamic.rs", "MOST_EXPORTS", Never),
     ("src/native/headers.rs", "MOST", Never),
+    ("src/native/heaps/blocks.rs", "MOST_SIZE", Never),
     ("src/native/image.rs", "MOST_HEADERS", Never),
     ("src/native/lines.rs", "MOST_BYTES", Never),
     ("src/native/minidebug.rs", "MOST", Never),

@@ -13,6 +13,7 @@ pub mod headers;
 pub mod list;
 pub mod lm;
 pub mod maddress;
+pub mod nativeheap;
 pub mod pointers;
 pub mod process;
 pub mod protect;

@@ -1,4 +1,4 @@
-//! Native code of the process: its frames unwound, its addresses named. Knows nothing of .NET.
+//! Native code of the process: its frames unwound, its addresses named; native heaps. Knows nothing of .NET.
 //!
 //! An image is opened when an address in it is first asked for; what is read of it is kept. Its bytes come from the dump,
 //! else from a file with its identity.
@@ -9,6 +9,7 @@ mod debugfiles;
 pub mod demangle;
 mod dynamic;
 pub mod headers;
+pub mod heaps;
 pub mod image;
 mod lines;
 pub mod minidebug;

@@ -59,8 +59,8 @@ pub const INSTEAD: &[(&[&str], &str)] = &[
     (&["setthread", "setsostid", "lt", "tl"], "`~3s` makes thread 3 the current one, `~` lists them"),
     (&["watch", "di"], "`!dumpobj ADDR` shows an object, `!clrstack -a` the variables of a stack"),
     (
-        &["heap", "heaps", "mem"],
-        "`!address -summary` counts the process's memory by use; blocks of native heaps are not told apart",
+        &["heaps", "mem"],
+        "`!heap` shows native heaps and their blocks, `!address -summary` counts the process's memory by use",
     ),
     (&["clrusage", "rtusage"], "`!maddress -summary` counts the process's memory, that of the runtime by kind"),
     (

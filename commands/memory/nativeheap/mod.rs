@@ -1,0 +1,87 @@
+//! `!heap`: the native heaps of the process, their blocks and who has them.
+
+mod arenas;
+mod blocks;
+
+use anyhow::{Result, bail};
+
+use crate::native::heaps::{Allocator, NativeHeaps};
+use crate::shell::{Arg, Args, Cell, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Type};
+
+/// `!heap`.
+pub const HEAP: Command = Command {
+    name: "heap",
+    prefix: Prefix::Bang,
+    aliases: &[],
+    group: Group::Memory,
+    summary: "native heaps: arenas, blocks by size, the block of an address",
+    help: "Reads the heaps of the C library's malloc without symbols. -s (or nothing) has a row for each arena, in bytes of \
+           chunks with their headers, so that they add up to the memory the arena has: in use, free, kept in lists for the \
+           next request (fast bins and caches of threads), and the top, from which new blocks are cut; then the mappings \
+           that large blocks have of their own, a verdict, and what did not hold when the numbers were compared with what \
+           the allocator counts itself; -v shows every comparison.\n\
+           -stat adds blocks up by size, -flt s SIZE lists those of one size, -flt r MIN MAX of a range, -h N all of arena \
+           N; sizes are hexadecimal, and those a program may use. -x ADDR and -p -a ADDR show the block that holds an \
+           address and its neighbours. -state keeps blocks in one state.",
+    args: &[
+        Arg::flag("s", "a row for each arena").or(&["summary"]),
+        Arg::flag("v", "with every comparison"),
+        Arg::flag("stat", "blocks in use by size"),
+        Arg::opt("flt", Kind::OneOf(&["s", "r"]), "blocks of a size, or of a range of sizes"),
+        Arg::pos("SIZE", Kind::Address, "with -flt: the size, or the smallest"),
+        Arg::pos("MAX", Kind::Address, "with -flt r: the largest size"),
+        Arg::opt("h", Kind::Count, "all blocks of the arena of this number; with -stat and -flt only those"),
+        Arg::opt("x", Kind::Address, "the block that holds an address"),
+        Arg::flag("p", "with -a: the same"),
+        Arg::opt("a", Kind::Address, "with -p: the address"),
+        Arg::opt("state", Kind::OneOf(&["used", "free", "cached"]), "only blocks in this state"),
+    ],
+    examples: &[
+        Example { line: "!heap -s", what: "how much the C library has, and how much of it is in use" },
+        Example { line: "!heap -stat", what: "which sizes the blocks have" },
+        Example { line: "!heap -flt s 18", what: "the blocks of one size" },
+    ],
+    needs: Needs::Dump,
+    returns: Returns::facts(&[Fact::new("allocator", "whose heaps they are", Type::Text)])
+        .with(&[&arenas::RETURNS, &blocks::RETURNS]),
+    run,
+};
+
+fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let heaps = ctx.session()?.native_heaps()?;
+    if heaps.blocks.is_empty() {
+        return none(ctx, heaps);
+    }
+    let outcome = if let Some(address) = args.number("x").or_else(|| args.number("a")) {
+        blocks::near(ctx, heaps, address)?
+    } else if args.has("p") {
+        bail!("-p wants -a ADDR");
+    } else if args.has("stat") {
+        blocks::by_size(ctx, heaps, &blocks::Filter::of(args, heaps)?)?
+    } else if args.has("flt") || args.has("h") {
+        blocks::list(ctx, heaps, &blocks::Filter::of(args, heaps)?)?
+    } else if args.number("SIZE").is_some() {
+        bail!("-x ADDR shows the block of an address, -flt s SIZE lists those of a size, -h N those of an arena");
+    } else {
+        return arenas::show(ctx, heaps, args.has("v"));
+    };
+    Ok(match (outcome, heaps.partial()) {
+        (Outcome::Complete, Some(why)) => Outcome::Partial(why),
+        (outcome, _) => outcome,
+    })
+}
+
+/// No block could be read: says whose they are, if that is known.
+fn none(ctx: &mut Ctx<'_>, heaps: &NativeHeaps) -> Result<Outcome> {
+    match &heaps.allocator {
+        Allocator::Other(name) => {
+            let line = format!("malloc is {name} here: its blocks are not read.");
+            ctx.out.fact("allocator", Cell::text(name.as_str()), line)?;
+            Ok(Outcome::Partial(format!("the blocks of {name} are not read")))
+        }
+        _ => {
+            ctx.out.note("No native heap was found in the dump: it holds too little of the process's memory, or its allocator is not known.")?;
+            Ok(Outcome::Empty)
+        }
+    }
+}

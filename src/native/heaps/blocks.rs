@@ -1,0 +1,283 @@
+//! The blocks of native heaps: 16 bytes each, sorted by address, and an index by page that finds the block of an address.
+
+/// What a block is to its allocator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum State {
+    /// The program has it.
+    Used,
+    /// The allocator has it and may join it with its neighbours.
+    Free,
+    /// The allocator keeps it as it was, for the next request of its size.
+    Cached,
+}
+
+impl State {
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Used => "used",
+            State::Free => "free",
+            State::Cached => "cached",
+        }
+    }
+}
+
+/// Where a block comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Kind {
+    /// Cut from a heap of an arena.
+    Chunk,
+    /// The end of an arena's newest heap, from which new blocks are cut.
+    Top,
+    /// A mapping of its own.
+    Mapped,
+    /// A chunk that a thread keeps for itself.
+    ThreadCache,
+    /// A chunk in a list of an arena that keeps small ones as they are.
+    FastBin,
+    /// What a thread's cache itself lies in.
+    Cache,
+    /// A slot of a group of equal ones.
+    Slot,
+}
+
+impl Kind {
+    const ALL: [Kind; 7] =
+        [Kind::Chunk, Kind::Top, Kind::Mapped, Kind::ThreadCache, Kind::FastBin, Kind::Cache, Kind::Slot];
+
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Chunk => "chunk",
+            Kind::Top => "top",
+            Kind::Mapped => "mapped",
+            Kind::ThreadCache => "thread cache",
+            Kind::FastBin => "fast bin",
+            Kind::Cache => "cache",
+            Kind::Slot => "slot",
+        }
+    }
+}
+
+/// The number that blocks of no arena have in place of its number.
+pub const NO_ARENA: u16 = u16::MAX;
+
+const SIZE_BITS: u32 = 40;
+/// Largest size a block is believed to have, in bytes: one terabyte.
+pub const MOST_SIZE: u64 = (1 << SIZE_BITS) - 1;
+
+/// A block: where it is, how many bytes the program may use of it, its arena, state and kind, in 16 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Block {
+    at: u64,
+    bits: u64,
+}
+
+impl Block {
+    /// A block of `size` usable bytes at `address`, which is what the program got.
+    #[inline]
+    pub fn new(address: u64, size: u64, state: State, kind: Kind, arena: u16) -> Self {
+        let what = u64::from(arena) << 8 | (kind as u64) << 4 | state as u64;
+        Self { at: address, bits: size.min(MOST_SIZE) | what << SIZE_BITS }
+    }
+
+    /// What the program got.
+    #[inline]
+    pub fn address(&self) -> u64 {
+        self.at
+    }
+
+    /// Usable bytes.
+    #[inline]
+    pub fn size(&self) -> u64 {
+        self.bits & MOST_SIZE
+    }
+
+    /// One past its last usable byte.
+    #[inline]
+    pub fn end(&self) -> u64 {
+        self.at.saturating_add(self.size())
+    }
+
+    /// What it is to its allocator.
+    #[inline]
+    pub fn state(&self) -> State {
+        match self.bits >> SIZE_BITS & 0xF {
+            0 => State::Used,
+            1 => State::Free,
+            _ => State::Cached,
+        }
+    }
+
+    /// Where it comes from.
+    #[inline]
+    pub fn kind(&self) -> Kind {
+        Kind::ALL.get((self.bits >> (SIZE_BITS + 4) & 0xF) as usize).copied().unwrap_or(Kind::Chunk)
+    }
+
+    /// Number of its arena, [`NO_ARENA`] without one.
+    #[inline]
+    pub fn arena(&self) -> u16 {
+        (self.bits >> (SIZE_BITS + 8)) as u16
+    }
+
+    /// The same block in another state.
+    pub fn with(self, state: State, kind: Kind) -> Self {
+        Self::new(self.at, self.size(), state, kind, self.arena())
+    }
+}
+
+/// A part of the address space that blocks fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    start: u64,
+    end: u64,
+    /// Its first page in `Blocks::pages`.
+    page: usize,
+}
+
+const PAGE_SHIFT: u32 = 12;
+/// Blocks further apart than this lie in spans of their own, so that the index is of the order of the blocks.
+const GAP: u64 = 1 << 16;
+
+/// All blocks by address.
+#[derive(Debug, Default)]
+pub struct Blocks {
+    list: Vec<Block>,
+    spans: Vec<Span>,
+    /// For each page of each span the first block that ends behind the page's first byte.
+    pages: Vec<u32>,
+}
+
+impl Blocks {
+    /// The table of these blocks, in any order; of those that overlap the one of the lower address stays.
+    pub fn new(mut list: Vec<Block>) -> Self {
+        if !list.is_sorted_by_key(|b| b.at) {
+            list.sort_unstable();
+        }
+        let mut last = 0;
+        list.retain(|b| {
+            let keep = b.at >= last;
+            last = if keep { b.end() } else { last };
+            keep
+        });
+        list.truncate(u32::MAX as usize);
+        list.shrink_to_fit();
+        let mut blocks = Self { list, ..Self::default() };
+        blocks.index();
+        blocks
+    }
+
+    fn index(&mut self) {
+        let mut span: Option<Span> = None;
+        for (i, b) in self.list.iter().enumerate() {
+            let room = span.is_some_and(|s| b.at.saturating_sub(s.end) <= GAP);
+            if !room {
+                self.spans.extend(span.take());
+            }
+            let s = span.get_or_insert(Span { start: b.at & !0xFFF, end: b.at, page: self.pages.len() });
+            s.end = b.end().max(b.at.saturating_add(1));
+            // Pages up to the one of the block's last byte whose first block is not known yet begin with this one.
+            let known = s.page + ((s.end - 1 - s.start) >> PAGE_SHIFT) as usize + 1;
+            while self.pages.len() < known {
+                self.pages.push(i as u32);
+            }
+        }
+        self.spans.extend(span);
+        self.pages.shrink_to_fit();
+    }
+
+    /// All of them, by address.
+    pub fn list(&self) -> &[Block] {
+        &self.list
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// The block of that number.
+    pub fn get(&self, index: usize) -> Option<&Block> {
+        self.list.get(index)
+    }
+
+    /// Number of the block one of whose usable bytes is at `address`.
+    #[inline]
+    pub fn holding(&self, address: u64) -> Option<usize> {
+        let i = self.spans.partition_point(|s| s.end <= address);
+        let s = self.spans.get(i).filter(|s| s.start <= address)?;
+        let page = s.page + ((address - s.start) >> PAGE_SHIFT) as usize;
+        let first = *self.pages.get(page)? as usize;
+        let next = self.pages.get(page + 1).map_or(self.list.len(), |&n| n as usize + 1).max(first + 1);
+        let some = self.list.get(first..next.min(self.list.len()))?;
+        let at = first + some.partition_point(|b| b.at <= address).checked_sub(1)?;
+        self.list.get(at).filter(|b| address < b.end()).map(|_| at)
+    }
+
+    /// Number of the block that begins at `address`.
+    #[inline]
+    pub fn at(&self, address: u64) -> Option<usize> {
+        self.holding(address).filter(|&i| self.list.get(i).is_some_and(|b| b.at == address))
+    }
+
+    /// Number of the first block that begins at or behind `address`.
+    pub fn first_from(&self, address: u64) -> usize {
+        self.list.partition_point(|b| b.at < address)
+    }
+
+    /// Changes state and kind of a block.
+    pub(super) fn set(&mut self, index: usize, state: State, kind: Kind) {
+        if let Some(b) = self.list.get_mut(index) {
+            *b = b.with(state, kind);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_keeps_what_it_is() {
+        for kind in Kind::ALL {
+            for state in [State::Used, State::Free, State::Cached] {
+                let b = Block::new(0x7fff_1234_5670, 0x12_3456_7890, state, kind, 0xFFFE);
+                assert_eq!((b.address(), b.size(), b.arena()), (0x7fff_1234_5670, 0x12_3456_7890, 0xFFFE));
+                assert_eq!((b.state(), b.kind()), (state, kind));
+            }
+        }
+        assert_eq!(size_of::<Block>(), 16);
+    }
+
+    #[test]
+    fn every_address_finds_its_block_and_no_other() {
+        let mut list = Vec::new();
+        let mut at = 0x10_0010u64;
+        for i in 0..2000u64 {
+            let size = 24 + i * 7919 % 9000 / 16 * 16;
+            list.push(Block::new(at, size, State::Used, Kind::Chunk, 0));
+            at += size + 8 + if i % 100 == 0 { 0x5_0000 } else { 0 };
+        }
+        let blocks = Blocks::new(list.clone());
+        for (i, b) in list.iter().enumerate() {
+            for a in [b.at, b.at + 1, b.end() - 1] {
+                assert_eq!(blocks.holding(a), Some(i), "{a:x}");
+            }
+            assert_eq!(blocks.holding(b.end()), None);
+            assert_eq!(blocks.holding(b.at - 1), None);
+            assert_eq!(blocks.at(b.at), Some(i));
+            assert_eq!(blocks.at(b.at + 8), None);
+        }
+        assert_eq!(blocks.holding(0), None);
+        assert_eq!(blocks.holding(u64::MAX), None);
+    }
+}

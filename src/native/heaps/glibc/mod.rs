@@ -1,0 +1,360 @@
+//! The GNU C library's allocator, 2.17 to 2.43: arenas found by structure, chunks walked, lists subtracted, all of it held
+//! against what the allocator counts.
+
+mod checks;
+mod find;
+mod layout;
+mod lists;
+mod mapped;
+mod walk;
+
+use rayon::prelude::*;
+
+use self::find::{Arenas, Found};
+use self::layout::{ArenaLayout, HEAP_MOST, LAYOUTS, NON_MAIN};
+use self::lists::Caches;
+use self::mapped::Parameters;
+use self::walk::{End, Piece, Walked};
+use super::regions::{Range, Regions, without};
+use super::{Allocator, Arena, Block, Blocks, Kind, NO_ARENA, NativeHeaps, Sum};
+use crate::dump::{AddressSpace, Dump};
+use crate::watch::{Interrupted, Watch};
+
+/// The break grows by what is asked for and this many bytes more (`DEFAULT_TOP_PAD`): what is shorter is a page that a small
+/// dump happens to have.
+const LEAST_GROWTH: u64 = 128 << 10;
+
+/// What every step works with.
+struct Reader<'a> {
+    dump: &'a Dump,
+    space: &'a AddressSpace,
+    regions: &'a Regions,
+    watch: &'a Watch,
+    layout: &'static ArenaLayout,
+    found: Arenas,
+    parameters: Option<Parameters>,
+}
+
+/// A piece of memory with what was found in it.
+struct Done {
+    piece: Piece,
+    walked: Walked,
+}
+
+/// What was read of one arena.
+#[derive(Default)]
+struct Part {
+    done: Vec<Done>,
+    /// Stretches that are no chunks.
+    lost: Vec<Range>,
+    /// Bytes of headers in front of the first chunks, and those that somebody else took of the break in between.
+    own: u64,
+}
+
+/// Reads the heaps; `None` when this allocator is not in use.
+pub fn read(dump: &Dump, regions: &Regions, watch: &Watch) -> Result<Option<NativeHeaps>, Interrupted> {
+    let space = &dump.space;
+    let found = find::arenas(space, regions, watch)?;
+    let word = u64::from(space.ptr_size());
+    let Some(layout) = found.layout.or_else(|| LAYOUTS.iter().find(|l| l.word == word)) else { return Ok(None) };
+    let main = found.arenas.first().filter(|a| a.main).copied();
+    if found.arenas.is_empty() && super::other(dump).is_some() {
+        return Ok(None);
+    }
+    let starts = |at: u64| regions.around(at).is_some() && is_first_chunk(space, layout, at);
+    let parameters = main.and_then(|m| mapped::parameters(space, layout, m.address, starts));
+    let reader = Reader { dump, space, regions, watch, layout, found, parameters };
+    let (first, rest) = rayon::join(|| reader.main_arena(), || reader.further_arenas());
+    let (first, rest) = (first?, rest?);
+    if reader.found.arenas.is_empty() && first.done.is_empty() {
+        return Ok(None);
+    }
+    reader.put_together(first, rest).map(Some)
+}
+
+/// Chunks begin where the block behind their header is aligned.
+fn chunk_from(at: u64, layout: &ArenaLayout) -> Option<u64> {
+    at.checked_add(2 * layout.word)?.checked_next_multiple_of(layout.align())?.checked_sub(2 * layout.word)
+}
+
+/// Whether a first chunk may begin at `at`, rounded up.
+fn is_first_chunk(space: &AddressSpace, layout: &ArenaLayout, at: u64) -> bool {
+    let Some(chunk) = chunk_from(at, layout) else { return false };
+    let Some(word) = space.ptr_at(chunk, layout.word) else { return false };
+    let size = word & !layout::FLAGS;
+    word & layout::FLAGS == layout::PREV_INUSE && size >= layout.least() && size.is_multiple_of(layout.align())
+}
+
+impl Reader<'_> {
+    /// Walks `piece` to its end, over what is no chunk too.
+    fn walk(&self, piece: Piece, part: &mut Part) -> Result<End, Interrupted> {
+        let mut piece = piece;
+        loop {
+            let walked = walk::walk(self.space, self.layout, &piece, self.watch)?;
+            let end = walked.end;
+            part.done.push(Done { piece, walked });
+            let (End::Broken(at) | End::Absent(at)) = end else { return Ok(end) };
+            let from = (at + self.layout.align()).min(piece.end);
+            let range = (from, piece.end);
+            let next = walk::first_chain(self.space, self.layout, &piece, range, self.layout.align(), self.watch)?;
+            part.lost.push((at, next.map_or(piece.end, |n| n.start)));
+            match next {
+                Some(next) => piece = next,
+                None => return Ok(end),
+            }
+        }
+    }
+
+    /// The heaps of all arenas but the main one, in parallel.
+    fn further_arenas(&self) -> Result<Vec<Part>, Interrupted> {
+        let arenas = &self.found.arenas;
+        let one = |(i, arena): (usize, &Found)| {
+            let mut part = Part::default();
+            if arena.main {
+                return Ok(part);
+            }
+            let heaps = self.found.heaps.iter().filter(|h| h.arena == arena.address);
+            let first =
+                self.found.heaps.iter().find(|h| (h.start..h.end).contains(&arena.address)).map_or(0, |h| h.start);
+            for h in heaps {
+                // The first heap holds the arena, the others begin with their heap_info alone.
+                let from = if h.start == first { arena.end } else { h.start.saturating_add(arena.address - first) };
+                let Some(start) = chunk_from(from, self.layout).filter(|&s| s < h.end) else { continue };
+                part.own += start - h.start;
+                let (arena, top) = (self.number(i), Some(arena.top));
+                self.walk(Piece { start, end: h.end, arena, flag: NON_MAIN, top }, &mut part)?;
+            }
+            Ok(part)
+        };
+        arenas.par_iter().enumerate().map(one).collect()
+    }
+
+    /// Number of the arena of that place in the list: where the main one is not in the dump, it has number 0 all the same.
+    fn number(&self, place: usize) -> u16 {
+        let shift = usize::from(!self.found.arenas.first().is_some_and(|a| a.main));
+        u16::try_from(place + shift).unwrap_or(NO_ARENA - 1)
+    }
+
+    /// The main arena's memory.
+    fn main_arena(&self) -> Result<Part, Interrupted> {
+        let mut part = Part::default();
+        match self.found.arenas.first().filter(|a| a.main) {
+            Some(main) => self.main_by_top(main, &mut part)?,
+            None => self.main_by_chain(&mut part)?,
+        }
+        Ok(part)
+    }
+
+    fn main_by_top(&self, main: &Found, part: &mut Part) -> Result<(), Interrupted> {
+        let w = self.layout.word;
+        let size = self.space.ptr_at(main.top, w).unwrap_or(0) & !layout::FLAGS;
+        let by_size = main.top.saturating_add(size).checked_sub(main.system);
+        let start = self.parameters.map(|p| p.base).or(by_size).and_then(|s| chunk_from(s, self.layout));
+        let top = Some(main.top);
+        let mut reached = false;
+        if let Some((start, range)) = start.and_then(|s| Some((s, self.regions.around(s)?))) {
+            reached = self.pieces(Piece { start, end: range.1, arena: 0, flag: 0, top }, self.layout.align(), part)?;
+        }
+        if reached || main.top == main.address + self.layout.top() {
+            return Ok(());
+        }
+        // The break could not grow: further pieces are mappings, each beginning with a chunk.
+        for range in self.outside_heaps(part) {
+            self.search_pieces(range, top, part)?;
+        }
+        Ok(())
+    }
+
+    /// The pieces from `first` on to the end of its mapping; whether the top was among them. Behind a fence the next piece
+    /// begins at any place of `step`: somebody else moved the break, or it is the older one of two mappings.
+    fn pieces(&self, first: Piece, step: u64, part: &mut Part) -> Result<bool, Interrupted> {
+        let (mut piece, mut reached) = (first, false);
+        loop {
+            let behind = match self.walk(piece, part)? {
+                End::Fence(behind) => behind,
+                End::Top if step >= 0x1000 => {
+                    reached = true;
+                    part.done.last().map_or(first.end, |d| extent(self.space, self.layout, d).1)
+                }
+                end => return Ok(reached || end == End::Top),
+            };
+            let from = behind.next_multiple_of(step);
+            match walk::first_chain(self.space, self.layout, &piece, (from, first.end), step, self.watch)? {
+                Some(next) => {
+                    // What lies between two pieces of the break is counted with the arena.
+                    part.own += if step < 0x1000 { next.start.saturating_sub(behind) } else { 0 };
+                    piece = next;
+                }
+                None => return Ok(reached),
+            }
+        }
+    }
+
+    /// Finds pieces at the pages of `range`.
+    fn search_pieces(&self, range: Range, top: Option<u64>, part: &mut Part) -> Result<(), Interrupted> {
+        let like = Piece { start: range.0, end: range.1, arena: 0, flag: 0, top };
+        let Some(first) = walk::first_chain(self.space, self.layout, &like, range, 0x1000, self.watch)? else {
+            return Ok(());
+        };
+        self.pieces(first, 0x1000, part)?;
+        Ok(())
+    }
+
+    /// The main arena without its own data: a chain of chunks from a page to the end of its mapping.
+    fn main_by_chain(&self, part: &mut Part) -> Result<(), Interrupted> {
+        for range in self.outside_heaps(part).into_iter().filter(|r| r.1 - r.0 > LEAST_GROWTH) {
+            self.search_pieces(range, None, part)?;
+        }
+        Ok(())
+    }
+
+    /// Memory in which no heap of an arena and no piece read so far lies.
+    fn outside_heaps(&self, part: &Part) -> Vec<Range> {
+        let mut held: Vec<Range> = self.found.heaps.iter().map(|h| (h.start, h.end)).collect();
+        held.extend(part.done.iter().map(|d| extent(self.space, self.layout, d)));
+        held.sort_unstable();
+        without(&self.regions.open, &held)
+    }
+
+    fn put_together(&self, first: Part, rest: Vec<Part>) -> Result<NativeHeaps, Interrupted> {
+        let main = self.found.arenas.first().is_some_and(|a| a.main);
+        let ranges = self.outside_heaps(&first);
+        let (own, mapped) = mapped::find(self.space, self.layout, &ranges, self.watch)?;
+        let mut parts = rest;
+        if main {
+            parts.first_mut().into_iter().for_each(|p| *p = Part::default());
+            if let Some(p) = parts.first_mut() {
+                *p = first;
+            }
+        } else {
+            parts.insert(0, first);
+        }
+        let mut heaps = NativeHeaps::none(Allocator::Glibc(self.layout.versions));
+        heaps.mapped = mapped;
+        heaps.mapped_counted = self.parameters.map(|p| p.mapped);
+        let mut list: Vec<Vec<Block>> = Vec::new();
+        let mut candidates = Vec::new();
+        for (number, part) in parts.iter_mut().enumerate() {
+            let place = if main { Some(number) } else { number.checked_sub(1) };
+            let found = place.and_then(|p| self.found.arenas.get(p));
+            heaps.arenas.push(self.arena(found, part));
+            for done in &mut part.done {
+                candidates.append(&mut done.walked.caches);
+                list.push(std::mem::take(&mut done.walked.blocks));
+            }
+        }
+        list.push(own);
+        heaps.blocks = Blocks::new(joined(list));
+        let cached = self.take_cached(&mut heaps, &candidates)?;
+        self.check(&mut heaps, &parts, &cached)?;
+        Ok(heaps)
+    }
+
+    /// The sums of one arena.
+    fn arena(&self, found: Option<&Found>, part: &Part) -> Arena {
+        let main = found.is_none_or(|f| f.main);
+        let mut a = Arena {
+            address: found.map_or(0, |f| f.address),
+            main,
+            threads: found.and_then(|f| f.threads),
+            own: part.own,
+            lost: part.lost.iter().map(|l| l.1.saturating_sub(l.0)).sum(),
+            ..Arena::default()
+        };
+        for done in &part.done {
+            let w = &done.walked;
+            a.used.join(w.used);
+            a.free.join(w.free);
+            a.largest = a.largest.max(w.largest);
+            a.top += w.top;
+            a.own += w.fences;
+            a.trimmable += w.trimmable;
+        }
+        let heaps = self.found.heaps.iter().filter(|h| !main && h.arena == a.address);
+        if main {
+            a.heaps = part.done.len().saturating_sub(part.lost.len()).max(1) as u32;
+            a.system = a.used.bytes + a.free.bytes + a.top + a.own + a.lost;
+            // `systrim`: whole pages of the top, less what a chunk needs.
+            a.trimmable += a.top.saturating_sub(self.layout.least() + 1) & !0xFFF;
+        } else {
+            for h in heaps {
+                a.heaps += 1;
+                a.system += h.end.saturating_sub(h.start).min(HEAP_MOST);
+            }
+        }
+        a
+    }
+
+    /// Takes what caches and fast bins hold out of what is in use.
+    fn take_cached(&self, heaps: &mut NativeHeaps, candidates: &[u64]) -> Result<Cached, Interrupted> {
+        let (space, w) = (self.space, self.layout.word);
+        let (caches, masked) = lists::caches(space, &heaps.blocks, self.layout, candidates, self.watch)?;
+        let by_fast = lists::fast_are_masked(space, &heaps.blocks, self.layout, &self.found.arenas);
+        let masked = if caches.caches.is_empty() { by_fast.unwrap_or(masked) } else { masked };
+        let mut fast = Vec::new();
+        let mut torn = Vec::new();
+        for (i, a) in self.found.arenas.iter().enumerate() {
+            let most = heaps.blocks.len() as u64;
+            let (held, broken) = lists::fast_bins(space, &heaps.blocks, self.layout, a, masked, most);
+            fast.extend(held);
+            torn.push((self.number(i), broken));
+        }
+        let arenas = &mut heaps.arenas;
+        let mut take = |number: u16, bytes: u64, fast: bool| {
+            let Some(a) = arenas.get_mut(usize::from(number)) else { return };
+            a.used.take(bytes);
+            if fast { a.fast.add(bytes) } else { a.cached.add(bytes) }
+        };
+        lists::mark(&mut heaps.blocks, &fast, Kind::FastBin, w, |n, b| take(n, b, true));
+        for c in &caches.caches {
+            lists::mark(&mut heaps.blocks, &c.held, Kind::ThreadCache, w, |n, b| take(n, b, false));
+        }
+        for c in &caches.caches {
+            if let Some(i) = heaps.blocks.at(c.address) {
+                heaps.blocks.set(i, super::State::Used, Kind::Cache);
+            }
+        }
+        Ok(Cached { caches, masked, torn })
+    }
+}
+
+/// What caches and fast bins hold.
+struct Cached {
+    caches: Caches,
+    masked: bool,
+    /// Broken fast bins by number of the arena.
+    torn: Vec<(u16, u64)>,
+}
+
+/// The memory of a piece that was read, to the end of its top.
+fn extent(space: &AddressSpace, layout: &ArenaLayout, done: &Done) -> Range {
+    let start = done.piece.start & !0xFFF;
+    let end = match (done.walked.end, done.piece.top) {
+        (End::Fence(end), _) => end,
+        (End::Top, Some(top)) => {
+            let size = space.ptr_at(top, layout.word).unwrap_or(0) & !layout::FLAGS;
+            top.saturating_add(size)
+        }
+        (End::Broken(at) | End::Absent(at), _) => at,
+        _ => done.piece.end,
+    };
+    (start, end.min(done.piece.end).max(start))
+}
+
+/// Lists that follow one another in one, sorted; the largest is not copied.
+fn joined(mut lists: Vec<Vec<Block>>) -> Vec<Block> {
+    lists.retain(|l| !l.is_empty());
+    lists.sort_by_key(|l| l.first().map(Block::address));
+    let total = lists.iter().map(Vec::len).sum();
+    let mut out = Vec::with_capacity(total);
+    for mut list in lists {
+        out.append(&mut list);
+    }
+    out
+}
+
+impl Sum {
+    fn is(&self, count: u64, bytes: u64) -> bool {
+        self.count == count && self.bytes == bytes
+    }
+}

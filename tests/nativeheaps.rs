@@ -1,0 +1,161 @@
+//! Native heaps held against what the program said of itself: `testdata/native/heaps.c` writes its own list of blocks and
+//! what the C library counts, then it is dumped.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "support/captured.rs"]
+mod captured;
+#[path = "support/patch.rs"]
+mod patch;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use captured::open;
+use clrscope::native::heaps::{Kind, NativeHeaps, State};
+use clrscope::shell::Format;
+use patch::Patch;
+
+/// Somebody else moved the break in between; aligned and large blocks, a further arena.
+const BREAK: &str = "native/linux-x64-glibc-2.36-break";
+/// The break was blocked by a mapping, so that the main arena has pieces elsewhere; caches full; a thread that ended.
+const BLOCKED: &str = "native/linux-x64-glibc-2.36-blocked";
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
+}
+
+/// Blocks the program had, with their usable sizes, and the numbers of mallinfo2.
+fn told(name: &str) -> (BTreeMap<u64, u64>, Vec<u64>) {
+    let file = std::fs::File::open(data(&format!("{name}.list.zst"))).unwrap();
+    let text = String::from_utf8(zstd::decode_all(file).unwrap()).unwrap();
+    let (mut blocks, mut counts) = (BTreeMap::new(), Vec::new());
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        match words.next().unwrap() {
+            "mallinfo2" => counts = words.map(|w| w.parse().unwrap()).collect(),
+            address => {
+                let size = words.next().unwrap().parse().unwrap();
+                blocks.insert(u64::from_str_radix(address, 16).unwrap(), size);
+            }
+        }
+    }
+    (blocks, counts)
+}
+
+fn adds_up(heaps: &NativeHeaps) {
+    for (i, a) in heaps.arenas.iter().enumerate() {
+        let parts = a.used.bytes + a.free.bytes + a.fast.bytes + a.cached.bytes + a.top + a.own + a.lost;
+        assert_eq!(parts, a.system, "arena {i}: {a:?}");
+    }
+    let sums = |state| heaps.blocks.list().iter().filter(move |b| b.state() == state && b.kind() != Kind::Mapped);
+    let count = |state| sums(state).count() as u64;
+    let all = heaps.totals();
+    assert_eq!(count(State::Used) + heaps.mapped.count, all.used.count);
+    assert_eq!(count(State::Cached), all.cached.count);
+    assert_eq!(sums(State::Free).filter(|b| b.kind() != Kind::Top).count() as u64, all.free.count);
+    for pair in heaps.blocks.list().windows(2) {
+        assert!(pair[0].end() <= pair[1].address(), "{pair:x?}");
+    }
+}
+
+#[test]
+fn every_block_of_the_program_is_found_with_its_size() {
+    for name in [BREAK, BLOCKED] {
+        let (shell, _) = open(&data(&format!("{name}.core.zst")));
+        let heaps = shell.session.as_ref().unwrap().native_heaps().unwrap();
+        let (blocks, counts) = told(name);
+        assert!(blocks.len() > 1000);
+        for (&address, &size) in &blocks {
+            let found = heaps.blocks.at(address).and_then(|i| heaps.blocks.get(i));
+            let found = found.unwrap_or_else(|| panic!("{name}: no block at {address:x}"));
+            assert_eq!((found.size(), found.state()), (size, State::Used), "{name}: {address:x}");
+        }
+        // The C library's own: a cache and thread vectors a thread.
+        let others =
+            heaps.blocks.list().iter().filter(|b| b.state() == State::Used && !blocks.contains_key(&b.address()));
+        let sizes: Vec<u64> = others.map(|b| b.size()).collect();
+        assert!(sizes.len() <= 4 && sizes.iter().all(|s| [280, 648].contains(s)), "{name}: {sizes:?}");
+        // arena, ordblks (a top each), smblks, hblks, fsmblks, fordblks.
+        let t = heaps.totals();
+        let fast: (u64, u64) = heaps.arenas.iter().fold((0, 0), |s, a| (s.0 + a.fast.count, s.1 + a.fast.bytes));
+        let system: u64 = heaps.arenas.iter().map(|a| a.system).sum();
+        let ours = [
+            system,
+            t.free.count + heaps.arenas.len() as u64,
+            fast.0,
+            heaps.mapped.count,
+            fast.1,
+            t.free.bytes + fast.1 + t.top,
+        ];
+        assert_eq!(ours, [counts[0], counts[1], counts[2], counts[3], counts[5], counts[7]], "{name}");
+        assert_eq!(heaps.partial(), None, "{name}");
+        adds_up(heaps);
+    }
+}
+
+#[test]
+fn blocks_are_exported_without_a_runtime() {
+    let (mut shell, out) = open(&data(&format!("{BREAK}.core.zst")));
+    let folder = tempfile::tempdir().unwrap();
+    shell.line(&format!(".export \"{}\" -tables nativeblocks,nativearenas", folder.path().display()));
+    let said = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+    let table = std::fs::read_to_string(folder.path().join("nativeblocks.tsv")).unwrap();
+    let mut lines = table.lines();
+    assert_eq!(lines.next(), Some("address\tsize\tstate\tarena\tkind"), "{said}");
+    let used: BTreeMap<u64, u64> = lines
+        .map(|l| l.split('\t').collect::<Vec<_>>())
+        .filter(|c| c[2] == "used")
+        .map(|c| (u64::from_str_radix(c[0], 16).unwrap(), c[1].parse().unwrap()))
+        .collect();
+    for (address, size) in told(BREAK).0 {
+        assert_eq!(used.get(&address), Some(&size), "{address:x}");
+    }
+    assert!(!said.contains("partial"), "{said}");
+}
+
+#[test]
+fn a_heap_dump_of_a_runtime_says_what_it_lacks_and_exports_as_before() {
+    let (mut shell, out) = open(&data("linux-x64-10.0-leak-heap.core.zst"));
+    let session = shell.session.clone().unwrap();
+    let heaps = session.native_heaps().unwrap();
+    adds_up(heaps);
+    assert!(heaps.checks.iter().all(|c| c.holds), "{:?}", heaps.checks);
+    assert!(heaps.arenas[0].main && heaps.arenas[0].used.count > 1000 && heaps.arenas.len() > 3);
+    let said = |shell: &mut clrscope::shell::state::Shell, line: &str| {
+        out.0.lock().unwrap().clear();
+        shell.line(line);
+        String::from_utf8(out.0.lock().unwrap().clone()).unwrap()
+    };
+    let text = said(&mut shell, "!heap -s");
+    assert!(text.contains("partial: the main arena's own data are not in the dump"), "{text}");
+    let folder = tempfile::tempdir().unwrap();
+    shell.format = Format::Json;
+    let text = said(&mut shell, &format!(".export \"{}\" -tables nativeblocks,runtime", folder.path().display()));
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["outcome"], "complete", "{text}");
+    assert!(text.contains("the main arena's own data are not in the dump"), "{text}");
+}
+
+/// Whatever stands in the heaps, the walk ends, nothing overlaps, the sums add up, and what is wrong is said.
+#[test]
+fn damaged_heaps_are_partial() {
+    let (shell, _) = open(&data(&format!("{BREAK}.core.zst")));
+    let session = shell.session.clone().unwrap();
+    let sound = session.native_heaps().unwrap();
+    let list: Vec<_> = sound.blocks.list().iter().filter(|b| b.kind() == Kind::Chunk).collect();
+    let mut patch = Patch::open(session.dump().unpacked.as_ref().unwrap());
+    let mut seed = 1u64;
+    for i in (50..list.len()).step_by(150) {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let word = [0, u64::MAX, seed, 0x7fff_ffff_fff1, 33][i % 5];
+        patch.write(list[i].address() - 8, &word.to_le_bytes());
+    }
+    let file = tempfile::Builder::new().suffix(".core").tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    patch.save(file.path());
+    let (shell, _) = open(file.path());
+    let session = shell.session.clone().unwrap();
+    let heaps = session.native_heaps().unwrap();
+    adds_up(heaps);
+    assert!(heaps.partial().is_some());
+    assert!(heaps.blocks.len() > sound.blocks.len() / 2, "{} of {}", heaps.blocks.len(), sound.blocks.len());
+}
