@@ -12,6 +12,7 @@ pub mod initializers;
 pub mod locks;
 mod lookup;
 pub mod mixed;
+pub mod nativeowners;
 pub mod ranges;
 pub mod reach;
 pub mod saved;
@@ -110,6 +111,7 @@ pub struct Session {
     method_groups: tasks::method::Groups,
     native: OnceLock<Arc<Native>>,
     native_heaps: Lazy<NativeHeaps>,
+    native_holds: Lazy<nativeowners::Holds>,
 }
 
 impl Session {
@@ -148,6 +150,7 @@ impl Session {
             method_groups: Default::default(),
             native: OnceLock::new(),
             native_heaps: Lazy::default(),
+            native_holds: Lazy::default(),
         }
     }
 

@@ -207,6 +207,7 @@ const NATIVE: &[Spec] = &[
         ],
         fill: native::arenas,
     },
+    Spec { name: "nativeowners", columns: &["type", "field", "blocks", "bytes"], fill: native::owners },
 ];
 
 /// `.export DIR [-tables a,b] [-format tsv|csv|jsonl]`.
@@ -218,7 +219,7 @@ pub const EXPORT: Command = Command {
     summary: "write the whole model as tables into a folder",
     help: "Writes one file a table: runtime, segments, objects, types, edges, fields, statics, threadstatics, handles, \
            finalizable, roots, stackroots, threads, modules, strings, exceptions, delegates, syncblocks, \
-           thinlocks, waits, frames, ilmap, asyncframes, nativeblocks, nativearenas. Tables stream, so ten million objects need no memory of that order.\n\n\
+           thinlocks, waits, frames, ilmap, asyncframes, nativeblocks, nativearenas, nativeowners. Tables stream, so ten million objects need no memory of that order.\n\n\
            Addresses are hexadecimal without 0x. Text in TSV has backslash escapes (\\t \\n \\r \\0 \\\\). Primitive \
            static values are raw: signed for 32 and 64 bits, unsigned for 8 and 16, floats as their bits. \
            `statics.address` is 0 for RVA fields, for types not yet initialised and for open generics; through .NET 8 \
@@ -233,7 +234,8 @@ pub const EXPORT: Command = Command {
            `frames` has the managed stack of every thread, newest frame first: managed and explicit ones, and under \
            the kind native what could not be walked; `ilmap` the IL offset of each stretch of code of the methods on them. \
            `nativeblocks` has every block of the C library's heaps: `address` is what the program got, `size` the bytes it may \
-           use, `state` used, free or cached; `nativearenas` has the sums of chunks with their headers. What a dump lacks of \
+           use, `state` used, free or cached; `nativearenas` has the sums of chunks with their headers, `nativeowners` the blocks in use that words of objects point \
+           to, by type and field. What a dump lacks of \
            these is said with their file and makes the answer as a whole no partial one; they are written without a runtime too.",
     args: &[
         Arg::pos("DIR", Kind::File, "folder to write to; made when missing").required(),

@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::writer::{Field, Table};
 use crate::native::heaps::NO_ARENA;
 use crate::session::Session;
+use crate::session::nativeowners::Which;
 
 /// `nativeblocks`.
 pub fn blocks(session: &Session, table: &mut Table) -> Result<Option<String>> {
@@ -48,4 +49,17 @@ pub fn arenas(session: &Session, table: &mut Table) -> Result<Option<String>> {
         ])?;
     }
     Ok(heaps.partial())
+}
+
+/// `nativeowners`; empty without a runtime.
+pub fn owners(session: &Session, table: &mut Table) -> Result<Option<String>> {
+    if session.clr().is_err() {
+        return Ok(Some("there is no runtime whose objects could hold blocks".into()));
+    }
+    for o in session.native_owners(Which::All)? {
+        table.row(&[Field::Text(&o.ty), Field::Text(&o.field), Field::Num(o.blocks), Field::Num(o.bytes)])?;
+    }
+    let missing = [session.native_heaps()?.partial(), session.native_holds()?.partial.clone()];
+    let missing: Vec<String> = missing.into_iter().flatten().collect();
+    Ok((!missing.is_empty()).then(|| missing.join("; ")))
 }

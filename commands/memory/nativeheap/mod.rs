@@ -2,10 +2,12 @@
 
 mod arenas;
 mod blocks;
+mod owners;
 
 use anyhow::{Result, bail};
 
 use crate::native::heaps::{Allocator, NativeHeaps};
+use crate::session::nativeowners::Which;
 use crate::shell::{Arg, Args, Cell, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Type};
 
 /// `!heap`.
@@ -22,7 +24,11 @@ pub const HEAP: Command = Command {
            the allocator counts itself; -v shows every comparison.\n\
            -stat adds blocks up by size, -flt s SIZE lists those of one size, -flt r MIN MAX of a range, -h N all of arena \
            N; sizes are hexadecimal, and those a program may use. -x ADDR and -p -a ADDR show the block that holds an \
-           address and its neighbours. -state keeps blocks in one state.",
+           address and its neighbours. -state keeps blocks in one state.\n\
+           -owners adds up the blocks in use that words of managed objects point to, by type and field: handles, IntPtr, \
+           pointers, arrays, values in collections. Alone is what no other field holds. -dead counts objects that nothing \
+           reaches, which somebody forgot to dispose of. Behind it the handles whose slots native blocks name: objects that \
+           native code was given.",
     args: &[
         Arg::flag("s", "a row for each arena").or(&["summary"]),
         Arg::flag("v", "with every comparison"),
@@ -34,16 +40,23 @@ pub const HEAP: Command = Command {
         Arg::opt("x", Kind::Address, "the block that holds an address"),
         Arg::flag("p", "with -a: the same"),
         Arg::opt("a", Kind::Address, "with -p: the address"),
+        Arg::flag("owners", "native memory by the managed type and field that holds it"),
+        Arg::flag("live", "with -owners: only what live objects hold"),
+        Arg::flag("dead", "with -owners: only what objects hold that nothing reaches"),
         Arg::opt("state", Kind::OneOf(&["used", "free", "cached"]), "only blocks in this state"),
     ],
     examples: &[
         Example { line: "!heap -s", what: "how much the C library has, and how much of it is in use" },
         Example { line: "!heap -stat", what: "which sizes the blocks have" },
+        Example { line: "!heap -owners", what: "which managed types hold native memory" },
         Example { line: "!heap -flt s 18", what: "the blocks of one size" },
     ],
     needs: Needs::Dump,
-    returns: Returns::facts(&[Fact::new("allocator", "whose heaps they are", Type::Text)])
-        .with(&[&arenas::RETURNS, &blocks::RETURNS]),
+    returns: Returns::facts(&[Fact::new("allocator", "whose heaps they are", Type::Text)]).with(&[
+        &arenas::RETURNS,
+        &blocks::RETURNS,
+        &owners::RETURNS,
+    ]),
     run,
 };
 
@@ -56,6 +69,8 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         blocks::near(ctx, heaps, address)?
     } else if args.has("p") {
         bail!("-p wants -a ADDR");
+    } else if args.has("owners") {
+        owners::show(ctx, heaps, which(args)?)?
     } else if args.has("stat") {
         blocks::by_size(ctx, heaps, &blocks::Filter::of(args, heaps)?)?
     } else if args.has("flt") || args.has("h") {
@@ -69,6 +84,16 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         (Outcome::Complete, Some(why)) => Outcome::Partial(why),
         (outcome, _) => outcome,
     })
+}
+
+/// Which objects are asked about.
+fn which(args: &Args) -> Result<Which> {
+    match (args.has("live"), args.has("dead")) {
+        (true, true) => bail!("-live and -dead exclude one another"),
+        (true, _) => Ok(Which::Live),
+        (_, true) => Ok(Which::Dead),
+        _ => Ok(Which::All),
+    }
 }
 
 /// No block could be read: says whose they are, if that is known.

@@ -139,6 +139,9 @@ struct Span {
 }
 
 const PAGE_SHIFT: u32 = 12;
+/// Stretches of [`Blocks::near`] and words of bits for them: 8 KB, which stay in the nearest cache.
+const NEAR_SHIFT: u32 = 22;
+const NEAR_WORDS: usize = 1024;
 /// Blocks further apart than this lie in spans of their own, so that the index is of the order of the blocks.
 const GAP: u64 = 1 << 16;
 
@@ -149,6 +152,9 @@ pub struct Blocks {
     spans: Vec<Span>,
     /// For each page of each span the first block that ends behind the page's first byte.
     pages: Vec<u32>,
+    /// A bit for each stretch of 4 MB in which a block lies, by its number modulo their count: most words that are no
+    /// pointers to blocks end here.
+    near: Vec<u64>,
 }
 
 impl Blocks {
@@ -171,6 +177,7 @@ impl Blocks {
     }
 
     fn index(&mut self) {
+        self.near = vec![0; NEAR_WORDS];
         let mut span: Option<Span> = None;
         for (i, b) in self.list.iter().enumerate() {
             let room = span.is_some_and(|s| b.at.saturating_sub(s.end) <= GAP);
@@ -187,6 +194,15 @@ impl Blocks {
         }
         self.spans.extend(span);
         self.pages.shrink_to_fit();
+        for s in &self.spans {
+            // A span longer than all bits are for sets each of them once.
+            let stretches = (s.start >> NEAR_SHIFT)..=(s.end >> NEAR_SHIFT);
+            for n in stretches.take(NEAR_WORDS * 64) {
+                if let Some(word) = self.near.get_mut(n as usize / 64 % NEAR_WORDS) {
+                    *word |= 1 << (n % 64);
+                }
+            }
+        }
     }
 
     /// All of them, by address.
@@ -212,6 +228,10 @@ impl Blocks {
     /// Number of the block one of whose usable bytes is at `address`.
     #[inline]
     pub fn holding(&self, address: u64) -> Option<usize> {
+        let stretch = address >> NEAR_SHIFT;
+        if self.near.get(stretch as usize / 64 % NEAR_WORDS)? >> (stretch % 64) & 1 == 0 {
+            return None;
+        }
         let i = self.spans.partition_point(|s| s.end <= address);
         let s = self.spans.get(i).filter(|s| s.start <= address)?;
         let page = s.page + ((address - s.start) >> PAGE_SHIFT) as usize;
