@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use captured::open;
-use clrscope::native::heaps::{Kind, NativeHeaps, State};
+use clrscope::native::heaps::{Kind, NO_ARENA, NativeHeaps, State};
 use clrscope::shell::Format;
 use patch::Patch;
 
@@ -46,6 +46,11 @@ fn adds_up(heaps: &NativeHeaps) {
     for (i, a) in heaps.arenas.iter().enumerate() {
         let parts = a.used.bytes + a.free.bytes + a.fast.bytes + a.cached.bytes + a.top + a.own + a.lost;
         assert_eq!(parts, a.system, "arena {i}: {a:?}");
+    }
+    for number in (0..heaps.arenas.len() as u16).chain([NO_ARENA]) {
+        let memory: u64 = heaps.memory.iter().filter(|s| s.arena == number).map(|s| s.end - s.start).sum();
+        let system = heaps.arenas.get(usize::from(number)).map_or(heaps.mapped.bytes, |a| a.system);
+        assert_eq!(memory, system, "memory of arena {number}");
     }
     let sums = |state| heaps.blocks.list().iter().filter(move |b| b.state() == state && b.kind() != Kind::Mapped);
     let count = |state| sums(state).count() as u64;

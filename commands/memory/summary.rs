@@ -80,7 +80,8 @@ pub const RETURNS: Returns = Returns::facts(&[
     Fact::new("dumped", "bytes that are in the dump", Type::Bytes),
     Fact::new("absent", "bytes of committed memory that are not in it", Type::Bytes),
 ])
-.and(&[&BY_USAGE, &BY_TYPE, &BY_STATE, &BY_PROTECT, &LARGEST]);
+.and(&[&BY_USAGE, &BY_TYPE, &BY_STATE, &BY_PROTECT, &LARGEST])
+.with(&[&super::nativeheap::share::RETURNS]);
 
 const BY_USAGE: Table = Table::new("usage", SUMS);
 const BY_TYPE: Table = Table::new("type", SUMS);
@@ -141,6 +142,7 @@ pub fn print(ctx: &mut Ctx<'_>, dump: &Dump, _managed: &[ManagedRange], ranges: 
     });
     table(ctx, &BY_PROTECT, "--- Protect Summary (for commit) - ", &pages, &totals)?;
     largest(ctx, &usage)?;
+    super::nativeheap::share::show(ctx, dump, ranges)?;
     content(ctx, dump, &usage)
 }
 

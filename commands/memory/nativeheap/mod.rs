@@ -3,6 +3,7 @@
 mod arenas;
 mod blocks;
 mod owners;
+pub mod share;
 
 use anyhow::{Result, bail};
 

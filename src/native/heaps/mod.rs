@@ -10,7 +10,7 @@ pub mod regions;
 pub use self::blocks::{Block, Blocks, Kind, NO_ARENA, State};
 
 use self::regions::Range;
-use crate::dump::Dump;
+use crate::dump::{Dump, Os};
 use crate::watch::{Interrupted, Watch};
 
 /// Whose heaps they are.
@@ -100,6 +100,17 @@ pub struct Check {
     pub text: String,
 }
 
+/// A stretch of memory that the allocator has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stretch {
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+    /// Number of the arena; [`NO_ARENA`] of a mapping that is one block.
+    pub arena: u16,
+}
+
 /// The native heaps of a process.
 #[derive(Debug, Default)]
 pub struct NativeHeaps {
@@ -113,6 +124,8 @@ pub struct NativeHeaps {
     pub mapped_counted: Option<Sum>,
     /// All blocks.
     pub blocks: Blocks,
+    /// The memory of arenas and mappings, by address: as many bytes as `system` of all arenas and `mapped`.
+    pub memory: Vec<Stretch>,
     /// What was held against what.
     pub checks: Vec<Check>,
     /// Why the answer is not complete; empty when it is.
@@ -157,6 +170,9 @@ impl NativeHeaps {
 /// Reads the native heaps of `dump`. `taken` are ranges known to belong to somebody else (sorted by start, in any overlap):
 /// no block is looked for in them.
 pub fn read(dump: &Dump, taken: &[Range], watch: &Watch) -> Result<NativeHeaps, Interrupted> {
+    if dump.os != Os::Linux {
+        return Ok(NativeHeaps::default());
+    }
     let regions = regions::Regions::of(dump, taken);
     if let Some(heaps) = glibc::read(dump, &regions, watch)? {
         return Ok(heaps);

@@ -10,14 +10,15 @@ const PAGE: u64 = 0x1000;
 /// Where on its first page the header of a mapping may stand that was asked for with an alignment: before a multiple of it.
 const PLACES: [u64; 8] = [0x10, 0x30, 0x70, 0xF0, 0x1F0, 0x3F0, 0x7F0, 0xFF0];
 
-/// Finds mappings in `ranges`: neighbours are joined there, so every page may be the first of one.
+/// Finds mappings in `ranges`: neighbours are joined there, so every page may be the first of one. Blocks, the sum of what
+/// they take, and where.
 pub fn find(
     space: &AddressSpace,
     layout: &ArenaLayout,
     ranges: &[Range],
     watch: &Watch,
-) -> Result<(Vec<Block>, Sum), Interrupted> {
-    let (mut blocks, mut sum) = (Vec::new(), Sum::default());
+) -> Result<(Vec<Block>, Sum, Vec<Range>), Interrupted> {
+    let (mut blocks, mut sum, mut places) = (Vec::new(), Sum::default(), Vec::new());
     for &(start, end) in ranges {
         watch.cancel.check()?;
         let Some(mut base) = start.checked_next_multiple_of(PAGE) else { continue };
@@ -26,13 +27,14 @@ pub fn find(
                 Some((block, total)) => {
                     sum.add(total);
                     blocks.push(block);
+                    places.push((base, base.saturating_add(total)));
                     base = base.saturating_add(total.next_multiple_of(PAGE));
                 }
                 None => base = base.saturating_add(PAGE),
             }
         }
     }
-    Ok((blocks, sum))
+    Ok((blocks, sum, places))
 }
 
 /// The mapping that begins at the page `base` and ends before `end`, with the bytes it takes.

@@ -16,7 +16,7 @@ use self::lists::Caches;
 use self::mapped::Parameters;
 use self::walk::{End, Piece, Walked};
 use super::regions::{Range, Regions, without};
-use super::{Allocator, Arena, Block, Blocks, Kind, NO_ARENA, NativeHeaps, Sum};
+use super::{Allocator, Arena, Block, Blocks, Kind, NO_ARENA, NativeHeaps, Stretch, Sum};
 use crate::dump::{AddressSpace, Dump};
 use crate::watch::{Interrupted, Watch};
 
@@ -47,6 +47,8 @@ struct Part {
     done: Vec<Done>,
     /// Stretches that are no chunks.
     lost: Vec<Range>,
+    /// All memory that was read, in the order it was.
+    memory: Vec<Range>,
     /// Bytes of headers in front of the first chunks, and those that somebody else took of the break in between.
     own: u64,
 }
@@ -88,19 +90,27 @@ fn is_first_chunk(space: &AddressSpace, layout: &ArenaLayout, at: u64) -> bool {
 impl Reader<'_> {
     /// Walks `piece` to its end, over what is no chunk too.
     fn walk(&self, piece: Piece, part: &mut Part) -> Result<End, Interrupted> {
-        let mut piece = piece;
+        let (start, mut piece) = (piece.start, piece);
         loop {
             let walked = walk::walk(self.space, self.layout, &piece, self.watch)?;
             let end = walked.end;
-            part.done.push(Done { piece, walked });
-            let (End::Broken(at) | End::Absent(at)) = end else { return Ok(end) };
+            let done = Done { piece, walked };
+            let behind = extent(self.space, self.layout, &done).1;
+            part.done.push(done);
+            let (End::Broken(at) | End::Absent(at)) = end else {
+                part.memory.push((start, behind));
+                return Ok(end);
+            };
             let from = (at + self.layout.align()).min(piece.end);
             let range = (from, piece.end);
             let next = walk::first_chain(self.space, self.layout, &piece, range, self.layout.align(), self.watch)?;
             part.lost.push((at, next.map_or(piece.end, |n| n.start)));
             match next {
                 Some(next) => piece = next,
-                None => return Ok(end),
+                None => {
+                    part.memory.push((start, piece.end));
+                    return Ok(end);
+                }
             }
         }
     }
@@ -121,6 +131,7 @@ impl Reader<'_> {
                 let from = if h.start == first { arena.end } else { h.start.saturating_add(arena.address - first) };
                 let Some(start) = chunk_from(from, self.layout).filter(|&s| s < h.end) else { continue };
                 part.own += start - h.start;
+                part.memory.push((h.start, start));
                 let (arena, top) = (self.number(i), Some(arena.top));
                 self.walk(Piece { start, end: h.end, arena, flag: NON_MAIN, top }, &mut part)?;
             }
@@ -182,7 +193,10 @@ impl Reader<'_> {
             match walk::first_chain(self.space, self.layout, &piece, (from, first.end), step, self.watch)? {
                 Some(next) => {
                     // What lies between two pieces of the break is counted with the arena.
-                    part.own += if step < 0x1000 { next.start.saturating_sub(behind) } else { 0 };
+                    if step < 0x1000 {
+                        part.own += next.start.saturating_sub(behind);
+                        part.memory.push((behind, next.start));
+                    }
                     piece = next;
                 }
                 None => return Ok(reached),
@@ -219,7 +233,7 @@ impl Reader<'_> {
     fn put_together(&self, first: Part, rest: Vec<Part>) -> Result<NativeHeaps, Interrupted> {
         let main = self.found.arenas.first().is_some_and(|a| a.main);
         let ranges = self.outside_heaps(&first);
-        let (own, mapped) = mapped::find(self.space, self.layout, &ranges, self.watch)?;
+        let (own, mapped, mappings) = mapped::find(self.space, self.layout, &ranges, self.watch)?;
         let mut parts = rest;
         if main {
             parts.first_mut().into_iter().for_each(|p| *p = Part::default());
@@ -238,12 +252,16 @@ impl Reader<'_> {
             let place = if main { Some(number) } else { number.checked_sub(1) };
             let found = place.and_then(|p| self.found.arenas.get(p));
             heaps.arenas.push(self.arena(found, part));
+            let stretch = |&(start, end): &Range| Stretch { start, end, arena: number as u16 };
+            heaps.memory.extend(part.memory.iter().map(stretch));
             for done in &mut part.done {
                 candidates.append(&mut done.walked.caches);
                 list.push(std::mem::take(&mut done.walked.blocks));
             }
         }
         list.push(own);
+        heaps.memory.extend(mappings.iter().map(|&(start, end)| Stretch { start, end, arena: NO_ARENA }));
+        heaps.memory.sort_unstable();
         heaps.blocks = Blocks::new(joined(list));
         let cached = self.take_cached(&mut heaps, &candidates)?;
         self.check(&mut heaps, &parts, &cached)?;

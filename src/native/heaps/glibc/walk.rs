@@ -153,8 +153,12 @@ pub fn walk(space: &AddressSpace, layout: &ArenaLayout, piece: &Piece, watch: &W
             return Ok(out);
         }
         if size <= 2 * w {
-            fence(&mut out, &mut window, piece, at, w, before);
-            return Ok(out);
+            if fence(&mut out, &mut window, piece, at, w, before) {
+                return Ok(out);
+            }
+            out.end = End::Broken(at);
+            last = None;
+            break;
         }
         (last, flags) = (Some((at, size)), word);
         at += size;
@@ -180,8 +184,13 @@ fn is_end(word: u64, size: u64, piece: &Piece, layout: &ArenaLayout, at: u64, be
         return word & PREV_INUSE == 0 || size > MOST_SIZE || size > piece.end - at;
     }
     if size <= 2 * w {
-        // The fence of a heap is of size 0 and has no flag but the first; that of the main arena two headers long.
-        return word & !PREV_INUSE & FLAGS != 0 || size != 0 && size != 2 * w || before.is_none();
+        // A fence of the main arena is two headers of two words each; that of a heap, at its very end, one of those or a
+        // remainder of four words, and one of size 0 with no flag but the first.
+        let flags = word & (IS_MMAPPED | NON_MAIN);
+        let main = piece.flag == 0;
+        let near = main || piece.end - at <= 6 * w;
+        let zero = !main && word == PREV_INUSE && before.is_some_and(|b| b.1 <= 4 * w);
+        return flags != 0 || !near || before.is_none() || !zero && size != 2 * w;
     }
     size < layout.least()
         || size & (layout.align() - 1) != 0
@@ -209,19 +218,29 @@ fn top(out: &mut Walked, piece: &Piece, chunk: u64, bytes: u64, w: u64) {
 }
 
 /// The fence at `at`: all headers of size 0 and of two words that follow one another. In further heaps a remainder too
-/// small for a chunk is part of it and looks like a used one of the least size.
-fn fence(out: &mut Walked, window: &mut Window<'_>, piece: &Piece, at: u64, w: u64, before: Option<(u64, u64)>) {
-    let mut end = at;
+/// small for a chunk is part of it and looks like a used one of the least size. Whether it is a whole fence.
+fn fence(
+    out: &mut Walked,
+    window: &mut Window<'_>,
+    piece: &Piece,
+    at: u64,
+    w: u64,
+    before: Option<(u64, u64)>,
+) -> bool {
+    let (mut end, mut zero) = (at, false);
     let main = piece.flag == 0;
     for _ in 0..3 {
         match window.word(end.saturating_add(w)).filter(|_| end < piece.end) {
             Some(word) if word & !FLAGS == 2 * w => end += 2 * w,
             Some(word) if word & !FLAGS == 0 && !main => {
-                end += 2 * w;
+                (end, zero) = (end + 2 * w, true);
                 break;
             }
             _ => break,
         }
+    }
+    if !main && !zero || main && end < at + 4 * w {
+        return false;
     }
     let only_zero = end == at + 2 * w && !main;
     if only_zero && let Some((chunk, bytes)) = before.filter(|b| b.1 <= 4 * w) {
@@ -232,6 +251,7 @@ fn fence(out: &mut Walked, window: &mut Window<'_>, piece: &Piece, at: u64, w: u
     }
     out.fences += end - at;
     out.end = End::Fence(end);
+    true
 }
 
 /// Chunks a chain has at least to be believed where nothing says that it begins there.
