@@ -55,6 +55,8 @@ fn row(clr: &Clr, table: &mut Table, known: &mut Names, os_id: u64, index: usize
         Field::Hex(os_id),
         Field::Num(index as u64),
         Field::Text(match frame.kind {
+            // As the lists of such frames that others make have it.
+            FrameKind::Managed if clr.ahead().is_some() => "ManagedMethod",
             FrameKind::Managed => "managed",
             FrameKind::Explicit => "explicit",
             FrameKind::Gap => "native",

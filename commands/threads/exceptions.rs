@@ -342,6 +342,12 @@ fn stands(clr: &Clr, f: &TraceFrame) -> (Option<u32>, Option<SourceLine>) {
 
 /// `module!method`, nothing where that cannot be told, and the offset where the start of the method's code is known.
 fn function(clr: &Clr, f: &TraceFrame) -> (Option<String>, Option<u64>) {
+    if clr.ahead().is_some() {
+        let at = clr.code().at(f.ip);
+        let name = at.as_ref().and_then(|at| clr.code().name(at));
+        let module = at.map(|at| clr.module(at.module).file_name().to_owned()).unwrap_or_default();
+        return (name.map(|n| format!("{module}!{n}")), at.map(|at| at.native.into()));
+    }
     let Some(md) = clr.valid_method_desc(f.method) else { return (None, None) };
     let module = clr.method_table(md.owner).and_then(|mt| clr.defining_module(&mt)).map(|m| clr.module(m));
     let name = clr.method_name(&md);
@@ -386,8 +392,10 @@ fn dump_exceptions(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     for &(address, mt) in &objects {
         session.watch.cancel.check()?;
         let e = clr.exception_at(address, mt);
-        let thrown = clr.innermost_frame(e.stack_trace).and_then(|f| clr.valid_method_desc(f.method));
-        let thrown = thrown.map(|md| clr.method_name(&md));
+        let thrown = clr.innermost_frame(e.stack_trace).and_then(|f| match clr.ahead() {
+            Some(_) => clr.code().name(&clr.code().at(f.ip)?),
+            None => clr.valid_method_desc(f.method).map(|md| clr.method_name(&md)),
+        });
         let message = match ctx.out.wants_data() {
             true => whole(clr, e.message_at, e.message.as_deref()),
             false => Cell::None,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use crate::clr::types::fielddesc::FieldDesc;
 use crate::clr::types::fields::{Element, Field, Fields, et};
-use crate::clr::types::gcdesc::RefMap;
 use crate::clr::types::methodtable::MethodTable;
 use crate::clr::types::typename::TypeName;
 
 use super::Aot;
+use super::reflected::Place;
 
 /// Most classes in a row that are followed.
 const MAX_PARENTS: usize = 256;
@@ -20,8 +20,7 @@ impl Aot {
     pub fn read_fields(&self, mt: u64) -> Fields {
         let mut fields = Fields::default();
         let Some(own) = self.types.method_table(mt).filter(|m| !m.has_component_size()) else { return fields };
-        let mut references = Vec::new();
-        RefMap::read(&self.dump.space, &own).slots(u64::from(own.base_size), 8, |s| references.push(s));
+        let references = self.references(mt);
         let mut chain: Vec<MethodTable> = Vec::new();
         let mut at = mt;
         while let Some(m) = self.types.method_table(at).filter(|_| at != 0 && chain.len() < MAX_PARENTS) {
@@ -29,10 +28,43 @@ impl Aot {
             chain.push(m);
         }
         for m in chain.iter().rev() {
+            self.reflected_fields(m, &references, &mut fields.instance);
             self.known_fields(m, &references, &mut fields.instance);
         }
+        self.static_fields(mt, &mut fields.statics);
         self.slots(&own, &references, &mut fields);
         fields
+    }
+
+    /// Those of which the image has records.
+    fn reflected_fields(&self, mt: &MethodTable, references: &[u64], into: &mut Vec<Field>) {
+        for f in self.reflected(mt.address) {
+            let Place::Instance(offset) = f.place else { continue };
+            // Of value types they are counted from the first field.
+            let offset = if mt.is_value_type() { offset.saturating_add(8) } else { offset };
+            let element = self.element_of(&f.ty, Some(references.binary_search(&offset).is_ok()));
+            into.push(field(mt.address, (f.name.clone(), offset, element), Some(f.ty.clone())));
+        }
+    }
+
+    /// Statics, with their place as the record's address.
+    fn static_fields(&self, mt: u64, into: &mut Vec<Field>) {
+        for f in self.reflected(mt) {
+            let (at, base, offset) = match f.place {
+                Place::Instance(_) => continue,
+                Place::Static(at) => (at, 0, 0),
+                // Bit 0: the base was not made yet.
+                Place::Base(cell, offset) => match self.dump.space.ptr(cell) {
+                    Some(base) if base & 1 == 0 => (base.saturating_add(offset), base, offset),
+                    _ => (0, 0, offset),
+                },
+            };
+            let of_base = || self.references(self.object_type(base).unwrap_or(0)).binary_search(&offset).is_ok();
+            let element = self.element_of(&f.ty, Some(base != 0 && of_base()));
+            let mut field = field(mt, (f.name.clone(), offset.saturating_add(8), element), Some(f.ty.clone()));
+            (field.desc.is_static, field.desc.address) = (true, at);
+            into.push(field);
+        }
     }
 
     /// Those of a class of the core library, where all of its references are references of the instance.
@@ -46,7 +78,8 @@ impl Aot {
         if !holds {
             return;
         }
-        for f in known {
+        let named: Vec<Arc<str>> = into.iter().filter(|f| f.declaring == mt.address).map(|f| f.name.clone()).collect();
+        for f in known.iter().filter(|k| !named.iter().any(|n| **n == *k.name)) {
             let class = match f.class.as_str() {
                 "" => crate::clr::image::metadata::sig::primitive_name(f.element).unwrap_or_default(),
                 named => named,

@@ -5,6 +5,7 @@
 //! one after another; a handle of a fixed kind is the offset of its record, any other has its kind in its low bits.
 
 use crate::clr::layout::Layout;
+use crate::clr::types::typename::{Named, TypeName};
 
 use super::format::{Blob, Reader};
 
@@ -12,16 +13,24 @@ use super::format::{Blob, Reader};
 const SIGNATURE: [u8; 4] = 0xDEAD_DFFDu32.to_le_bytes();
 /// Deepest nesting of namespaces and types followed.
 const MAX_DEPTH: usize = 64;
+/// Types of one signature: real ones have a few dozen at most.
+const MAX_NODES: usize = 1 << 12;
 /// More type arguments than any type has.
 const MAX_ARGUMENTS: u32 = 256;
 
 /// Kinds of records.
 pub mod kind {
     #![allow(missing_docs, reason = "the names are those of the schema")]
+    pub const ARRAY: u8 = 0x01;
+    pub const BY_REFERENCE: u8 = 0x02;
     pub const FIELD: u8 = 0x23;
+    pub const FUNCTION_POINTER: u8 = 0x25;
     pub const METHOD: u8 = 0x28;
+    pub const METHOD_TYPE_VARIABLE: u8 = 0x2C;
+    pub const MODIFIED: u8 = 0x2D;
     pub const NAMESPACE_DEFINITION: u8 = 0x2F;
     pub const NAMESPACE_REFERENCE: u8 = 0x30;
+    pub const POINTER: u8 = 0x32;
     pub const SZ_ARRAY: u8 = 0x37;
     pub const SCOPE_DEFINITION: u8 = 0x38;
     pub const TYPE_DEFINITION: u8 = 0x3A;
@@ -171,6 +180,61 @@ impl Metadata {
             name.push_str(level);
         }
         FullName { name, assembly: assembly.to_owned() }
+    }
+
+    /// The type that a handle of a signature stands for, as a tree.
+    pub fn tree(&self, of: Handle) -> TypeName {
+        let mut left = MAX_NODES;
+        self.node(of, 0, &mut left).unwrap_or(TypeName::Unknown)
+    }
+
+    fn node(&self, of: Handle, depth: usize, left: &mut usize) -> Option<TypeName> {
+        *left = left.checked_sub(1).filter(|_| depth <= MAX_DEPTH)?;
+        let mut r = self.record(of.offset);
+        let mut inner = |r: &mut Reader<'_>| Some(Box::new(self.node(self.handle(r)?, depth + 1, left)?));
+        Some(match of.kind {
+            kind::TYPE_DEFINITION | kind::TYPE_REFERENCE => {
+                let full = self.full_name(of)?;
+                TypeName::plain(full.name, full.assembly)
+            }
+            kind::TYPE_SPECIFICATION => *inner(&mut r)?,
+            kind::SZ_ARRAY => TypeName::SzArray(inner(&mut r)?),
+            kind::ARRAY => {
+                let element = inner(&mut r)?;
+                TypeName::MdArray(element, r.unsigned()?)
+            }
+            kind::POINTER => TypeName::Pointer(inner(&mut r)?),
+            kind::BY_REFERENCE => TypeName::ByRef(inner(&mut r)?),
+            kind::FUNCTION_POINTER => TypeName::FnPtr,
+            kind::TYPE_VARIABLE => TypeName::Var { number: r.unsigned()?, method: false },
+            kind::METHOD_TYPE_VARIABLE => TypeName::Var { number: r.unsigned()?, method: true },
+            kind::MODIFIED => {
+                // Whether it is optional, the modifier.
+                r.byte()?;
+                self.handle(&mut r)?;
+                *inner(&mut r)?
+            }
+            kind::TYPE_INSTANTIATION => {
+                let (definition, arguments) = self.instantiation(of.offset)?;
+                let args = arguments.into_iter().map(|a| self.node(a, depth + 1, left)).collect::<Option<_>>()?;
+                match self.node(definition, depth + 1, left)? {
+                    TypeName::Named(open) => TypeName::Named(Named { args, ..open }),
+                    other => other,
+                }
+            }
+            _ => return None,
+        })
+    }
+
+    /// Types of the parameters of the method signature at `offset`, `most` of them at most.
+    pub fn parameters(&self, offset: u32, most: u32) -> Option<Vec<TypeName>> {
+        let mut r = self.record(offset);
+        // Calling convention, number of type parameters, what is returned.
+        r.unsigned()?;
+        r.unsigned()?;
+        self.handle(&mut r)?;
+        let count = r.unsigned()?.min(most);
+        Some((0..count).map_while(|_| self.handle(&mut r)).map(|h| self.tree(h)).collect())
     }
 
     /// The definition of an instantiation and its arguments.

@@ -5,6 +5,7 @@
 //! knows nothing of it; layers above ask `Clr` and do not see which runtime it is.
 
 pub mod checks;
+mod code;
 pub mod discover;
 mod fields;
 pub mod format;
@@ -12,6 +13,8 @@ pub mod header;
 pub mod image;
 pub mod managed;
 pub mod metadata;
+pub mod methods;
+mod reflected;
 pub mod tables;
 mod threads;
 pub mod types;
@@ -20,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustc_hash::FxHashMap;
 
-use crate::clr::ahead::Ahead;
+use crate::clr::ahead::{Ahead, CompiledCode};
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::Layout;
 use crate::clr::runtime::threads::ClrThread;
@@ -29,8 +32,11 @@ use crate::clr::types::methodtable::MethodTable;
 use crate::clr::types::typename::TypeName;
 use crate::clr::{Clr, WellKnown};
 use crate::dump::Dump;
+use crate::native::{Context, Native};
 
 use self::managed::Managed;
+use self::methods::Method;
+use self::reflected::Reflected;
 use self::types::Types;
 
 /// The runtime of a program compiled ahead of time.
@@ -42,6 +48,9 @@ pub struct Aot {
     managed: Managed,
     /// MethodTables by full name.
     by_name: OnceLock<FxHashMap<String, u64>>,
+    methods: OnceLock<Vec<Method>>,
+    reflected: OnceLock<FxHashMap<u64, Vec<Reflected>>>,
+    bases: OnceLock<FxHashMap<u64, Arc<str>>>,
 }
 
 /// The runtime of a program compiled ahead of time, where the dump holds one; an error with the reason where it does and
@@ -57,7 +66,8 @@ pub fn open(dump: &Arc<Dump>) -> Option<Result<Clr, String>> {
         Err(missing) => return Some(Err(missing.to_string())),
     };
     let managed = Managed::of(opened.found.era.0);
-    let aot = Aot { dump: dump.clone(), layout, types, managed, by_name: OnceLock::new() };
+    let (by_name, methods, reflected, bases) = Default::default();
+    let aot = Aot { dump: dump.clone(), layout, types, managed, by_name, methods, reflected, bases };
     Some(Ok(Clr::compiled_ahead(dump.clone(), opened.found, Box::new(aot))))
 }
 
@@ -104,7 +114,10 @@ impl Ahead for Aot {
     }
 
     fn tree(&self, address: u64) -> TypeName {
-        self.types.tree(address, 0)
+        match self.owner_of_base(address) {
+            Some(owner) => TypeName::plain(format!("static base of {owner}"), ""),
+            None => self.types.tree(address, 0),
+        }
     }
 
     fn arguments(&self, mt: &MethodTable) -> Vec<u64> {
@@ -115,11 +128,45 @@ impl Ahead for Aot {
         self.types.words(mt.address).map_or(0, |w| self.types.element_type(&w))
     }
 
+    fn types(&self) -> Vec<u64> {
+        self.types.all()
+    }
+
+    fn type_named(&self, name: &str) -> Option<u64> {
+        Some(self.named(name)).filter(|&mt| mt != 0)
+    }
+
     fn fields(&self, mt: u64) -> Fields {
         self.read_fields(mt)
     }
 
-    fn threads(&self) -> Gathered<ClrThread> {
-        self.read_threads()
+    fn threads(&self, native: &Native) -> Gathered<ClrThread> {
+        let mut all = self.read_threads();
+        self.mark_finalizer(native, &mut all.items);
+        all
+    }
+
+    fn thread_statics(&self, thread: u64) -> Vec<(u64, u64)> {
+        self.statics_of_thread(thread)
+    }
+
+    fn code_ranges(&self) -> Vec<(u64, u64)> {
+        self.managed_code()
+    }
+
+    fn code_at(&self, native: &Native, ip: u64) -> Option<CompiledCode> {
+        self.compiled_code(native, ip)
+    }
+
+    fn method_starts(&self) -> Vec<u64> {
+        self.methods().iter().map(|m| m.start).collect()
+    }
+
+    fn method_name(&self, start: u64) -> Option<String> {
+        self.name_of_method(start)
+    }
+
+    fn transition(&self, thread: u64) -> Option<Context> {
+        self.noted(thread)
     }
 }

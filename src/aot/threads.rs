@@ -9,11 +9,16 @@ use crate::clr::gathered::Gathered;
 use crate::clr::layout::threadlist::MAX_THREADS;
 use crate::clr::runtime::threads::{ClrThread, state};
 use crate::clr::types::gcdesc::RefMap;
+use crate::native::{Context, Native};
 
 use super::Aot;
 
 /// Most exceptions thrown while others are handled on one thread; more say so.
 const MAX_NESTED: usize = 1 << 16;
+/// The loop of the thread that runs finalizers.
+const FINALIZERS: &str = "System.Runtime.__Finalizer.ProcessFinalizers";
+/// Frames looked through for it.
+const MOST_STEPS: usize = 64;
 /// Nodes of a thread's list of inlined thread statics: one a module.
 const MAX_NODES: usize = 256;
 /// `System.Threading.ThreadState` as the object keeps it.
@@ -64,6 +69,22 @@ impl Aot {
         out
     }
 
+    /// Marks the thread that runs finalizers: the one whose frames have that loop.
+    pub fn mark_finalizer(&self, native: &Native, threads: &mut [ClrThread]) {
+        let Some(start) = self.method_named(FINALIZERS) else { return };
+        let runs = |t: &ClrThread| {
+            let registers = self.dump.thread_of(t.os_id).and_then(|n| n.registers.as_ref())?;
+            let context = Context::of_thread(self.dump.arch, registers);
+            let is = |ip: u64| native.function_at(ip).is_some_and(|f| f.0 == start);
+            native.walk_to(context, true, MOST_STEPS, is).ok()
+        };
+        // Most often it has no managed thread of its own.
+        let order = |bare: bool| threads.iter().position(|t| (t.exposed_object == 0) == bare && runs(t).is_some());
+        if let Some(t) = order(true).or_else(|| order(false)).and_then(|i| threads.get_mut(i)) {
+            t.finalizer = true;
+        }
+    }
+
     fn thread(&self, address: u64, os_id: u64) -> ClrThread {
         let (space, l) = (&self.dump.space, &self.layout);
         let pointer = |f| l.try_offset("Thread", f).and_then(|o| space.ptr_at(address, o)).unwrap_or(0);
@@ -104,16 +125,28 @@ impl Aot {
         found
     }
 
-    /// Bases of the thread's statics that are kept in its own record: one object a module.
-    pub fn inlined_statics(&self, thread: u64) -> Vec<u64> {
+    /// Bases of a thread's statics: those of its own record, and the array of the others.
+    pub fn statics_of_thread(&self, thread: u64) -> Vec<(u64, u64)> {
+        let mut found = self.inlined_statics(thread);
+        let slot = self.layout.try_offset("Thread", "ThreadStatics").and_then(|o| thread.checked_add(o));
+        let array = slot.and_then(|s| Some((s, self.dump.space.ptr(s)?)));
+        found.extend(array.filter(|a| a.1 != 0 && self.is_object(a.1)));
+        found
+    }
+
+    /// Bases of the thread's statics that are kept in its own record: one object a module, with the slot that holds it.
+    pub fn inlined_statics(&self, thread: u64) -> Vec<(u64, u64)> {
         let (space, l) = (&self.dump.space, &self.layout);
         let mut found = Vec::new();
+        let base = l.try_offset("InlinedThreadStatics", "Base");
         let field = |of: u64, name| space.ptr_at(of, l.try_offset("InlinedThreadStatics", name)?);
         let head = l.try_offset("Thread", "InlinedThreadStatics").and_then(|o| space.ptr_at(thread, o));
         let mut node = head.unwrap_or(0);
         let mut seen = FxHashSet::default();
         while node != 0 && seen.insert(node) && seen.len() <= MAX_NODES {
-            found.extend(field(node, "Base").filter(|&b| b != 0 && self.is_object(b)));
+            let slot = base.and_then(|o| node.checked_add(o));
+            let held = slot.and_then(|s| Some((s, space.ptr(s)?)));
+            found.extend(held.filter(|b| b.1 != 0 && self.is_object(b.1)));
             node = field(node, "Next").unwrap_or(0);
         }
         found
@@ -123,7 +156,7 @@ impl Aot {
     fn thread_object(&self, thread: u64) -> Option<u64> {
         let class = self.named("System.Threading.Thread");
         let space = &self.dump.space;
-        self.inlined_statics(thread).into_iter().find_map(|base| {
+        self.inlined_statics(thread).into_iter().find_map(|(_, base)| {
             let mt = self.types.method_table(self.object_type(base)?)?;
             let mut found = None;
             RefMap::read(space, &mt).slots(u64::from(mt.base_size), 8, |slot| {

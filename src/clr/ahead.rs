@@ -10,6 +10,18 @@ use super::runtime::threads::ClrThread;
 use super::types::fields::Fields;
 use super::types::methodtable::MethodTable;
 use super::types::typename::TypeName;
+use crate::native::{Context, Native};
+
+/// Code of such a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompiledCode {
+    /// Where the method's main body begins.
+    pub start: u64,
+    /// First address of the function that holds the address, and one past its last: the main body or a funclet.
+    pub function: (u64, u64),
+    /// Base of the image.
+    pub image: u64,
+}
 
 /// A runtime of programs compiled ahead of time, in an open dump.
 pub trait Ahead: std::fmt::Debug + Send + Sync {
@@ -32,9 +44,33 @@ pub trait Ahead: std::fmt::Debug + Send + Sync {
     /// Element type (ECMA-335 II.23.1.16) of values of the type: of an enum, its underlying type.
     fn element_type(&self, mt: &MethodTable) -> u8;
 
+    /// MethodTables that the image's maps name, sorted: types with a definition, their instantiations not among them.
+    fn types(&self) -> Vec<u64>;
+
+    /// The type of that full name, as metadata spells it.
+    fn type_named(&self, name: &str) -> Option<u64>;
+
     /// Fields known of the type `mt`, inherited ones included.
     fn fields(&self, mt: u64) -> Fields;
 
     /// The managed threads.
-    fn threads(&self) -> Gathered<ClrThread>;
+    fn threads(&self, native: &Native) -> Gathered<ClrThread>;
+
+    /// Bases of the statics of a thread: the address of the slot that holds each, and the object.
+    fn thread_statics(&self, thread: u64) -> Vec<(u64, u64)>;
+
+    /// The stretches of managed code: first address and one past the last.
+    fn code_ranges(&self) -> Vec<(u64, u64)>;
+
+    /// The code at `ip`.
+    fn code_at(&self, native: &Native, ip: u64) -> Option<CompiledCode>;
+
+    /// First addresses of the methods that the image names.
+    fn method_starts(&self) -> Vec<u64>;
+
+    /// Full name of the method whose code begins at `start`, with its parameters.
+    fn method_name(&self, start: u64) -> Option<String>;
+
+    /// The registers of the caller that the runtime noted when the thread left managed code, where it did.
+    fn transition(&self, thread: u64) -> Option<Context>;
 }

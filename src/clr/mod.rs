@@ -215,7 +215,7 @@ impl Clr {
     pub fn threads(&self) -> &Gathered<ClrThread> {
         self.threads.get_or_init(|| {
             if let Some(ahead) = &self.ahead {
-                return ahead.threads();
+                return ahead.threads(self.native());
             }
             runtime::threads::read(self)
                 .unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })

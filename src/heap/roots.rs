@@ -155,6 +155,15 @@ fn finalizers(walker: &Walker<'_>, queues: &Gathered<(u32, FinalizerQueue)>, out
 /// array of all of them once more, for those of types nobody found.
 fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, closed: &[MethodTable], out: &mut Gathered<Root>) {
     let clr = walker.clr;
+    if let Some(ahead) = clr.ahead() {
+        let name: Arc<str> = "thread statics".into();
+        for t in &clr.threads().items {
+            let held = ahead.thread_statics(t.address).into_iter().filter(|b| index.ids.id_of(b.1).is_some());
+            let kind = RootKind::ThreadStatic { os_id: t.os_id, name: name.clone() };
+            out.items.extend(held.map(|(slot, object)| Root { kind: kind.clone(), slot, object, interior: false }));
+        }
+        return;
+    }
     if clr.layout().text("StaticsKind") != Some("DynamicStaticsInfo") {
         return;
     }

@@ -164,6 +164,13 @@ impl Cfi {
         self.entry(&self.section(), address).map(|e| (e.initial_address(), e.end_address()))
     }
 
+    /// Where the data for its language lies (LSDA) of the function that holds `address`.
+    pub fn language_data(&self, address: u64) -> Option<u64> {
+        match self.entry(&self.section(), address)?.lsda()? {
+            gimli::Pointer::Direct(at) | gimli::Pointer::Indirect(at) => Some(at),
+        }
+    }
+
     /// The caller's registers, if an entry covers `lookup` (an address inside the instruction that called).
     pub fn step(&self, from: &Context, lookup: u64, read: &dyn Fn(u64) -> Option<u64>) -> Option<Result<Stepped, End>> {
         let section = self.section();

@@ -101,6 +101,14 @@ impl Native {
         }
     }
 
+    /// Where the data for the language of the function that holds `address` lies, in images with `.eh_frame`.
+    pub fn language_data_at(&self, address: u64) -> Option<u64> {
+        match self.unwinder(self.image_at(address)?) {
+            Unwinder::Cfi(cfi) => cfi.language_data(address),
+            _ => None,
+        }
+    }
+
     /// A word of the process's memory.
     fn word(&self, address: u64) -> Option<u64> {
         self.dump.space.ptr(address)

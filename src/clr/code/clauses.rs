@@ -77,7 +77,7 @@ impl Code<'_> {
         let found = match at.kind {
             CodeKind::Jit => self.jit_clauses(at, &mut out),
             CodeKind::ReadyToRun => self.with_image(at.range, |image, view| precompiled(image, view, at, &mut out)),
-            CodeKind::Fragile | CodeKind::Stub(_) => None,
+            CodeKind::Fragile | CodeKind::Ahead | CodeKind::Stub(_) => None,
         };
         if found.is_none() {
             out.because("its exception clauses are not in the dump");

@@ -29,7 +29,7 @@ impl Code<'_> {
         match at.kind {
             CodeKind::ReadyToRun => self.image_version(at).map(|v| gcinfo::version_of_image(v.0, v.1)),
             CodeKind::Jit => self.jit_gc_version(),
-            CodeKind::Fragile | CodeKind::Stub(_) => None,
+            CodeKind::Fragile | CodeKind::Ahead | CodeKind::Stub(_) => None,
         }
     }
 

@@ -27,6 +27,8 @@ pub enum CodeKind {
     ReadyToRun,
     /// Precompiled for one build of its dependencies (2.1 and 2.2: the core library).
     Fragile,
+    /// Compiled ahead of time, in a program without a JIT.
+    Ahead,
     /// A stub of the runtime, with its kind (`StubCodeBlockKind`; 0 when it is not told).
     Stub(u8),
 }
@@ -171,7 +173,17 @@ impl<'a> Code<'a> {
             RangeKind::Jit(node) => self.jit(ip, index, range, node),
             RangeKind::Image(module) => self.precompiled(ip, index, range, module),
             RangeKind::Stubs => Some(stub(ip, ip, 0, index, range)),
+            RangeKind::Ahead => self.compiled(ip, index, range),
         }
+    }
+
+    fn compiled(&self, ip: u64, index: usize, range: &CodeRange) -> Option<CodeAt> {
+        let found = self.clr.ahead()?.code_at(self.clr.native(), ip)?;
+        let of = |(start, end): (u64, u64)| Function { start, end: Some(end), unwind: 0 };
+        let mut at = bare(ip, found.start, CodeKind::Ahead, index, range);
+        (at.module, at.function) = (found.image, Some(of(found.function)));
+        at.main = at.function.filter(|f| f.start == found.start);
+        Some(at)
     }
 
     fn heap(&self, index: usize, node: u64) -> Option<&'a JitHeap> {
@@ -355,6 +367,7 @@ impl<'a> Code<'a> {
                     });
                     all.append(&mut of_image.unwrap_or_default());
                 }
+                RangeKind::Ahead => all.extend(self.clr.ahead().map(|a| a.method_starts()).unwrap_or_default()),
                 RangeKind::Stubs => {}
             }
         }
@@ -426,7 +439,7 @@ impl<'a> Code<'a> {
                         Some(())
                     });
                 }
-                RangeKind::Stubs => {}
+                RangeKind::Ahead | RangeKind::Stubs => {}
             }
         }
         for versions in all.values_mut() {
@@ -502,6 +515,9 @@ impl<'a> Code<'a> {
 
     /// Name of the method, as [`Clr::method_name`] gives it; of one without a MethodDesc by its row.
     pub fn name(&self, at: &CodeAt) -> Option<String> {
+        if let Some(ahead) = self.clr.ahead() {
+            return ahead.method_name(at.start);
+        }
         if let Some(md) = at.method.and_then(|m| self.clr.method_desc(m)) {
             return Some(self.clr.method_name(&md));
         }
@@ -522,7 +538,7 @@ fn bare(ip: u64, start: u64, kind: CodeKind, index: usize, range: &CodeRange) ->
         module: 0,
         token: None,
         start,
-        native: u32::try_from(ip - start).unwrap_or(u32::MAX),
+        native: u32::try_from(ip.saturating_sub(start)).unwrap_or(u32::MAX),
         length: None,
         function: None,
         main: None,

@@ -20,6 +20,8 @@ pub enum RangeKind {
     Image(u64),
     /// Stubs, whose kind a list of ranges tells.
     Stubs,
+    /// A program compiled ahead of time.
+    Ahead,
 }
 
 /// A stretch of managed code.
@@ -66,6 +68,10 @@ const CODE_HEAP: u32 = 2;
 
 /// The ranges of the process, by address; none and a reason when the map is not found or not in the dump.
 pub fn read(clr: &Clr) -> (Vec<CodeRange>, Option<String>) {
+    if let Some(ahead) = clr.ahead() {
+        let all = ahead.code_ranges().into_iter();
+        return (all.map(|(start, end)| CodeRange { start, end, kind: RangeKind::Ahead, section: 0 }).collect(), None);
+    }
     let named = clr.layout().global(VARIABLE).ok().and_then(|at| at_variable(clr, at));
     let (mut ranges, why) = match named.or_else(|| search(clr)) {
         Some(found) => found,

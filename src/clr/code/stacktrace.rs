@@ -39,6 +39,9 @@ impl Clr {
     /// Reads at most so many frames. An array has as many as are in the dump.
     fn read_trace(&self, array: u64, most: u64, out: &mut Gathered<TraceFrame>) -> Option<()> {
         let (space, ptr) = (self.space(), self.header());
+        if self.ahead().is_some() {
+            return self.read_addresses(array, most, out);
+        }
         let mt = self.method_table(self.object_type(array)?)?;
         let bytes = if mt.component_size() == 1 { array } else { space.ptr(array.checked_add(2 * ptr)?)? };
         if bytes == 0 {
@@ -58,6 +61,24 @@ impl Clr {
                 sp: space.ptr_at(at, ptr)?,
                 method: space.ptr_at(at, 2 * ptr)?,
             });
+        }
+        Some(())
+    }
+
+    /// NativeAOT keeps instruction pointers alone; the rest of the array is zeros, 1 stands between stacks of an exception
+    /// that was thrown again (dotnet/runtime `src/coreclr/nativeaot/System.Private.CoreLib/src/System/Exception.NativeAot.cs`).
+    fn read_addresses(&self, array: u64, most: u64, out: &mut Gathered<TraceFrame>) -> Option<()> {
+        const BETWEEN: u64 = 1;
+        let (space, ptr) = (self.space(), self.header());
+        let data = array.checked_add(2 * ptr)?;
+        for i in 0..u64::from(self.component_count(array)?) {
+            let ip = space.ptr_at(data, i * ptr)?;
+            if ip == 0 || out.items.len() as u64 >= most {
+                break;
+            }
+            if ip != BETWEEN {
+                out.items.push(TraceFrame { ip, sp: 0, method: 0 });
+            }
         }
         Some(())
     }

@@ -127,6 +127,11 @@ fn items(clr: &Clr, list: u64, most: usize) -> Option<Gathered<u64>> {
 /// Assemblies of all app domains, in the order they were loaded; one that several domains share is of the first.
 pub fn assemblies(clr: &Clr) -> Result<Gathered<LoadedAssembly>, Missing> {
     let mut out = Gathered::default();
+    if clr.ahead().is_some() {
+        // All assemblies are compiled into one image, which stands for them.
+        out.items.push(LoadedAssembly { item: 0, assembly: 0, module: clr.found.module.base, domain: 0 });
+        return Ok(out);
+    }
     let domains = app_domains(clr);
     if let Some(why) = domains.partial {
         out.because(why);

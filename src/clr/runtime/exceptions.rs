@@ -56,7 +56,7 @@ impl Clr {
             message: text("_message"),
             message_at: pointer("_message"),
             inner: pointer("_innerException"),
-            stack_trace: pointer("_stackTrace"),
+            stack_trace: pointer(if self.ahead().is_some() { "_corDbgStackTrace" } else { "_stackTrace" }),
             stack_text: text("_stackTraceString"),
             stack_text_at: pointer("_stackTraceString"),
         }

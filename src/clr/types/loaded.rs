@@ -28,6 +28,11 @@ impl Clr {
     /// MethodTables of the types of `module` that are loaded, with their TypeDef rows: plain types and open generics.
     pub fn loaded_types(&self, module: u64) -> Gathered<(u32, u64)> {
         let mut out = Gathered::default();
+        if let Some(ahead) = self.ahead() {
+            // There are no rows: numbers stand for them.
+            out.items.extend((1..).zip(ahead.types()));
+            return out;
+        }
         if self.read_map(module, &mut out).is_none() {
             out.because(format!("the type map of module {module:x} is not in the dump"));
         }
@@ -36,6 +41,9 @@ impl Clr {
 
     /// MethodTable of the core library's type that metadata calls `name`, when it is loaded.
     pub fn core_type(&self, name: &str) -> Option<u64> {
+        if let Some(ahead) = self.ahead() {
+            return ahead.type_named(name);
+        }
         let core = self.method_table(self.known.object)?.module;
         let rid = self.module(core).metadata(self)?.typedef_by_name(name)?;
         self.loaded_types(core).items.iter().find(|t| t.0 == rid).map(|t| t.1)
@@ -81,6 +89,10 @@ impl Clr {
         let (space, ptr) = (self.space(), self.header() as usize);
         let base = 3 * ptr as u32;
         let mut found = Vec::new();
+        if self.ahead().is_some() {
+            // They have another shape; those of the heap are known by its objects.
+            return found;
+        }
         for piece in space.pieces() {
             if is_inside(skip, piece) {
                 continue;
@@ -107,6 +119,9 @@ impl Clr {
         const GENERIC: (u32, u32) = (0x8000_0000, 0x30);
         let (space, ptr) = (self.space(), self.header());
         let mut found = Vec::new();
+        if self.ahead().is_some() {
+            return found;
+        }
         for piece in space.pieces() {
             if is_inside(skip, piece) {
                 continue;

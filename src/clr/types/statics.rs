@@ -106,6 +106,10 @@ pub fn in_reference_storage(element: Element) -> bool {
 
 /// Where the ordinary static field `field` of `mt` lives.
 pub fn place(clr: &Clr, mt: &MethodTable, field: &FieldDesc, reference_storage: bool) -> Place {
+    if clr.ahead().is_some() {
+        // Who reads the field knows its place.
+        return if field.address == 0 { Place::Nowhere } else { Place::At(field.address) };
+    }
     if field.is_rva {
         return Place::Rva;
     }

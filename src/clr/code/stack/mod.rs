@@ -1,6 +1,7 @@
 //! Managed stacks: the frames of a thread, from its registers and the explicit frames the runtime left on its stack.
 
 mod arm64;
+mod compiled;
 mod contexts;
 mod exact;
 pub mod frames;
@@ -109,7 +110,7 @@ impl Clr {
     pub fn stack(&self, thread: &ClrThread) -> Arc<Stack> {
         let kept = self.stacks.by_thread.lock().unwrap_or_else(PoisonError::into_inner).get(&thread.address).cloned();
         kept.unwrap_or_else(|| {
-            let stack = Arc::new(walk::walk(self, thread, None));
+            let stack = Arc::new(self.walk(thread, None));
             let mut all = self.stacks.by_thread.lock().unwrap_or_else(PoisonError::into_inner);
             all.entry(thread.address).or_insert(stack).clone()
         })
@@ -117,12 +118,22 @@ impl Clr {
 
     /// The stack of `thread` from the registers `from` on; `exact` where execution stands there, else it is a caller.
     pub fn stack_from(&self, thread: &ClrThread, from: &Context, exact: bool) -> Stack {
-        walk::walk(self, thread, Some((*from, exact)))
+        self.walk(thread, Some((*from, exact)))
+    }
+
+    fn walk(&self, thread: &ClrThread, from: Option<(Context, bool)>) -> Stack {
+        match self.ahead() {
+            Some(ahead) => compiled::walk(self, ahead, thread, from),
+            None => walk::walk(self, thread, from),
+        }
     }
 
     /// The caller of managed code with the registers `from`, or why it cannot be told; `leaf` where it was interrupted rather
     /// than calling. `thread`: address of the `Thread`, 0 for none.
     pub fn caller_of(&self, thread: u64, from: &Context, leaf: bool) -> Result<Context, String> {
+        if self.ahead().is_some() {
+            return self.native().step(from, leaf).map(|s| s.context).map_err(|e| e.to_string());
+        }
         walk::caller(self, thread, from, leaf)
     }
 

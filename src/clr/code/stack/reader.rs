@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
     pub fn is_method(&self, ip: u64) -> bool {
         match self.at(ip) {
             Some(at) => !matches!(at.kind, CodeKind::Stub(_)),
-            None => self.code.range_at(ip).is_some_and(|r| matches!(r.kind, RangeKind::Image(_))),
+            None => self.code.range_at(ip).is_some_and(|r| matches!(r.kind, RangeKind::Image(_) | RangeKind::Ahead)),
         }
     }
 

@@ -73,8 +73,8 @@ impl Clr {
         let stack = self.stack(thread);
         let mut c =
             Collector { clr: self, code: self.code(), thread, stack: &stack, top, low: sp, out: LiveSlots::default() };
-        if !matches!(self.dump.arch, Arch::X64 | Arch::Arm64) {
-            // GC information of other architectures is not read.
+        if !matches!(self.dump.arch, Arch::X64 | Arch::Arm64) || self.ahead().is_some() {
+            // GC information of other architectures is not read, nor that of programs compiled ahead of time.
             c.unknown(sp, top);
             c.out.registers = known.map(|r| r.general.clone()).unwrap_or_default();
             return c.out;
