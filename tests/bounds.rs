@@ -85,6 +85,7 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("src/aot/image.rs", "MAX_MODULES", Never),
     ("src/aot/image.rs", "MAX_SECTION", Never),
     ("src/aot/image.rs", "MAX_SECTIONS", Never),
+    ("src/aot/locks.rs", "MAX_ENTRIES", Never),
     ("src/aot/metadata.rs", "MAX_ARGUMENTS", Never),
     ("src/aot/metadata.rs", "MAX_DEPTH", Never),
     ("src/aot/metadata.rs", "MAX_NODES", Never),

@@ -107,7 +107,7 @@ fn places(session: &Session, random: &mut Random) -> Vec<u64> {
                 all.extend((0..160).map(|i| module + 8 * i));
                 all.extend((0..256).map(|_| range.start + random.next() % (range.end - range.start) / 8 * 8));
             }
-            RangeKind::Stubs => {}
+            RangeKind::Ahead | RangeKind::Stubs => {}
         }
     }
     let starts = code.starts();

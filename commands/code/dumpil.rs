@@ -32,7 +32,7 @@ pub const DUMPIL: Command = Command {
         Arg::flag("i", "ADDR is where the IL lies"),
     ],
     examples: &[Example { line: "!dumpil $OWNMETHOD", what: "the IL of a method" }],
-    needs: Needs::Clr,
+    needs: Needs::CoreClr,
     returns: Returns::facts(&[
         Fact::new("method_desc", "the MethodDesc", Type::Address),
         Fact::new("name", "type, name and parameters of the method", Type::Text),

@@ -32,7 +32,7 @@ pub const DUMPSIG: Command = Command {
            !dumpmodule and !name2ee show it); without, they are shown as numbers.",
     args: ARGS,
     examples: &[Example { line: "!dumpsig $SIGNATURE $MODULE", what: "the signature of a method" }],
-    needs: Needs::Clr,
+    needs: Needs::CoreClr,
     returns: RETURNS,
     run: |ctx, args| show(ctx, args, true),
 };
@@ -47,7 +47,7 @@ pub const DUMPSIGELEM: Command = Command {
     help: "As !dumpsig, but ADDR is where one type of a signature begins.",
     args: ARGS,
     examples: &[Example { line: "!dumpsigelem $SIGNATURE+2 $MODULE", what: "what a method returns" }],
-    needs: Needs::Clr,
+    needs: Needs::CoreClr,
     returns: RETURNS,
     run: |ctx, args| show(ctx, args, false),
 };

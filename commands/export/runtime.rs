@@ -17,7 +17,7 @@ pub fn runtime(session: &Session, table: &mut Table) -> Result<Option<String>> {
     let m = &clr.found.module;
     let version = m.version.clone().unwrap_or_default();
     let rows: &[(&str, String)] = &[
-        ("flavor", "Core".into()),
+        ("flavor", if clr.ahead().is_some() { "NativeAOT" } else { "Core" }.into()),
         ("version", version),
         ("module", m.path.clone()),
         ("module_base", format!("{:x}", m.base)),

@@ -152,7 +152,9 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let segments = filter.segments(session)?;
     let all = !args.has("gc") && !args.has("loader") && !args.has("stat");
     let mut partial = heap.problems.first().cloned();
-    if args.has("loader") || all {
+    if session.clr()?.ahead().is_some() && args.has("loader") {
+        ctx.out.note("A NativeAOT program has no loader heaps: types and code lie in its image.")?;
+    } else if session.clr()?.ahead().is_none() && (args.has("loader") || all) {
         partial = partial.or(loader(session, ctx.out)?);
     }
     if args.has("stat") {

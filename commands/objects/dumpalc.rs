@@ -28,7 +28,7 @@ pub const DUMPALC: Command = Command {
         Example { line: "!dumpalc", what: "all load contexts" },
         Example { line: "!dumpalc $OBJECT", what: "where an object's type comes from" },
     ],
-    needs: Needs::Clr,
+    needs: Needs::CoreClr,
     returns: Returns::facts(&[
         Fact::new("context", "the context; nothing when the default one has no object yet", Type::Address),
         Fact::new("type", "its type", Type::TypeName),

@@ -20,7 +20,7 @@ pub const DUMPCLASS: Command = Command {
            their values: the way to a static field without an object of its type.",
     args: &[Arg::pos("CLASS", Kind::MethodTable, "EEClass or MethodTable").required()],
     examples: &[Example { line: "!dumpclass $MT", what: "fields and statics of a type" }],
-    needs: Needs::Clr,
+    needs: Needs::CoreClr,
     returns: Returns::facts(&[
         Fact::new("name", "name of the type", Type::TypeName),
         Fact::new("token", "its TypeDef token", Type::Hex),

@@ -23,7 +23,7 @@ pub const DUMPMD: Command = Command {
            code of it that is known is listed: what the JIT made, again for each tier, and precompiled code in use.",
     args: &[Arg::pos("MD", Kind::Address, "MethodDesc").required()],
     examples: &[Example { line: "!dumpmd $METHOD", what: "a method" }],
-    needs: Needs::Clr,
+    needs: Needs::CoreClr,
     returns: METHOD,
     run: dumpmd,
 };
@@ -240,6 +240,7 @@ fn code(clr: &Clr, out: &mut Out, at: &CodeAt) -> Result<Outcome> {
     source(clr, out, at)?;
     Ok(match method {
         Some(_) => Outcome::Complete,
+        None if clr.ahead().is_some() => Outcome::Complete,
         None => Outcome::Partial("its MethodDesc is not in the dump".into()),
     })
 }

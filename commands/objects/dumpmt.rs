@@ -85,6 +85,10 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if args.has("all") {
         flags(clr, ctx.out, &mt)?;
     }
+    if clr.ahead().is_some() && (args.has("md") || args.has("all")) {
+        ctx.out.note("A NativeAOT program has no MethodDescs: its methods are known by their code alone.")?;
+        return Ok(Outcome::Complete);
+    }
     if args.has("md") || args.has("all") {
         return methods(clr, ctx.out, &mt);
     }
@@ -110,7 +114,11 @@ fn head(clr: &Clr, out: &mut Out, mt: &MethodTable) -> Result<()> {
     let name = clr.type_name_long(mt.address);
     out.fact("name", Cell::text(&*name), format!("Name:                {name}"))?;
     let token = 0x0200_0000 | u64::from(clr.type_rid(mt));
-    out.fact("token", Cell::Hex(token), format!("mdToken:             {token:0w$X}"))?;
+    match clr.ahead() {
+        // There is no row to point at.
+        Some(_) => out.datum("token", &Cell::None),
+        None => out.fact("token", Cell::Hex(token), format!("mdToken:             {token:0w$X}"))?,
+    }
     let file = module.map(|m| clr.module(m).display_name(clr));
     let line = format!("File:                {}", file.as_deref().unwrap_or_default());
     out.fact("file", Cell::maybe(file), line)?;

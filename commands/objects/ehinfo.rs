@@ -25,7 +25,7 @@ pub const EHINFO: Command = Command {
            order. A (duplicate) is a copy for handlers nested in what it tries.",
     args: &[Arg::pos("ADDR", Kind::Address, "address in code, or MethodDesc").required()],
     examples: &[Example { line: "!ehinfo $CODE", what: "the method an address is in" }],
-    needs: Needs::Clr,
+    needs: Needs::CoreClr,
     returns: Returns::tables(&[&CLAUSES]).with(&[&dumpmd::METHOD]),
     run: ehinfo,
 };

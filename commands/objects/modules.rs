@@ -45,7 +45,7 @@ pub const DUMPDOMAIN: Command = Command {
            each assembly with the address of its Module.",
     args: &[Arg::pos("ADDR", Kind::Address, "address of a domain; all without")],
     examples: &[Example { line: "!dumpdomain", what: "all domains" }],
-    needs: Needs::Clr,
+    needs: Needs::CoreClr,
     returns: Returns::facts(&[DYNAMIC_COUNT]).and(&[&DOMAINS, &ASSEMBLIES]),
     run: dumpdomain,
 };
@@ -60,7 +60,7 @@ pub const DUMPASSEMBLY: Command = Command {
     help: "ADDR is the address of an assembly, as !dumpdomain lists it.",
     args: &[Arg::pos("ADDR", Kind::Address, "address of an assembly").required()],
     examples: &[Example { line: "!dumpassembly $ASSEMBLY", what: "an assembly" }],
-    needs: Needs::Clr,
+    needs: Needs::CoreClr,
     returns: Returns::facts(&[
         Fact::new("assembly", "address of the assembly", Type::Address),
         Fact::new("domain", "app domain it belongs to", Type::Address),
@@ -86,7 +86,7 @@ pub const DUMPMODULE: Command = Command {
         Arg::flag("mt", "list the types"),
     ],
     examples: &[Example { line: "!dumpmodule -mt $MODULE", what: "a module and its types" }],
-    needs: Needs::Clr,
+    needs: Needs::CoreClr,
     returns: Returns::facts(&[
         Fact::new("module", "address of the Module", Type::Address),
         Fact::new("name", "path of its file, or its name where there is no file", Type::Text),

@@ -54,7 +54,7 @@ pub const TOKEN2EE: Command = Command {
         Arg::pos("TOKEN", Kind::Address, "metadata token").required(),
     ],
     examples: &[Example { line: "!token2ee System.Private.CoreLib.dll 02000002", what: "the type of a token" }],
-    needs: Needs::Clr,
+    needs: Needs::CoreClr,
     returns: RETURNS,
     run: token2ee,
 };
@@ -226,6 +226,16 @@ impl Search<'_> {
 
     fn name(&mut self, out: &mut Out, m: &Module, item: &str) -> Result<()> {
         let clr = self.session.clr()?;
+        if let Some(ahead) = clr.ahead() {
+            for mt in self.session.find_types(item)? {
+                self.show(out, m, TYPE, loaded(clr, mt))?;
+            }
+            if let Some(start) = ahead.method_named(item) {
+                let name = ahead.method_name(start).unwrap_or_default();
+                self.show(out, m, METHOD, Found { method: true, record: None, class: None, name, code: Some(start) })?;
+            }
+            return Ok(());
+        }
         let Some(metadata) = m.metadata(clr) else {
             self.unreadable += 1;
             return Ok(());

@@ -172,7 +172,8 @@ fn runtime_lines(session: &Session, out: &mut Out, indent: &str) -> Result<()> {
         ("runtime_size", Cell::Num(size)),
         ("runtime_index", Cell::maybe(index)),
     ];
-    let line = format!("{indent}#0 .NET Core runtime {number} at {:0w$X} size {size:08X}{shown}", m.base, w = digits());
+    let flavour = if clr.ahead().is_some() { "NativeAOT" } else { ".NET Core" };
+    let line = format!("{indent}#0 {flavour} runtime {number} at {:0w$X} size {size:08X}{shown}", m.base, w = digits());
     out.facts(&facts, line)?;
     out.fact("runtime_path", Cell::text(&m.path), format!("    Runtime module path: {}", m.path))?;
     if let Some(cut) = m.path.rfind(['/', '\\']) {
@@ -181,7 +182,10 @@ fn runtime_lines(session: &Session, out: &mut Out, indent: &str) -> Result<()> {
     }
     match m.single_file {
         true => {
-            let line = "    The runtime is linked into the program (single file)";
+            let line = match clr.ahead() {
+                Some(_) => "    The runtime is linked into the program (compiled ahead of time)",
+                None => "    The runtime is linked into the program (single file)",
+            };
             out.fact("single_file", Cell::Bool(true), line)?;
         }
         false => out.datum("single_file", &Cell::Bool(false)),

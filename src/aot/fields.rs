@@ -96,6 +96,10 @@ impl Aot {
             let size = u64::from(f.element.size(8)).max(1);
             start < at + 8 && at < start + size
         };
+        // What every object has room for.
+        if mt.address == self.types.known().object {
+            return;
+        }
         let whole = u64::from(mt.base_size).saturating_sub(8);
         let end = whole.min(8 * MAX_WORDS);
         if end < whole {

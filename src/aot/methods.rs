@@ -116,7 +116,7 @@ impl Aot {
     }
 
     /// First address of the method of that full name, without parameters.
-    pub fn method_named(&self, name: &str) -> Option<u64> {
+    pub fn start_of(&self, name: &str) -> Option<u64> {
         let short = name.rsplit('.').next()?;
         let named = |m: &&Method| self.types.names(m.module).and_then(|n| n.metadata.text(m.name)) == Some(short);
         self.methods().iter().filter(named).find(|m| self.spell(m, false).as_deref() == Some(name)).map(|m| m.start)

@@ -11,6 +11,7 @@ mod fields;
 pub mod format;
 pub mod header;
 pub mod image;
+mod locks;
 pub mod managed;
 pub mod metadata;
 pub mod methods;
@@ -26,6 +27,7 @@ use rustc_hash::FxHashMap;
 use crate::clr::ahead::{Ahead, CompiledCode};
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::Layout;
+use crate::clr::runtime::syncblocks::SyncBlock;
 use crate::clr::runtime::threads::ClrThread;
 use crate::clr::types::fields::Fields;
 use crate::clr::types::methodtable::MethodTable;
@@ -150,6 +152,10 @@ impl Ahead for Aot {
         self.statics_of_thread(thread)
     }
 
+    fn sync_blocks(&self, threads: &[ClrThread]) -> Gathered<SyncBlock> {
+        self.read_sync_blocks(threads)
+    }
+
     fn code_ranges(&self) -> Vec<(u64, u64)> {
         self.managed_code()
     }
@@ -160,6 +166,10 @@ impl Ahead for Aot {
 
     fn method_starts(&self) -> Vec<u64> {
         self.methods().iter().map(|m| m.start).collect()
+    }
+
+    fn method_named(&self, name: &str) -> Option<u64> {
+        self.start_of(name)
     }
 
     fn method_name(&self, start: u64) -> Option<String> {

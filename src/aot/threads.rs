@@ -71,7 +71,7 @@ impl Aot {
 
     /// Marks the thread that runs finalizers: the one whose frames have that loop.
     pub fn mark_finalizer(&self, native: &Native, threads: &mut [ClrThread]) {
-        let Some(start) = self.method_named(FINALIZERS) else { return };
+        let Some(start) = self.start_of(FINALIZERS) else { return };
         let runs = |t: &ClrThread| {
             let registers = self.dump.thread_of(t.os_id).and_then(|n| n.registers.as_ref())?;
             let context = Context::of_thread(self.dump.arch, registers);

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustc_hash::FxHashMap;
 
+use crate::clr::image::metadata::sig::primitive_name;
 use crate::clr::layout::{Layout, Missing};
 use crate::clr::types::fields::et;
 use crate::clr::types::methodtable::{MethodTable, Parts};
@@ -446,6 +447,13 @@ impl Types {
         }
         if w.address == known.string {
             return TypeName::plain("System.String", "System.Private.CoreLib");
+        }
+        // The base of a primitive is below System.Object, that of an enum one further down.
+        let above = self.words(w.related).map(|b| b.related);
+        if let Some(name) =
+            primitive_name(self.element_type(w)).filter(|_| self.has_base(w) && above == Some(known.object))
+        {
+            return TypeName::plain(name, "System.Private.CoreLib");
         }
         let module = self.module_of(w).and_then(|i| self.dump.module_at(self.modules.get(i)?.base));
         TypeName::plain(format!("{}!{definition:#x}", module.map_or("?", |m| m.stem())), "")

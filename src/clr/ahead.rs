@@ -6,6 +6,7 @@
 
 use super::WellKnown;
 use super::gathered::Gathered;
+use super::runtime::syncblocks::SyncBlock;
 use super::runtime::threads::ClrThread;
 use super::types::fields::Fields;
 use super::types::methodtable::MethodTable;
@@ -59,6 +60,9 @@ pub trait Ahead: std::fmt::Debug + Send + Sync {
     /// Bases of the statics of a thread: the address of the slot that holds each, and the object.
     fn thread_statics(&self, thread: u64) -> Vec<(u64, u64)>;
 
+    /// Sync blocks in use; `threads` are the managed ones, which hold monitors.
+    fn sync_blocks(&self, threads: &[ClrThread]) -> Gathered<SyncBlock>;
+
     /// The stretches of managed code: first address and one past the last.
     fn code_ranges(&self) -> Vec<(u64, u64)>;
 
@@ -67,6 +71,9 @@ pub trait Ahead: std::fmt::Debug + Send + Sync {
 
     /// First addresses of the methods that the image names.
     fn method_starts(&self) -> Vec<u64>;
+
+    /// First address of the method of that full name, without parameters.
+    fn method_named(&self, name: &str) -> Option<u64>;
 
     /// Full name of the method whose code begins at `start`, with its parameters.
     fn method_name(&self, start: u64) -> Option<String>;

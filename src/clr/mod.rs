@@ -187,6 +187,9 @@ impl Clr {
 
     /// TypeDef row of the type in its defining module.
     pub fn type_rid(&self, mt: &MethodTable) -> u32 {
+        if self.ahead.is_some() {
+            return 0;
+        }
         if !self.mts.token_overflows(mt) {
             return mt.rid;
         }
@@ -233,6 +236,9 @@ impl Clr {
     /// Sync blocks in use, read at first need.
     pub fn sync_blocks(&self) -> &Gathered<SyncBlock> {
         self.sync_blocks.get_or_init(|| {
+            if let Some(ahead) = &self.ahead {
+                return ahead.sync_blocks(&self.threads().items);
+            }
             runtime::syncblocks::read(self)
                 .unwrap_or_else(|m| Gathered { items: Vec::new(), partial: Some(m.to_string()) })
         })

@@ -54,6 +54,8 @@ pub enum Needs {
     Dump,
     /// A .NET runtime in the dump.
     Clr,
+    /// CoreCLR: what the command shows a program compiled ahead of time does not have.
+    CoreClr,
 }
 
 /// What kind of value an argument takes: decides parsing and completion.

@@ -176,6 +176,13 @@ impl Shell {
             (Needs::Clr, Some(s)) => {
                 s.clr()?;
             }
+            (Needs::CoreClr, Some(s)) => {
+                if s.clr()?.ahead().is_some() {
+                    let what =
+                        "a NativeAOT program has no modules, MethodDescs, IL, EEClasses, app domains or load contexts";
+                    return Err(anyhow!("{} has no meaning here: {what}", spelled(command)));
+                }
+            }
             (Needs::Dump, Some(_)) => {}
         }
         let mut ctx = Ctx {

@@ -183,6 +183,7 @@ impl<'a> Code<'a> {
         let mut at = bare(ip, found.start, CodeKind::Ahead, index, range);
         (at.module, at.function) = (found.image, Some(of(found.function)));
         at.main = at.function.filter(|f| f.start == found.start);
+        at.length = at.main.and_then(|m| u32::try_from(m.end?.checked_sub(m.start)?).ok());
         Some(at)
     }
 
