@@ -71,6 +71,7 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("commands/session/dx/read.rs", "MAX_DEPTH", Typed),
     ("commands/threads/dso.rs", "MAX_STACK", Says),
     ("commands/threads/dumpstack.rs", "MOST_WORDS", Says),
+    ("commands/threads/joined.rs", "MOST_STEPS", Says),
     ("commands/threads/frameroots.rs", "MOST", Shown),
     ("commands/threads/threadpoolqueue.rs", "MAX_HOPS", Shown),
     ("commands/threads/timerinfo.rs", "MAX_TIMERS", Says),

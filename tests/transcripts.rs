@@ -129,12 +129,6 @@ const KNOWN: &[(&str, Side, &str, &str)] = &[
     ("eeheap", Both, "^---", "one block more"),
     ("eeheap", Both, "^===", "one block more"),
     ("gcroot", Both, "->", "chains may differ: checked edge by edge elsewhere"),
-    ("gcroot", Both, "Thread", "SOS's stack roots are precise, ours conservative"),
-    ("gcroot", Both, "rbp", "the same"),
-    ("gcroot", Both, "rsp", "the same"),
-    ("gcroot", Both, "(stack slot)", "the same"),
-    ("gcroot", Both, "register", "the same"),
-    ("gcroot", Sos, "r15:", "the same"),
     ("dumpobj", Both, "_entries", "SOS has no type for a field whose type is made of type parameters"),
     ("dumpobj", Both, "_comparer", "the same"),
     ("dumpobj", Both, "_keys", "the same"),
@@ -147,8 +141,9 @@ const KNOWN: &[(&str, Side, &str, &str)] = &[
     ("dumpobj", Both, "static ObjectType", "the same"),
     ("dumpobj", Both, "static StringType", "the same"),
     ("dumpobj", Both, "Type Name:", "SOS does not name a type made with Reflection.Emit"),
-    ("gcroot", Both, "7f", "frames of stacks, addresses of slots"),
-    ("gcroot", Both, "Found ", "counts of roots: the same"),
+    ("deadlock-heap: gcroot", Both, "Found ", "SOS leaves out what records of native code protect"),
+    ("deadlock-heap: gcroot", Ours, "GCFrame:", "the same"),
+    ("deadlock-heap: gcroot", Both, "System.Threading.Monitor.Enter_Slowpath", "the same"),
     ("objsize", Both, "Thread", "the same"),
     ("-11.0-: clrstack", Both, "(0x00007FFD79A461A8)", "a local of the program has its name from symbols"),
     ("-11.0-: clrstack", Sos, "PARAMETERS:", "SOS prints the heading for a stub whose parameters have no names"),
@@ -271,6 +266,10 @@ fn plain(command: &str, row: &str) -> String {
     if command.starts_with("eeheap") && words.first() == Some(&"Unknown:") {
         words[0] = "StaticsHeap:";
     }
+    // SOS does not say which roots lead into an object.
+    if command.starts_with("gcroot") {
+        words.retain(|w| *w != "(interior)");
+    }
     // Stacks are numbered in the order of the heap, which is not the same.
     if command.starts_with("dumpasync") && words.first() == Some(&"STACK") {
         words.truncate(1);
@@ -283,7 +282,10 @@ fn counted(dump: &str, command: &str, side: Side, rows: &[String]) -> HashMap<St
     // Locks that are objects, who waits and deadlocks stand below SOS's own table and footer.
     let own =
         (side == Ours && command.starts_with("syncblk")).then(|| rows.iter().position(String::is_empty)).flatten();
-    let rows = own.map_or(rows, |end| &rows[..end]);
+    // Stacks of async methods joined with what awaits them stand behind the others.
+    let joined = side == Ours && command.starts_with("parallelstacks");
+    let joined = joined.then(|| rows.iter().position(|r| r.starts_with("Threads in resumed async methods"))).flatten();
+    let rows = own.or(joined).map_or(rows, |end| &rows[..end]);
     let mut all = HashMap::new();
     let mut of_collectible = false;
     for row in rows {

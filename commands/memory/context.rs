@@ -18,18 +18,31 @@ pub const ECXR: Command = Command {
     help: "Makes the thread of the exception current, and its registers at the exception those that r, k, u, .frame, \
            !clrstack and expressions work with: on Windows those recorded with the exception, on Linux what the kernel kept \
            of the code that the signal interrupted. Where a signal is sent by a function that was called, as abort does, and \
-           where the kernel wrote the core, these are the registers of the thread itself. .cxr goes back to the thread, and \
+           where the kernel wrote the core, these are the registers of the thread itself. A dump of .NET Core 3.1 records \
+           no signal: there it is the thread that handles one. .cxr goes back to the thread, and \
            so does choosing a thread.",
     args: &[],
     examples: &[Example { line: ".ecxr", what: "where it happened" }],
     needs: Needs::Dump,
-    returns: REGISTERS,
+    returns: Returns::facts(&[Fact::new(
+        "signal",
+        "signal that a thread handles, where the dump records no exception",
+        Type::Number,
+    )])
+    .with(&[&REGISTERS]),
     run: |ctx, _| {
         let session = ctx.session()?;
         let dump = session.dump();
         let Some(e) = &dump.exception else {
-            ctx.out.note("the dump records no exception: it was taken of a running process")?;
-            return Ok(Outcome::Empty);
+            let Some((index, signal, registers)) = session.native().signalled() else {
+                ctx.out.note("the dump records no exception: it was taken of a running process")?;
+                return Ok(Outcome::Empty);
+            };
+            let text = format!("the dump records no exception; thread {index} handles signal {signal}");
+            ctx.out.fact("signal", Cell::Num(signal.into()), text)?;
+            ctx.settings.thread = index;
+            ctx.settings.choose(Some(Chosen { registers, exact: true }));
+            return all(ctx);
         };
         let found = dump.threads.iter().enumerate().find(|(_, t)| t.os_id == e.thread_id);
         let (index, thread) = found.ok_or_else(|| anyhow!("the thread of the exception is not in the dump"))?;

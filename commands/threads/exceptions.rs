@@ -7,6 +7,7 @@ use crate::clr::Clr;
 use crate::clr::code::stacktrace::TraceFrame;
 use crate::clr::image::metadata::debug::SourceLine;
 use crate::clr::runtime::threads::ClrThread;
+use crate::dump::Arch;
 use crate::session::Session;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
@@ -297,7 +298,7 @@ fn one(clr: &Clr, out: &mut Out, shown: &Shown<'_>) -> Result<Option<String>> {
     if trace.items.is_empty() {
         line(out, "<none>")?;
     } else {
-        frames(clr, out, address, &trace.items)?;
+        frames(clr, out, (address, e.fault), &trace.items)?;
     }
     line(out, "")?;
     line(out, format!("StackTraceString: {}", e.stack_text.as_deref().unwrap_or("<none>")))?;
@@ -305,16 +306,20 @@ fn one(clr: &Clr, out: &mut Out, shown: &Shown<'_>) -> Result<Option<String>> {
     Ok(trace.partial)
 }
 
-fn frames(clr: &Clr, out: &mut Out, exception: u64, frames: &[TraceFrame]) -> Result<()> {
+/// Frames of a trace. On x64 SOS prints the addresses of a fault's trace as they were before the runtime stepped back, for all
+/// exceptions that may be faults: the instruction at fault, and where calls return to.
+fn frames(clr: &Clr, out: &mut Out, (exception, fault): (u64, bool), frames: &[TraceFrame]) -> Result<()> {
     out.open(&FRAMES)?;
-    for f in frames {
+    let forward = u64::from(fault && clr.dump.arch == Arch::X64);
+    for kept in frames {
+        let f = &TraceFrame { ip: kept.ip.wrapping_add(forward), ..*kept };
         let (function, offset) = function(clr, f);
         let shown = match (&function, offset) {
             (Some(name), Some(o)) => format!("{name}+0x{o:x}"),
             (Some(name), None) => name.clone(),
             (None, _) => format!("MethodDesc {:0w$x}", f.method, w = digits()),
         };
-        let (il, line) = stands(clr, f);
+        let (il, line) = stands(clr, kept);
         let place = line.as_ref().map_or_else(String::new, |l| format!(" [{} @ {}]", l.document, l.line));
         out.row(&[
             Cell::Addr(exception),

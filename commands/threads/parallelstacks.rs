@@ -1,12 +1,11 @@
 //! `!parallelstacks`, `!uniqstack`, `!findstack`: the managed stacks of all threads together.
 
-use std::sync::Arc;
-
 use anyhow::{Result, bail};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::clr::runtime::threads::ClrThread;
-use crate::session::Session;
+use super::forest::{Forest, NOTHING, Node};
+use super::joined::Joined;
+use super::threadstacks::{ThreadStack, stacks};
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
 };
@@ -20,16 +19,26 @@ pub const PARALLELSTACKS: Command = Command {
     summary: "merge the managed stacks of all threads from their common bottom",
     help: "A block for each method that stacks begin with, at the bottom. In front of each method stands how many threads \
            are in it; where stacks part, branches are moved to the right, the smallest first. ~~~~ lists the ids of the \
-           operating system of the threads that stand in the method below it, the first four without -allthreads.",
+           operating system of the threads that stand in the method below it, the first four without -allthreads.\n\n\
+           An async method that was resumed is called by the code that resumes it, not by what awaits it. Threads that stand \
+           in such methods are shown once more behind the others, with the methods that await theirs below: state machines \
+           and methods of runtime-async (.NET 11). With -async the chains of suspended methods are merged with them, from \
+           what they wait for to the outermost method. What several await stands in each of their chains.",
     args: &[
+        Arg::flag("async", "suspended async methods too"),
         Arg::flag("allthreads", "ids of all threads, not of the first four").or(&["all", "a"]),
         Arg::flag("r", "accepted; there is one runtime").or(&["runtime"]),
     ],
-    examples: &[Example { line: "!pstacks", what: "the stacks of all threads as trees" }],
+    examples: &[
+        Example { line: "!pstacks", what: "the stacks of all threads as trees" },
+        Example { line: "!pstacks -async", what: "with the async methods that wait" },
+    ],
     needs: Needs::Clr,
     returns: Returns::facts(&[
         Fact::new("threads", "threads with managed frames", Type::Count),
         Fact::new("roots", "methods that stacks begin with", Type::Count),
+        Fact::new("async_threads", "threads in resumed async methods that something awaits", Type::Count),
+        Fact::new("async_suspended", "chains of suspended methods", Type::Count),
     ])
     .and(&[&NODES, &STANDING]),
     run: parallel,
@@ -78,6 +87,9 @@ const NODES: Table = Table::new(
         Col::data("depth", Type::Count).titled("how many branchings lie below it"),
         Col::data("threads", Type::Count).titled("threads whose stack goes through it"),
         Col::data("method", Type::Text).titled("the method"),
+        Col::data("suspended", Type::Count).titled("chains of suspended methods that go through it"),
+        Col::data("joined", Type::Bool)
+            .titled("below async methods stand those that await them, not those that resumed them"),
     ],
 );
 
@@ -134,120 +146,60 @@ const FEW: usize = 4;
 /// Columns a branch is moved to the right by.
 const STEP: usize = 5;
 const RULE: &str = "________________________________________________";
-
-/// One frame of a stack: the place, and the method by where its code begins.
-#[derive(Debug, Clone)]
-struct Place {
-    start: u64,
-    ip: u64,
-    sp: u64,
-    name: Arc<str>,
-}
-
-/// The managed frames of a thread, the newest first.
-struct ThreadStack<'a> {
-    thread: &'a ClrThread,
-    frames: Vec<Place>,
-}
-
-/// Stacks of all threads that have managed frames; why some may be missing.
-fn stacks(session: &Session) -> Result<(Vec<ThreadStack<'_>>, Option<String>)> {
-    let clr = session.clr()?;
-    let mut names: FxHashMap<(u64, u64), Arc<str>> = FxHashMap::default();
-    let mut partial = clr.threads().partial.clone();
-    let mut all = Vec::new();
-    for thread in clr.threads().items.iter().filter(|t| t.os_id != 0) {
-        session.watch.cancel.check()?;
-        let stack = clr.stack(thread);
-        if let Some(why) = stack.partial.as_ref().filter(|_| partial.is_none()) {
-            partial = Some(format!("thread {:x}: {why}", thread.os_id));
-        }
-        let place = |f: &crate::clr::code::stack::Frame| {
-            let at = f.code.as_ref()?;
-            let key = (at.start, at.method.unwrap_or(0));
-            let unknown = || format!("method at {:x}", at.start);
-            let name = names.entry(key).or_insert_with(|| clr.code().name(at).unwrap_or_else(unknown).into());
-            Some(Place { start: at.start, ip: f.ip, sp: f.sp, name: name.clone() })
-        };
-        let frames: Vec<Place> = stack.managed().filter_map(place).collect();
-        if !frames.is_empty() {
-            all.push(ThreadStack { thread, frames });
-        }
-    }
-    Ok((all, partial))
-}
-
-/// A method in the tree, above those it is called from.
-struct Node {
-    name: Arc<str>,
-    /// Threads through it.
-    threads: usize,
-    /// Threads that stand in it.
-    standing: Vec<u64>,
-    above: Vec<usize>,
-}
-
-/// The trees: nodes, and those at the bottom.
-fn trees(stacks: &[ThreadStack<'_>]) -> (Vec<Node>, Vec<usize>) {
-    let (mut nodes, mut roots): (Vec<Node>, Vec<usize>) = (Vec::new(), Vec::new());
-    // By what they are called from and the method: so each frame is looked at once.
-    let mut known: FxHashMap<(usize, u64), usize> = FxHashMap::default();
-    for stack in stacks {
-        let mut below = usize::MAX;
-        for place in stack.frames.iter().rev() {
-            let next = nodes.len();
-            let i = *known.entry((below, place.start)).or_insert(next);
-            if i == next {
-                let name = place.name.clone();
-                nodes.push(Node { name, threads: 0, standing: Vec::new(), above: Vec::new() });
-                match nodes.get_mut(below) {
-                    Some(n) => n.above.push(i),
-                    None => roots.push(i),
-                }
-            }
-            if let Some(n) = nodes.get_mut(i) {
-                n.threads += 1;
-            }
-            below = i;
-        }
-        if let Some(n) = nodes.get_mut(below) {
-            n.standing.push(stack.thread.os_id);
-        }
-    }
-    for i in 0..nodes.len() {
-        let mut above = nodes.get_mut(i).map(|n| std::mem::take(&mut n.above)).unwrap_or_default();
-        above.sort_by_key(|&a| nodes.get(a).map_or(0, |n| n.threads));
-        if let Some(n) = nodes.get_mut(i) {
-            n.above = above;
-        }
-    }
-    (nodes, roots)
-}
+const RUN: &str = "Threads in resumed async methods, below them what awaits those:";
+const RUN_OR_WAIT: &str = "Threads in resumed async methods and suspended ones, below them what awaits those:";
 
 fn parallel(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
-    let (stacks, partial) = stacks(session)?;
-    let (nodes, roots) = trees(&stacks);
-    for &root in &roots {
-        ctx.out.note("")?;
-        ctx.out.note(RULE)?;
-        tree(ctx.out, &nodes, root, args.has("allthreads"))?;
-        ctx.out.note("")?;
+    let (stacks, mut partial) = stacks(session)?;
+    let mut forest = Forest::default();
+    for stack in &stacks {
+        let below = forest.stack(NOTHING, stack.frames.iter().rev().map(|p| (p.start, &p.name)));
+        forest.stands(below, stack.thread.os_id);
     }
+    let shown = forest.finish();
+    let ids = args.has("allthreads");
+    print(ctx.out, &forest, &shown, false, ids)?;
     ctx.out.note("")?;
-    let counts = [("threads", Cell::Num(stacks.len() as u64)), ("roots", Cell::Num(roots.len() as u64))];
-    ctx.out.facts(&counts, format!("==> {} threads with {} roots", stacks.len(), roots.len()))?;
+    let counts = [("threads", Cell::Num(stacks.len() as u64)), ("roots", Cell::Num(shown.len() as u64))];
+    ctx.out.facts(&counts, format!("==> {} threads with {} roots", stacks.len(), shown.len()))?;
+    let joined = Joined::read(session, &stacks, args.has("async"))?;
+    if let Some(mut joined) = joined {
+        let roots = joined.forest.finish();
+        partial = partial.or(joined.partial);
+        if !roots.is_empty() {
+            ctx.out.note("")?;
+            ctx.out.note(if args.has("async") { RUN_OR_WAIT } else { RUN })?;
+            print(ctx.out, &joined.forest, &roots, true, ids)?;
+            let counts = [("async_threads", joined.threads), ("async_suspended", joined.suspended)];
+            let counts = counts.map(|(key, n)| (key, Cell::Num(n)));
+            let suspended = if args.has("async") { format!(", {} suspended", joined.suspended) } else { String::new() };
+            ctx.out.facts(&counts, format!("==> {} threads{suspended}", joined.threads))?;
+        }
+    }
     ctx.out.note("")?;
     Ok(partial.map_or(Outcome::Complete, Outcome::Partial))
 }
 
+/// Prints the trees over `roots`.
+fn print(out: &mut Out, forest: &Forest, roots: &[usize], joined: bool, ids: bool) -> Result<()> {
+    for &root in roots {
+        out.note("")?;
+        out.note(RULE)?;
+        tree(out, forest, root, joined, ids)?;
+        out.note("")?;
+    }
+    Ok(())
+}
+
 /// Prints the tree over `root`: first what is above a method, then the method. A stack may be deep: nothing recurses.
-fn tree(out: &mut Out, nodes: &[Node], root: usize, all: bool) -> Result<()> {
+fn tree(out: &mut Out, forest: &Forest, root: usize, joined: bool, all: bool) -> Result<()> {
     /// A node to enter, or whose branches are done; its depth, the row of what it is called from and its own.
     enum Step {
         Enter(usize, usize, Option<u64>),
         Leave(usize, usize, Option<u64>, u64),
     }
+    let nodes = &forest.nodes;
     let mut rows = out.count(&NODES);
     let mut todo = vec![Step::Enter(root, 0, None)];
     while let Some(step) = todo.pop() {
@@ -257,7 +209,7 @@ fn tree(out: &mut Out, nodes: &[Node], root: usize, all: bool) -> Result<()> {
                 rows += 1;
                 standing(out, n, depth, rows, all)?;
                 todo.push(Step::Leave(i, depth, below, rows));
-                let branch = |a: usize| nodes.get(a).is_some_and(|x| x.threads != n.threads);
+                let branch = |a: usize| nodes.get(a).is_some_and(|x| x.stacks() != n.stacks());
                 todo.extend(n.above.iter().rev().map(|&a| Step::Enter(a, depth + usize::from(branch(a)), Some(rows))));
             }
             Step::Leave(i, depth, below, row) => {
@@ -269,8 +221,10 @@ fn tree(out: &mut Out, nodes: &[Node], root: usize, all: bool) -> Result<()> {
                     Cell::Num(depth as u64),
                     Cell::Num(n.threads as u64),
                     Cell::shown(name.clone(), Cell::text(&*n.name)),
+                    Cell::Num(n.suspended as u64),
+                    Cell::Bool(joined),
                 ];
-                let text = format!("{:w$}{:>5} {name}", "", n.threads, w = STEP * depth);
+                let text = format!("{:w$}{:>5} {name}", "", n.stacks(), w = STEP * depth);
                 out.row_as(&NODES, &cells, text)?;
             }
         }
@@ -279,13 +233,18 @@ fn tree(out: &mut Out, nodes: &[Node], root: usize, all: bool) -> Result<()> {
 }
 
 fn standing(out: &mut Out, n: &Node, depth: usize, row: u64, all: bool) -> Result<()> {
-    if n.standing.is_empty() {
+    if n.standing.is_empty() && n.waiting == 0 {
         return Ok(());
     }
     let shown = n.standing.iter().take(if all { usize::MAX } else { FEW });
     let ids: Vec<String> = shown.map(|id| format!("{id:x}")).collect();
     let more = if ids.len() < n.standing.len() { ",..." } else { "" };
-    out.note(format!("{:w$} ~~~~ {}{more}", "", ids.join(","), w = STEP * depth))?;
+    let mut who = format!("{}{more}", ids.join(","));
+    if n.waiting > 0 {
+        let comma = if who.is_empty() { "" } else { ", " };
+        who.push_str(&format!("{comma}{} suspended", n.waiting));
+    }
+    out.note(format!("{:w$} ~~~~ {who}", "", w = STEP * depth))?;
     for id in &n.standing {
         out.data_row(&STANDING, &[Cell::Num(row), Cell::Hex(*id)])?;
     }

@@ -89,6 +89,8 @@ const UCONTEXT_X64: [Place; 22] = [
     ("gs", 186, 2),
     ("efl", 176, 4),
 ];
+/// Bytes of it with the kernel's signal mask; `siginfo_t` follows.
+const UCONTEXT_SIZE_X64: u64 = 304;
 const UCONTEXT_X86: [Place; 16] = [
     ("eax", 64, 4),
     ("ebx", 52, 4),
@@ -220,11 +222,31 @@ impl Native {
         if self.dump.os != Os::Linux {
             return None;
         }
-        self.by_unwinding(thread).or_else(|| self.by_signal(thread, event))
+        let unwound = self.by_unwinding(thread).map(|found| found.1);
+        unwound.or_else(|| self.by_signal(thread, event))
     }
 
-    /// Where the walk over native frames comes to code that was interrupted.
-    fn by_unwinding(&self, thread: &Thread) -> Option<Registers> {
+    /// Where a dump records no exception, as one that `createdump` of 3.1 writes: the thread that handles the signal of a fault
+    /// or an abort, with the number of the signal and the registers of what it interrupted.
+    pub fn signalled(&self) -> Option<(usize, u32, Registers)> {
+        /// Illegal instruction, trap, abort, bus error, floating point, segment violation.
+        const FATAL: [u32; 6] = [4, 5, 6, 7, 8, 11];
+        (self.dump.os == Os::Linux).then_some(())?;
+        self.dump.threads.iter().enumerate().find_map(|(i, thread)| {
+            let (sp, registers) = self.by_unwinding(thread)?;
+            let described = match self.dump.arch {
+                Arch::X64 => sp.checked_add(UCONTEXT_SIZE_X64)?,
+                Arch::Arm64 => sp,
+                Arch::X86 | Arch::Arm => return None,
+            };
+            let signal = self.dump.space.u32(described).filter(|s| FATAL.contains(s))?;
+            Some((i, signal, registers))
+        })
+    }
+
+    /// Where the walk over native frames comes to code that was interrupted: the stack pointer of what the kernel returns to it
+    /// by, and its registers.
+    fn by_unwinding(&self, thread: &Thread) -> Option<(u64, Registers)> {
         let arch = self.dump.arch;
         let mut at =
             Stepped { context: Context::of_thread(arch, thread.registers.as_ref()?), exact: true, guessed: false };
@@ -233,7 +255,7 @@ impl Native {
             let next = walk.next(self, &at).ok()?;
             if next.exact {
                 let kept = self.kept_by_kernel(at.context.sp()).filter(|r| r.ip == next.context.ip);
-                return kept.or_else(|| registers_of(&next.context));
+                return Some((at.context.sp(), kept.or_else(|| registers_of(&next.context))?));
             }
             at = next;
         }
@@ -265,7 +287,7 @@ impl Native {
         };
         let beside = |at: u64| match dump.arch {
             // Behind `ucontext_t` with the kernel's signal mask.
-            Arch::X64 => at.checked_add(304).is_some_and(signal),
+            Arch::X64 => at.checked_add(UCONTEXT_SIZE_X64).is_some_and(signal),
             Arch::X86 | Arch::Arm64 | Arch::Arm => at.checked_sub(128).is_some_and(signal),
         };
         let places = (0..MOST_WORDS).map_while(|i| sp.checked_add(i * step)).take_while(|&at| at < top);

@@ -5,6 +5,7 @@
 //! several names are asked for. Since 11.0 methods may be suspended without a state machine: [`suspended`].
 
 mod blocked;
+pub mod joined;
 mod links;
 pub mod method;
 mod running;

@@ -6,11 +6,20 @@ use crate::clr::types::methodtable::MethodTable;
 /// Longest message printed, in UTF-16 units; how many follow is said behind it.
 const MAX_MESSAGE: usize = 1 << 16;
 
+/// `_xcode` of exceptions that code threw (`EXCEPTION_COMPLUS`).
+const THROWN: u32 = 0xE043_4352;
+
+/// HRESULTs of what the processor raises in managed code (dotnet/diagnostics `src/SOS/Strike/strike.cpp`, `AsyncHResultValues`):
+/// arithmetic, overflow, division by zero, format, null reference and access violation, misaligned data.
+const FAULTS: [u32; 6] = [0x8007_0216, 0x8013_1516, 0x8002_0012, 0x8013_1537, 0x8000_4003, 0x8013_1541];
+
 /// What an exception object says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExceptionObject {
     /// `_HResult`.
     pub hresult: u32,
+    /// Whether SOS takes it for one that the processor raised: by `_xcode`, which says so of few, and by HRESULT.
+    pub fault: bool,
     /// `_message`; `None` when null or unreadable.
     pub message: Option<String>,
     /// Address of the message, 0 for none.
@@ -51,8 +60,11 @@ impl Clr {
         };
         // Without metadata fields have no names: where the code is was proved with the types.
         let hresult = place("_HResult").or_else(|| address.checked_add(self.known_types().hresult?));
+        let code = place("_xcode").and_then(|a| self.space().u32(a));
+        let hresult = hresult.and_then(|a| self.space().u32(a)).unwrap_or(0);
         ExceptionObject {
-            hresult: hresult.and_then(|a| self.space().u32(a)).unwrap_or(0),
+            fault: code.is_some_and(|c| c != 0 && c != THROWN) || FAULTS.contains(&hresult),
+            hresult,
             message: text("_message"),
             message_at: pointer("_message"),
             inner: pointer("_innerException"),

@@ -143,7 +143,7 @@ fn transition(clr: &Clr, address: u64) -> Option<Context> {
 
 /// Where a `TransitionBlock` has callee-saved registers and return address, and its size: as described, else by the calling
 /// convention (Unix x64: six argument registers in front; x86: two; arm64: nine behind).
-fn transition_block(clr: &Clr) -> (u64, u64, u64) {
+pub(super) fn transition_block(clr: &Clr) -> (u64, u64, u64) {
     let (l, size, ptr) = (clr.layout(), saved_size(clr), clr.header());
     let own = match (clr.dump.arch, clr.dump.os) {
         (Arch::X64, Os::Linux) => (6 * ptr, 6 * ptr + size, 7 * ptr + size),

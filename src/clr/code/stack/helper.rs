@@ -54,6 +54,18 @@ fn state(clr: &Clr, address: u64) -> Option<u64> {
     address.checked_add(6 * clr.header())
 }
 
+/// Whether the runtime itself has unwound the frame at `address`: then what it writes into it while it does so is there.
+pub fn is_unwound(clr: &Clr, address: u64) -> bool {
+    let saved = callee_saved(clr.dump.arch, clr.dump.os).len() as u64;
+    let ready = match clr.dump.arch {
+        Arch::X64 => 2 + 2 * saved,
+        Arch::X86 => 9,
+        _ => return false,
+    };
+    let word = state(clr, address).and_then(|at| clr.space().ptr_at(at, ready * clr.header()));
+    word.is_some_and(|w| w != 0)
+}
+
 /// Where the frame at `address` ends: behind its state, where a frame of a derived class keeps what it protects.
 pub fn end(clr: &Clr, address: u64) -> Option<u64> {
     let saved = callee_saved(clr.dump.arch, clr.dump.os).len() as u64 * clr.header();

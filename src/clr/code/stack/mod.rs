@@ -1,5 +1,6 @@
 //! Managed stacks: the frames of a thread, from its registers and the explicit frames the runtime left on its stack.
 
+mod arguments;
 mod arm64;
 mod compiled;
 mod contexts;

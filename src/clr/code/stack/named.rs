@@ -2,8 +2,8 @@
 
 use rustc_hash::FxHashMap;
 
-use super::contexts;
 use super::frames::{Class, Explicit};
+use super::{contexts, helper};
 use crate::clr::Clr;
 
 /// Functions of the runtime that methods are implemented by, and those methods.
@@ -35,13 +35,33 @@ impl Clr {
         match frame.class {
             // Bit 0 marks what is no MethodDesc.
             Class::InlinedCall => word(("InlinedCallFrame", "Datum"), 2).filter(|d| d & 1 == 0).and_then(method),
-            Class::Transition => word(("FramedMethodFrame", "MethodDescPtr"), 3).and_then(method),
+            Class::Transition => {
+                let own = word(("FramedMethodFrame", "MethodDescPtr"), 3).and_then(method);
+                own.or_else(|| self.dispatched_method(frame))
+            }
             Class::Helper => {
                 let entry = word(("HelperMethodFrame", "FCallEntry"), 5).filter(|&e| e != 0)?;
                 let functions = self.stacks.functions.get_or_init(|| Functions::read(self));
-                functions.0.get(&entry).copied()
+                // The runtime writes it into the frame together with the caller's registers.
+                let written = || {
+                    helper::is_unwound(self, frame.address).then_some(())?;
+                    word(("HelperMethodFrame", "MethodDesc"), 2).and_then(method)
+                };
+                functions.0.get(&entry).copied().or_else(written)
             }
             _ => None,
         }
+    }
+
+    /// The method of an interface, or of a class, whose implementation a stub is about to find: by type and slot number.
+    fn dispatched_method(&self, frame: &Explicit) -> Option<u64> {
+        let place = |name: &str, own: u64| contexts::field(self, frame.address, (frame.name, name), own);
+        (frame.name == "StubDispatchFrame").then_some(())?;
+        let declared = self.valid_type(self.space().ptr(place("RepresentativeMTPtr", 4)?)?)?;
+        let slot = self.space().u32(place("RepresentativeSlot", 5)?)?;
+        let of = |mt| Some(self.methods(&self.method_table(mt)?).items);
+        let classes = self.class_chain(declared.address);
+        let methods = classes.filter_map(|c| of(c.address)).flatten();
+        methods.into_iter().find(|m| u32::from(m.slot) == slot).map(|m| m.address)
     }
 }

@@ -370,6 +370,24 @@ impl Collector<'_> {
         let behind = self.next_managed(index);
         match explicit.class {
             Class::Transition | Class::Hijack => {
+                let passed = self.clr.passed_on(&explicit).filter(|_| explicit.class == Class::Transition);
+                if let Some(passed) = passed {
+                    for p in passed {
+                        let Some(value) = space.ptr(p.address) else { continue };
+                        let (address, interior, pinned) = (p.address, p.interior, false);
+                        let (register, offset) = (None, None);
+                        self.out.slots.push(LiveSlot {
+                            frame: index,
+                            register,
+                            offset,
+                            address,
+                            value,
+                            interior,
+                            pinned,
+                        });
+                    }
+                    return;
+                }
                 // Arguments lie at the caller's stack pointer.
                 const ARGUMENTS: u64 = 32;
                 let end = behind.saturating_add(ARGUMENTS * ptr).min(self.top);
