@@ -13,6 +13,7 @@ pub mod locks;
 mod lookup;
 pub mod mixed;
 pub mod nativeowners;
+mod nativereach;
 pub mod ranges;
 pub mod reach;
 pub mod saved;
@@ -112,6 +113,7 @@ pub struct Session {
     native: OnceLock<Arc<Native>>,
     native_heaps: Lazy<NativeHeaps>,
     native_holds: Lazy<nativeowners::Holds>,
+    native_reached: Lazy<Vec<bool>>,
 }
 
 impl Session {
@@ -151,6 +153,7 @@ impl Session {
             native: OnceLock::new(),
             native_heaps: Lazy::default(),
             native_holds: Lazy::default(),
+            native_reached: Lazy::default(),
         }
     }
 
@@ -192,7 +195,7 @@ impl Session {
     /// The blocks of native heaps. None is looked for in the runtime's own memory.
     pub fn native_heaps(&self) -> Result<&NativeHeaps> {
         self.native_heaps.get(|| {
-            let taken: Vec<(u64, u64)> = self.managed_ranges()?.iter().map(|m| (m.start, m.end)).collect();
+            let taken = self.runtime_ranges()?;
             self.watch.progress.start("reading native heaps", 0);
             let heaps = heaps::read(&self.dump, &taken, &self.watch)?;
             self.watch.progress.finish();

@@ -266,6 +266,7 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("src/session/initializers.rs", "MAX_NAME", Search),
     ("src/session/locks/waits.rs", "MAX_RECORDS", Says),
     ("src/session/lookup.rs", "MAX_FORWARDS", Never),
+    ("src/session/nativereach.rs", "MOST_NAME", Shown),
     ("src/session/slots.rs", "MAX_DEPTH", Shown),
     ("src/session/slots.rs", "MAX_NAMES", Search),
     ("src/session/tasks/links.rs", "MAX_STEPS", Says),

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use captured::open;
 use clrscope::native::heaps::{Kind, NO_ARENA, NativeHeaps, State};
+use clrscope::session::nativeowners::{Owner, Which};
 use clrscope::shell::Format;
 use patch::Patch;
 
@@ -19,6 +20,9 @@ use patch::Patch;
 const BREAK: &str = "native/linux-x64-glibc-2.36-break";
 /// The break was blocked by a mapping, so that the main arena has pieces elsewhere; caches full; a thread that ended.
 const BLOCKED: &str = "native/linux-x64-glibc-2.36-blocked";
+
+/// The same program under musl 1.2.3: aligned and large blocks; it says which sizes it asked for, to the byte.
+const MUSL: &str = "native/linux-x64-musl-1.2.3";
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
@@ -99,6 +103,19 @@ fn every_block_of_the_program_is_found_with_its_size() {
 }
 
 #[test]
+fn blocks_of_musl_are_found_with_the_size_asked_for() {
+    let (shell, _) = open(&data(&format!("{MUSL}.core.zst")));
+    let heaps = shell.session.as_ref().unwrap().native_heaps().unwrap();
+    let used: BTreeMap<u64, u64> =
+        heaps.blocks.list().iter().filter(|b| b.state() == State::Used).map(|b| (b.address(), b.size())).collect();
+    let (blocks, _) = told(MUSL);
+    assert!(blocks.len() > 1000 && heaps.mapped.count == 6);
+    assert_eq!(used, blocks);
+    assert_eq!(heaps.partial(), None);
+    adds_up(heaps);
+}
+
+#[test]
 fn blocks_are_exported_without_a_runtime() {
     let (mut shell, out) = open(&data(&format!("{BREAK}.core.zst")));
     let folder = tempfile::tempdir().unwrap();
@@ -141,6 +158,32 @@ fn a_heap_dump_of_a_runtime_says_what_it_lacks_and_exports_as_before() {
     assert!(text.contains("the main arena's own data are not in the dump"), "{text}");
 }
 
+/// The runtime's own objects hold native memory in every dump: each managed thread its `Thread`.
+#[test]
+fn owners_are_told_by_type_and_field() {
+    let (shell, _) = open(&data("linux-x64-10.0-leak-heap.core.zst"));
+    let session = shell.session.clone().unwrap();
+    let (all, live) = (session.native_owners(Which::All).unwrap(), session.native_owners(Which::Live).unwrap());
+    let dead = session.native_owners(Which::Dead).unwrap();
+    let of = |list: &[Owner], ty: &str| list.iter().find(|o| &*o.ty == ty).cloned();
+    let thread = of(&all, "System.Threading.Thread").unwrap();
+    assert_eq!(&*thread.field, "_DONT_USE_InternalThread");
+    // Each thread has its own, of one size, and nothing else on the heap points there.
+    assert_eq!((thread.blocks, thread.alone.0, thread.inside), (thread.objects, thread.blocks, 0));
+    assert_eq!(thread.bytes % thread.blocks, 0);
+    assert_eq!(
+        of(&live, "System.Threading.Thread").map_or(0, |o| o.objects)
+            + of(&dead, "System.Threading.Thread").map_or(0, |o| o.objects),
+        thread.objects
+    );
+    let reached = session.native_reached().unwrap();
+    let heaps = session.native_heaps().unwrap();
+    for hold in &session.native_holds().unwrap().list {
+        assert!(reached[hold.block as usize], "{hold:x?}");
+        assert_eq!(heaps.blocks.get(hold.block as usize).unwrap().state(), State::Used);
+    }
+}
+
 /// Whatever stands in the heaps, the walk ends, nothing overlaps, the sums add up, and what is wrong is said.
 #[test]
 fn damaged_heaps_are_partial() {
@@ -162,5 +205,5 @@ fn damaged_heaps_are_partial() {
     let heaps = session.native_heaps().unwrap();
     adds_up(heaps);
     assert!(heaps.partial().is_some());
-    assert!(heaps.blocks.len() > sound.blocks.len() / 4, "{} of {}", heaps.blocks.len(), sound.blocks.len());
+    assert!(heaps.blocks.len() > sound.blocks.len() / 2, "{} of {}", heaps.blocks.len(), sound.blocks.len());
 }

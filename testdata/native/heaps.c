@@ -15,6 +15,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
 #define MOST (1 << 18)
 static void **list;
 static size_t *wanted;
@@ -115,7 +118,9 @@ int main(int argc, char **argv) {
     if (has('x'))
         for (long i = 0; i < threads && i < 256; i++) pthread_join(ids[i], 0);
     usleep(200000);
+#ifdef __GLIBC__
     malloc_info(0, stats);
+#endif
     fflush(stats);
 #if __GLIBC__ > 2 || __GLIBC_MINOR__ >= 33
     struct mallinfo2 m = mallinfo2();

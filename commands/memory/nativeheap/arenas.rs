@@ -79,6 +79,9 @@ fn head(ctx: &mut Ctx<'_>, heaps: &NativeHeaps) -> Result<()> {
             let facts = [("allocator", Cell::text("glibc malloc")), ("versions", Cell::text(*versions))];
             ctx.out.facts(&facts, format!("Allocator: glibc malloc, layout of {versions}"))?;
         }
+        Allocator::Musl => {
+            ctx.out.fact("allocator", Cell::text("musl mallocng"), "Allocator: musl mallocng")?;
+        }
         Allocator::Other(name) => {
             ctx.out.fact("allocator", Cell::text(name.as_str()), format!("Allocator: {name}"))?;
         }

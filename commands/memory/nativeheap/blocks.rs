@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use rustc_hash::FxHashMap;
 
 use crate::native::heaps::{Block, NO_ARENA, NativeHeaps, State};
+use crate::session::Session;
 use crate::shell::out::thousands;
 use crate::shell::{Args, Cell, Col, Ctx, Fact, Outcome, Returns, Table, Type};
 
@@ -30,6 +31,15 @@ const NEAR: Table = Table::new(
         Col::right("Arena", "arena", 5).of(Type::Number),
     ],
 );
+const HOLDERS: Table = Table::new(
+    "holders",
+    &[
+        Col::left("Held by", "by", 8).titled("object, block, stack, module or memory"),
+        Col::right("Place", "place", 16).of(Type::Address).titled("where the word stands that points into the block"),
+        Col::right("Holder", "holder", 16).of(Type::Address).titled("the object, block or module"),
+        Col::left("What", "what", 0).titled("type and field, symbol, or thread"),
+    ],
+);
 const COLUMNS: &[Col] = &[
     Col::right("Address", "address", 16).of(Type::Address),
     Col::right("Size", "size", 12).of(Type::Bytes),
@@ -43,9 +53,11 @@ pub const RETURNS: Returns = Returns::facts(&[
     Fact::new("listed", "blocks listed or added up", Type::Count),
     Fact::new("listed_bytes", "their bytes", Type::Bytes),
     Fact::new("address", "the address asked for", Type::Address),
+    Fact::new("first_word", "what the first word of the block says", Type::Text),
+    Fact::new("pointers", "words that point into the block", Type::Count),
     Fact::new("offset", "how far into its block that is", Type::Number),
 ])
-.and(&[&SIZES, &BLOCKS, &NEAR]);
+.and(&[&SIZES, &BLOCKS, &NEAR, &HOLDERS]);
 
 /// Which blocks are wanted.
 pub struct Filter {
@@ -80,7 +92,13 @@ impl Filter {
         Ok(Self { sizes, arena, state })
     }
 
-    fn passes(&self, b: &Block) -> bool {
+    /// Whether it passes and is in use, or in the state asked for.
+    pub fn counts(&self, b: &Block) -> bool {
+        b.state() == self.state.unwrap_or(State::Used) && self.passes(b)
+    }
+
+    /// Whether it passes.
+    pub fn passes(&self, b: &Block) -> bool {
         (self.sizes.0..=self.sizes.1).contains(&b.size())
             && self.arena.is_none_or(|a| a == b.arena())
             && self.state.is_none_or(|s| s == b.state())
@@ -95,9 +113,8 @@ fn cells(b: &Block) -> [Cell<'static>; 5] {
 
 /// Blocks by size; those in use unless another state is asked for.
 pub fn by_size(ctx: &mut Ctx<'_>, heaps: &NativeHeaps, filter: &Filter) -> Result<Outcome> {
-    let state = filter.state.unwrap_or(State::Used);
     let mut sums: FxHashMap<u64, u64> = FxHashMap::default();
-    for b in heaps.blocks.list().iter().filter(|b| b.state() == state && filter.passes(b)) {
+    for b in heaps.blocks.list().iter().filter(|b| filter.counts(b)) {
         *sums.entry(b.size()).or_default() += 1;
     }
     let mut sums: Vec<(u64, u64)> = sums.into_iter().collect();
@@ -113,7 +130,8 @@ pub fn by_size(ctx: &mut Ctx<'_>, heaps: &NativeHeaps, filter: &Filter) -> Resul
     total(ctx, count, bytes)
 }
 
-fn total(ctx: &mut Ctx<'_>, count: u64, bytes: u64) -> Result<Outcome> {
+/// The line below a list.
+pub fn total(ctx: &mut Ctx<'_>, count: u64, bytes: u64) -> Result<Outcome> {
     let facts = [("listed", Cell::Num(count)), ("listed_bytes", Cell::Num(bytes))];
     ctx.out.facts(&facts, format!("Total {} blocks, {} bytes", thousands(count), thousands(bytes)))?;
     Ok(if count == 0 { Outcome::Empty } else { Outcome::Complete })
@@ -155,5 +173,57 @@ pub fn near(ctx: &mut Ctx<'_>, heaps: &NativeHeaps, address: u64) -> Result<Outc
         let [address, size, state, kind, arena] = cells(b);
         ctx.out.row(&[Cell::text(which), address, size, state, kind, arena])?;
     }
-    Ok(if held.is_some() { Outcome::Complete } else { Outcome::Empty })
+    let Some((number, b)) = held.and_then(|i| Some((i, *heaps.blocks.get(i)?))) else { return Ok(Outcome::Empty) };
+    let session = ctx.session()?;
+    let what = session.native_first_word(&b);
+    ctx.out.note("")?;
+    ctx.out.fact("first_word", Cell::text(&*what), format!("First word: {what}"))?;
+    let mut rows = objects(session, number)?;
+    rows.extend(elsewhere(session, heaps, &b)?);
+    ctx.out.fact("pointers", Cell::Num(rows.len() as u64), format!("Pointers to it: {}", rows.len()))?;
+    if !rows.is_empty() {
+        ctx.out.open(&HOLDERS)?;
+    }
+    for (by, place, holder, what) in rows {
+        let holder = holder.map_or(Cell::None, Cell::Addr);
+        ctx.out.row_in(&HOLDERS, &[Cell::text(by), Cell::Addr(place), holder, Cell::text(what)])?;
+    }
+    Ok(Outcome::Complete)
+}
+
+/// Where a pointer stands: in what, the place, the object or block, its name.
+type Holder = (&'static str, u64, Option<u64>, String);
+
+/// Objects that point into the block of that number.
+fn objects(session: &Session, number: usize) -> Result<Vec<Holder>> {
+    let Ok(clr) = session.clr() else { return Ok(Vec::new()) };
+    let holds = session.native_holds()?.list.iter().filter(|h| h.block as usize == number);
+    Ok(holds
+        .filter_map(|h| {
+            let ty = session.types().by_id(h.ty)?;
+            let field = session.slot_name(clr, &ty, h.offset);
+            let what = format!("{}.{field}", clr.type_name(ty.mt.address));
+            Some(("object", h.object + h.offset, Some(h.object), what))
+        })
+        .collect())
+}
+
+/// Other words that point into the block.
+fn elsewhere(session: &Session, heaps: &NativeHeaps, b: &Block) -> Result<Vec<Holder>> {
+    let dump = session.dump();
+    let places = session.native_pointers(b.address(), b.end())?;
+    let one = |at: u64| -> Holder {
+        if let Some(h) = heaps.blocks.holding(at).and_then(|i| heaps.blocks.get(i)) {
+            return ("block", at, Some(h.address()), session.native_first_word(h).into_owned());
+        }
+        let stack = dump.threads.iter().position(|t| t.stack.is_some_and(|s| (s.0..s.1).contains(&at)));
+        if let Some(thread) = stack {
+            return ("stack", at, None, format!("thread {thread}"));
+        }
+        match dump.module_at(at) {
+            Some(m) => ("module", at, Some(m.base), format!("{}+0x{:x}", m.file_name(), at - m.base)),
+            None => ("memory", at, None, String::new()),
+        }
+    };
+    Ok(places.into_iter().map(one).collect())
 }

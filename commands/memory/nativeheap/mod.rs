@@ -2,6 +2,7 @@
 
 mod arenas;
 mod blocks;
+mod leaked;
 mod owners;
 pub mod share;
 
@@ -25,7 +26,11 @@ pub const HEAP: Command = Command {
            the allocator counts itself; -v shows every comparison.\n\
            -stat adds blocks up by size, -flt s SIZE lists those of one size, -flt r MIN MAX of a range, -h N all of arena \
            N; sizes are hexadecimal, and those a program may use. -x ADDR and -p -a ADDR show the block that holds an \
-           address and its neighbours. -state keeps blocks in one state.\n\
+           address, its neighbours and every word that points into it: in objects by field, in blocks, on stacks, in modules. \
+           -stat -type adds up by what the first word says: a C++ type where it is a table of virtual functions. -state keeps \
+           blocks in one state.\n\
+           -l lists blocks in use that no word of the process points to, by size and first word: candidates for leaks, for a \
+           pointer may be kept in a form of its own.\n\
            -owners adds up the blocks in use that words of managed objects point to, by type and field: handles, IntPtr, \
            pointers, arrays, values in collections. Alone is what no other field holds. -dead counts objects that nothing \
            reaches, which somebody forgot to dispose of. Behind it the handles whose slots native blocks name: objects that \
@@ -41,6 +46,8 @@ pub const HEAP: Command = Command {
         Arg::opt("x", Kind::Address, "the block that holds an address"),
         Arg::flag("p", "with -a: the same"),
         Arg::opt("a", Kind::Address, "with -p: the address"),
+        Arg::flag("type", "with -stat: by what the first word says, C++ types by name"),
+        Arg::flag("l", "blocks that nothing points to: candidates for leaks").or(&["leaked"]),
         Arg::flag("owners", "native memory by the managed type and field that holds it"),
         Arg::flag("live", "with -owners: only what live objects hold"),
         Arg::flag("dead", "with -owners: only what objects hold that nothing reaches"),
@@ -49,6 +56,8 @@ pub const HEAP: Command = Command {
     examples: &[
         Example { line: "!heap -s", what: "how much the C library has, and how much of it is in use" },
         Example { line: "!heap -stat", what: "which sizes the blocks have" },
+        Example { line: "!heap -stat -type", what: "what the blocks are" },
+        Example { line: "!heap -l", what: "blocks that nothing points to" },
         Example { line: "!heap -owners", what: "which managed types hold native memory" },
         Example { line: "!heap -flt s 18", what: "the blocks of one size" },
     ],
@@ -57,6 +66,7 @@ pub const HEAP: Command = Command {
         &arenas::RETURNS,
         &blocks::RETURNS,
         &owners::RETURNS,
+        &leaked::RETURNS,
     ]),
     run,
 };
@@ -72,6 +82,10 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         bail!("-p wants -a ADDR");
     } else if args.has("owners") {
         owners::show(ctx, heaps, which(args)?)?
+    } else if args.has("l") {
+        leaked::leaked(ctx, heaps, &blocks::Filter::of(args, heaps)?)?
+    } else if args.has("stat") && args.has("type") {
+        leaked::by_type(ctx, heaps, &blocks::Filter::of(args, heaps)?)?
     } else if args.has("stat") {
         blocks::by_size(ctx, heaps, &blocks::Filter::of(args, heaps)?)?
     } else if args.has("flt") || args.has("h") {

@@ -1,7 +1,11 @@
 //! `!heap -owners`: native memory by the managed type and field that holds it, and handles that native blocks name.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use anyhow::Result;
 
+use crate::clr::runtime::handles::Handle;
 use crate::native::heaps::NativeHeaps;
 use crate::session::nativeowners::{Owner, Which};
 use crate::shell::out::thousands;
@@ -26,10 +30,11 @@ const OWNERS: Table = Table::new(
 const HANDLES: Table = Table::new(
     "handles",
     &[
-        Col::right("Handle", "handle", 16).of(Type::Address),
+        Col::right("Handles", "handles", 9).of(Type::Count),
+        Col::right("Words", "words", 9).of(Type::Count).titled("words of native blocks that name them"),
         Col::left("Kind", "kind", 18),
-        Col::right("Object", "object", 16).of(Type::Address),
-        Col::right("Blocks", "blocks", 9).of(Type::Count),
+        Col::right("First", "handle", 16).of(Type::Address).titled("the first handle"),
+        Col::right("Object", "object", 16).of(Type::Address).titled("what that refers to"),
         Col::left("Type", "type", 0).of(Type::TypeName),
     ],
 );
@@ -106,14 +111,19 @@ fn handles(ctx: &mut Ctx<'_>) -> Result<()> {
     ctx.out.note("")?;
     ctx.out.note("Handles that native blocks name:")?;
     ctx.out.open(&HANDLES)?;
-    for (h, blocks) in &found {
-        let name = session.object_name(h.object);
+    let mut groups: BTreeMap<(&str, Arc<str>), (u64, u64, Handle)> = BTreeMap::new();
+    for (h, words) in &found {
+        let group = groups.entry((h.kind.name(), session.object_name(h.object))).or_insert((0, 0, *h));
+        (group.0, group.1) = (group.0 + 1, group.1 + words);
+    }
+    for ((kind, name), (count, words, first)) in &groups {
         ctx.out.row(&[
-            Cell::Addr(h.address),
-            Cell::text(h.kind.name()),
-            Cell::Addr(h.object),
-            Cell::Sep(*blocks),
-            Cell::text(&*name),
+            Cell::Sep(*count),
+            Cell::Sep(*words),
+            Cell::text(*kind),
+            Cell::Addr(first.address),
+            Cell::Addr(first.object),
+            Cell::text(&**name),
         ])?;
     }
     Ok(())

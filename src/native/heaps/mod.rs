@@ -5,6 +5,8 @@
 
 pub mod blocks;
 mod glibc;
+mod musl;
+pub mod reach;
 pub mod regions;
 
 pub use self::blocks::{Block, Blocks, Kind, NO_ARENA, State};
@@ -18,6 +20,8 @@ use crate::watch::{Interrupted, Watch};
 pub enum Allocator {
     /// The GNU C library's; the versions whose layout the arenas have.
     Glibc(&'static str),
+    /// musl's mallocng, 1.2.1 and later.
+    Musl,
     /// Another one, recognised by its library and not read.
     Other(String),
     /// None was found.
@@ -174,7 +178,12 @@ pub fn read(dump: &Dump, taken: &[Range], watch: &Watch) -> Result<NativeHeaps, 
         return Ok(NativeHeaps::default());
     }
     let regions = regions::Regions::of(dump, taken);
-    if let Some(heaps) = glibc::read(dump, &regions, watch)? {
+    // An arena that never gave a block is no use of this allocator: another one stands in its place.
+    let glibc = glibc::read(dump, &regions, watch)?;
+    if let Some(heaps) = glibc.filter(|h| !h.blocks.is_empty() || other(dump).is_none()) {
+        return Ok(heaps);
+    }
+    if let Some(heaps) = musl::read(dump, &regions, watch)? {
         return Ok(heaps);
     }
     Ok(NativeHeaps::none(other(dump).map_or(Allocator::None, Allocator::Other)))
@@ -187,7 +196,7 @@ const LIBRARIES: [(&str, &str); 6] = [
     ("libmimalloc", "mimalloc"),
     ("libsnmalloc", "snmalloc"),
     ("libhoard", "hoard"),
-    ("ld-musl", "musl"),
+    ("ld-musl", "musl (not mallocng)"),
 ];
 
 /// The allocator whose library is loaded.

@@ -103,7 +103,14 @@ impl Reader<'_> {
             };
             let from = (at + self.layout.align()).min(piece.end);
             let range = (from, piece.end);
-            let next = walk::first_chain(self.space, self.layout, &piece, range, self.layout.align(), self.watch)?;
+            let next = walk::first_chain(
+                self.space,
+                self.layout,
+                &piece,
+                range,
+                (self.layout.align(), walk::ENOUGH),
+                self.watch,
+            )?;
             part.lost.push((at, next.map_or(piece.end, |n| n.start)));
             match next {
                 Some(next) => piece = next,
@@ -190,7 +197,8 @@ impl Reader<'_> {
                 end => return Ok(reached || end == End::Top),
             };
             let from = behind.next_multiple_of(step);
-            match walk::first_chain(self.space, self.layout, &piece, (from, first.end), step, self.watch)? {
+            match walk::first_chain(self.space, self.layout, &piece, (from, first.end), (step, usize::MAX), self.watch)?
+            {
                 Some(next) => {
                     // What lies between two pieces of the break is counted with the arena.
                     if step < 0x1000 {
@@ -207,7 +215,8 @@ impl Reader<'_> {
     /// Finds pieces at the pages of `range`.
     fn search_pieces(&self, range: Range, top: Option<u64>, part: &mut Part) -> Result<(), Interrupted> {
         let like = Piece { start: range.0, end: range.1, arena: 0, flag: 0, top };
-        let Some(first) = walk::first_chain(self.space, self.layout, &like, range, 0x1000, self.watch)? else {
+        let Some(first) = walk::first_chain(self.space, self.layout, &like, range, (0x1000, usize::MAX), self.watch)?
+        else {
             return Ok(());
         };
         self.pieces(first, 0x1000, part)?;

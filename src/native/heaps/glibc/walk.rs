@@ -254,12 +254,20 @@ fn fence(
     true
 }
 
+/// So many chunks that follow one another in a heap are believed, where what was before them could not be read.
+pub const ENOUGH: usize = 32;
 /// Chunks a chain has at least to be believed where nothing says that it begins there.
 pub const CHAIN: usize = 8;
 
 /// Whether a chain of chunks from `start` reaches the arena's top, a fence or (with the top unknown) the end of `piece`, and
-/// over how many chunks. Each chunk looked at takes one off `effort`; at 0 there is no answer.
-pub fn reaches(space: &AddressSpace, layout: &ArenaLayout, piece: &Piece, effort: &mut u64) -> Option<(usize, End)> {
+/// over how many chunks. Each chunk looked at takes one off `effort`; at 0 there is no answer. `enough` chunks are believed whatever comes behind.
+pub fn reaches(
+    space: &AddressSpace,
+    layout: &ArenaLayout,
+    piece: &Piece,
+    enough: usize,
+    effort: &mut u64,
+) -> Option<(usize, End)> {
     let w = layout.word;
     let mut window = Window::new(space);
     let (mut at, mut last, mut chunks) = (piece.start, None::<(u64, u64)>, 0);
@@ -285,6 +293,9 @@ pub fn reaches(space: &AddressSpace, layout: &ArenaLayout, piece: &Piece, effort
         last = Some((at, size));
         chunks += 1;
         at += size;
+        if chunks >= enough {
+            return Some((chunks, End::Memory));
+        }
     }
     (at == piece.end && piece.top.is_none()).then_some((chunks, End::Memory))
 }
@@ -297,7 +308,7 @@ pub fn first_chain(
     layout: &ArenaLayout,
     like: &Piece,
     range: Range,
-    step: u64,
+    (step, enough): (u64, usize),
     watch: &Watch,
 ) -> Result<Option<Piece>, Interrupted> {
     let mut at = range.0;
@@ -318,7 +329,7 @@ pub fn first_chain(
         if word & (PREV_INUSE | IS_MMAPPED) == PREV_INUSE
             && word & NON_MAIN <= piece.flag
             && word & !FLAGS >= layout.least()
-            && let Some((chunks, end)) = reaches(space, layout, &piece, &mut effort)
+            && let Some((chunks, end)) = reaches(space, layout, &piece, enough, &mut effort)
             && (chunks >= CHAIN || end == End::Top)
         {
             return Ok(Some(piece));
