@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::clr::layout::Source;
 use crate::clr::layout::gcdac::GcDacVars;
 use crate::clr::layout::report::{Discovered, RuntimeModule};
 use crate::clr::layout::scan::{Span, find_gc_dac_vars, read_gc_dac_vars, runs};
@@ -14,7 +15,7 @@ use crate::dump::{Dump, Module};
 
 use super::checks::{Checked, check};
 use super::header::{self, Found};
-use super::image::{self, AotModule};
+use super::image::{self, AotModule, section};
 use super::tables::{TABLES, Table};
 
 /// What was found.
@@ -36,7 +37,8 @@ pub fn discover(dump: &Arc<Dump>) -> Option<Result<Opened, String>> {
     all.sort_by_key(|m| (Some(m.base) != first, std::cmp::Reverse(m.size)));
     let mut refused = None;
     for module in all {
-        let Some(found) = header::find(dump, module) else { continue };
+        let Some(mut found) = header::find(dump, module) else { continue };
+        name(dump, Span::of(module), &mut found);
         match open(dump, module, &found) {
             Ok(opened) => return Some(Ok(opened)),
             Err(why) => drop(refused.get_or_insert(format!("{}: {why}", module.file_name()))),
@@ -54,7 +56,10 @@ fn open(dump: &Arc<Dump>, module: &Module, found: &Found) -> Result<Opened, Stri
     }
     let span = Span::of(module);
     let gc = collector(dump, span, found).ok_or("the collector's variables are not in the dump")?;
-    let instance = found.layout.global("RuntimeInstance").map_err(|_| "its RuntimeInstance is not in the dump")?;
+    let instance = found
+        .layout
+        .global("RuntimeInstance")
+        .map_err(|_| "its RuntimeInstance is not in the dump; give the program's file with -i FOLDER")?;
     let mut best: Option<(i64, &Table, Checked)> = None;
     for table in ordered(dump, found, instance) {
         let mut layout = table.layout();
@@ -92,6 +97,13 @@ fn open(dump: &Arc<Dump>, module: &Module, found: &Found) -> Result<Opened, Stri
     if !checked.dropped.is_empty() {
         providers.push(("not used".into(), checked.dropped.join(", ")));
     }
+    let mut warnings = Vec::new();
+    let metadata = |m: &AotModule| m.header.blob(&dump.space, section::METADATA).is_some();
+    if !checked.modules.iter().any(metadata) {
+        let what =
+            "the program's metadata is not in the dump: types and methods have no names; give its file with -i FOLDER";
+        warnings.push(what.into());
+    }
     let version = found.version.clone().or_else(|| version(dump, span, table.era));
     Ok(Opened {
         free: checked.free,
@@ -112,9 +124,25 @@ fn open(dump: &Arc<Dump>, module: &Module, found: &Found) -> Result<Opened, Stri
             checks: checked.checks,
             era: table.era,
             gaps: Vec::new(),
-            warnings: Vec::new(),
+            warnings,
         },
     })
+}
+
+/// Tells variables by their shape whose names are not in the dump, as in one without the pages of the program's file.
+fn name(dump: &Dump, span: Span, found: &mut Found) {
+    for value in std::mem::take(&mut found.unnamed) {
+        let word = |o: u64| dump.space.u32(value.checked_add(o)?);
+        let free = || word(0).is_some_and(|f| f & 0x8000_FFFF == 0x8000_0001) && word(4) == Some(24);
+        let instance = || TABLES.iter().any(|t| !image::modules(&dump.space, &t.layout(), value).is_empty());
+        let name = match () {
+            () if read_gc_dac_vars(dump, value, span).is_some() => "GcDacVars",
+            () if free() => "FreeObjectMethodTable",
+            () if instance() => "RuntimeInstance",
+            () => continue,
+        };
+        found.layout.set_global(name, value, Source::Calibrated);
+    }
 }
 
 /// Tables, those first that the version of the ReadyToRun header speaks for: the newest that is not newer than it.

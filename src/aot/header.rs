@@ -69,6 +69,8 @@ pub struct Found {
     pub refused: Option<String>,
     /// Version text, where it says one.
     pub version: Option<String>,
+    /// Variables whose names are not in the dump: what they are has to be told by their shape.
+    pub unnamed: Vec<u64>,
 }
 
 /// Looks for the runtime of a program compiled ahead of time in `module`; `None` where it holds none.
@@ -124,13 +126,20 @@ fn debug_header(dump: &Dump, span: Span) -> Option<Found> {
         let Some(entry) = globals.checked_add(16 * i) else { break };
         let Some(name) = space.ptr(entry).filter(|&p| p != 0).map(text) else { break };
         let Some(value) = space.ptr_at(entry, 8).filter(|&v| v != 0) else { continue };
+        if name.is_empty() {
+            found.unnamed.push(value);
+        }
         if let Some((_, ours)) = VARIABLES.iter().find(|v| v.0 == name) {
             found.layout.set_global(ours, value, source.clone());
         }
     }
-    found.what.push_str(&format!(", {count} fields"));
-    if count == 0 || found.layout.global("RuntimeInstance").is_err() {
-        found.refused = Some("the arrays of its debug header are not in the dump".into());
+    found.what.push_str(&match found.unnamed.is_empty() {
+        true => format!(", {count} fields"),
+        false => format!(", {count} fields, their names not in the dump: built-in tables stand for them"),
+    });
+    if found.unnamed.is_empty() && (count == 0 || found.layout.global("RuntimeInstance").is_err()) {
+        found.refused =
+            Some("the arrays of its debug header are not in the dump; give the program's file with -i FOLDER".into());
     }
     Some(found)
 }
@@ -152,5 +161,5 @@ fn described(dump: &Dump, span: Span) -> Option<Found> {
         }
     }
     let version = layout.text("RuntimeProductVersionString").map(str::to_owned);
-    Some(Found { layout, what: parts.describe(), descriptor: true, refused: None, version })
+    Some(Found { layout, what: parts.describe(), descriptor: true, version, ..Found::default() })
 }

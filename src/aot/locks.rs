@@ -39,8 +39,9 @@ impl Aot {
     /// The sync table: the longest of its arrays that a static field holds.
     fn sync_table(&self) -> Option<(u64, u32)> {
         let space = &self.dump.space;
+        let nameless = self.types.all().is_empty();
         let is_table = |mt: u64| match self.types.tree(mt, 0) {
-            TypeName::SzArray(of) => matches!(&*of, TypeName::Named(n) if n.name == ENTRY),
+            TypeName::SzArray(of) => nameless || matches!(&*of, TypeName::Named(n) if n.name == ENTRY),
             _ => false,
         };
         let mut best: Option<(u64, u32)> = None;
@@ -51,12 +52,29 @@ impl Aot {
                 };
                 let Some(mt) = self.object_type(object).filter(|&mt| is_table(mt)) else { continue };
                 let length = space.u32(object.saturating_add(8)).unwrap_or(0);
-                if best.is_none_or(|b| length > b.1) && self.types.method_table(mt).is_some() {
+                // Without names: the headers of objects lead back to it.
+                let proved = !nameless || self.leads_back(object, mt, length);
+                if best.is_none_or(|b| length > b.1) && proved {
                     best = Some((object, length));
                 }
             }
         }
         best
+    }
+
+    /// Whether an entry of the array at `table` belongs to an object whose header has its number.
+    fn leads_back(&self, table: u64, mt: u64, length: u32) -> bool {
+        /// Entries looked at: they are given out from the first on.
+        const SAMPLE: u32 = 64;
+        let size = self.types.method_table(mt).map_or(0, |m| u64::from(m.component_size()));
+        let owner = self.layout.try_offset("SyncTableEntry", "Owner").filter(|o| o + 8 <= size);
+        let object = |i: u32| {
+            let entry = table.checked_add(16)?.checked_add(u64::from(i) * size)?;
+            let handle = self.dump.space.ptr_at(entry, owner?).filter(|&h| h != 0)?;
+            self.dump.space.ptr(handle).filter(|&o| o != 0)
+        };
+        let header = |o: u64| self.dump.space.u32(o.checked_sub(4)?);
+        (1..length.min(SAMPLE)).any(|i| object(i).and_then(header).and_then(syncblocks::index_of) == Some(i))
     }
 
     /// Sync blocks in use: entries whose object's header leads back.

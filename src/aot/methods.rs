@@ -124,7 +124,7 @@ impl Aot {
 }
 
 /// The stack trace map: records, each with what differs from the one before and the distance to the method.
-fn traced(map: &Blob, module: usize, names: &ModuleNames, into: &mut Vec<Method>) {
+pub fn traced(map: &Blob, module: usize, names: &ModuleNames, into: &mut Vec<Method>) {
     let mut r = map.at(0);
     let Some(count) = word(&mut r) else { return };
     let (mut owner, mut name, mut signature, mut arguments) = (Handle::default(), 0, 0, 0);
@@ -160,7 +160,7 @@ fn word(r: &mut Reader<'_>) -> Option<u32> {
 }
 
 /// The map of reflection: flags, method, type, entry point.
-fn invoked(map: &Blob, module: usize, names: &ModuleNames, into: &mut Vec<Method>) {
+pub fn invoked(map: &Blob, module: usize, names: &ModuleNames, into: &mut Vec<Method>) {
     for entry in map.entries() {
         let mut r = map.at(entry);
         let mut read = || {

@@ -1,0 +1,247 @@
+//! NativeAOT: everything exported of a program compiled ahead of time held against tables that an independent reader wrote of
+//! the same dump, and against what the program said of itself; the same without its file, and damaged.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "support/ask.rs"]
+mod ask;
+#[path = "support/patch.rs"]
+mod patch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clrscope::aot::image::{self, section};
+use clrscope::dump::{Dump, OpenOptions};
+use clrscope::session::Session;
+use clrscope::watch::Watch;
+use patch::Patch;
+
+const DYN: &str = "linux-x64-9.0-nativeaot-dyn-full";
+/// Without the pages of the program's file.
+const GCORE: &str = "linux-x64-10.0-nativeaot-gcore";
+
+fn testdata(name: &str, ending: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/aot").join(format!("{name}.{ending}"))
+}
+
+fn unpacked(path: &Path) -> Vec<u8> {
+    let mut decoder = zstd::Decoder::new(fs::File::open(path).unwrap()).unwrap();
+    decoder.window_log_max(31).unwrap();
+    let mut out = Vec::new();
+    std::io::copy(&mut decoder, &mut out).unwrap();
+    out
+}
+
+/// Rows as maps from column to cell; what follows a blank in the heading is commentary.
+fn rows(text: &str) -> Vec<BTreeMap<String, String>> {
+    let mut lines = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
+    let head: Vec<String> =
+        lines.next().unwrap().split('\t').map(|h| h.split(' ').next().unwrap().to_owned()).collect();
+    lines.map(|l| head.iter().cloned().zip(l.split('\t').map(str::to_owned)).collect()).collect()
+}
+
+/// Rows of these columns alone, references in no order.
+fn cells(rows: &[BTreeMap<String, String>], columns: &[&str]) -> BTreeSet<Vec<String>> {
+    let cell = |r: &BTreeMap<String, String>, c: &str| {
+        let text = r.get(c).cloned().unwrap_or_default();
+        let mut words: Vec<&str> = text.split(' ').collect();
+        if c == "references" {
+            words.sort_unstable();
+        }
+        words.join(" ").to_lowercase()
+    };
+    rows.iter().map(|r| columns.iter().map(|c| cell(r, c)).collect()).collect()
+}
+
+/// Folder with the tables that `.export` writes.
+fn exported(dump: &Path) -> tempfile::TempDir {
+    let out = tempfile::tempdir().unwrap();
+    let said = ask::ask(dump, &[format!(".export \"{}\"", out.path().display())]);
+    assert!(!said[0].is_empty());
+    out
+}
+
+/// Table, columns, whether the truth may be a sample.
+const TABLES: &[(&str, &[&str], bool)] = &[
+    ("objects", &["address", "method_table", "size", "generation"], false),
+    ("types", &["method_table", "count", "bytes", "name"], false),
+    ("edges", &["object", "references"], false),
+    ("fields", &["method_table", "offset", "field", "element_type", "field_type"], false),
+    ("handles", &["address", "kind", "object", "dependent"], false),
+    ("finalizable", &["object", "f_reachable"], false),
+    ("segments", &["objects_start", "kind", "heap", "objects_end"], false),
+    ("threads", &["address", "os_id", "managed_id", "exception"], false),
+    ("strings", &["object", "length", "text"], true),
+    ("exceptions", &["object", "hresult", "message", "inner"], false),
+];
+
+#[test]
+fn tables_are_those_of_the_truth() {
+    let (out, work) = (exported(&testdata(DYN, "core.zst")), tempfile::tempdir().unwrap());
+    let packed = unpacked(&testdata(DYN, "truth.tar.zst"));
+    tar::Archive::new(&packed[..]).unpack(work.path()).unwrap();
+    for (table, columns, sample) in TABLES {
+        let file = format!("{table}.tsv");
+        let mut truth = rows(&fs::read_to_string(work.path().join(&file)).unwrap());
+        let mut ours = rows(&fs::read_to_string(out.path().join(&file)).unwrap());
+        match *table {
+            // Shapes of static bases are no types of the program; fields are those of types whose records the image has.
+            "types" => ours.retain(|r| !r["name"].contains("static base")),
+            "fields" => ours.retain(|r| truth.iter().any(|t| t["method_table"] == r["method_table"])),
+            _ => {}
+        }
+        if *sample {
+            let known = cells(&truth, &columns[..1]);
+            ours.retain(|r| known.contains(&vec![r[columns[0]].clone()]));
+        }
+        truth.retain(|r| !r.is_empty());
+        assert!(!truth.is_empty());
+        let (truth, ours) = (cells(&truth, columns), cells(&ours, columns));
+        let missing: Vec<_> = truth.difference(&ours).take(3).collect();
+        let extra: Vec<_> = ours.difference(&truth).take(3).collect();
+        assert!(missing.is_empty() && extra.is_empty(), "{table}: missing {missing:?}, extra {extra:?}");
+    }
+}
+
+/// `Type.Method` without type arguments and parameters.
+fn plain(name: &str) -> String {
+    let mut out = String::new();
+    let mut depth = 0;
+    for c in name.split('(').next().unwrap().chars() {
+        depth += i32::from(c == '[') - i32::from(c == ']');
+        if depth == 0 && c != ']' {
+            out.push(c);
+        }
+    }
+    out.split('`')
+        .enumerate()
+        .map(|(i, p)| if i == 0 { p } else { p.trim_start_matches(|c: char| c.is_ascii_digit()) })
+        .collect()
+}
+
+#[test]
+fn managed_frames_are_those_of_the_truth() {
+    let out = exported(&testdata(DYN, "core.zst"));
+    let stacks = |rows: &[BTreeMap<String, String>]| {
+        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for r in rows.iter().filter(|r| r["kind"] == "ManagedMethod" && !r["signature"].is_empty()) {
+            all.entry(r["os_id"].clone()).or_default().push(plain(&r["signature"]));
+        }
+        all
+    };
+    let truth = stacks(&rows(&String::from_utf8(unpacked(&testdata(DYN, "frames.tsv.zst"))).unwrap()));
+    let ours = stacks(&rows(&fs::read_to_string(out.path().join("frames.tsv")).unwrap()));
+    assert_eq!(truth.len(), 7);
+    for (thread, frames) in truth {
+        assert_eq!(ours.get(&thread), Some(&frames), "thread {thread}");
+    }
+}
+
+#[test]
+fn objects_are_as_the_program_said() {
+    let facts = fs::read_to_string(testdata(DYN, "facts.tsv")).unwrap();
+    let fact = |name: &str| facts.lines().find_map(|l| l.strip_prefix(&format!("{name}\t"))).unwrap().to_owned();
+    let of = |command: &str, name: &str| format!("{command} {}", fact(&format!("address:{name}")));
+    let commands =
+        [of("!do", "refl"), of("!pe", "exception"), of("!gcroot", "refl"), "!syncblk".into(), "!threads".into()];
+    let said = ask::ask(&testdata(DYN, "core.zst"), &commands);
+    let text: Vec<String> = said.iter().map(|b| b.join("\n")).collect();
+    let field = |name: &str| {
+        let line = said[0].iter().find(|l| l.split_whitespace().last() == Some(name)).unwrap();
+        line.split_whitespace().rev().nth(1).unwrap().to_owned()
+    };
+    assert!(text[0].contains("Name:        Dyn.Refl"), "{}", text[0]);
+    assert_eq!((field("c"), field("N")), (fact("field:c"), fact("field:N")));
+    // Frames of the trace, with the distance that the program printed itself.
+    let trace = fact("stack");
+    for method in ["Dyn.P.Rethrow()+0x49", "Dyn.P.Main(System.String[])+0xa28"] {
+        assert!(text[1].contains(method), "{}", text[1]);
+        let (name, offset) = method.rsplit_once('+').unwrap();
+        assert!(trace.contains(&format!("{} + {offset}", name.replace("System.String[]", "String[] a"))), "{trace}");
+    }
+    assert!(text[2].contains("strong handle") && text[2].contains("Dyn.Refl"), "{}", text[2]);
+    assert!(text[3].contains(&fact("address:contended")), "{}", text[3]);
+    let owner = said[4].iter().find(|l| l.contains("\"lock owner\"")).unwrap();
+    let thread = owner.split_whitespace().nth(3).unwrap();
+    assert!(text[3].contains(thread), "the thread that owns it holds it: {}", text[3]);
+    assert!(text[4].contains("(Finalizer)"), "{}", text[4]);
+}
+
+#[test]
+fn what_such_a_program_does_not_have_is_said_in_a_line() {
+    let commands =
+        ["!dumpmd 1000", "!dumpil 1000", "!dumpalc 1000", "!dumpclass 1000", "!dumpdomain", "!eeheap -loader"]
+            .map(String::from);
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_clrscope"))
+        .arg(testdata(DYN, "core.zst"))
+        .args(commands.iter().flat_map(|c| ["-c", c]))
+        .env("CLRSCOPE_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert_eq!(text.matches("has no meaning here: a NativeAOT program has no").count(), 5, "{text}");
+    assert!(text.contains("has no loader heaps"), "{text}");
+}
+
+#[test]
+fn without_the_programs_file_objects_are_walked_and_names_are_missed() {
+    let commands = ["!runtimes", "!dumpheap -stat", "!gchandles -stat", "!verifyheap"].map(String::from);
+    let said = ask::ask(&testdata(GCORE, "core.zst"), &commands);
+    let text: Vec<String> = said.iter().map(|b| b.join("\n")).collect();
+    assert!(text[0].contains("NativeAOT runtime 10.0") && text[0].contains("give its file with -i"), "{}", text[0]);
+    assert!(text[1].contains("System.String") && text[1].contains("System.Byte[]"), "{}", text[1]);
+    // As many as the truth of this dump has.
+    assert!(text[1].contains("Total 10,307 objects"), "{}", text[1]);
+    assert!(text[3].contains("0 errors"), "{}", text[3]);
+}
+
+fn session(path: &Path) -> Session {
+    let options = OpenOptions { no_images: true, ..OpenOptions::default() };
+    Session::new(Dump::open(path, &options, &Watch::default()).unwrap(), Watch::default())
+}
+
+#[test]
+fn damaged_headers_maps_and_metadata_end_in_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("whole.core");
+    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let whole = session(&path);
+    let clr = whole.clr().unwrap();
+    let modules = image::modules(clr.space(), clr.layout(), clr.layout().global("RuntimeInstance").unwrap());
+    let header = &modules[0].header;
+    let ids = [
+        section::METADATA,
+        section::TYPE_MAP,
+        section::FIXUPS,
+        section::FIELD_MAP,
+        section::INVOKE_MAP,
+        section::STACK_TRACE_MAP,
+        section::GC_STATICS,
+    ];
+    let mut places: Vec<(u64, u64)> = ids.iter().map(|&id| header.section(id).unwrap()).collect();
+    places.push((header.address + 4, header.address + 16 + 24 * header.sections.len() as u64));
+    places.extend(clr.ahead().unwrap().types().into_iter().take(200).map(|mt| (mt, mt + 48)));
+    let mut random = 0x9E37_79B9_97F4_A7C5_u64;
+    let mut next = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    let damaged = folder.path().join("damaged.core");
+    for round in 0..6 {
+        let mut patch = Patch::open(&path);
+        for &(start, end) in &places {
+            for _ in 0..1 + (end - start) / 64 % 200 {
+                let at = start + next() % (end - start);
+                patch.write(at, &[next() as u8]);
+            }
+        }
+        patch.save(&damaged);
+        let commands = ["!runtimes", "!dumpheap -stat", "!threads", "!clrstack -all", "!syncblk", "!dumpexceptions"];
+        for (command, said) in commands.iter().zip(ask::ask(&damaged, &commands.map(String::from))) {
+            assert!(!said.iter().any(|l| l.contains("hit a bug")), "round {round}, {command}: {said:?}");
+        }
+    }
+}
