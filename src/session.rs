@@ -446,6 +446,7 @@ impl Session {
         let m = &clr.found.module;
         let flavour = match m.single_file {
             _ if clr.ahead().is_some() => "NativeAOT",
+            _ if clr.found.is_framework() => "Framework",
             true => "single-file",
             false => "CoreCLR",
         };

@@ -162,6 +162,69 @@ fn what_the_program_said_of_itself_is_what_is_read() {
     assert!(dumps >= 8 && compared > 150, "only {compared} facts of {dumps} dumps");
 }
 
+/// What `old.cs` wrote (.NET Core 1.0 and 2.0): where objects are and in which generation, handles, threads, locks, counts.
+fn compare_old(case: &Case, s: &Session) -> u32 {
+    let (clr, ids, heap, name) = (s.clr().unwrap(), &s.index().unwrap().ids, s.heap().unwrap(), &case.name);
+    let mut compared = 0;
+    for (key, value) in &case.facts {
+        let (kind, rest) = key.split_once(':').unwrap_or((key, ""));
+        match kind {
+            "address" => {
+                let object = hex(value);
+                assert!(object == 0 || ids.id_of(object).is_some(), "{name}: {rest} at {object:x} is no object");
+            }
+            "generation" => {
+                let object = hex(&case.facts[&format!("address:{rest}")]);
+                let segment = heap.segment_at(object).unwrap();
+                let is = format!("{:?}", segment.generation(object));
+                let said = match value.as_str() {
+                    "0" => ["Gen0"].as_slice(),
+                    "1" => ["Gen1"].as_slice(),
+                    _ => ["Gen2", "Large"].as_slice(),
+                };
+                assert!(said.contains(&is.as_str()), "{name}: {rest} is in {is}, the program says {value}");
+            }
+            "handleSlot" => {
+                let slot = hex(value);
+                let handle = clr.handles().items.iter().find(|h| h.address == slot);
+                let holds = hex(&case.facts[&format!("address:handle.{rest}")]);
+                // A weak handle whose object is gone holds nothing.
+                assert_eq!(handle.map_or(0, |h| h.object), holds, "{name}: {rest}");
+            }
+            "thread" => {
+                let words: Vec<&str> = value.split_whitespace().collect();
+                let (managed, os) = (words[1].parse::<u32>().unwrap(), hex(words[3]));
+                let thread = clr.threads().items.iter().find(|t| t.managed_id == managed).unwrap();
+                assert_eq!(thread.os_id, os, "{name}: {rest}");
+            }
+            "count" => {
+                let ty = s.types().all().iter().find(|t| &*clr.type_name(t.mt.address) == rest).unwrap().id;
+                let tally = s.stat().unwrap().types.iter().find(|t| t.0 == ty).map_or(0, |t| t.1.count);
+                assert_eq!(tally, value.parse::<u64>().unwrap(), "{name}: {rest}");
+            }
+            "hash" => {
+                let header = clr.object_header(hex(&case.facts[&format!("address:{rest}")])).unwrap();
+                // In a sync block otherwise.
+                if syncblocks::index_of(header).is_none() {
+                    assert_eq!(u64::from(header & 0x03FF_FFFF), hex(value), "{name}: the header is {header:x}");
+                }
+            }
+            _ => continue,
+        }
+        compared += 1;
+    }
+    compared
+}
+
+#[test]
+fn what_old_programs_said_of_themselves_is_what_is_read() {
+    for case in all().iter().filter(|c| c.facts.contains_key("handleSlot:strong")) {
+        let Some(s) = open(case) else { panic!("{} does not open", case.name) };
+        let n = compare_old(case, &s);
+        assert!(n > 80, "{}: only {n} facts", case.name);
+    }
+}
+
 /// Dumps that no other reader read: every reference hits an object, every handle and queue holds one.
 #[test]
 fn dumps_without_a_truth_hold_every_invariant() {

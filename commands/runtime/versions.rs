@@ -92,6 +92,13 @@ const RUNTIME: Returns = Returns::facts(&[
     Fact::new("runtime_directory", "folder of its module", Type::Text),
     Fact::new("single_file", "it is linked into the program", Type::Bool),
     Fact::new("standalone_gc", "base of the module of a GC of its own", Type::Address),
+    Fact::new("framework", "it is .NET Framework", Type::Bool),
+    Fact::new(
+        "standing",
+        "what stands behind the layout: verified, structures, relatives, experimental, described, structural",
+        Type::Text,
+    ),
+    Fact::new("standing_text", "the same in words", Type::Text),
 ]);
 
 /// The invariants of the heap.
@@ -172,8 +179,17 @@ fn runtime_lines(session: &Session, out: &mut Out, indent: &str) -> Result<()> {
         ("runtime_size", Cell::Num(size)),
         ("runtime_index", Cell::maybe(index)),
     ];
-    let flavour = if clr.ahead().is_some() { "NativeAOT" } else { ".NET Core" };
-    let line = format!("{indent}#0 {flavour} runtime {number} at {:0w$X} size {size:08X}{shown}", m.base, w = digits());
+    let framework = clr.found.is_framework();
+    let kind = match clr.ahead() {
+        Some(_) => "NativeAOT",
+        None if framework => "Desktop .NET Framework",
+        None => ".NET Core",
+    };
+    out.datum("framework", &Cell::Bool(framework));
+    let standing = clr.found.standing;
+    out.datum("standing", &Cell::text(standing.word()));
+    out.datum("standing_text", &Cell::text(standing.sentence()));
+    let line = format!("{indent}#0 {kind} runtime {number} at {:0w$X} size {size:08X}{shown}", m.base, w = digits());
     out.facts(&facts, line)?;
     out.fact("runtime_path", Cell::text(&m.path), format!("    Runtime module path: {}", m.path))?;
     if let Some(cut) = m.path.rfind(['/', '\\']) {
@@ -251,6 +267,7 @@ const CHECKS: Table = Table::new(
 );
 
 fn verbose(clr: &Clr, out: &mut Out) -> Result<()> {
+    out.note(format!("Standing: {}", clr.found.standing.sentence()))?;
     out.note("Providers:")?;
     out.open_bare(&PROVIDERS)?;
     for (name, answer) in &clr.found.providers {

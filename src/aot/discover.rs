@@ -124,6 +124,7 @@ fn open(dump: &Arc<Dump>, module: &Module, found: &Found) -> Result<Opened, Stri
             checks: checked.checks,
             era: table.era,
             gaps: Vec::new(),
+            standing: crate::clr::layout::standing::Standing::Verified,
             warnings,
         },
     })

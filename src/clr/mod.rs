@@ -139,6 +139,11 @@ impl Clr {
         &self.found.layout
     }
 
+    /// Simple name of the assembly that defines `System.Object`.
+    pub fn core_library(&self) -> &str {
+        self.layout().text("CoreLibrary").unwrap_or("System.Private.CoreLib")
+    }
+
     /// The offsets of a MethodTable.
     pub fn mts(&self) -> &MtReader {
         &self.mts

@@ -170,7 +170,7 @@ impl Session {
     pub(super) fn resolve_field_type(&self, field: &Field) -> Result<Option<u64>> {
         let clr = self.clr()?;
         let loaded = self.loaded_types()?;
-        let by_name = |name: &str| loaded.of_ref(clr, "System.Private.CoreLib", name);
+        let by_name = |name: &str| loaded.of_ref(clr, clr.core_library(), name);
         let token = match &field.sig {
             Some(TypeSig::Primitive(et::STRING)) => return Ok(Some(clr.known.string)),
             Some(TypeSig::Primitive(et::OBJECT)) => return Ok(Some(clr.known.object)),
@@ -210,7 +210,7 @@ impl Session {
         for arg in shared.args.iter_mut().filter(|a| !matches!(a, TypeName::Pointer(_) | TypeName::FnPtr)) {
             let found = self.find_types(&arg.display())?.first().and_then(|&mt| clr.method_table(mt));
             if !found.is_some_and(|m| m.is_value_type()) {
-                *arg = TypeName::plain("System.__Canon", "System.Private.CoreLib");
+                *arg = TypeName::plain("System.__Canon", clr.core_library());
             }
         }
         Ok((!shared.args.is_empty()).then(|| TypeName::Named(shared).display()))

@@ -3,5 +3,6 @@
 pub mod metadata;
 pub mod modules;
 pub mod pe;
+pub mod place;
 pub mod samebuild;
 pub mod symbols;

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use super::metadata::Metadata;
 use super::metadata::debug::Symbols;
 use super::pe::PeInfo;
+use super::place;
 use super::samebuild;
 use crate::clr::Clr;
 use crate::dump::images::{FoundBy, ImageRequest, Refusal};
@@ -181,10 +182,8 @@ fn read(clr: &Clr, address: u64) -> Module {
     }
     let (space, l) = (clr.space(), clr.layout());
     let field = |base: u64, ty: &str, f: &str| space.ptr_at(base, l.try_offset(ty, f)?).filter(|&v| v != 0);
-    let image = field(address, "Module", "PEAssembly").and_then(|a| field(a, "PEAssembly", "PEImage"));
-    let layouts = ["LoadedImageLayout", "FlatImageLayout"];
-    let by_layout = |i: u64| layouts.iter().find_map(|f| field(field(i, "PEImage", f)?, "PEImageLayout", "Base"));
-    let base = field(address, "Module", "Base").or_else(|| image.and_then(by_layout)).unwrap_or(0);
+    let [image, _] = place::images(space, l, address);
+    let base = place::of_module(space, l, address).unwrap_or(0);
     let text = |a: u64| Some(space.utf16z(a, 1024)).filter(|t| !t.is_empty());
     let path = image
         .and_then(|i| text(field(i, "PEImage", "Path")?))

@@ -34,12 +34,19 @@ struct Generations {
     table: u64,
     size: u64,
     count: u32,
+    /// Whether the segment allocated in stands in front of the first one, as through 1.x.
+    older: bool,
 }
 
 /// The variables found in the image; `None` when there is no generation table.
 pub fn find(dump: &Dump, image: Span) -> Option<GcDacVars> {
     let finder = Finder::new(dump, image);
     finder.workstation().or_else(|| finder.server(image))
+}
+
+/// The map of handle tables in the image: through 2.0 the collector's struct does not name it.
+pub fn handle_map(dump: &Dump, image: Span) -> Option<u64> {
+    Finder::new(dump, image).handle_table_map()
 }
 
 /// The variable that holds the end of allocation, once the threads' allocation contexts are known: the last context ends
@@ -141,7 +148,15 @@ impl<'a> Finder<'a> {
         }
         let table = first.checked_sub(self.context() * self.ptr)?;
         let size = GENERATION_WORDS.map(|n| n * self.ptr).find(|size| (1..4).all(|i| holds(first + i * size)))?;
-        Some(Generations { table, size, count: if holds(first + 4 * size) { 5 } else { 4 } })
+        // The two oldest generations begin where their segments do: three words behind the segment allocated in, where
+        // that comes first.
+        let begins = |at: u64| {
+            let (mem, ..) = self.segment(self.word(at, 1)?)?;
+            (self.word(at, 3)? == mem).then_some(())
+        };
+        let older = [2, 3].iter().all(|i| begins(first + i * size).is_some());
+        let count = if !older && holds(first + 4 * size) { 5 } else { 4 };
+        Some(Generations { table, size, count, older })
     }
 
     /// What both flavours of the collector have.
@@ -150,10 +165,15 @@ impl<'a> Finder<'a> {
         // With regions the last region of the generation follows the first, with segments the start of allocation.
         let regions = self.segment(after).is_some();
         let at = |n: u64| (n * self.ptr) as i32;
+        let offsets = match (g.older, regions) {
+            (true, _) => [0, at(self.context() + 1), at(self.context() + 3)],
+            (false, true) => [0, at(self.context()), -1],
+            (false, false) => [0, at(self.context()), at(self.context() + 1)],
+        };
         GcDacVars {
             generation_size: g.size,
             generation_count: g.count,
-            generation_field_offsets: [0, at(self.context()), if regions { -1 } else { at(self.context() + 1) }],
+            generation_field_offsets: offsets,
             handle_table_map: self.handle_table_map(),
             ..GcDacVars::default()
         }
@@ -163,7 +183,7 @@ impl<'a> Finder<'a> {
         let g = self.words.iter().find_map(|&(at, _)| self.generations(at))?;
         let table = g.table..g.table + g.size * u64::from(g.count);
         let mut youngest = Vec::new();
-        let mut record = self.word(g.table, self.context())?;
+        let mut record = self.word(g.table, self.context() + u64::from(g.older))?;
         while record != 0 && youngest.len() < 1 << 16 && !youngest.contains(&record) {
             youngest.push(record);
             record = self.word(record, 6).unwrap_or(0);
@@ -232,10 +252,16 @@ impl<'a> Finder<'a> {
     /// Fill pointers in order within the array they divide; whether there is something in it.
     fn finalize_queue(&self, at: u64, generations: u32) -> Option<bool> {
         let fills = u64::from(generations) + 2;
-        let (array, end) = (self.word(at, fills)?, self.word(at, fills + 1)?);
+        // Through 1.x the array stands in front of them.
+        self.queue(at, fills, (0, fills)).or_else(|| self.queue(at, fills, (1, 0)))
+    }
+
+    /// With the first of `fills` fill pointers and the array at these words.
+    fn queue(&self, at: u64, fills: u64, (first, array_at): (u64, u64)) -> Option<bool> {
+        let (array, end) = (self.word(at, array_at)?, self.word(at, fills + 1)?);
         let mut before = array;
         let ordered = (0..fills).all(|i| {
-            let fill = self.word(at, i).unwrap_or(0);
+            let fill = self.word(at, first + i).unwrap_or(0);
             std::mem::replace(&mut before, fill) <= fill && fill.is_multiple_of(self.ptr)
         });
         let sized = array > 0x1_0000 && before <= end && end > array && end - array < 1 << 32;

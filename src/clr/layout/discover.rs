@@ -9,7 +9,8 @@ use super::effort::Effort;
 use super::gcdac::{self, GcDacVars, GcSource};
 pub use super::provider::{DiscoverOptions, Provider};
 use super::report::{Discovered, NoRuntime, RuntimeModule};
-use super::scan::{Span, anchors, find_gc_dac_vars, free_anchors};
+use super::scan::{Span, anchors_of, find_gc_dac_vars};
+use super::standing::{Standing, asks};
 use super::verdict::Verdict;
 use super::{Source, descriptor, older, version};
 use crate::dump::{Dump, Module};
@@ -110,7 +111,11 @@ fn not_found(dump: &Dump) -> NoRuntime {
             return NoRuntime::NativeAot(m.file_name().to_owned());
         }
         if framework.iter().any(|n| m.file_name().eq_ignore_ascii_case(n)) {
-            return NoRuntime::Refused(format!("{}: .NET Framework is not read yet", m.path));
+            return NoRuntime::Refused(format!(
+                "{}: of this .NET Framework the collector's variables are not found, or not in the dump; {}",
+                m.path,
+                asks(dump, &runtime_module(dump, m))
+            ));
         }
         if RUNTIME_NAMES.iter().any(|n| m.file_name().eq_ignore_ascii_case(n)) {
             return NoRuntime::Refused(format!(
@@ -132,6 +137,14 @@ fn native_aot(dump: &Dump, module: &Module) -> bool {
     })
 }
 
+/// The runtime in `module`, as far as the module itself tells.
+fn runtime_module(dump: &Dump, module: &Module) -> RuntimeModule {
+    let single_file = !RUNTIME_NAMES.iter().any(|n| module.file_name().eq_ignore_ascii_case(n));
+    let Span { base, end } = Span::of(module);
+    let version = version::text(dump, module, single_file);
+    RuntimeModule { base, end, path: module.path.clone(), version, single_file, gc_module: None }
+}
+
 fn choose(
     dump: &Dump,
     module: &Module,
@@ -141,28 +154,14 @@ fn choose(
     options: &DiscoverOptions,
     effort: &Effort<'_>,
 ) -> Result<Discovered, NoRuntime> {
-    let single_file = !RUNTIME_NAMES.iter().any(|n| module.file_name().eq_ignore_ascii_case(n));
-    let mut runtime = RuntimeModule {
-        base: span.base,
-        end: span.end,
-        path: module.path.clone(),
-        version: version::text(dump, module, single_file),
-        single_file,
-        gc_module: None,
-    };
+    let mut runtime = runtime_module(dump, module);
     runtime.gc_module = gc
         .handle_table_map
         .filter(|&a| !span.contains(a))
         .and_then(|a| dump.module_at(a))
         .map(|m| (m.base, m.base.saturating_add(m.size)));
     let mut providers = vec![("GcDacVars".to_owned(), gc.describe())];
-    // A struct of a version that is not known still is where the DAC table leads.
-    let anchor = gc.refused.map_or(gc.address, |r| r.0);
-    let all_anchors = match options.allows(Provider::DacTable) {
-        true if gc.source == GcSource::DacTable => free_anchors(&dump.space, span),
-        true if anchor != 0 => anchors(&dump.space, span, anchor),
-        _ => Vec::new(),
-    };
+    let all_anchors = if options.allows(Provider::DacTable) { anchors_of(&dump.space, span, gc) } else { Vec::new() };
     providers.push(("DAC table".into(), format!("{} possible anchors", all_anchors.len())));
     providers.push(("contract descriptor".into(), described.describe()));
     for (name, provider) in Provider::ALL {
@@ -186,13 +185,14 @@ fn choose(
     let Some(best) = chooser.best() else {
         return Err(NoRuntime::Refused(format!(
             "{} has the collector's variables, but no layout fits: no built-in table of this system does, and structure \
-             {}",
+             {}; {}",
             module.path,
             match (options.allows(Provider::Structure), effort.is_spent()) {
                 (false, _) => "may not be asked",
                 (true, false) => "finds none",
                 (true, true) => "was given up: it had read all that a search may",
-            }
+            },
+            asks(dump, &runtime)
         )));
     };
     let mut found = settle(&chooser, best, providers)?;
@@ -215,6 +215,9 @@ fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, Stri
     let Settled { table, layout, mut checks, again, notes, described } = best;
     let mut gc = chooser.gc.clone();
     gc.handle_table_map = gc.handle_table_map.or_else(|| layout.global("HandleTableMap").ok());
+    if gc.handle_table_map.is_none() && chooser.options.allows(Provider::Structure) {
+        gc.handle_table_map = super::collector::handle_map(chooser.dump, chooser.span);
+    }
     checks.extend(chooser.descriptor.and_then(|d| gc.witness(&GcDacVars::described(d.layout(), &chooser.dump.space)?)));
     if gc.source == GcSource::Structure && gc.alloc_allocated.is_none() && !gc.is_server() {
         let probe = Probe::new(chooser.dump, &layout, chooser.gc, &runtime, Source::Calibrated);
@@ -236,8 +239,13 @@ fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, Stri
     let broken = again.iter().find(|c| CORE.contains(&c.name) && c.verdict == Verdict::Failed);
     if let Some(c) = broken {
         return Err(NoRuntime::Refused(format!(
-            "{}: the nearest table is {}, but {}: expected {}, found {}",
-            runtime.path, table.name, c.name, c.expected, c.found
+            "{}: the nearest table is {}, but {}: expected {}, found {}; {}",
+            runtime.path,
+            table.name,
+            c.name,
+            c.expected,
+            c.found,
+            asks(chooser.dump, &runtime)
         )));
     }
     // A mini dump has none of the memory the core checks look at: then the others must carry the table.
@@ -256,9 +264,15 @@ fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, Stri
     if !gaps.is_empty() {
         providers.push(("no provider answers".into(), gaps.join("; ")));
     }
-    let warnings = warnings(chooser, &gc);
+    let standing = Standing::of(table, &layout, described);
+    let mut warnings = warnings(chooser, &gc);
+    // Where providers are switched off it is not the build that nobody knows.
+    if standing.is_prediction() && chooser.options.disabled.is_empty() {
+        warnings.push(format!("the layout: {}", standing.sentence()));
+        warnings.push(asks(chooser.dump, &runtime));
+    }
     let table = if described { format!("contract descriptor over {}", table.name) } else { table.name.to_owned() };
-    Ok(Discovered { module: runtime, gc, layout, table: Some(table), providers, checks, era, gaps, warnings })
+    Ok(Discovered { module: runtime, gc, layout, table: Some(table), providers, checks, era, gaps, warnings, standing })
 }
 
 /// What is to be said aloud: providers that are there and were refused.

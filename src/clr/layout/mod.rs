@@ -22,6 +22,7 @@ pub mod provider;
 pub mod report;
 pub mod scan;
 mod search;
+pub mod standing;
 pub mod structure;
 pub mod tables;
 pub mod threadlist;

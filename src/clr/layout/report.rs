@@ -2,6 +2,7 @@
 
 use super::Layout;
 use super::gcdac::GcDacVars;
+use super::standing::Standing;
 use super::verdict::{Check, Verdict};
 
 /// The runtime's module in the process.
@@ -50,9 +51,16 @@ pub struct Discovered {
     pub gaps: Vec<String>,
     /// Providers that are in the dump and were refused, with the reason.
     pub warnings: Vec<String>,
+    /// What stands behind the layout.
+    pub standing: Standing,
 }
 
 impl Discovered {
+    /// Whether it is .NET Framework: its core library has another name.
+    pub fn is_framework(&self) -> bool {
+        self.layout.text("CoreLibrary").is_some()
+    }
+
     /// Fields and globals that a check refused and no other provider gave: what cannot be read for their sake.
     pub fn lost(&self) -> Vec<&str> {
         let has = |name: &str| match name.split_once('.') {

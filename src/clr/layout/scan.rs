@@ -254,7 +254,7 @@ const MOST_CELLS: usize = 16;
 const MOST_SLOTS: usize = 16;
 
 /// All anchors for a struct at `vars`: with pointer-sized slots first, then with RVAs.
-pub fn anchors(space: &AddressSpace, image: Span, vars: u64) -> Vec<Anchor> {
+fn anchors(space: &AddressSpace, image: Span, vars: u64) -> Vec<Anchor> {
     let ptr = usize::from(space.ptr_size());
     let kind = AnchorKind::GcDacVars;
     let mut found = Vec::new();
@@ -265,6 +265,16 @@ pub fn anchors(space: &AddressSpace, image: Span, vars: u64) -> Vec<Anchor> {
         found.extend(slots(4, rva).map(|slot| Anchor { kind, slot, slot_size: 4, base: image.base }));
     }
     found
+}
+
+/// All anchors by whatever named the collector's variables. A struct of a version that is not known still is where the DAC
+/// table leads.
+pub fn anchors_of(space: &AddressSpace, image: Span, gc: &GcDacVars) -> Vec<Anchor> {
+    match gc.refused.map_or(gc.address, |r| r.0) {
+        _ if gc.source == GcSource::DacTable => free_anchors(space, image),
+        0 => Vec::new(),
+        vars => anchors(space, image, vars),
+    }
 }
 
 /// All anchors by the type of free blocks: cells that lead to a MethodTable of components of one byte, base size of three

@@ -63,6 +63,10 @@ pub const TABLES: &[Table] = &[
     table!("coreclr-1.0-linux-x64", Linux, X64),
     table!("coreclr-1.0-windows-x64", Windows, X64),
     table!("coreclr-1.0-windows-x86", Windows, X86),
+    table!("clr-4.8-windows-x64", Windows, X64),
+    table!("clr-4.8-windows-x86", Windows, X86),
+    table!("clr-4.6-windows-x64", Windows, X64),
+    table!("clr-4.6-windows-x86", Windows, X86),
 ];
 
 /// What each generation of the runtime has in common on every system: where structural discovery starts, newest first.

@@ -76,10 +76,18 @@ pub fn product(version: &str, path: &str, era: (u16, u16)) -> String {
     let number = version.split_whitespace().next().unwrap_or("");
     let mut parts = number.split('.').map_while(|p| p.parse::<u32>().ok());
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        // .NET Framework is known by the number of its file.
+        (Some(4), ..) if is_framework(path) => number.to_owned(),
         (Some(4), ..) => format!("{}.{} ({number})", era.0, era.1),
         (Some(major), Some(minor), Some(build), Some(_)) if major >= 5 => format!("{major}.{minor}.{}", build / 100),
         _ => version.to_owned(),
     }
+}
+
+/// Whether the file is the runtime of .NET Framework, which is numbered otherwise.
+fn is_framework(path: &str) -> bool {
+    let file = path.rsplit(['/', '\\']).next().unwrap_or_default();
+    ["clr.dll", "mscorwks.dll"].iter().any(|n| file.eq_ignore_ascii_case(n))
 }
 
 #[cfg(test)]

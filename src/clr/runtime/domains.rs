@@ -82,6 +82,10 @@ pub fn app_domains(clr: &Clr) -> Gathered<AppDomain> {
     others.retain(|&d| !known.contains(&d) && Some(d) != system && Some(d) != shared);
     let next = all.iter().map(|d| d.1).max().unwrap_or(0) + 1;
     all.extend(others.into_iter().zip(next..));
+    let own_id = |d: u64| clr.space().u32(d.checked_add(clr.layout().try_offset("AppDomain", "Id")?)?);
+    for (domain, id) in &mut all {
+        *id = own_id(*domain).filter(|i| (1..=MAX_DOMAINS as u32).contains(i)).unwrap_or(*id);
+    }
     out.items =
         all.into_iter().map(|(address, id)| AppDomain { address, id, name: friendly_name(clr, address) }).collect();
     if out.items.is_empty() {
@@ -110,9 +114,16 @@ fn items(clr: &Clr, list: u64, most: usize) -> Option<Gathered<u64>> {
     let count = count.min(most);
     // The first block is part of the list itself.
     let mut block = list.checked_add(first)?;
-    let mut seen = FxHashSet::default();
+    let (mut seen, mut before) = (FxHashSet::default(), 0u32);
     while block != 0 && out.items.len() < count && seen.insert(block) {
-        let Some(slots) = space.u32(block.saturating_add(size)) else { break };
+        let Some(mut slots) = space.u32(block.saturating_add(size)) else { break };
+        // A block of none is no block: each is made twice as long as the one before (dotnet/coreclr v1.0
+        // `src/utilcode/arraylist.cpp`, `ArrayListBase::Append`).
+        if slots == 0 && before != 0 {
+            slots = before.saturating_mul(2);
+            out.because("the length of a block reads 0, taken as twice that of the block before");
+        }
+        before = slots;
         for i in 0..u64::from(slots).min((count - out.items.len()) as u64) {
             out.items.push(space.ptr_at(block.saturating_add(start), i * ptr).unwrap_or(0));
         }

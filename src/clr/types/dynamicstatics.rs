@@ -31,7 +31,7 @@ pub fn is_dynamic(mt: &MethodTable) -> bool {
 /// Base of the statics of `mt`.
 pub fn base(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
     let (space, l) = (clr.space(), clr.layout());
-    let local = local_module(clr, mt)?;
+    let local = local_of(clr, mt)?;
     let table = local.checked_add(l.try_offset("DomainLocalModule", "DynamicClassTable")?)?;
     let count = local.checked_add(l.try_offset("DomainLocalModule", "DynamicClassCount")?)?;
     let (data, flags) = entry(clr, number(clr, mt)?, table, space.ptr(count)?)?;
@@ -49,7 +49,7 @@ pub fn base(clr: &Clr, mt: &MethodTable, reference: bool) -> Option<Base> {
 /// Flags of the entry of `mt`: bit 0 when it is initialised, bit 1 when that failed.
 pub(super) fn flags(clr: &Clr, mt: &MethodTable) -> Option<u32> {
     let l = clr.layout();
-    let local = local_module(clr, mt)?;
+    let local = local_of(clr, mt)?;
     let table = local.checked_add(l.try_offset("DomainLocalModule", "DynamicClassTable")?)?;
     let count = clr.space().ptr_at(local, l.try_offset("DomainLocalModule", "DynamicClassCount")?)?;
     Some(entry(clr, number(clr, mt)?, table, count)?.1)
@@ -85,9 +85,8 @@ fn collectible(clr: &Clr, mt: &MethodTable, entry: u64, reference: bool) -> Opti
     if reference { Some(data) } else { data.checked_sub(clr.header()) }
 }
 
-fn local_module(clr: &Clr, mt: &MethodTable) -> Option<u64> {
-    let at = clr.layout().try_offset("Module", "DomainLocalModule")?;
-    clr.space().ptr_at(mt.module, at).filter(|&p| p != 0)
+fn local_of(clr: &Clr, mt: &MethodTable) -> Option<u64> {
+    super::statics::local_module(clr.space(), clr.layout(), mt.module)
 }
 
 /// Data and flags of entry `id` of the table that `table` points to.

@@ -191,7 +191,7 @@ impl Clr {
 
     fn named(&self, mt: &MethodTable, mut args: Vec<TypeName>) -> TypeName {
         if let Some(name) = self.known_by_shape(mt) {
-            return TypeName::plain(name, "System.Private.CoreLib");
+            return TypeName::plain(name, self.core_library());
         }
         if mt.rid == 0
             && let Some(name) = self.continuation_type_name(mt)
@@ -210,7 +210,7 @@ impl Clr {
                 TypeName::Named(Named { name, args, assembly: module.assembly_name(self).into() })
             }
             None => match self.known_types().names.get(&mt.address) {
-                Some(&known) => TypeName::plain(known, "System.Private.CoreLib"),
+                Some(&known) => TypeName::plain(known, self.core_library()),
                 None => TypeName::Missing { module: module.fallback_name(self).into(), token: 0x0200_0000 | rid },
             },
         }

@@ -93,7 +93,7 @@ pub fn class_state(clr: &Clr, mt: &MethodTable) -> Option<ClassState> {
 fn class_flags(clr: &Clr, mt: &MethodTable) -> Option<(u64, u8)> {
     let (space, l) = (clr.space(), clr.layout());
     let module = clr.defining_module(mt)?;
-    let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
+    let local = local_module(space, l, module)?;
     let rid = u64::from(clr.type_rid(mt)).checked_sub(1)?;
     let flags = space.u8(local.checked_add(l.try_offset("DomainLocalModule", "ClassFlags")?)?.checked_add(rid)?)?;
     Some((local, flags))
@@ -234,6 +234,22 @@ fn thread_local_module(clr: &Clr, thread: u64, mt: &MethodTable, reference: bool
     in_block(clr, block, reference)
 }
 
+/// Through .NET 8: the `DomainLocalModule` of a module. In .NET Framework each app domain has its own for a module that
+/// domains share: the module has a number then, whose lowest bit is set, and the domain a table of them (dotnet/coreclr v1.0
+/// `src/vm/appdomain.hpp`, `DomainLocalBlock`). The domain is the one the layout knows: that of the finalizer thread, which
+/// is the first.
+pub fn local_module(space: &AddressSpace, l: &Layout, module: u64) -> Option<u64> {
+    let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
+    if local & 1 == 0 {
+        return Some(local);
+    }
+    let domain = space.ptr(l.global("AppDomain").ok()?).filter(|&d| d != 0)?;
+    let slots = space.ptr_at(domain, l.try_offset("AppDomain", "ModuleSlots")?)?;
+    let count = space.ptr_at(domain, l.try_offset("AppDomain", "ModuleSlotCount")?)?;
+    let index = Some(local >> 1).filter(|i| *i < count)?;
+    space.ptr_at(slots, index.checked_mul(u64::from(space.ptr_size()))?).filter(|&p| p != 0)
+}
+
 /// Through .NET 8: the `ThreadLocalBlock` of the thread at `thread`. It is part of the `Thread` since 3.0; through 2.2 there
 /// was one for each app domain, and the thread points at the one of its own (dotnet/coreclr v2.1 `src/vm/threads.h`,
 /// `m_pThreadLocalBlock`).
@@ -254,7 +270,7 @@ fn in_block(clr: &Clr, block: u64, reference: bool) -> Option<u64> {
 /// The block the thread at `thread` has for `module`.
 fn block_of(clr: &Clr, thread: u64, module: u64) -> Option<u64> {
     let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
-    let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
+    let local = local_module(space, l, module)?;
     let blocks = local_block(space, l, thread)?;
     let table = space.ptr_at(blocks, l.try_offset("ThreadLocalBlock", "Table")?).filter(|&t| t != 0)?;
     let count = space.ptr_at(blocks, l.try_offset("ThreadLocalBlock", "Size")?)?;

@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::clr::Clr;
 use crate::clr::code::ranges::RangeKind;
-use crate::clr::layout::scan::{Span, anchors};
+use crate::clr::layout::scan::{Span, anchors_of};
 use crate::clr::layout::tables::SHAPES;
 
 /// What a class of frames tells.
@@ -73,6 +73,12 @@ const CLASSES: &[(&str, Class)] = &[
     ("ExceptionFilterFrame", Class::Mark),
     ("TailCallFrame", Class::Mark),
     ("UMThkCallFrame", Class::Mark),
+    // Through 2.0 and in .NET Framework.
+    ("SecurityContextFrame", Class::Mark),
+    ("TPMethodFrame", Class::Transition),
+    ("GCSafeCollectionFrame", Class::Mark),
+    ("LeaveRuntimeFrame", Class::Mark),
+    ("ReverseEnterRuntimeFrame", Class::Mark),
 ];
 
 /// The mark that stands at the bottom of the stack of nearly every thread the runtime started.
@@ -233,18 +239,27 @@ fn by_vtable(clr: &Clr, chains: &[Vec<u64>]) -> Option<Classes> {
     let mut seen = FxHashSet::default();
     lists.retain(|l| seen.insert(l.clone()));
     let mut best: Option<(i64, Classes)> = None;
-    for anchor in anchors(space, span, gc.refused.map_or(gc.address, |r| r.0)) {
+    // Where no heap of jitted code is in the dump, the mark at the bottom of the stacks says where the list is.
+    let bottoms: FxHashSet<u64> = chains.iter().filter_map(|c| c.last().copied()).collect();
+    for anchor in anchors_of(space, span, gc) {
         // The heaps of programs' own methods come first, those of dynamic methods next: either may be the one that is used.
         let hits = (1..MAX_SLOTS).filter(|&i| anchor.get(space, i).is_some_and(|v| heaps.contains(&v)));
         let places: FxHashSet<i32> = hits.flat_map(|i| [i, i - 1]).collect();
-        for (&place, list) in places.iter().flat_map(|p| lists.iter().map(move |l| (p, l))) {
+        let marks = match places.is_empty() {
+            true => (1..MAX_SLOTS).filter(|&i| anchor.get(space, i).is_some_and(|v| bottoms.contains(&v))).collect(),
+            false => Vec::new(),
+        };
+        for list in &lists {
             let names: Vec<&str> = list.split_whitespace().chain(BEHIND).collect();
-            let slots = names.iter().rev().zip(1..).map(|(name, back)| (anchor.get(space, place - back), *name));
-            let known = slots.filter_map(|(word, name)| Some((word?, class(name)?)));
-            let by_word: FxHashMap<u64, _> = known.collect();
-            let score = score(&by_word, chains);
-            if score > 0 && best.as_ref().is_none_or(|b| score > b.0) {
-                best = Some((score, Classes { by_word, ..Classes::default() }));
+            let behind = names.iter().rev().position(|n| *n == BOTTOM).map_or(0, |i| i as i32 + 1);
+            for place in places.iter().copied().chain(marks.iter().map(|i| i + behind)) {
+                let slots = names.iter().rev().zip(1..).map(|(name, back)| (anchor.get(space, place - back), *name));
+                let known = slots.filter_map(|(word, name)| Some((word?, class(name)?)));
+                let by_word: FxHashMap<u64, _> = known.collect();
+                let score = score(&by_word, chains);
+                if score > 0 && best.as_ref().is_none_or(|b| score > b.0) {
+                    best = Some((score, Classes { by_word, ..Classes::default() }));
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{Found, Probe};
 use crate::clr::layout::scan::{Span, words_equal};
 use crate::clr::runtime::handles::blocks;
-use crate::dump::MapState;
+use crate::dump::{MapEntry, MapState, Presence};
 
 pub fn run(p: &mut Probe<'_>) {
     segment(p);
@@ -207,6 +207,12 @@ fn no_sync_block_yet(p: &Probe<'_>) -> bool {
     })
 }
 
+/// Whether the dump names no memory but its own and that of images: what else was mapped it does not tell.
+fn names_only_its_own(p: &Probe<'_>) -> bool {
+    let own = |e: &MapEntry| e.presence == Presence::Dumped || p.dump.module_at(e.start).is_some();
+    p.dump.map.iter().all(own)
+}
+
 /// Judges a possible sync table by its first entries. Entry 0 is unused; freed entries hold a tagged index.
 /// `unused` tells whether none was ever given out.
 pub fn sync_table_at(p: &Probe<'_>, table: u64, unused: impl Fn() -> bool) -> Found {
@@ -250,6 +256,9 @@ pub fn sync_table_at(p: &Probe<'_>, table: u64, unused: impl Fn() -> bool) -> Fo
             Found::Absent("no entry in use".into())
         } else if p.space().readable(table) {
             Found::Bad(format!("readable, but only {free} entries"))
+        } else if p.mini && p.plausible(table) && names_only_its_own(p) {
+            // A dump that names no memory but its own does not tell.
+            Found::Absent("the sync table is not in the dump".into())
         } else if p.dump.map_at(table).is_none_or(|e| e.state != MapState::Commit) {
             Found::Bad(format!("{table:x} is not mapped"))
         } else {

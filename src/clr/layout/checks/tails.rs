@@ -5,6 +5,7 @@ use rustc_hash::FxHashSet;
 use super::{Found, Probe};
 use crate::clr::types::lookupmap::LookupMap;
 use crate::clr::types::methodtable::MethodTable;
+use crate::clr::types::statics::local_module;
 
 /// Bytes around a thread in which a pointer may be meant for its start.
 const NEAR: u64 = 0x800;
@@ -45,7 +46,7 @@ pub fn class_flags(p: &mut Probe<'_>, module: u64) {
     /// Flags that must be set to say anything.
     const LEAST: usize = 8;
     let Some(flags) = p.layout.try_offset("DomainLocalModule", "ClassFlags").filter(|_| p.metadata) else { return };
-    let local = p.field(module, "Module", "DomainLocalModule").and_then(|l| l.checked_add(flags));
+    let local = local_module(p.space(), p.layout, module).and_then(|l| l.checked_add(flags));
     let (mut set, mut astray) = (0, 0);
     if let (Some(map), Some(local)) = (types(p, module), local) {
         for rid in 1..map.count().min(ROWS) {
@@ -147,7 +148,7 @@ pub fn module_indexes(p: &mut Probe<'_>, modules: &[u64]) {
     if p.layout.try_offset("DomainLocalModule", "ModuleIndex").is_none() {
         return;
     }
-    let locals = modules.iter().filter_map(|&m| p.field(m, "Module", "DomainLocalModule")).filter(|&l| l != 0);
+    let locals = modules.iter().filter_map(|&m| local_module(p.space(), p.layout, m));
     let indexes: Vec<u32> = locals.filter_map(|l| p.word(l, "DomainLocalModule", "ModuleIndex")).collect();
     let distinct: FxHashSet<&u32> = indexes.iter().collect();
     let ok = distinct.len() == indexes.len() && indexes.iter().all(|&i| i < 1 << 16);

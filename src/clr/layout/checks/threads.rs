@@ -5,7 +5,7 @@ use rustc_hash::FxHashSet;
 use super::{Found, Probe};
 use crate::clr::layout::threadlist::{self, End};
 use crate::clr::runtime::threads::state;
-use crate::clr::types::statics::local_block;
+use crate::clr::types::statics::{local_block, local_module};
 
 pub fn run(p: &mut Probe<'_>) {
     let list = list(p);
@@ -301,7 +301,7 @@ fn entries_of(p: &Probe<'_>, data: u64) -> Option<usize> {
 /// Objects in the storage of a thread through .NET 8: a table of blocks by module and its length, each block with the
 /// handle of an array. The core library's block is at its index, which its `DomainLocalModule` knows.
 fn blocks_of(p: &Probe<'_>, thread: u64, table: u64) -> Option<usize> {
-    let local = p.field(core_module(p), "Module", "DomainLocalModule")?;
+    let local = local_module(p.space(), p.layout, core_module(p))?;
     let index = p.word(local, "DomainLocalModule", "ModuleIndex")?;
     let storage = local_block(p.space(), p.layout, thread)?;
     let length = p.field(storage, "ThreadLocalBlock", "Size")?;

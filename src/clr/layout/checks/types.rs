@@ -3,9 +3,11 @@
 use super::{Found, Probe};
 use crate::clr::image::metadata::Metadata;
 use crate::clr::image::pe::PeInfo;
+use crate::clr::image::place;
 use crate::clr::types::fielddesc;
 use crate::clr::types::lookupmap::LookupMap;
 use crate::clr::types::methodtable::MethodTable;
+use crate::clr::types::statics::local_module;
 
 pub fn run(p: &mut Probe<'_>) {
     well_known(p);
@@ -203,13 +205,13 @@ fn code_data(p: &mut Probe<'_>, module: u64) {
 /// Follows the ways from the core library's Module to its image; returns its metadata when it is in the dump.
 fn images(p: &mut Probe<'_>, module: u64) -> Option<Metadata> {
     let direct = p.field(module, "Module", "Base");
-    let image = p.field(module, "Module", "PEAssembly").and_then(|a| p.field(a, "PEAssembly", "PEImage"));
-    let layouts = ["LoadedImageLayout", "FlatImageLayout"];
-    let by_layout = |f: &str| {
-        let layout = p.field(image?, "PEImage", f).filter(|&l| l != 0)?;
+    let [image, native] = place::images(p.space(), p.layout, module);
+    let by_layout = |image: u64, f: &str| {
+        let layout = p.field(image, "PEImage", f).filter(|&l| l != 0)?;
         p.field(layout, "PEImageLayout", "Base")
     };
-    let bases: Vec<Option<u64>> = layouts.iter().map(|f| by_layout(f)).collect();
+    let ways = [image, native].into_iter().flatten().flat_map(|i| [(i, "LoadedImageLayout"), (i, "FlatImageLayout")]);
+    let bases: Vec<Option<u64>> = ways.map(|(i, f)| by_layout(i, f)).collect();
     if p.layout.try_offset("Module", "Base").is_some() {
         let found = judge_image(p, direct);
         p.record("Module.Base is an image", &["Module.Base"], "an MZ header", found);
@@ -235,7 +237,8 @@ impl Probe<'_> {
     /// MethodTable of a type of the core library by its full name, when metadata and map are in the dump.
     pub fn core_type(&self, name: &str) -> Option<u64> {
         let module = self.variable("ObjectMethodTable").and_then(|a| self.mt(a))?.module;
-        let bytes = image_base(self, module).and_then(|b| PeInfo::in_memory(self.space(), b).ok());
+        let base = place::of_module(self.space(), self.layout, module);
+        let bytes = base.and_then(|b| PeInfo::in_memory(self.space(), b).ok());
         let metadata = Metadata::parse(bytes?.metadata_bytes(self.space()).ok()?).ok()?;
         let rid = metadata.typedef_by_name(name)?;
         let map = module.checked_add(self.layout.try_offset("Module", "TypeDefToMethodTableMap")?)?;
@@ -247,20 +250,10 @@ impl Probe<'_> {
     /// Where the core library's image lies, header to end.
     pub fn core_image(&self) -> Option<(u64, u64)> {
         let module = self.variable("ObjectMethodTable").and_then(|a| self.mt(a))?.module;
-        let base = image_base(self, module)?;
+        let base = place::of_module(self.space(), self.layout, module)?;
         let size = PeInfo::in_memory(self.space(), base).ok()?.size();
         Some((base, base.checked_add(size)?))
     }
-}
-
-/// Base of a module's image, by whichever way there is.
-fn image_base(p: &Probe<'_>, module: u64) -> Option<u64> {
-    let direct = p.field(module, "Module", "Base").filter(|&b| b != 0);
-    direct.or_else(|| {
-        let image = p.field(module, "Module", "PEAssembly").and_then(|a| p.field(a, "PEAssembly", "PEImage"))?;
-        let by = |f| p.field(p.field(image, "PEImage", f).filter(|&l| l != 0)?, "PEImageLayout", "Base");
-        ["LoadedImageLayout", "FlatImageLayout"].iter().find_map(|f| by(f).filter(|&b| b != 0))
-    })
 }
 
 fn tokens(p: &mut Probe<'_>, object: &MethodTable, string: &MethodTable, metadata: Option<&Metadata>) {
@@ -363,7 +356,7 @@ fn statics(p: &mut Probe<'_>, string: &MethodTable) {
             super::tails::thread_indexes(p, module);
         }
         _ => {
-            let local = p.field(module, "Module", "DomainLocalModule").unwrap_or(0);
+            let local = local_module(p.space(), p.layout, module).unwrap_or(0);
             let found = domain_local(p, local, module);
             p.record(
                 "statics of the core library",
