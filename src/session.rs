@@ -22,6 +22,7 @@ mod slots;
 pub mod stacks;
 pub mod tasks;
 pub mod value;
+pub mod waits;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -108,6 +109,7 @@ pub struct Session {
     enums: enums::Kept,
     holders: Lazy<Holders>,
     locks: locks::Kept,
+    all_waits: waits::Kept,
     async_methods: tasks::method::Kept,
     method_groups: tasks::method::Groups,
     native: OnceLock<Arc<Native>>,
@@ -148,6 +150,7 @@ impl Session {
             enums: Default::default(),
             holders: Lazy::default(),
             locks: Default::default(),
+            all_waits: Default::default(),
             async_methods: Default::default(),
             method_groups: Default::default(),
             native: OnceLock::new(),

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::writer::{Field, Table};
-use crate::clr::runtime::locks::{Lock, Owners};
+use crate::clr::runtime::locks::Owners;
 use crate::session::Session;
 
 /// `syncblocks`. `held` is true, as in the tables of ClrMD, while anyone owns the monitor or waits for it.
@@ -33,39 +33,35 @@ pub fn thin_locks(session: &Session, table: &mut Table) -> Result<Option<String>
     Ok(locks.partial.clone())
 }
 
-/// `waits`: who waits for which lock, then who holds which: monitors and `System.Threading.Lock`s.
+/// `waits`: who waits for what, then who holds what.
 pub fn waits(session: &Session, table: &mut Table) -> Result<Option<String>> {
-    let clr = session.clr()?;
-    let (owners, waits, blocks) = (Owners::of(clr), session.waits()?, clr.sync_blocks());
-    let (thin, objects) = (session.thin_locks()?, session.lock_objects()?);
+    let (owners, waits) = (Owners::of(session.clr()?), session.all_waits()?);
     let id = |thread: u64| owners.thread(thread).map_or((0, 0), |t| (t.managed_id, t.os_id));
-    for w in &waits.items {
-        let ((managed_id, os_id), (holder, _)) = (id(w.thread), id(w.holder()));
-        let holder = if holder == 0 { String::new() } else { holder.to_string() };
+    for w in waits.blocked() {
+        let (managed_id, os_id) = id(w.thread);
+        let objects: Vec<String> = w.objects.iter().map(|o| format!("{o:x}")).collect();
+        let holders: Vec<String> = w.holders.iter().map(|&h| id(h).0.to_string()).collect();
         table.row(&[
             Field::Text("waits"),
             Field::Num(managed_id.into()),
             Field::Hex(os_id),
             Field::Text(w.kind.name()),
-            Field::Hex(w.lock.object),
+            Field::Text(&objects.join(" ")),
             Field::Text(""),
-            Field::Text(&holder),
+            Field::Text(&holders.join(" ")),
         ])?;
     }
-    let held = |l: &&Lock| l.held && l.owner != 0;
-    let monitors = blocks.items.iter().map(|b| &b.monitor);
-    for lock in thin.items.iter().chain(monitors).chain(&objects.items).filter(held) {
-        let (managed_id, os_id) = id(lock.owner);
+    for h in &waits.holding {
+        let (managed_id, os_id) = id(h.thread);
         table.row(&[
             Field::Text("holds"),
             Field::Num(managed_id.into()),
             Field::Hex(os_id),
-            Field::Text(lock.kind.name()),
-            Field::Hex(lock.object),
-            Field::Num(lock.count.into()),
+            Field::Text(h.kind.name()),
+            Field::Hex(h.object),
+            Field::Num(h.count.into()),
             Field::Num(managed_id.into()),
         ])?;
     }
-    let partial = [&waits.partial, &blocks.partial, &thin.partial, &objects.partial];
-    Ok(partial.into_iter().flatten().next().cloned())
+    Ok(waits.partial.clone())
 }

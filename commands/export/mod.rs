@@ -229,8 +229,9 @@ pub const EXPORT: Command = Command {
            handles and the loader allocators of collectible types. Strings are cut at 200 UTF-16 units. \
            `stackroots` are those of the frames of walked stacks, by register or slot; where `precise` is False the value \
            was found by a conservative scan of what could not be walked and may be stale. `thinlocks.recursion` is 0 for a \
-           lock entered once. `waits` has a row for each thread that waits for a monitor, a pulse or a \
-           System.Threading.Lock, and one for each of those that is held, with how often it was entered. \
+           lock entered once. `waits` has a row for each thread that waits, with how, for \
+           which object or objects and whom, and one for each lock, mutex or reader-writer lock that is held, with how \
+           often it was entered. \
            `frames` has the managed stack of every thread, newest frame first: managed and explicit ones, and under \
            the kind native what could not be walked; `ilmap` the IL offset of each stretch of code of the methods on them. \
            `nativeblocks` has every block of the C library's heaps: `address` is what the program got, `size` the bytes it may \

@@ -30,6 +30,11 @@ use crate::heap::TypeInfo;
 
 /// `Task.m_stateFlags`: ran to completion, faulted or cancelled.
 const COMPLETED: i64 = 0x0160_0000;
+/// Whether a task with these `m_stateFlags` is complete.
+pub fn is_completed(flags: i64) -> bool {
+    flags & COMPLETED != 0
+}
+
 /// `<>1__state` of a state machine that ran to its end.
 const ENDED: i64 = -2;
 

@@ -10,5 +10,6 @@ pub mod loadcontexts;
 pub mod loaderallocators;
 pub mod loaderheaps;
 pub mod locks;
+pub mod pal;
 pub mod syncblocks;
 pub mod threads;

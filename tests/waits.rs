@@ -1,0 +1,98 @@
+//! Who waits for what and who holds it, against what the programs said of themselves, and that nobody waits for a thread that
+//! is not there.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use clrscope::dump::{Dump, OpenOptions};
+use clrscope::session::Session;
+use clrscope::session::waits::{Kind, Waiting};
+use clrscope::watch::Watch;
+
+fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
+}
+
+fn open(path: &Path) -> Session {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps");
+    let options = OpenOptions { cache_dir: Some(cache), no_images: true, ..OpenOptions::default() };
+    Session::new(Dump::open(path, &options, &Watch::default()).unwrap(), Watch::default())
+}
+
+fn session(name: &str) -> Session {
+    open(&testdata().join(format!("{name}.core.zst")))
+}
+
+/// What a program said of itself, hexadecimal.
+fn facts(name: &str) -> HashMap<String, u64> {
+    let text = std::fs::read_to_string(testdata().join(format!("{name}.facts.tsv"))).unwrap();
+    let lines = text.lines().filter_map(|l| l.split_once('\t'));
+    lines.filter_map(|(k, v)| Some((k.to_owned(), u64::from_str_radix(v, 16).ok()?))).collect()
+}
+
+/// Managed id of the `Thread` at `address`.
+fn id(session: &Session, address: u64) -> u32 {
+    let threads = &session.clr().unwrap().threads().items;
+    threads.iter().find(|t| t.address == address).expect("a thread of the list").managed_id
+}
+
+fn waiters<'a>(all: &'a [Waiting], kind: Kind, object: u64) -> Vec<&'a Waiting> {
+    all.iter().filter(|w| w.kind == kind && w.objects == [object]).collect()
+}
+
+#[test]
+fn every_kind_of_wait_names_its_object_and_who_holds_it() {
+    let name = "linux-x64-10.0-locks-heap";
+    let (session, facts) = (session(name), facts(name));
+    let waits = session.all_waits().unwrap();
+    assert_eq!(waits.partial, None);
+    let thread = |key: &str| u32::from_str_radix(&format!("{:x}", facts[key]), 10).unwrap();
+    // Two locks, each held by whom the other thread waits for.
+    for (lock, waiter, holder) in [("address:B.Gate", "tid:A", "tid:B"), ("address:A.Gate", "tid:B", "tid:A")] {
+        let [w] = waiters(&waits.waiting, Kind::Lock, facts[lock])[..] else { panic!("{lock}") };
+        assert_eq!(id(&session, w.thread), thread(waiter));
+        assert_eq!(w.holders.iter().map(|&h| id(&session, h)).collect::<Vec<_>>(), [thread(holder)]);
+    }
+    let crowd = waiters(&waits.waiting, Kind::Monitor, facts["address:Crowd"]);
+    assert_eq!(crowd.len(), 20);
+    assert!(crowd.iter().all(|w| w.holders.iter().map(|&h| id(&session, h)).eq([thread("tid:Crowd")])));
+    assert_eq!(waiters(&waits.waiting, Kind::SemaphoreSlim, facts["address:Mutex"]).len(), 5);
+    let rw = waiters(&waits.waiting, Kind::ReaderWriterLockSlim, facts["address:RW"]);
+    assert_eq!(rw.len(), 3);
+    assert!(rw.iter().all(|w| w.holders.iter().map(|&h| id(&session, h)).eq([thread("tid:RW")])));
+    let held = |object: u64| waits.holding.iter().find(|h| h.object == object).expect("it is held");
+    assert_eq!(held(facts["address:Deep"]).count, 3);
+    assert_eq!(held(facts["address:RW"]).kind, Kind::ReaderWriterLockSlim);
+    assert!(waits.holding.iter().all(|h| h.object != facts["address:Free"]));
+}
+
+#[test]
+fn every_holder_and_waiter_is_a_thread_of_the_dump() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(testdata()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if !name.ends_with(".core.zst") && !name.ends_with(".dmp.zst") {
+            continue;
+        }
+        let session = open(&path);
+        let waits = session.all_waits().unwrap();
+        let clr = session.clr().unwrap();
+        let is_thread = |t: u64| clr.threads().items.iter().any(|x| x.address == t && !x.is_dead());
+        for w in &waits.waiting {
+            assert!(is_thread(w.thread) && w.holders.iter().all(|&h| is_thread(h) && h != w.thread), "{name}: {w:x?}");
+            // A call that is known by its method has an object, unless the frames lost it.
+            seen += usize::from(w.kind.is_wait() && !w.objects.is_empty());
+        }
+        for h in &waits.holding {
+            assert!(is_thread(h.thread) && h.count > 0, "{name}: {h:x?}");
+        }
+        // What the lists of the runtime and of the library say is among it.
+        for w in &session.waits().unwrap().items {
+            let same = waits.waiting.iter().filter(|x| x.thread == w.thread);
+            assert!(same.count() == 1, "{name}: {w:x?}");
+        }
+    }
+    assert!(seen >= 60, "only {seen} waits");
+}
