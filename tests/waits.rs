@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use clrscope::commands::threads::waits::verdicts::{Trouble, judge};
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
 use clrscope::session::waits::{Kind, Waiting};
@@ -95,4 +96,44 @@ fn every_holder_and_waiter_is_a_thread_of_the_dump() {
         }
     }
     assert!(seen >= 60, "only {seen} waits");
+}
+
+/// The dumps of `testdata/` with their names.
+fn dumps() -> impl Iterator<Item = (String, Session)> {
+    let paths = std::fs::read_dir(testdata()).unwrap().map(|e| e.unwrap().path());
+    paths.filter_map(|path| {
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        let bare = name.strip_suffix(".core.zst").or_else(|| name.strip_suffix(".dmp.zst"))?.to_owned();
+        Some((bare, open(&path)))
+    })
+}
+
+#[test]
+fn deadlocks_are_said_of_programs_in_a_deadlock_alone() {
+    let (mut rings, mut convoys) = (Vec::new(), Vec::new());
+    for (name, session) in dumps() {
+        for v in judge(&session).unwrap().verdicts {
+            let waiting = &session.all_waits().unwrap().waiting;
+            match v.trouble {
+                Trouble::Deadlock => {
+                    // Each holds up the one before it.
+                    for (step, next) in v.steps.iter().zip(v.steps.iter().cycle().skip(1)) {
+                        assert_eq!(step.holder, waiting[next.wait].thread, "{name}: {v:x?}");
+                    }
+                    rings.push((name.clone(), v.threads));
+                }
+                Trouble::Convoy => convoys.push((name.clone(), v.threads)),
+                Trouble::Context => panic!("{name}: {v:x?}"),
+                Trouble::Finalizer => {
+                    let thread = waiting[v.steps[0].wait].thread;
+                    assert!(session.clr().unwrap().threads().items.iter().any(|t| t.finalizer && t.address == thread));
+                }
+                Trouble::Starvation => assert!(v.pending > 0 && v.threads > 0, "{name}: {v:x?}"),
+            }
+        }
+    }
+    rings.sort();
+    let expected = [("linux-x64-10.0-locks-heap".to_owned(), 2), ("linux-x64-11.0-eleven-heap".to_owned(), 2)];
+    assert_eq!(rings, expected);
+    assert!(convoys.contains(&("linux-x64-10.0-locks-heap".to_owned(), 20)), "{convoys:?}");
 }

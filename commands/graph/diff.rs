@@ -139,6 +139,14 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     })
 }
 
+/// The live objects of the older dump in `file` and of this one.
+pub fn measure_both(session: &Session, file: &str) -> Result<(Side, Side)> {
+    let mut wanted = Wanted { live: true, all: false, regions: false };
+    session.clr()?;
+    let (old, _) = measure_other(session, file, &mut wanted, false)?;
+    Ok((old, Side::measure(session, wanted)?))
+}
+
 /// Opens the other dump, measures it and closes it before anything of this one is read: only one graph is in memory more
 /// than was. Where one of the two has no runtime, the memory alone is compared.
 fn measure_other(

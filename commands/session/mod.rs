@@ -1,5 +1,6 @@
 //! Session, symbols, output.
 
+pub mod analyze;
 pub mod dx;
 pub mod evaluate;
 pub mod help;

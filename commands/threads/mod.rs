@@ -17,3 +17,4 @@ pub mod threadpool;
 pub mod threadpoolqueue;
 pub mod threadstacks;
 pub mod timerinfo;
+pub mod waits;

@@ -18,7 +18,7 @@ use crate::shell::{
 pub const SYNCBLK: Command = Command {
     name: "syncblk",
     prefix: Prefix::Bang,
-    aliases: &["dlk", "mlocks", "mwaits", "dumplocks"],
+    aliases: &["mlocks", "mwaits", "dumplocks"],
     group: Group::Threads,
     summary: "list the locks that are held, who holds them, who waits, and deadlocks",
     help: "MonitorHeld is 1 for the owner and 2 for each thread that waits to enter. -all lists sync blocks nobody holds \

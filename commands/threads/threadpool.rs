@@ -2,10 +2,14 @@
 
 use anyhow::Result;
 
+use super::threadpoolqueue;
 use crate::clr::Clr;
 use crate::clr::runtime::threads::state;
 use crate::session::Session;
-use crate::shell::{Args, Cell, Command, Ctx, Example, Fact, Group, Needs, Outcome, Prefix, Returns, Type};
+use crate::session::value::Value;
+use crate::shell::{
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+};
 
 /// `!threadpool`.
 pub const THREADPOOL: Command = Command {
@@ -15,9 +19,17 @@ pub const THREADPOOL: Command = Command {
     group: Group::Threads,
     summary: "show the thread pool: workers, limits, processor use",
     help: "Reads the pool the core library keeps in managed code (5.0 and later). Workers that run are those that process \
-           a work item.",
-    args: &[],
-    examples: &[Example { line: "!threadpool", what: "the state of the pool" }],
+           a work item. -wi adds the work items that no thread has begun, as !threadpoolqueue lists them; -hc adds what the \
+           pool decided on the number of its threads and why, the latest last: milliseconds before the latest, the reason, \
+           how many threads it then wanted, and the throughput (completed items a second) measured over so many samples.",
+    args: &[
+        Arg::flag("wi", "the work items that wait for a thread too"),
+        Arg::flag("hc", "the log of the number of threads too").or(&["ti"]),
+    ],
+    examples: &[
+        Example { line: "!threadpool", what: "the state of the pool" },
+        Example { line: "!threadpool -wi -hc", what: "what waits for a thread, and why there are so many threads" },
+    ],
     needs: Needs::Clr,
     returns: Returns::facts(&[
         Fact::new("cpu_utilization", "use of the processors as the pool measured it last", Type::Share),
@@ -31,9 +43,67 @@ pub const THREADPOOL: Command = Command {
             "threads marked as workers, where the pool's own counters are not known",
             Type::Count,
         ),
-    ]),
+    ])
+    .and(&[&LOG])
+    .with(&[&threadpoolqueue::RETURNS]),
     run,
 };
+
+/// The pool's decisions. Text has a line each.
+const LOG: Table = Table::new(
+    "hill_climbing",
+    &[
+        Col::right("Time", "milliseconds", 12)
+            .of(Type::Number)
+            .unit("ms")
+            .titled("before the latest decision, so 0 or less"),
+        Col::left("Transition", "transition", 20),
+        Col::right("#New Threads", "threads", 12).of(Type::Count),
+        Col::right("#Samples", "samples", 8).of(Type::Count),
+        Col::right("Throughput", "throughput", 10).of(Type::Number),
+    ],
+);
+
+/// `HillClimbing.StateOrTransition` of dotnet/runtime v8.0
+/// `System.Private.CoreLib/src/System/Threading/PortableThreadPool.HillClimbing.cs`.
+const TRANSITIONS: [&str; 9] = [
+    "Warmup",
+    "Initializing",
+    "RandomMove",
+    "ClimbingMove",
+    "ChangePoint",
+    "Stabilizing",
+    "Starvation",
+    "ThreadTimedOut",
+    "CooperativeBlocking",
+];
+
+/// Prints the log; `false` where there is none.
+fn log(session: &Session, clr: &Clr, out: &mut Out) -> Result<bool> {
+    let class = "System.Threading.PortableThreadPool+HillClimbing";
+    let Some(climber) = session.static_value(class, &["ThreadPoolHillClimber"]) else { return Ok(false) };
+    let Some(entries) = climber.object(&["_log"]).and_then(|l| l.elements()) else { return Ok(false) };
+    let word = |name: &'static str| climber.int(&[name]).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    let (start, size) = (word("_logStart"), word("_logSize").min(entries.count));
+    let all: Vec<_> = (0..size).filter_map(|i| entries.inner((start.wrapping_add(i)) % entries.count.max(1))).collect();
+    let time = |e: &Value<'_>| e.int(&["tickCount"]).unwrap_or(0);
+    let latest = all.last().map_or(0, time);
+    out.note("Hill Climbing Log:")?;
+    out.open(&LOG)?;
+    for e in &all {
+        let at = usize::try_from(e.int(&["stateOrTransition"]).unwrap_or(-1)).ok();
+        let mean = e.field(&["lastHistoryMean"]).and_then(|(_, at)| clr.space().u32(at)).map(f32::from_bits);
+        out.row(&[
+            Cell::Int(time(e).wrapping_sub(latest)),
+            Cell::text(at.and_then(|i| TRANSITIONS.get(i)).copied().unwrap_or("?")),
+            Cell::Num(e.int(&["newControlSetting"]).unwrap_or(0).unsigned_abs()),
+            Cell::Num(e.int(&["lastHistoryCount"]).unwrap_or(0).unsigned_abs()),
+            mean.filter(|m| m.is_finite()).map_or(Cell::None, |m| Cell::Float(f64::from(m))),
+        ])?;
+    }
+    out.note("")?;
+    Ok(true)
+}
 
 /// Address and type of a field of the value at `base` (behind the header of an object).
 fn field(session: &Session, clr: &Clr, mt: u64, base: u64, name: &str) -> Option<(u64, Option<u64>)> {
@@ -72,7 +142,7 @@ fn without_pool(ctx: &mut Ctx<'_>, session: &Session, clr: &Clr) -> Result<Outco
     ))
 }
 
-fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
+fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let clr = session.clr()?;
     let Some((data, mt)) = pool(session, clr)? else { return without_pool(ctx, session, clr) };
@@ -101,6 +171,13 @@ fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
         ctx.out.fact(key, n.map_or(Cell::None, Cell::Num), format!("{label:<17} {shown}{unit}"))?;
     }
     ctx.out.note("")?;
+    let logged = !args.has("hc") || log(session, clr, ctx.out)?;
+    if args.has("wi") {
+        threadpoolqueue::show(ctx)?;
+    }
+    if !logged {
+        return Ok(Outcome::Partial("the pool's log of its decisions is not there".into()));
+    }
     let missing = counts.is_none() || low.is_none() || high.is_none() || cpu.is_none();
     Ok(if missing { Outcome::Partial("some of the pool's fields are not there".into()) } else { Outcome::Complete })
 }

@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::session::value::Value;
 use crate::shell::out::thousands;
 use crate::shell::{
-    Args, Cell, Col, Command, Ctx, Example, Fact, Group, Needs, Outcome, Prefix, Returns, Table, Type, digits,
+    Cell, Col, Command, Ctx, Example, Fact, Group, Needs, Outcome, Prefix, Returns, Table, Type, digits,
 };
 
 /// `!threadpoolqueue`.
@@ -28,10 +28,13 @@ pub const THREADPOOLQUEUE: Command = Command {
     args: &[],
     examples: &[Example { line: "!threadpoolqueue", what: "what is waiting for a thread" }],
     needs: Needs::Clr,
-    returns: Returns::facts(&[Fact::new("work_items", "work items queued", Type::Count)])
-        .and(&[&QUEUES, &ITEMS, &METHODS]),
-    run,
+    returns: RETURNS,
+    run: |ctx, _| show(ctx),
 };
+
+/// What the list of work items returns.
+pub const RETURNS: Returns =
+    Returns::facts(&[Fact::new("work_items", "work items queued", Type::Count)]).and(&[&QUEUES, &ITEMS, &METHODS]);
 
 const KIND: Col = Col::data("kind", Type::Text).titled("Task, or Work for any other work item");
 const METHOD: Col = Col::data("method", Type::Text).titled("the method or state machine it will run, else its type");
@@ -144,8 +147,21 @@ fn local(q: &Value<'_>, queue: &mut Vec<u64>) {
     }
 }
 
-fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
-    let session = ctx.session()?;
+/// Work items that no thread has begun.
+#[derive(Debug, Default)]
+pub struct Queued {
+    /// Addresses of those in the queues of all threads.
+    pub global: Vec<u64>,
+    /// Of those in queues of threads.
+    pub local: Vec<u64>,
+    /// Whether the pool has a queue at all.
+    pub pool: bool,
+    /// Why some may be missing.
+    pub partial: Option<String>,
+}
+
+/// Reads the queues of the pool.
+pub fn queued(session: &Session) -> Result<Queued> {
     let (pools, mut partial) = instances(session, "System.Threading.ThreadPoolWorkQueue")?;
     let (mut global_queue, mut seen) = (Vec::new(), FxHashSet::default());
     for pool in pools.iter().filter_map(|&a| session.value(a)) {
@@ -157,6 +173,13 @@ fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
     for q in locals.iter().filter_map(|&a| session.value(a)) {
         local(&q, &mut local_queue);
     }
+    Ok(Queued { global: global_queue, local: local_queue, pool: !pools.is_empty(), partial })
+}
+
+/// Lists the work items and counts them.
+pub fn show(ctx: &mut Ctx<'_>) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let Queued { global: global_queue, local: local_queue, pool, mut partial } = queued(session)?;
     let mut methods: HashMap<(&'static str, String), u64> = HashMap::new();
     for (name, title, queue) in
         [("global", "global work item queue", &global_queue), ("local", "local per thread work items", &local_queue)]
@@ -181,7 +204,7 @@ fn run(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
         ctx.out.row_as(&METHODS, &cells, format!("{count:>5} {kind} {method}"))?;
     }
     ctx.out.fact("work_items", Cell::Num(total), format!("{:>5} work items", thousands(total)))?;
-    if pools.is_empty() && session.find_types("System.Threading.Tasks.Task")?.is_empty() {
+    if !pool && session.find_types("System.Threading.Tasks.Task")?.is_empty() {
         partial.get_or_insert_with(|| "the names of the thread pool's classes are missing".into());
     }
     Ok(match partial {

@@ -80,11 +80,6 @@ impl Waits {
     pub fn blocked(&self) -> impl Iterator<Item = &Waiting> {
         self.waiting.iter().filter(|w| w.kind.is_wait())
     }
-
-    /// The threads that wait for one of the objects of `holding`.
-    pub fn waiters_of(&self, object: u64) -> impl Iterator<Item = &Waiting> {
-        self.waiting.iter().filter(move |w| w.objects.contains(&object))
-    }
 }
 
 /// What was found so far.

@@ -294,13 +294,20 @@ fn places(session: &Session, clr: &Clr) -> Places {
 /// Threads that wait for one another in a circle: each circle as numbers of waits, where the holder of a wait's lock is the
 /// thread of the next, the holder of the last that of the first. A thread may wait in a wait: it needs all of them to end.
 pub fn circles(waits: &[Wait]) -> Vec<Vec<usize>> {
+    rings(&waits.iter().map(|w| (w.thread, w.holder())).collect::<Vec<_>>())
+}
+
+/// The same of pairs: who waits, and who has to go on first; 0 for nobody.
+pub fn rings(pairs: &[(u64, u64)]) -> Vec<Vec<usize>> {
     let mut of_thread: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
-    for (i, w) in waits.iter().enumerate().filter(|(_, w)| w.holder() != 0 && w.holder() != w.thread) {
-        of_thread.entry(w.thread).or_default().push(i);
+    for (i, &(thread, holder)) in pairs.iter().enumerate() {
+        if holder != 0 && holder != thread {
+            of_thread.entry(thread).or_default().push(i);
+        }
     }
     let of = |thread: u64| of_thread.get(&thread).map_or(&[][..], |v| v.as_slice());
     let (mut found, mut done): (Vec<Vec<usize>>, FxHashSet<u64>) = Default::default();
-    for start in waits.iter().map(|w| w.thread) {
+    for start in pairs.iter().map(|p| p.0) {
         if done.contains(&start) {
             continue;
         }
@@ -316,7 +323,7 @@ pub fn circles(waits: &[Wait]) -> Vec<Vec<usize>> {
                 continue;
             };
             *turn += 1;
-            let Some(holder) = waits.get(wait).map(Wait::holder) else { continue };
+            let Some(holder) = pairs.get(wait).map(|p| p.1) else { continue };
             if let Some(&from) = on_way.get(&holder) {
                 found.push(way.iter().skip(from).copied().chain([wait]).collect());
             } else if !done.contains(&holder) {

@@ -1,0 +1,42 @@
+//! Hangs: the verdicts of `!waits`.
+
+use anyhow::Result;
+
+use super::{Analysis, Area, Finding, Sure};
+use crate::commands::threads::waits::show::View;
+use crate::commands::threads::waits::verdicts::{Trouble, Verdict, judge};
+use crate::session::Session;
+
+/// Adds what hangs.
+pub fn find(session: &Session, all: &mut Analysis) -> Result<()> {
+    let (waits, judged) = (session.all_waits()?, judge(session)?);
+    let view = View::new(session, waits, &judged)?;
+    for verdict in &judged.verdicts {
+        let (weight, sure) = weigh(verdict);
+        let mut f = Finding::new(Area::Hang, weight, sure, view.sentence(verdict));
+        f.address = verdict.object;
+        f.count = Some(verdict.threads as u64);
+        f.evidence = verdict.steps.iter().filter_map(|s| view.step_text(s)).collect();
+        f.next.push("!waits".into());
+        if verdict.trouble == Trouble::Starvation {
+            f.next.push("!threadpoolqueue".into());
+        }
+        if verdict.trouble == Trouble::Finalizer {
+            f.next.push("!finalizequeue".into());
+        }
+        all.findings.push(f);
+    }
+    all.missing.extend(judged.partial.map(|why| format!("some waits: {why}")));
+    Ok(())
+}
+
+fn weigh(v: &Verdict) -> (u8, Sure) {
+    match v.trouble {
+        Trouble::Deadlock => (90, Sure::Certain),
+        Trouble::Context => (88, Sure::Likely),
+        Trouble::Starvation => (80, Sure::Likely),
+        Trouble::Finalizer if v.pending > 0 => (56, Sure::Likely),
+        Trouble::Finalizer => (40, Sure::Likely),
+        Trouble::Convoy => (70, Sure::Likely),
+    }
+}

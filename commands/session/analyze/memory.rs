@@ -1,0 +1,116 @@
+//! Memory: what keeps it, what the collector says, what grew.
+
+use anyhow::Result;
+
+use super::{Analysis, Area, Finding, SMALL, Sure};
+use crate::commands::graph::diff;
+use crate::commands::graph::leaks::{Limits, Suspect, find as suspects};
+use crate::heap::oom;
+use crate::session::Session;
+use crate::shell::out::thousands;
+
+/// Elements of a holder, and percent of the live bytes it keeps, from which on it is the trouble.
+const STRIKING_COUNT: u64 = 100;
+const STRIKING_SHARE: f64 = 25.0;
+/// Fewer bytes are worth a look only where somebody's own code keeps them.
+const LEAST_BYTES: u64 = 64 * 1024;
+/// Owners that grew.
+const MOST_GROWN: usize = 3;
+
+/// Adds what keeps memory, and why there was none.
+pub fn find(session: &Session, all: &mut Analysis) -> Result<()> {
+    let (clr, heap) = (session.clr()?, session.heap()?);
+    for r in oom::records(clr, heap).items {
+        let what = format!("the collector had no memory to give: {}, {} bytes were asked for", r.reason(), r.requested);
+        let mut f = Finding::new(Area::Memory, 85, Sure::Certain, what);
+        f.address = r.address;
+        f.bytes = Some(r.requested);
+        f.next.push("!analyzeoom".into());
+        all.findings.push(f);
+    }
+    if heap.in_gc {
+        all.missing.push("what keeps memory: the dump was taken inside a garbage collection".into());
+        return Ok(());
+    }
+    let found = suspects(session, &Limits::default())?;
+    if found.nameless {
+        all.missing.push("events, timers and state machines: types of the library have no names here".into());
+    }
+    // The finalizer is judged by what its thread waits for.
+    all.findings.extend(found.suspects.iter().filter(|s| s.kind != "finalizer").map(finding));
+    Ok(())
+}
+
+fn finding(s: &Suspect) -> Finding {
+    let counts = s.count >= STRIKING_COUNT && !s.is_waste();
+    let striking = counts && s.share >= STRIKING_SHARE;
+    // What the library keeps by itself is no news, and little is nothing to look at.
+    let of_library = ["System.", "Microsoft.", "static System."].iter().any(|p| s.owner.starts_with(p));
+    let weight = match striking {
+        true => 60,
+        false if s.is_waste() && s.bytes >= LEAST_BYTES => 24,
+        false if s.is_waste() => SMALL,
+        false if s.bytes >= LEAST_BYTES => 30,
+        false if of_library => SMALL,
+        false => 22,
+    };
+    let sure = if striking { Sure::Likely } else { Sure::Possible };
+    let bytes = thousands(s.bytes);
+    let what = match s.kind {
+        "free" => format!("{bytes} bytes of free space between objects of {}", s.owner),
+        "strings" => format!("{bytes} bytes are strings whose text another has"),
+        "sparse" => format!("{bytes} bytes of {} are null or zero, in {}", s.element, s.owner),
+        _ => {
+            let of = if s.count > 1 { format!("{} {}", thousands(s.count), s.element) } else { s.element.clone() };
+            format!("{} keeps {} bytes ({:.1} %) alive: {of}", s.owner, thousands(s.bytes), s.share)
+        }
+    };
+    let mut f = Finding::new(Area::Memory, weight, sure, format!("{} ({})", what, s.kind));
+    f.address = if s.holder != 0 { s.holder } else { s.example };
+    f.count = Some(s.count);
+    f.bytes = Some(s.bytes);
+    f.share = Some(s.share);
+    f.evidence = s.facts.iter().map(|e| e.text.clone()).collect();
+    if !s.path.is_empty() {
+        f.evidence.push(s.path.replace(" -> ", ", then "));
+    }
+    f.next = s.next.iter().take(2).cloned().collect();
+    f
+}
+
+/// Adds what grew since an older dump, in front of everything of memory.
+pub fn growth(session: &Session, older: &str, all: &mut Analysis) -> Result<()> {
+    let (old, new) = diff::measure_both(session, older)?;
+    let ways = diff::grow::Ways::new(&old, &new);
+    let mut owners = ways.owners();
+    owners.sort_by_key(|(_, c)| std::cmp::Reverse(c.bytes()));
+    let grown = owners.iter().filter(|(_, c)| c.bytes() > 0).take(MOST_GROWN);
+    for (i, (owner, c)) in grown.enumerate() {
+        let percent = c.percent().map_or_else(|| "new".into(), |p| format!("{p:.0} % more"));
+        let bytes = c.bytes().unsigned_abs();
+        let what = format!("{} holds {} bytes more than before ({percent})", owner.words, thousands(bytes));
+        let mut f = Finding::new(Area::Memory, 68 - i as u8, Sure::Likely, what);
+        f.bytes = Some(bytes);
+        f.count = Some(c.count().unsigned_abs());
+        f.evidence.push(format!("{} bytes before, {} now", thousands(c.old.bytes), thousands(c.new.bytes)));
+        f.next.push(format!("!diff {older} -owners"));
+        all.findings.push(f);
+    }
+    Ok(())
+}
+
+/// Where the memory is, from the process down to live objects.
+pub fn parts(session: &Session) -> Result<Vec<(&'static str, u64)>> {
+    use crate::dump::MapState;
+    let committed = session.dump().map.iter().filter(|e| e.state == MapState::Commit);
+    let mut parts = vec![("mapped and committed by the process", committed.map(|e| e.end - e.start).sum())];
+    let Ok(heap) = session.heap() else { return Ok(parts) };
+    let of_gc = heap.segments.iter().map(|s| s.committed.max(s.end).saturating_sub(s.start)).sum();
+    parts.push(("committed for the GC heap", of_gc));
+    let stat = session.stat()?;
+    let (all, free) =
+        stat.generations.iter().fold((0u64, 0u64), |(a, f), (_, all, free)| (a + all.bytes, f + free.bytes));
+    parts.push(("objects in it", all.saturating_sub(free)));
+    parts.push(("free between them", free));
+    Ok(parts)
+}
