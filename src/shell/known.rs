@@ -9,8 +9,8 @@ use super::parse::spelled;
 /// stands between backticks is a line of this program.
 pub const INSTEAD: &[(&[&str], &str)] = &[
     (
-        &["analyze", "clrma", "crashinfo", "checkcurrentexception", "cce", "currentexceptionname"],
-        "`!pe` shows the exception of the current thread, `.lastevent` what stopped the process, `!clrstack` where it stands",
+        &["clrma", "crashinfo", "checkcurrentexception", "cce", "currentexceptionname"],
+        "`!analyze -crash` says what crashed, `!pe` shows the exception of the current thread, `.lastevent` what stopped the process, `!clrstack` where it stands",
     ),
     (
         &["comstate", "dumprcw", "dumpccw", "rcwcleanuplist"],
@@ -64,12 +64,12 @@ pub const INSTEAD: &[(&[&str], &str)] = &[
     ),
     (&["clrusage", "rtusage"], "`!maddress -summary` counts the process's memory, that of the runtime by kind"),
     (
-        &["locks", "cs", "crit"],
-        "critical sections of Windows are not read; `!syncblk` has managed locks, who holds them and who waits",
+        &["cs", "crit"],
+        "critical sections of Windows are not read; `!waits` has managed locks, who holds them and who waits",
     ),
     (
         &["rwlock", "rwlocks"],
-        "`!dumpheap -type ReaderWriterLockSlim` finds them, `!dumpobj ADDR` shows their state, `!syncblk` who waits",
+        "`!dumpheap -type ReaderWriterLockSlim` finds them, `!dumpobj ADDR` shows their state, `!waits` who holds them and who waits",
     ),
     (&["avrf"], "`!handle` lists the handles of the process"),
     (&["chkimg", "imggp", "itoldyouso", "imports"], "`lmv` shows what the dump records of each image"),
