@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 
 use anyhow::Result;
 
+use crate::commands::graph::leaks::evidence::{Evidence, Item};
 use crate::session::Session;
 use crate::shell::out::thousands;
 use crate::shell::{
@@ -51,6 +52,9 @@ pub const ANALYZE: Command = Command {
         Fact::new("findings", "findings there are", Type::Count),
         Fact::new("dump", "the dump in a line", Type::Text),
         Fact::new("lacks", "what the dump lacks", Type::Text),
+        Fact::new("images_missing", "bytes of mapped images and files that are not in it", Type::Bytes),
+        Fact::new("memory_missing", "bytes of other memory that are not in it", Type::Bytes),
+        Fact::new("not_shown", "findings that are not shown", Type::Count),
         Fact::new("not_looked_at", "what was not looked at", Type::Text),
     ])
     .and(&[&FINDINGS, &EVIDENCE, &NEXT, &MEMORY]),
@@ -73,8 +77,23 @@ const FINDINGS: Table = Table::new(
     ],
 );
 
-const EVIDENCE: Table = Table::new("evidence", &[RANK, Col::data("text", Type::Content).titled("what speaks for it")])
-    .under("findings", "rank");
+/// What speaks for a finding: a sentence, and a row for each thing it says.
+const EVIDENCE: Table = Table::new(
+    "evidence",
+    &[
+        RANK,
+        Col::data("text", Type::Content).titled("the sentence, in the first row of it"),
+        Col::data("what", Type::Text).titled("what the row says"),
+        Col::data("type", Type::TypeName).titled("type of the objects"),
+        Col::data("count", Type::Count).titled("how many"),
+        Col::data("bytes", Type::Bytes).titled("how many bytes"),
+        Col::data("share", Type::Share).titled("percent"),
+        Col::data("address", Type::Address).titled("the object"),
+        Col::data("name", Type::Text).titled("field, method or kind"),
+        Col::data("thread", Type::Hex).titled("operating system id of the thread"),
+    ],
+)
+.under("findings", "rank");
 
 const NEXT: Table =
     Table::new("next", &[RANK, Col::data("command", Type::Text).titled("what to type")]).under("findings", "rank");
@@ -154,7 +173,7 @@ pub struct Finding {
     /// Percent of the live bytes.
     pub share: Option<f64>,
     /// What speaks for it, a line each.
-    pub evidence: Vec<String>,
+    pub evidence: Vec<Evidence>,
     /// What to type next.
     pub next: Vec<String>,
 }
@@ -255,7 +274,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     match number.checked_sub(shown as u64).filter(|&n| n > 0) {
         Some(more) => {
             let line = format!("{number} findings, {more} of them not shown: !analyze -v");
-            ctx.out.fact("findings", Cell::Num(number), line)?;
+            ctx.out.facts(&[("findings", Cell::Num(number)), ("not_shown", Cell::Num(more))], line)?;
         }
         None => ctx.out.datum("findings", &Cell::Num(number)),
     }
@@ -310,6 +329,8 @@ fn head(session: &Session, out: &mut Out) -> Result<()> {
     if !lacks.is_empty() {
         let lacks = lacks.join(", ");
         out.fact("lacks", Cell::text(lacks.clone()), format!("Lacks: {lacks}"))?;
+        out.datum("images_missing", &Cell::Num(missing.images));
+        out.datum("memory_missing", &Cell::Num(missing.other));
     }
     Ok(())
 }
@@ -327,11 +348,15 @@ fn finding(out: &mut Out, rank: u64, f: &Finding, verbose: bool) -> Result<()> {
     ];
     out.row_as(&FINDINGS, &cells, format!("{rank}. {} ({}): {}", f.area.name(), f.sure.name(), f.what))?;
     let most = if verbose { usize::MAX } else { MOST_EVIDENCE };
-    for (i, text) in f.evidence.iter().enumerate() {
-        let cells = [Cell::Num(rank), Cell::text(text.clone())];
+    for (i, e) in f.evidence.iter().enumerate() {
+        let nothing = Item::default();
+        let cells = said(rank, Some(&e.text), e.items.first().unwrap_or(&nothing));
         match i < most {
-            true => out.row_as(&EVIDENCE, &cells, format!("     {text}"))?,
+            true => out.row_as(&EVIDENCE, &cells, format!("     {}", e.text))?,
             false => out.data_row(&EVIDENCE, &cells)?,
+        }
+        for item in e.items.iter().skip(1) {
+            out.data_row(&EVIDENCE, &said(rank, None, item))?;
         }
     }
     if f.evidence.len() > most {
@@ -342,6 +367,22 @@ fn finding(out: &mut Out, rank: u64, f: &Finding, verbose: bool) -> Result<()> {
     }
     out.note("")?;
     Ok(())
+}
+
+/// A row of evidence.
+fn said<'a>(rank: u64, text: Option<&'a str>, item: &'a Item) -> [Cell<'a>; 10] {
+    [
+        Cell::Num(rank),
+        Cell::maybe(text),
+        Cell::maybe(Some(item.what).filter(|w| !w.is_empty())),
+        Cell::maybe(item.ty.as_deref()),
+        item.count.map_or(Cell::None, Cell::Num),
+        item.bytes.map_or(Cell::None, Cell::Num),
+        item.share.map_or(Cell::None, Cell::Percent),
+        if item.address == 0 { Cell::None } else { Cell::Addr(item.address) },
+        Cell::maybe(item.name.as_deref()),
+        item.thread.map_or(Cell::None, Cell::Hex),
+    ]
 }
 
 /// Where the memory is.

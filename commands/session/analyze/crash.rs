@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::{Analysis, Area, Finding, Sure};
 use crate::clr::Clr;
 use crate::clr::runtime::threads::ClrThread;
+use crate::commands::graph::leaks::evidence::{Evidence, Item};
 use crate::dump::{ExceptionInfo, Os};
 use crate::session::Session;
 
@@ -101,7 +102,7 @@ fn native(session: &Session, e: &ExceptionInfo, name: &str) -> Finding {
     let mut f = Finding::new(Area::Crash, 100, Sure::Certain, what);
     f.address = ip;
     if e.address != 0 {
-        f.evidence.push(format!("the address it was about: {:x}", e.address));
+        f.evidence.push(say(format!("the address it was about: {:x}", e.address)));
     }
     f.next = vec![".ecxr".into(), "k".into()];
     f
@@ -123,7 +124,8 @@ fn managed(session: &Session, clr: &Clr, thread: &ClrThread, signal: Option<&str
                 who(session, thread)
             ),
         );
-        f.evidence = names.iter().skip(skip(&names, period)).take(period).map(|n| format!("repeats: {n}")).collect();
+        f.evidence =
+            names.iter().skip(skip(&names, period)).take(period).map(|n| say(format!("repeats: {n}"))).collect();
         f.count = Some(names.len() as u64);
         f
     } else if let Some(said) = session.fail_fast(thread.exception) {
@@ -141,12 +143,14 @@ fn managed(session: &Session, clr: &Clr, thread: &ClrThread, signal: Option<&str
         f.address = thread.exception;
     }
     if overflow.is_none() {
-        f.evidence.extend(names.iter().take(MOST_FRAMES).map(|n| format!("at {n}")));
+        f.evidence.extend(names.iter().take(MOST_FRAMES).map(|n| say(format!("at {n}"))));
     }
     if names.len() > MOST_FRAMES && overflow.is_none() {
-        f.evidence.push(format!("and {} frames more", names.len() - MOST_FRAMES));
+        let more = names.len() - MOST_FRAMES;
+        f.evidence
+            .push(Evidence::new(format!("and {more} frames more"), Item::of("frames left out").count(more as u64)));
     }
-    f.evidence.extend(stack.partial.iter().map(|why| format!("the stack is not whole: {why}")));
+    f.evidence.extend(stack.partial.iter().map(|why| say(format!("the stack is not whole: {why}"))));
     if thread.exception != 0 {
         f.next.push(format!("!pe -nested {:x}", thread.exception));
     }
@@ -165,13 +169,18 @@ fn of_exception(session: &Session, clr: &Clr, t: &ClrThread, verb: &str, weight:
     let mut f = Finding::new(Area::Crash, weight, sure, format!("{} {verb} {name}{text}", who(session, t)));
     f.address = t.exception;
     if t.nested_exceptions() > 0 {
-        f.evidence.push(format!("thrown while {} more were handled", t.nested_exceptions()));
+        let nested = t.nested_exceptions() as u64;
+        let item = Item::of("exceptions that were handled then").count(nested);
+        f.evidence.push(Evidence::new(format!("thrown while {nested} more were handled"), item));
     }
     if name.ends_with("OutOfMemoryException")
         && let Ok(heap) = session.heap()
     {
         let records = crate::heap::oom::records(clr, heap).items;
-        f.evidence.extend(records.iter().map(|r| format!("{}: {} bytes were asked for", r.reason(), r.requested)));
+        f.evidence.extend(records.iter().map(|r| {
+            let item = Item::of("bytes that were asked for").bytes(r.requested);
+            Evidence::new(format!("{}: {} bytes were asked for", r.reason(), r.requested), item)
+        }));
         f.next.push("!analyzeoom".into());
     }
     f
@@ -213,6 +222,11 @@ fn recursion(names: &[String]) -> Option<(usize, usize)> {
         let same = (from..names.len().saturating_sub(period)).take_while(|&i| names.get(i) == names.get(i + period));
         Some((period, (same.count() + period) / period))
     })
+}
+
+/// A sentence that says no figures.
+fn say(text: String) -> Evidence {
+    Evidence { text, items: Vec::new() }
 }
 
 /// `thread 4 "name"`.

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::{Analysis, Area, Finding, Sure};
+use crate::commands::graph::leaks::evidence::Evidence;
 use crate::commands::threads::waits::show::View;
 use crate::commands::threads::waits::verdicts::{Trouble, Verdict, judge};
 use crate::session::Session;
@@ -16,7 +17,8 @@ pub fn find(session: &Session, all: &mut Analysis) -> Result<()> {
         let mut f = Finding::new(Area::Hang, weight, sure, view.sentence(verdict));
         f.address = verdict.object;
         f.count = Some(verdict.threads as u64);
-        f.evidence = verdict.steps.iter().filter_map(|s| view.step_text(s)).collect();
+        let texts = verdict.steps.iter().filter_map(|s| view.step_text(s));
+        f.evidence = texts.map(|text| Evidence { text, items: Vec::new() }).collect();
         f.next.push("!waits".into());
         if verdict.trouble == Trouble::Starvation {
             f.next.push("!threadpoolqueue".into());

@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::{Analysis, Area, Finding, SMALL, Sure};
 use crate::commands::graph::diff;
+use crate::commands::graph::leaks::evidence::{Evidence, Item};
 use crate::commands::graph::leaks::{Limits, Suspect, find as suspects};
 use crate::heap::oom;
 use crate::session::Session;
@@ -70,9 +71,9 @@ fn finding(s: &Suspect) -> Finding {
     f.count = Some(s.count);
     f.bytes = Some(s.bytes);
     f.share = Some(s.share);
-    f.evidence = s.facts.iter().map(|e| e.text.clone()).collect();
+    f.evidence = s.facts.clone();
     if !s.path.is_empty() {
-        f.evidence.push(s.path.replace(" -> ", ", then "));
+        f.evidence.push(Evidence { text: s.path.replace(" -> ", ", then "), items: Vec::new() });
     }
     f.next = s.next.iter().take(2).cloned().collect();
     f
@@ -92,7 +93,9 @@ pub fn growth(session: &Session, older: &str, all: &mut Analysis) -> Result<()> 
         let mut f = Finding::new(Area::Memory, 68 - i as u8, Sure::Likely, what);
         f.bytes = Some(bytes);
         f.count = Some(c.count().unsigned_abs());
-        f.evidence.push(format!("{} bytes before, {} now", thousands(c.old.bytes), thousands(c.new.bytes)));
+        let items = vec![Item::of("before").bytes(c.old.bytes), Item::of("now").bytes(c.new.bytes)];
+        let text = format!("{} bytes before, {} now", thousands(c.old.bytes), thousands(c.new.bytes));
+        f.evidence.push(Evidence::many(text, items));
         f.next.push(format!("!diff {older} -owners"));
         all.findings.push(f);
     }
