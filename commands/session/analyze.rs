@@ -216,10 +216,13 @@ pub struct Scope {
     pub memory: bool,
 }
 
+/// Adds what it finds.
+type Find = fn(&Session, &mut Analysis) -> Result<()>;
+
 /// Looks at everything asked for. What cannot be looked at is said, and stops nothing.
 pub fn analyze(session: &Session, scope: Scope, older: Option<&str>) -> Result<Analysis> {
     let mut all = Analysis::default();
-    let parts: [(bool, &str, fn(&Session, &mut Analysis) -> Result<()>); 3] = [
+    let parts: [(bool, &str, Find); 3] = [
         (scope.crash, "exceptions", crash::find),
         (scope.hang, "waits", hang::find),
         (scope.memory, "memory", memory::find),
