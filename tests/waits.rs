@@ -38,7 +38,7 @@ fn id(session: &Session, address: u64) -> u32 {
     threads.iter().find(|t| t.address == address).expect("a thread of the list").managed_id
 }
 
-fn waiters<'a>(all: &'a [Waiting], kind: Kind, object: u64) -> Vec<&'a Waiting> {
+fn waiters(all: &[Waiting], kind: Kind, object: u64) -> Vec<&Waiting> {
     all.iter().filter(|w| w.kind == kind && w.objects == [object]).collect()
 }
 
@@ -48,7 +48,7 @@ fn every_kind_of_wait_names_its_object_and_who_holds_it() {
     let (session, facts) = (session(name), facts(name));
     let waits = session.all_waits().unwrap();
     assert_eq!(waits.partial, None);
-    let thread = |key: &str| u32::from_str_radix(&format!("{:x}", facts[key]), 10).unwrap();
+    let thread = |key: &str| format!("{:x}", facts[key]).parse::<u32>().unwrap();
     // Two locks, each held by whom the other thread waits for.
     for (lock, waiter, holder) in [("address:B.Gate", "tid:A", "tid:B"), ("address:A.Gate", "tid:B", "tid:A")] {
         let [w] = waiters(&waits.waiting, Kind::Lock, facts[lock])[..] else { panic!("{lock}") };
