@@ -440,6 +440,13 @@ impl Session {
         lines
     }
 
+    /// Files of modules that hold a runtime of programs compiled ahead of time, beside CoreCLR.
+    pub fn other_runtimes(&self) -> Vec<String> {
+        let Ok(clr) = self.clr() else { return Vec::new() };
+        let others = self.dump.modules.iter().filter(|m| clr.ahead().is_none() && !clr.found.module.holds(m.base));
+        others.filter(|m| aot::header::is_in(&self.dump, m)).map(|m| m.file_name().to_owned()).collect()
+    }
+
     /// One line on the runtime for the banner: version, flavour, GC; or why there is none.
     pub fn describe_runtime(&self) -> String {
         let clr = match self.clr() {

@@ -286,14 +286,24 @@ impl Printer<'_> {
         behind: Behind,
     ) -> Result<u64> {
         let number = self.out.count(if self.element.is_some() { &NESTED } else { &FIELDS }) + 1;
-        let name = f.type_name.as_ref().map(|t| t.reflection()).unwrap_or_else(|| f.element.name().to_owned());
+        // Of a field that nothing describes what it refers to tells the type.
+        let held = match value.reference {
+            Cell::Addr(at) if f.type_name.is_none() && self.clr.ahead().is_some() && at != 0 => {
+                self.clr.object_type(at)
+            }
+            _ => None,
+        };
+        let held = held.filter(|&mt| f.element.is_reference() && self.clr.valid_type(mt).is_some());
+        let declared = f.type_name.as_ref().map(|t| t.reflection());
+        let of_object = || held.map(|mt| self.clr.type_name_long(mt).to_string());
+        let name = declared.or_else(of_object).unwrap_or_else(|| f.element.name().to_owned());
         let token = 0x0400_0000 | u64::from(f.desc.rid);
         let declared_by = self.out.wants_data().then(|| self.clr.type_name_long(class));
         let [value, reference, address] = value.cells();
         let cells = [
             self.element.map_or(Cell::None, Cell::Num),
             Cell::Num(number),
-            known(self.session.field_type(f).unwrap_or(0)),
+            known(held.or_else(|| self.session.field_type(f)).unwrap_or(0)),
             Cell::shown(format!("{token:08x}"), Cell::Hex(token)),
             Cell::As(format!("{offset:x}").into(), offset),
             cut(name, 20),

@@ -78,7 +78,8 @@ fn runtime_types(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
     ctx.out.open(&TYPES)?;
     for address in objects {
         session.watch.cancel.check()?;
-        let handle = session.value(address).and_then(|v| v.pointer(&["m_handle"])).filter(|&h| h != 0);
+        let handle =
+            session.value(address).and_then(|v| v.pointer(&["m_handle", "_pUnderlyingEEType"])).filter(|&h| h != 0);
         let mt = handle.filter(|&h| clr.valid_type(h).is_some());
         let name = handle.map(|h| clr.handle_tree(h).display());
         ctx.out.row(&[

@@ -219,6 +219,10 @@ fn runtimes(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if let Some(table) = &clr.found.table {
         ctx.out.fact("layout", Cell::text(table), format!("    Layout: {table}"))?;
     }
+    for name in session.other_runtimes() {
+        let what = format!("{name} holds a NativeAOT runtime too, which is not read beside CoreCLR");
+        ctx.out.row_as(&NOTICED, &[Cell::text("layout"), Cell::text(&what)], format!("    Note: {what}"))?;
+    }
     let (passed, failed, rest) = verdicts(&clr.found.checks);
     let lost = clr.found.lost();
     for line in session.describe_providers() {

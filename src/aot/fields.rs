@@ -12,6 +12,8 @@ use super::reflected::Place;
 
 /// Most classes in a row that are followed.
 const MAX_PARENTS: usize = 256;
+/// Bytes of the smallest object: header, MethodTable and one word.
+const LEAST: u32 = 24;
 /// Words of an instance that are shown without a name.
 const MAX_WORDS: u64 = 1 << 12;
 
@@ -19,7 +21,9 @@ impl Aot {
     /// Fields of the type `mt`.
     pub fn read_fields(&self, mt: u64) -> Fields {
         let mut fields = Fields::default();
-        let Some(own) = self.types.method_table(mt).filter(|m| !m.has_component_size()) else { return fields };
+        if self.types.method_table(mt).is_none_or(|m| m.has_component_size()) {
+            return fields;
+        }
         let references = self.references(mt);
         let mut chain: Vec<MethodTable> = Vec::new();
         let mut at = mt;
@@ -30,9 +34,12 @@ impl Aot {
         for m in chain.iter().rev() {
             self.reflected_fields(m, &references, &mut fields.instance);
             self.known_fields(m, &references, &mut fields.instance);
+            // The only word of a base class of the least size may be a field of what derives from it.
+            if m.address == mt || m.base_size > LEAST {
+                self.slots(m, &references, &mut fields);
+            }
         }
         self.static_fields(mt, &mut fields.statics);
-        self.slots(&own, &references, &mut fields);
         fields
     }
 
@@ -91,11 +98,6 @@ impl Aot {
 
     /// What no field covers: references by their place, and the words between them.
     fn slots(&self, mt: &MethodTable, references: &[u64], Fields { instance: into, partial, .. }: &mut Fields) {
-        let covers = |f: &Field, at: u64| {
-            let start = f.offset() + 8;
-            let size = u64::from(f.element.size(8)).max(1);
-            start < at + 8 && at < start + size
-        };
         // What every object has room for.
         if mt.address == self.types.known().object {
             return;
@@ -105,9 +107,18 @@ impl Aot {
         if end < whole {
             partial.get_or_insert_with(|| format!("of an instance of {whole} bytes the first {end} are shown"));
         }
+        let mut covered = vec![false; usize::try_from(end / 8).unwrap_or(0) + 1];
+        for f in into.iter() {
+            let (start, size) = (f.offset() + 8, u64::from(f.element.size(8)).max(1));
+            for word in start / 8..start.saturating_add(size).div_ceil(8).min(end / 8 + 1) {
+                if let Some(c) = usize::try_from(word).ok().and_then(|w| covered.get_mut(w)) {
+                    *c = true;
+                }
+            }
+        }
         let mut slots = Vec::new();
         for at in (8..end).step_by(8) {
-            if into.iter().any(|f| covers(f, at)) {
+            if usize::try_from(at / 8).ok().and_then(|w| covered.get(w)) != Some(&false) {
                 continue;
             }
             let element = if references.binary_search(&at).is_ok() { et::CLASS } else { et::U };

@@ -171,7 +171,7 @@ impl Session {
 
     /// How many assemblies have no metadata at hand, so that their types have no names; `None` without a runtime.
     fn without_metadata(&self) -> Option<Share> {
-        let clr = self.clr().ok()?;
+        let clr = self.clr().ok().filter(|c| c.ahead().is_none())?;
         let assemblies = &clr.assemblies().items;
         let without = assemblies.iter().filter(|a| clr.module(a.module).metadata(clr).is_none()).count();
         Some(Share { all: assemblies.len() as u64, missing: without as u64 })
