@@ -97,6 +97,8 @@ pub const ALL: &[&Command] = &[
     &memory::address::ADDRESS,
     &memory::maddress::MADDRESS,
     &memory::nativeheap::HEAP,
+    &memory::pointersin::GCTONATIVE,
+    &memory::pointersin::FINDPOINTERSIN,
     &memory::regions::VPROT,
     &memory::regions::VADUMP,
     &memory::maddress::VMMAP,

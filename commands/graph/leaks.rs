@@ -3,6 +3,7 @@
 pub mod evidence;
 mod held;
 mod loads;
+mod native;
 mod runtime;
 mod show;
 mod space;
@@ -37,11 +38,14 @@ pub const LEAKS: Command = Command {
            thread      a thread static that holds much on several threads together\n\
            finalizer   many objects ready for finalization, and what the finalizer thread waits for\n\
            context     an AssemblyLoadContext that was told to unload and did not\n\
+           native      native memory (malloc) that objects hold by one field, live and dead ones\n\
+           cheap       a C heap of which much is free: not given back, fragmented, or spread over many arenas\n\
            free        free space between objects of one generation, and what stands behind it: pinned objects or others\n\
            sparse      arrays of one type most of whose elements are null or zero\n\
            strings     the same texts many times\n\n\
            Bytes are those that would be freed with the holder; of collections, linked and single objects no byte counts \
-           for two of them, other kinds may overlap with these. Shares are of all live bytes, of `free` of the whole heap. \
+           for two of them, other kinds may overlap with these. Shares are of all live bytes, of `free` of the whole heap; \
+           native memory has none. \
            One dump shows what is held, never that it grows: a cache that is full looks the same. Compare with a dump \
            taken later.",
     args: &[
@@ -121,7 +125,7 @@ pub struct Suspect {
 impl Suspect {
     /// Whether its bytes are space that could be saved, held by nothing or by others.
     pub fn is_waste(&self) -> bool {
-        matches!(self.kind, "free" | "strings" | "sparse")
+        matches!(self.kind, "free" | "strings" | "sparse" | "cheap")
     }
 
     /// Type of the elements, where they are of one.
@@ -129,7 +133,7 @@ impl Suspect {
         match self.kind {
             "event" => self.element.strip_prefix(HANDLERS),
             "strings" => Some("System.String"),
-            "free" | "finalizer" => None,
+            "free" | "finalizer" | "native" | "cheap" => None,
             _ => Some(&self.element),
         }
     }
@@ -160,11 +164,13 @@ pub fn find(session: &Session, limits: &Limits) -> Result<Found> {
     held::find(&view, &told, &mut all)?;
     loads::join_state_machines(&mut all);
     runtime::finalizer(&view, &mut all)?;
+    native::owners(&view, &mut all)?;
+    native::kept(&view, &mut all)?;
     space::fragmented(&view, &mut all)?;
     space::sparse(&view, &mut all)?;
     runtime::strings(&view, &mut all)?;
     runtime::contexts(&view, &mut all)?;
-    for s in all.iter_mut().filter(|s| s.kind != "free") {
+    for s in all.iter_mut().filter(|s| !matches!(s.kind, "free" | "native" | "cheap")) {
         s.share = view.share_of(s.bytes);
     }
     all.sort_by_key(|s| (s.is_waste(), Reverse(s.bytes), s.example));

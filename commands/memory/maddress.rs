@@ -62,7 +62,7 @@ const COUNT: Col = Col::data("count", Type::Count).titled("ranges");
 const SIZE: Col = Col::data("size", Type::Bytes).titled("their bytes");
 
 /// The kind of a range in SOS's words.
-fn kind(dump: &Dump, r: &UsageRange, e: &MapEntry) -> String {
+pub fn kind(dump: &Dump, r: &UsageRange, e: &MapEntry) -> String {
     let reserved = e.state == MapState::Reserve;
     match r.usage {
         word::UNKNOWN if reserved => "[RESERVED]".into(),
@@ -82,7 +82,7 @@ fn kind(dump: &Dump, r: &UsageRange, e: &MapEntry) -> String {
 }
 
 /// A kind without the brackets of reserved memory.
-fn bare(kind: &str) -> &str {
+pub fn bare(kind: &str) -> &str {
     kind.trim_matches(['[', ']'])
 }
 

@@ -15,6 +15,7 @@ pub mod lm;
 pub mod maddress;
 pub mod nativeheap;
 pub mod pointers;
+pub mod pointersin;
 pub mod process;
 pub mod protect;
 pub mod range;

@@ -192,7 +192,7 @@ impl Session {
 }
 
 /// The words of an object behind its MethodTable, each with its offset.
-fn each_word(o: &Object<'_>, space: &crate::dump::AddressSpace, mut each: impl FnMut(u64, u64)) {
+pub fn each_word(o: &Object<'_>, space: &crate::dump::AddressSpace, mut each: impl FnMut(u64, u64)) {
     let ptr = usize::from(space.ptr_size());
     let end = usize::try_from(o.size.min(o.intact)).unwrap_or(usize::MAX);
     if o.bytes.len() >= end {

@@ -40,10 +40,6 @@ pub const INSTEAD: &[(&[&str], &str)] = &[
         &["dumplog", "histinit", "histclear", "histobj", "histobjfind", "hof", "histroot", "histstats"],
         "the stress log, which is off unless DOTNET_StressLog=1 was set, is not read; `!gcwhere ADDR` says where an object is, `!gcroot ADDR` what holds it",
     ),
-    (
-        &["findpointersin", "gctonative"],
-        "`!refs ADDR` finds what refers to an object, `s -q RANGE VALUE` a pointer anywhere, `!address -f:Stack` the regions of a kind",
-    ),
     (&["gchandleleaks"], "`!gchandles` lists the handles, `s -q RANGE HANDLE` finds who keeps one"),
     (&["notreachableinrange"], "`!dumpheap -dead START END` lists what nothing reaches"),
     (

@@ -34,10 +34,10 @@ const NEAR: Table = Table::new(
 const HOLDERS: Table = Table::new(
     "holders",
     &[
-        Col::left("Held by", "by", 8).titled("object, block, stack, module or memory"),
-        Col::right("Place", "place", 16).of(Type::Address).titled("where the word stands that points into the block"),
-        Col::right("Holder", "holder", 16).of(Type::Address).titled("the object, block or module"),
-        Col::left("What", "what", 0).titled("type and field, symbol, or thread"),
+        Col::left("Held by", "by", 8),
+        Col::right("Place", "place", 16).of(Type::Address),
+        Col::right("Holder", "holder", 16).of(Type::Address),
+        Col::left("What", "what", 0),
     ],
 );
 const COLUMNS: &[Col] = &[
@@ -167,7 +167,7 @@ pub fn near(ctx: &mut Ctx<'_>, heaps: &NativeHeaps, address: u64) -> Result<Outc
     }
     let before = held.unwrap_or(next).checked_sub(1);
     let next = if held.is_some() { held.map(|h| h + 1) } else { Some(next) };
-    ctx.out.open(&NEAR)?;
+    ctx.out.open_bare(&NEAR)?;
     for (which, at) in [("before", before), ("block", held), ("next", next)] {
         let Some(b) = at.and_then(|i| heaps.blocks.get(i)) else { continue };
         let [address, size, state, kind, arena] = cells(b);

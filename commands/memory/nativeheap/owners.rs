@@ -31,10 +31,10 @@ const HANDLES: Table = Table::new(
     "handles",
     &[
         Col::right("Handles", "handles", 9).of(Type::Count),
-        Col::right("Words", "words", 9).of(Type::Count).titled("words of native blocks that name them"),
+        Col::right("Words", "words", 9).of(Type::Count),
         Col::left("Kind", "kind", 18),
-        Col::right("First", "handle", 16).of(Type::Address).titled("the first handle"),
-        Col::right("Object", "object", 16).of(Type::Address).titled("what that refers to"),
+        Col::right("First", "handle", 16).of(Type::Address),
+        Col::right("Object", "object", 16).of(Type::Address),
         Col::left("Type", "type", 0).of(Type::TypeName),
     ],
 );

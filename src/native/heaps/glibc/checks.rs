@@ -83,7 +83,7 @@ impl Reader<'_> {
             say("the top", false, format!("no walk comes to it at {:x}", found.top));
         }
         // Pieces of the main arena that are mappings, and what others took of the break, are counted in ways of their own.
-        if !a.main || part.done.len() == 1 {
+        if !a.main || part.pieces == 1 {
             say("system_mem", found.system == a.system, format!("{} bytes read, {} counted", a.system, found.system));
         }
         Ok(())

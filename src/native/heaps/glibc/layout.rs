@@ -2,6 +2,8 @@
 //! development head of January 2026 (2.43). Nothing in memory names the version, but an arena describes itself: its table of
 //! bins is 127 pairs, of which an empty one points to itself.
 
+use std::ops::RangeInclusive;
+
 /// `struct malloc_state`: offsets that move between versions, in bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ArenaLayout {
@@ -60,6 +62,13 @@ impl ArenaLayout {
         if self.word == 4 && self.bins == 0x38 { 8 } else { 16 }
     }
 
+    /// Sizes of chunks that a cache may lie in: from the smallest layout to the largest and a little more, for the allocator
+    /// leaves a remainder too small to stand alone with its neighbour, and an alignment may be asked for.
+    #[inline]
+    pub fn cache_chunks(&self) -> RangeInclusive<u64> {
+        CACHES_LEAST * (1 + self.word) + self.word..=CACHES_MOST * (2 + self.word) + self.word + 0x60
+    }
+
     /// Chunk size of a fast bin.
     pub fn fast_size(&self, number: u64) -> u64 {
         // fastbin_index: size >> 4 less 2 where a word has 8 bytes, size >> 3 less 2 where it has 4.
@@ -102,12 +111,9 @@ impl CacheLayout {
     }
 }
 
-/// Sizes of chunks that a cache may lie in: from the smallest layout to the largest and a little more, for the allocator
-/// leaves a remainder too small to stand alone with its neighbour, and an alignment may be asked for.
-pub fn cache_chunks(word: u64) -> std::ops::RangeInclusive<u64> {
-    let sizes = || CACHES.iter().map(|c| c.size(word) + word);
-    sizes().min().unwrap_or(0)..=sizes().max().unwrap_or(0) + 0x60
-}
+/// Bins of the smallest layout of a cache, with counts of a byte, and of the largest, with counts of two.
+const CACHES_LEAST: u64 = 64;
+const CACHES_MOST: u64 = 76;
 
 /// `HEAP_MAX_SIZE`: heaps of further arenas are aligned to it. With huge pages it is four of those, 8 MB at least.
 pub const HEAP_ALIGN_64: u64 = 8 << 20;

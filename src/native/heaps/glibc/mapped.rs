@@ -41,8 +41,8 @@ pub fn find(
 fn at_page(space: &AddressSpace, layout: &ArenaLayout, base: u64, end: u64) -> Option<(Block, u64)> {
     let w = layout.word;
     let plain = header(space, layout, base, base, end);
-    if plain.is_none() && space.ptr_at(base, w)? != 0 {
-        // In front of an aligned block stands nothing, or the header of the whole that was there before.
+    // In front of an aligned block stands the header of the whole that was there before; from 2.43 on, nothing.
+    if plain.is_none() && (!layout.short_mappings || space.ptr_at(base, w)? != 0) {
         return None;
     }
     // The header before a multiple of an alignment asked for is the real one; that of the whole stays behind at the start.
@@ -59,10 +59,14 @@ fn at_page(space: &AddressSpace, layout: &ArenaLayout, base: u64, end: u64) -> O
 /// The mapping from `base` on whose header stands at `at`.
 fn header(space: &AddressSpace, layout: &ArenaLayout, base: u64, at: u64, end: u64) -> Option<(Block, u64)> {
     let w = layout.word;
-    let (before, word) = (space.ptr(at)?, space.ptr_at(at, w)?);
+    let word = space.ptr_at(at, w)?;
+    if word & FLAGS != IS_MMAPPED {
+        return None;
+    }
+    let before = space.ptr(at)?;
     // 2.43: bit 0 of what stands before the size says huge pages.
     let lead = if layout.short_mappings { before & !1 } else { before };
-    if word & FLAGS != IS_MMAPPED || lead != at - base {
+    if lead != at - base {
         return None;
     }
     let size = word & !FLAGS;

@@ -24,6 +24,9 @@ use crate::watch::{Interrupted, Watch};
 /// dump happens to have.
 const LEAST_GROWTH: u64 = 128 << 10;
 
+/// A piece so long is walked in parts at once, in bytes.
+const PART: u64 = 32 << 20;
+
 /// What every step works with.
 struct Reader<'a> {
     dump: &'a Dump,
@@ -45,6 +48,8 @@ struct Done {
 #[derive(Default)]
 struct Part {
     done: Vec<Done>,
+    /// Pieces that were walked.
+    pieces: u32,
     /// Stretches that are no chunks.
     lost: Vec<Range>,
     /// All memory that was read, in the order it was.
@@ -91,12 +96,12 @@ impl Reader<'_> {
     /// Walks `piece` to its end, over what is no chunk too.
     fn walk(&self, piece: Piece, part: &mut Part) -> Result<End, Interrupted> {
         let (start, mut piece) = (piece.start, piece);
+        part.pieces += 1;
         loop {
-            let walked = walk::walk(self.space, self.layout, &piece, self.watch)?;
-            let end = walked.end;
-            let done = Done { piece, walked };
-            let behind = extent(self.space, self.layout, &done).1;
-            part.done.push(done);
+            let done = self.walk_parts(piece)?;
+            let end = done.last().map_or(End::Broken(piece.start), |d| d.walked.end);
+            let behind = done.last().map_or(piece.end, |d| extent(self.space, self.layout, d).1);
+            part.done.extend(done);
             let (End::Broken(at) | End::Absent(at)) = end else {
                 part.memory.push((start, behind));
                 return Ok(end);
@@ -122,6 +127,35 @@ impl Reader<'_> {
         }
     }
 
+    /// Walks a piece, a long one in parts at once: each part begins where a chain of chunks was found, and is believed when
+    /// the walk of the part before it ends exactly there.
+    fn walk_parts(&self, piece: Piece) -> Result<Vec<Done>, Interrupted> {
+        let walk = |piece: Piece| {
+            let walked = walk::walk(self.space, self.layout, &piece, self.watch)?;
+            Ok(Done { piece, walked })
+        };
+        let count = ((piece.end - piece.start) / PART).min(2 * rayon::current_num_threads() as u64);
+        if count < 2 {
+            return Ok(vec![walk(piece)?]);
+        }
+        let step = (piece.end - piece.start) / count;
+        let mut starts = vec![piece.start];
+        for i in 1..count {
+            let from = (piece.start + i * step).next_multiple_of(self.layout.align());
+            let near = (from, from.saturating_add(PART / 4).min(piece.end));
+            let how = (self.layout.align(), walk::SURE);
+            if let Some(found) = walk::first_chain(self.space, self.layout, &piece, near, how, self.watch)? {
+                starts.push(found.start);
+            }
+        }
+        let ends = starts.iter().skip(1).map(|&s| (s, true)).chain([(piece.end, false)]);
+        let parts: Vec<Piece> =
+            starts.iter().zip(ends).map(|(&start, (end, open))| Piece { start, end, open, ..piece }).collect();
+        let done: Vec<Done> = parts.into_par_iter().map(walk).collect::<Result<_, _>>()?;
+        let joined = done.iter().all(|d| !d.piece.open || d.walked.end == End::Memory);
+        if joined { Ok(done) } else { Ok(vec![walk(piece)?]) }
+    }
+
     /// The heaps of all arenas but the main one, in parallel.
     fn further_arenas(&self) -> Result<Vec<Part>, Interrupted> {
         let arenas = &self.found.arenas;
@@ -140,7 +174,7 @@ impl Reader<'_> {
                 part.own += start - h.start;
                 part.memory.push((h.start, start));
                 let (arena, top) = (self.number(i), Some(arena.top));
-                self.walk(Piece { start, end: h.end, arena, flag: NON_MAIN, top }, &mut part)?;
+                self.walk(Piece { start, end: h.end, arena, flag: NON_MAIN, top, open: false }, &mut part)?;
             }
             Ok(part)
         };
@@ -171,7 +205,11 @@ impl Reader<'_> {
         let top = Some(main.top);
         let mut reached = false;
         if let Some((start, range)) = start.and_then(|s| Some((s, self.regions.around(s)?))) {
-            reached = self.pieces(Piece { start, end: range.1, arena: 0, flag: 0, top }, self.layout.align(), part)?;
+            reached = self.pieces(
+                Piece { start, end: range.1, arena: 0, flag: 0, top, open: false },
+                self.layout.align(),
+                part,
+            )?;
         }
         if reached || main.top == main.address + self.layout.top() {
             return Ok(());
@@ -214,7 +252,7 @@ impl Reader<'_> {
 
     /// Finds pieces at the pages of `range`.
     fn search_pieces(&self, range: Range, top: Option<u64>, part: &mut Part) -> Result<(), Interrupted> {
-        let like = Piece { start: range.0, end: range.1, arena: 0, flag: 0, top };
+        let like = Piece { start: range.0, end: range.1, arena: 0, flag: 0, top, open: false };
         let Some(first) = walk::first_chain(self.space, self.layout, &like, range, (0x1000, usize::MAX), self.watch)?
         else {
             return Ok(());
@@ -299,7 +337,7 @@ impl Reader<'_> {
         }
         let heaps = self.found.heaps.iter().filter(|h| !main && h.arena == a.address);
         if main {
-            a.heaps = part.done.len().saturating_sub(part.lost.len()).max(1) as u32;
+            a.heaps = part.pieces.max(1);
             a.system = a.used.bytes + a.free.bytes + a.top + a.own + a.lost;
             // `systrim`: whole pages of the top, less what a chunk needs.
             a.trimmable += a.top.saturating_sub(self.layout.least() + 1) & !0xFFF;

@@ -1,6 +1,6 @@
 //! The walk through the chunks of one piece of memory.
 
-use super::layout::{ArenaLayout, FLAGS, IS_MMAPPED, NON_MAIN, PREV_INUSE, cache_chunks};
+use super::layout::{ArenaLayout, FLAGS, IS_MMAPPED, NON_MAIN, PREV_INUSE};
 use crate::dump::{AddressSpace, little_endian};
 use crate::native::heaps::blocks::MOST_SIZE;
 use crate::native::heaps::regions::Range;
@@ -20,6 +20,8 @@ pub struct Piece {
     pub flag: u64,
     /// The arena's top, wherever it is; `None` where the arena is not in the dump.
     pub top: Option<u64>,
+    /// Behind its end the next chunk begins: it is a part of a longer piece.
+    pub open: bool,
 }
 
 /// How a walk ended.
@@ -112,7 +114,6 @@ pub fn walk(space: &AddressSpace, layout: &ArenaLayout, piece: &Piece, watch: &W
         end: End::Memory,
     };
     let mut window = Window::new(space);
-    let caches = cache_chunks(w);
     let (mut at, mut last, mut flags, mut stop) =
         (piece.start, None::<(u64, u64)>, 0, piece.start.saturating_add(BETWEEN));
     loop {
@@ -121,6 +122,13 @@ pub fn walk(space: &AddressSpace, layout: &ArenaLayout, piece: &Piece, watch: &W
             stop = at.saturating_add(BETWEEN);
         }
         if at >= piece.end {
+            if at == piece.end
+                && piece.open
+                && let Some(word) = at.checked_add(w).and_then(|a| window.word(a))
+            {
+                settle(&mut out, &mut window, piece, layout, (last, flags), at, word);
+                return Ok(out);
+            }
             out.end = if at == piece.end { End::Memory } else { End::Broken(at) };
             break;
         }
@@ -134,19 +142,7 @@ pub fn walk(space: &AddressSpace, layout: &ArenaLayout, piece: &Piece, watch: &W
             out.end = End::Broken(at);
             break;
         }
-        if let Some((chunk, bytes)) = before {
-            if word & PREV_INUSE != 0 {
-                out.strange += u64::from(flags & NON_MAIN != piece.flag);
-                out.used.add(bytes);
-                out.blocks.push(Block::new(chunk + 2 * w, bytes - w, State::Used, Kind::Chunk, piece.arena));
-                if caches.contains(&bytes) {
-                    out.caches.push(chunk + 2 * w);
-                }
-            } else {
-                out.torn += u64::from(window.word(at) != Some(bytes));
-                free(&mut out, layout, piece, chunk, bytes);
-            }
-        }
+        settle(&mut out, &mut window, piece, layout, (before, flags), at, word);
         if piece.top == Some(at) {
             top(&mut out, piece, at, size, w);
             out.end = End::Top;
@@ -174,6 +170,30 @@ pub fn walk(space: &AddressSpace, layout: &ArenaLayout, piece: &Piece, watch: &W
         }
     }
     Ok(out)
+}
+
+/// Takes in the chunk before the one at `at`, whose size word says whether it is in use.
+#[inline]
+fn settle(
+    out: &mut Walked,
+    window: &mut Window<'_>,
+    piece: &Piece,
+    layout: &ArenaLayout,
+    (before, flags): (Option<(u64, u64)>, u64),
+    at: u64,
+    word: u64,
+) {
+    let (w, Some((chunk, bytes))) = (layout.word, before) else { return };
+    if word & PREV_INUSE == 0 {
+        out.torn += u64::from(window.word(at) != Some(bytes));
+        return free(out, layout, piece, chunk, bytes);
+    }
+    out.strange += u64::from(flags & NON_MAIN != piece.flag);
+    out.used.add(bytes);
+    out.blocks.push(Block::new(chunk + 2 * w, bytes - w, State::Used, Kind::Chunk, piece.arena));
+    if layout.cache_chunks().contains(&bytes) {
+        out.caches.push(chunk + 2 * w);
+    }
 }
 
 /// Whether what stands at `at` is no chunk of the piece.
@@ -256,6 +276,8 @@ fn fence(
 
 /// So many chunks that follow one another in a heap are believed, where what was before them could not be read.
 pub const ENOUGH: usize = 32;
+/// So many begin a part of a heap that is walked at once with the part before it.
+pub const SURE: usize = 64;
 /// Chunks a chain has at least to be believed where nothing says that it begins there.
 pub const CHAIN: usize = 8;
 
