@@ -13,7 +13,7 @@ use crate::session::tasks::Tasks;
 use crate::session::tasks::joined::{FrameNames, Resumed, resumes};
 
 /// Most frames of chains looked at: where many tasks wait for the same ones in several ways, each way is a chain. More say so.
-const MOST_STEPS: u64 = 1 << 26;
+const MOST_STEPS: u64 = 1 << 24;
 
 /// The trees of such stacks.
 pub struct Joined {

@@ -145,6 +145,8 @@ const FOUND: Table = Table::new(
 const FEW: usize = 4;
 /// Columns a branch is moved to the right by.
 const STEP: usize = 5;
+/// Deepest branch that is moved: lines of a tree must not grow with it.
+const INDENTED: usize = 200;
 const RULE: &str = "________________________________________________";
 const RUN: &str = "Threads in resumed async methods, below them what awaits those:";
 const RUN_OR_WAIT: &str = "Threads in resumed async methods and suspended ones, below them what awaits those:";
@@ -224,7 +226,7 @@ fn tree(out: &mut Out, forest: &Forest, root: usize, joined: bool, all: bool) ->
                     Cell::Num(n.suspended as u64),
                     Cell::Bool(joined),
                 ];
-                let text = format!("{:w$}{:>5} {name}", "", n.stacks(), w = STEP * depth);
+                let text = format!("{:w$}{:>5} {name}", "", n.stacks(), w = STEP * depth.min(INDENTED));
                 out.row_as(&NODES, &cells, text)?;
             }
         }
@@ -244,7 +246,7 @@ fn standing(out: &mut Out, n: &Node, depth: usize, row: u64, all: bool) -> Resul
         let comma = if who.is_empty() { "" } else { ", " };
         who.push_str(&format!("{comma}{} suspended", n.waiting));
     }
-    out.note(format!("{:w$} ~~~~ {who}", "", w = STEP * depth))?;
+    out.note(format!("{:w$} ~~~~ {who}", "", w = STEP * depth.min(INDENTED)))?;
     for id in &n.standing {
         out.data_row(&STANDING, &[Cell::Num(row), Cell::Hex(*id)])?;
     }

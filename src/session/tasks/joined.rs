@@ -65,14 +65,23 @@ impl<'a> Resumed<'a> {
             }
             let name = names.get(i).map_or("", |n| n);
             if let Some(class) = name.strip_suffix(".MoveNext()") {
-                let live = live.get_or_insert_with(|| self.clr.live_slots(thread));
-                let near = live.slots.iter().filter(|s| (i..=i + TO_THE_BOX).contains(&s.frame) && s.value != 0);
-                if let Some(node) = near.filter_map(|s| self.machine(s.value)).find(|&n| self.is_of(n, class)) {
+                let live: &Vec<(usize, u64)> = live.get_or_insert_with(|| self.held(thread));
+                let near = live.get(live.partition_point(|s| s.0 < i)..).unwrap_or(&[]);
+                let near = near.iter().take_while(|s| s.0 <= i + TO_THE_BOX);
+                if let Some(node) = near.filter_map(|s| self.machine(s.1)).find(|&n| self.is_of(n, class)) {
                     return Some((i, node));
                 }
             }
         }
         None
+    }
+
+    /// What the frames of the thread hold: number of the frame and value, sorted.
+    fn held(&self, thread: &ClrThread) -> Vec<(usize, u64)> {
+        let slots = self.clr.live_slots(thread).slots;
+        let mut all: Vec<(usize, u64)> = slots.iter().filter(|s| s.value != 0).map(|s| (s.frame, s.value)).collect();
+        all.sort_unstable();
+        all
     }
 
     /// The box at `value`, or whose state machine `value` points to.

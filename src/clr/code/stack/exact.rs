@@ -2,12 +2,16 @@
 //!
 //! Source: dotnet/runtime `src/coreclr/vm/eetwain.cpp` (`GetGenericContext`), `inc/gcinfotypes.h`. The context is a MethodTable,
 //! a MethodDesc or the object itself; its slot is counted from the frame register since version 4 of GC information, from
-//! the caller's stack pointer before, where a funclet would have to take its method's.
+//! the caller's stack pointer before: of a funclet that of its method's caller.
 
 use super::Frame;
+use super::reader::Reader;
 use crate::clr::Clr;
 use crate::clr::code::gcinfo::Generics;
+use crate::clr::code::lookup::CodeAt;
 use crate::clr::types::methodtable::MethodTable;
+use crate::dump::Arch;
+use crate::native::x64;
 
 /// Deepest class hierarchy followed.
 const MAX_PARENTS: usize = 256;
@@ -38,7 +42,10 @@ impl Clr {
         let base = if info.encoding.version >= BY_FRAME_REGISTER {
             frame.registers?.get(info.header.frame_register? as usize)?
         } else {
-            (!at.in_funclet()).then_some(frame.caller_sp?)?
+            match at.in_funclet() {
+                true => self.caller_of_method(frame, at)?,
+                false => frame.caller_sp?,
+            }
         };
         let context = self.space().ptr(base.checked_add_signed(i64::from(slot))?).filter(|&c| c != 0)?;
         match kind {
@@ -53,6 +60,17 @@ impl Clr {
                 same.then_some(Exact { owner: exact.owner, method: exact.address })
             }
         }
+    }
+
+    /// Stack pointer of the caller of the method whose funclet runs in `frame`: both have the same frame register, which a
+    /// method with funclets sets up.
+    fn caller_of_method(&self, frame: &Frame, at: &CodeAt) -> Option<u64> {
+        let (main, mut context) = (at.main?, frame.registers.filter(|r| r.arch == Arch::X64)?);
+        // Where the frame register says nothing of the stack pointer, nothing is read.
+        context.ip = main.start;
+        context.set_sp(0);
+        x64::unwind(&Reader::new(self), &mut context, main.start, main.unwind, at.base, false).ok()?;
+        Some(context.sp())
     }
 
     /// The class among `mt` and its parents that is an instantiation of `owner`'s definition.
