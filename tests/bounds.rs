@@ -276,6 +276,7 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("src/session/locks/waits.rs", "MAX_RECORDS", Says),
     ("src/session/lookup.rs", "MAX_FORWARDS", Never),
     ("src/session/nativereach.rs", "MOST_NAME", Shown),
+    ("src/session/nativereach.rs", "MOST_STEPS", Says),
     ("src/session/slots.rs", "MAX_DEPTH", Shown),
     ("src/session/slots.rs", "MAX_NAMES", Search),
     ("src/session/tasks/links.rs", "MAX_STEPS", Says),

@@ -31,7 +31,8 @@ pub const REFS: Command = Command {
            it directly. An object that refers to it several times has a row for each slot. Links made by a dependent \
            handle are marked, and so are those from an object of a collectible type to its loader allocator.\n\n\
            Weak handles to the object and its sync block are listed last: they do not keep it alive.\n\n\
-           -out lists what the object itself refers to instead. -stat counts by type and field.",
+           -out lists what the object itself refers to instead. -stat counts by type and field.\n\n\
+           Of an address in a native block it lists what points there: objects by field, blocks, stacks, modules.",
     args: &[
         Arg::pos("ADDR", Kind::Object, "the object").required(),
         Arg::flag("out", "what the object refers to").or(&["to", "source"]),
@@ -51,7 +52,8 @@ pub const REFS: Command = Command {
         Fact::new("roots", "roots that hold the object", Type::Count),
         Fact::new("sync_block", "number of the object's sync block", Type::Count),
     ])
-    .and(&[&REFERENCES, &COUNTS, &ROOTS, &WEAK]),
+    .and(&[&REFERENCES, &COUNTS, &ROOTS, &WEAK])
+    .with(&[&crate::commands::memory::nativeheap::BLOCK]),
     run,
 };
 
@@ -147,6 +149,9 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let outgoing = args.has("out");
     if !outgoing {
         session.expect_ways()?;
+    }
+    if !session.is_object(address)? && session.native_heaps()?.blocks.holding(address).is_some() {
+        return crate::commands::memory::nativeheap::show_block(ctx, address);
     }
     super::check_object(session, address)?;
     let limit = match args.number("limit") {

@@ -62,6 +62,10 @@ pub const GCROOT: Command = Command {
     returns: Returns::facts(&[
         Fact::new("roots", "roots found", Type::Count),
         Fact::new("chains", "chains shown", Type::Count),
+        Fact::new("native_block", "the native block asked about", Type::Address),
+        Fact::new("native_owner", "the object that holds it", Type::Address),
+        Fact::new("native_field", "its type and the field that does", Type::Text),
+        Fact::new("native_steps", "native blocks from there to the one asked about", Type::Count),
     ])
     .and(&[&ROOTS, &CHAIN])
     .with(&[&held::RETURNS]),
@@ -162,6 +166,11 @@ fn gcroot(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         None | Some(0) => u64::MAX,
         Some(n) => n,
     };
+    let address = match session.is_object(address)? {
+        true => address,
+        false => owner_of(ctx, address)?.unwrap_or(address),
+    };
+    let session = ctx.session()?;
     let (nostacks, scanned) = (args.has("nostacks"), args.has("conservative"));
     let (count, chains) = roots_of(session, ctx.out, address, &Wanted { all, limit, nostacks, scanned })?;
     let facts = [("roots", Cell::Num(count)), ("chains", Cell::Num(chains))];
@@ -175,6 +184,36 @@ fn gcroot(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         None if count == 0 => Outcome::Empty,
         None => Outcome::Complete,
     })
+}
+
+/// The object that holds the native block at `address`, if there is such a block; says which and how.
+fn owner_of(ctx: &mut Ctx<'_>, address: u64) -> Result<Option<u64>> {
+    let session = ctx.session()?;
+    if session.native_heaps()?.blocks.holding(address).is_none() {
+        return Ok(None);
+    }
+    let Some((hold, way)) = session.native_holder(address)? else {
+        bail!(
+            "{address:x} lies in a native block that no object was found to hold; !heap -x {address:x} lists what points to it"
+        )
+    };
+    let clr = session.clr()?;
+    let field = session.types().by_id(hold.ty).map_or_else(String::new, |ty| {
+        format!("{}.{}", clr.type_name(ty.mt.address), session.slot_name(clr, &ty, hold.offset))
+    });
+    let between = match way.len() {
+        0 | 1 => String::new(),
+        n => format!(", through {} native blocks", n - 1),
+    };
+    let line = format!("{address:x} lies in a native block, held by {field} of {:x}{between}:", hold.object);
+    let facts = [
+        ("native_block", Cell::Addr(way.last().copied().unwrap_or(address))),
+        ("native_owner", Cell::Addr(hold.object)),
+        ("native_field", Cell::text(field)),
+        ("native_steps", Cell::Num(way.len().saturating_sub(1) as u64)),
+    ];
+    ctx.out.facts(&facts, line)?;
+    Ok(Some(hold.object))
 }
 
 /// Which chains are shown.

@@ -2,13 +2,18 @@
 //! of it.
 
 use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 
 use anyhow::Result;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Session;
+use super::nativeowners::Hold;
 use crate::native::demangle;
 use crate::native::heaps::{Block, reach};
 
+/// Blocks followed from one to another: longer chains are lists, whose first block holds them as well.
+const MOST_STEPS: usize = 64;
 /// Longest mangled name of a type that is read, in bytes.
 const MOST_NAME: usize = 512;
 
@@ -42,6 +47,45 @@ impl Session {
         let (dump, heaps) = (self.dump(), self.native_heaps()?);
         let roots = reach::roots(dump, heaps, &self.runtime_ranges()?);
         Ok(reach::pointers_to(dump, heaps, &roots, (start, end), &self.watch)?)
+    }
+
+    /// How a managed object keeps the native block at `address`: the word of an object that points to it, and the blocks on a
+    /// shortest way from there, that one last. `None` where no native block is there, or no object is found within
+    /// [`MOST_STEPS`] blocks.
+    pub fn native_holder(&self, address: u64) -> Result<Option<(Hold, Vec<u64>)>> {
+        let heaps = self.native_heaps()?;
+        let Some(target) = heaps.blocks.holding(address) else { return Ok(None) };
+        let holds: FxHashMap<u32, Hold> = self.native_holds()?.list.iter().rev().map(|h| (h.block, *h)).collect();
+        let mut next: FxHashMap<u32, u32> = FxHashMap::default();
+        let mut front: FxHashSet<u32> = FxHashSet::from_iter([target as u32]);
+        next.insert(target as u32, target as u32);
+        for _ in 0..MOST_STEPS {
+            let mut held: Vec<u32> = front.iter().copied().filter(|b| holds.contains_key(b)).collect();
+            held.sort_unstable();
+            if let Some((block, hold)) = held.first().and_then(|b| Some((*b, *holds.get(b)?))) {
+                let mut way = Vec::new();
+                let mut at = block;
+                loop {
+                    way.extend(heaps.blocks.get(at as usize).map(Block::address));
+                    match next.get(&at) {
+                        Some(&to) if to != at && way.len() <= MOST_STEPS => at = to,
+                        _ => return Ok(Some((hold, way))),
+                    }
+                }
+            }
+            let found = reach::pointing_blocks(self.dump(), heaps, &front, &self.watch)?;
+            front = FxHashSet::default();
+            for (from, to) in found {
+                if let Entry::Vacant(place) = next.entry(from) {
+                    place.insert(to);
+                    front.insert(from);
+                }
+            }
+            if front.is_empty() {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// What the first word of a block says of it: `zero`, `number`, `text`, `pointer to a block`, `pointer to an object`,

@@ -101,6 +101,15 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     })
 }
 
+/// What [`show_block`] returns.
+pub const BLOCK: Returns = blocks::RETURNS;
+
+/// The native block that holds `address`, and what points to it.
+pub fn show_block(ctx: &mut Ctx<'_>, address: u64) -> Result<Outcome> {
+    let heaps = ctx.session()?.native_heaps()?;
+    blocks::near(ctx, heaps, address)
+}
+
 /// Which objects are asked about.
 fn which(args: &Args) -> Result<Which> {
     match (args.has("live"), args.has("dead")) {

@@ -1,9 +1,10 @@
 //! What points to blocks: from the memory outside the heaps, from stacks, from one block to another.
 
 use rayon::prelude::*;
+use rustc_hash::FxHashSet;
 
 use super::regions::{Range, Regions, without};
-use super::{NativeHeaps, State};
+use super::{Block, NativeHeaps, State};
 use crate::dump::{AddressSpace, Dump};
 use crate::watch::{Interrupted, Watch};
 
@@ -135,3 +136,29 @@ pub fn pointers_to(
     found.dedup();
     Ok(found)
 }
+
+/// Blocks in use whose words point into blocks of `targets`: each with the one it points to, by number.
+pub fn pointing_blocks(
+    dump: &Dump,
+    heaps: &NativeHeaps,
+    targets: &FxHashSet<u32>,
+    watch: &Watch,
+) -> Result<Vec<(u32, u32)>, Interrupted> {
+    let (space, blocks) = (&dump.space, &heaps.blocks);
+    let one = |(number, part): (usize, &[Block])| {
+        watch.cancel.check()?;
+        let mut found = Vec::new();
+        for (i, b) in part.iter().enumerate().filter(|(_, b)| b.state() == State::Used) {
+            let from = (number * BLOCKS + i) as u32;
+            let words = space.words(b.address(), b.end()).filter_map(|w| blocks.holding(w.1));
+            found.extend(words.map(|to| (from, to as u32)).filter(|(_, to)| targets.contains(to)));
+        }
+        Ok(found)
+    };
+    let found: Vec<Vec<(u32, u32)>> =
+        blocks.list().par_chunks(BLOCKS).enumerate().map(one).collect::<Result<_, _>>()?;
+    Ok(found.concat())
+}
+
+/// Blocks looked through by one worker at a time.
+const BLOCKS: usize = 1 << 14;

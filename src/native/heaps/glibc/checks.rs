@@ -121,6 +121,30 @@ impl Reader<'_> {
         say("blocks in caches not found", left <= LEFT_OVER.max(held / 16), text);
     }
 
+    /// What is to be said where the main arena's fast bins are not in the dump. Where links are masked at most those blocks can
+    /// be in them whose first word is such a link: to nothing, or to another small one of the same size.
+    fn without_fast_bins(&self, heaps: &NativeHeaps, cached: &Cached) -> String {
+        let text = "the main arena's own data are not in the dump: what its fast bins hold counts as used";
+        let w = self.layout.word;
+        let count = self.layout.fast.1;
+        let most = if count == 0 { 0 } else { self.layout.fast_size(count - 1) };
+        if !cached.masked || most == 0 {
+            return text.into();
+        }
+        let linked = |b: &&crate::native::heaps::Block| {
+            let link = self.space.ptr(b.address()).map(|l| l ^ b.address() >> 12);
+            let same = |chunk: u64| {
+                let next = heaps.blocks.at(chunk.wrapping_add(2 * w)).and_then(|i| heaps.blocks.get(i));
+                next.is_some_and(|n| n.size() == b.size() && n.state() == State::Used)
+            };
+            link.is_some_and(|l| l == 0 || same(l))
+        };
+        let small =
+            |b: &&crate::native::heaps::Block| b.arena() == 0 && b.state() == State::Used && b.size() + w <= most;
+        let bytes: u64 = heaps.blocks.list().iter().filter(small).filter(linked).map(|b| b.size() + w).sum();
+        format!("{text}, at most {bytes} bytes")
+    }
+
     /// What the dump lacks.
     fn lacks(&self, heaps: &mut NativeHeaps, cached: &Cached) {
         let main = self.found.arenas.first().is_some_and(|a| a.main);
@@ -128,7 +152,7 @@ impl Reader<'_> {
         if !main {
             let read = heaps.arenas.first().is_some_and(|a| a.used.count > 0);
             missing.push(match read {
-                true => "the main arena's own data are not in the dump: what its fast bins hold counts as used".into(),
+                true => self.without_fast_bins(heaps, cached),
                 false => "the main arena's memory is not in the dump".to_owned(),
             });
         }
