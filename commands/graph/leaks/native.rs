@@ -20,9 +20,13 @@ pub fn owners(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
     if heaps.blocks.is_empty() {
         return Ok(());
     }
+    let mut owners = view.session.native_owners(Which::All)?;
+    owners.retain(|o| o.bytes >= LEAST && o.blocks >= view.limits.few);
+    if owners.is_empty() {
+        return Ok(());
+    }
     let dead = view.session.native_owners(Which::Dead)?;
-    for o in view.session.native_owners(Which::All)?.iter().filter(|o| o.bytes >= LEAST && o.blocks >= view.limits.few)
-    {
+    for o in &owners {
         let mut s = Suspect { kind: "native", bytes: o.bytes, count: o.blocks, ..Suspect::default() };
         s.element = "native blocks".into();
         s.owner = format!("{}.{}", o.ty, o.field);
