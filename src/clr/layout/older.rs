@@ -49,13 +49,44 @@ fn at(dump: &Dump, image: Span, mut layout: Layout, anchor: &Anchor) -> Option<G
     let mut gc = GcDacVars::described(&layout, space)?;
     gc.source = GcSource::DacTable;
     // Both flavours have their variables in one image: the heap's type says which are in use.
+    const WORKSTATION: u32 = 1;
     const SERVER: u32 = 2;
-    let server = layout.global("HeapType").ok().and_then(|a| space.u32(a)) == Some(SERVER);
-    if server {
+    let heap_type = layout.global("HeapType").ok().and_then(|a| space.u32(a))?;
+    if heap_type != WORKSTATION && heap_type != SERVER {
+        return None;
+    }
+    if heap_type == SERVER {
         (gc.generation_table, gc.ephemeral_heap_segment) = (None, None);
         (gc.alloc_allocated, gc.finalize_queue, gc.oom_info) = (None, None, None);
     } else {
         (gc.n_heaps, gc.g_heaps) = (None, None);
     }
-    Some(gc)
+    has_heap(dump, &layout, &gc).then_some(gc)
+}
+
+/// Whether generation 2 begins with a segment: the well-known types stand alike in tables whose other slots differ. What is
+/// not in the dump (one without the heap) is not held against it.
+fn has_heap(dump: &Dump, layout: &Layout, gc: &GcDacVars) -> bool {
+    const PAGE: u64 = 0x1000;
+    let space = &dump.space;
+    let table = || match gc.generation_table {
+        Some(table) => Some(table),
+        None => {
+            let heap = space.ptr(space.ptr(gc.g_heaps?)?)?;
+            heap.checked_add(layout.try_offset("GCHeap", "GenerationTable")?)
+        }
+    };
+    let Some(generation) = table().and_then(|t| t.checked_add(2 * gc.generation_size)) else { return false };
+    let start = gc.generation_field_offsets[1].max(0) as u64;
+    let Some(segment) = space.ptr_at(generation, start) else { return !space.readable(generation) };
+    if segment == 0 || !segment.is_multiple_of(PAGE) {
+        return false;
+    }
+    let field = |name| space.ptr_at(segment, layout.try_offset("HeapSegment", name)?);
+    match (field("Mem"), field("Allocated"), field("Committed"), field("Reserved")) {
+        (Some(mem), Some(allocated), Some(committed), Some(reserved)) => {
+            segment < mem && mem <= allocated && allocated <= committed && committed <= reserved
+        }
+        _ => !space.readable(segment),
+    }
 }

@@ -1,0 +1,323 @@
+//! Dumps of the shape of .NET Framework, built from the tables: no heap of one was at hand. They prove the code against the
+//! tables, not the tables against a runtime. Each has two app domains, a thread in either, and a heap with a few objects.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "support/make_minidump.rs"]
+mod make_minidump;
+
+use std::collections::BTreeMap;
+
+use clrscope::clr::layout::Layout;
+use clrscope::clr::layout::provider::Provider;
+use clrscope::clr::layout::scan::AnchorKind;
+use clrscope::clr::layout::standing::Standing;
+use clrscope::clr::layout::tables::{TABLES, Table};
+use clrscope::clr::runtime::domains;
+use clrscope::dump::{Dump, OpenOptions};
+use clrscope::session::Session;
+use clrscope::watch::Watch;
+use make_minidump::{Mini, MiniModule, MiniThread, X64, X86};
+
+/// Where everything lies: low enough for pointers of four bytes.
+const IMAGE: u64 = 0x6F00_0000;
+const RUNTIME: u64 = 0x2000_0000;
+const SEGMENT: u64 = 0x3000_0000;
+const LARGE: u64 = 0x3800_0000;
+const VERSION: [u16; 4] = [4, 8, 9999, 0];
+const OS_IDS: [u32; 2] = [0x1234, 0x5678];
+
+/// Memory that is written to, by region.
+struct Memory {
+    regions: BTreeMap<u64, Vec<u8>>,
+    ptr: u64,
+    next: u64,
+}
+
+impl Memory {
+    fn put(&mut self, at: u64, bytes: &[u8]) {
+        let (start, region) = self.regions.range_mut(..=at).next_back().unwrap();
+        let i = (at - start) as usize;
+        region[i..i + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn word(&mut self, at: u64, v: u64) {
+        let bytes = v.to_le_bytes();
+        self.put(at, &bytes[..self.ptr as usize]);
+    }
+
+    fn u32(&mut self, at: u64, v: u32) {
+        self.put(at, &v.to_le_bytes());
+    }
+
+    /// A structure of `size` bytes among those of the runtime.
+    fn make(&mut self, size: u64) -> u64 {
+        let at = self.next;
+        self.next += size.next_multiple_of(16);
+        at
+    }
+}
+
+struct Builder {
+    m: Memory,
+    l: Layout,
+}
+
+impl Builder {
+    fn at(&self, base: u64, ty: &str, field: &str) -> u64 {
+        base + self.l.offset(ty, field).unwrap()
+    }
+
+    fn field(&mut self, base: u64, ty: &str, field: &str, v: u64) {
+        let at = self.at(base, ty, field);
+        self.m.word(at, v);
+    }
+
+    fn half(&mut self, base: u64, ty: &str, field: &str, v: u32) {
+        let at = self.at(base, ty, field);
+        self.m.u32(at, v);
+    }
+
+    /// A MethodTable with its class.
+    fn type_of(&mut self, flags: u32, size: u32, rid: u32, parent: u64, module: u64) -> u64 {
+        const MT: &str = "MethodTable";
+        let (mt, class) = (self.m.make(0x100), self.m.make(0x100));
+        self.half(mt, MT, "MTFlags", flags);
+        self.half(mt, MT, "BaseSize", size);
+        self.half(mt, MT, "MTFlags2", rid << 16);
+        self.field(mt, MT, "ParentMethodTable", parent);
+        self.field(mt, MT, "Module", module);
+        self.field(mt, MT, "EEClassOrCanonMT", class);
+        self.field(class, "EEClass", "MethodTable", mt);
+        mt
+    }
+
+    fn text(&mut self, text: &str) -> u64 {
+        let at = self.m.make(2 * text.len() as u64 + 2);
+        let units: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        self.m.put(at, &units);
+        at
+    }
+
+    /// An `ArrayList` at `list`.
+    fn list(&mut self, list: u64, items: &[u64]) {
+        let first = self.at(list, "ArrayListBase", "FirstBlock");
+        self.half(list, "ArrayListBase", "Count", items.len() as u32);
+        self.half(first, "ArrayListBlock", "Size", 5);
+        let start = self.at(first, "ArrayListBlock", "ArrayStart");
+        for (i, &item) in items.iter().enumerate() {
+            self.m.word(start + i as u64 * self.m.ptr, item);
+        }
+    }
+}
+
+/// What a dump was given.
+struct Made {
+    bytes: Vec<u8>,
+    strings: Vec<u64>,
+    domains: [u64; 2],
+    locked: u64,
+}
+
+fn build(table: &Table) -> Made {
+    let l = table.layout();
+    let ptr = u64::from(table.pointer_size);
+    let regions = [(RUNTIME, 0x1_0000), (SEGMENT, 0x4000), (LARGE, 0x2000), (IMAGE, 0x1_0000)];
+    let regions = regions.iter().map(|&(at, n)| (at, vec![0; n])).collect();
+    let mut b = Builder { m: Memory { regions, ptr, next: RUNTIME + 0x100 }, l };
+    b.m.put(IMAGE, b"MZ");
+
+    // Types: the free one has no class; the others are of one module.
+    let module = b.m.make(0x800);
+    let three = 3 * ptr as u32;
+    let free = b.m.make(0x80);
+    b.half(free, "MethodTable", "MTFlags", 0x8000_0001);
+    b.half(free, "MethodTable", "BaseSize", three);
+    let object = b.type_of(0x200, three, 2, 0, module);
+    let string = b.type_of(0x8000_0002, 2 * ptr as u32 + 10, 3, object, module);
+    let middle = b.type_of(0x200, three, 4, object, module);
+    let runtime_type = b.type_of(0x0100_0200, 2 * three, 5, middle, module);
+
+    // The heap: free blocks where generations begin, strings, an object whose header has the number of its domain and of
+    // the thread that locks it.
+    let mem = SEGMENT + 0x1000;
+    let mut at = mem;
+    let mut starts = [0; 3];
+    for start in starts.iter_mut().rev() {
+        *start = at;
+        b.m.word(at, free);
+        at += u64::from(three);
+    }
+    let mut strings = Vec::new();
+    for text in ["Framework", "two domains", "x"] {
+        let units: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        b.m.word(at, string);
+        b.m.u32(at + ptr, text.len() as u32);
+        b.m.put(at + ptr + 4, &units);
+        strings.push(at);
+        at += (2 * ptr + 10 + units.len() as u64).next_multiple_of(ptr);
+    }
+    let locked = at;
+    b.m.word(at, object);
+    b.m.u32(at - 4, 2 << 16 | 1);
+    at += u64::from(three);
+    for (segment, first, end) in [(SEGMENT, mem, at), (LARGE, LARGE + 0x1000, LARGE + 0x1000 + u64::from(three))] {
+        let committed = segment + 0x2000;
+        for (field, v) in
+            [("Allocated", end), ("Committed", committed), ("Reserved", committed + 0x1000), ("Mem", first)]
+        {
+            b.field(segment, "HeapSegment", field, v);
+        }
+        b.field(segment, "HeapSegment", "Used", end);
+    }
+    b.m.word(LARGE + 0x1000, free);
+
+    // Domains, one assembly in each, and threads.
+    let shared = b.m.make(0x100);
+    let system = b.m.make(0x100);
+    let assembly = b.m.make(0x200);
+    b.field(assembly, "DomainAssembly", "Module", module);
+    let domains = [("DefaultDomain", 1), ("Second", 2)].map(|(name, id)| {
+        let domain = b.m.make(0x1800);
+        b.half(domain, "AppDomain", "Id", id);
+        let text = b.text(name);
+        b.field(domain, "AppDomain", "FriendlyName", text);
+        let list = b.at(domain, "AppDomain", "DomainAssemblyList");
+        b.list(list, &[assembly]);
+        domain
+    });
+    let threads = [0, 1].map(|i: usize| {
+        let thread = b.m.make(0xA00);
+        b.m.word(thread, IMAGE + 0x40);
+        b.half(thread, "Thread", "Id", i as u32 + 1);
+        b.half(thread, "Thread", "OSId", OS_IDS[i]);
+        b.field(thread, "Thread", "AppDomain", domains[i]);
+        b.field(thread, "Thread", "Frame", u64::MAX);
+        thread
+    });
+    let store = b.m.make(0x200);
+    let links = threads.map(|t| b.at(t, "Thread", "LinkNext"));
+    let head = b.at(store, "ThreadStore", "FirstThreadLink");
+    b.m.word(head, links[0]);
+    b.m.word(links[0], links[1]);
+    b.m.word(head + 2 * ptr, links[1]);
+    b.half(store, "ThreadStore", "ThreadCount", 2);
+
+    // The collector's table of generations.
+    let newer = AnchorKind::of(&b.l) == AnchorKind::GcDacVars;
+    let (size, start, allocation) = match (newer, ptr) {
+        (true, 8) => (0xF0, 0x38, 0x40),
+        (true, _) => (0x88, 0x28, 0x2C),
+        (false, _) => {
+            let o = |f: &str| b.l.offset("Generation", f).unwrap();
+            (o("!"), o("StartSegment"), o("AllocationStart"))
+        }
+    };
+    let generations = IMAGE + 0x8000;
+    for (g, (segment, from)) in
+        [(SEGMENT, starts[0]), (SEGMENT, starts[1]), (SEGMENT, starts[2]), (LARGE, LARGE + 0x1000)].iter().enumerate()
+    {
+        b.m.word(generations + g as u64 * size + start, *segment);
+        b.m.word(generations + g as u64 * size + allocation, *from);
+    }
+
+    // Variables, and the slots that lead to them.
+    let map = IMAGE + 0x9000;
+    let index_list = IMAGE + 0x9100;
+    b.list(index_list, &domains);
+    let mut cell = IMAGE + 0x4000;
+    let anchor = IMAGE + 0x2000;
+    let slots: Vec<(String, i32)> = b.l.dac_slots.iter().map(|(n, &i)| (n.clone(), i)).collect();
+    let mut variable = |b: &mut Builder, v: u64| {
+        cell += 16;
+        b.m.word(cell, v);
+        cell
+    };
+    for (name, index) in slots {
+        let value = match name.as_str() {
+            "FreeObjectMethodTable" => free,
+            "ObjectMethodTable" => object,
+            "StringMethodTable" => string,
+            "RuntimeTypeMethodTable" => runtime_type,
+            "ThreadStore" => store,
+            "FinalizerThread" => threads[0],
+            "SystemDomain" => system,
+            "SharedDomain" => shared,
+            "HeapType" => 1,
+            "GCHeapAllocAllocated" => at,
+            "GCHeapEphemeralHeapSegment" => SEGMENT,
+            _ => 0,
+        };
+        let place = match name.as_str() {
+            "AppDomainIndexList" => index_list,
+            "GCHeapGenerationTable" => generations,
+            "HandleTableMap" => map,
+            _ => variable(&mut b, value),
+        };
+        b.m.u32(anchor.checked_add_signed(4 * i64::from(index)).unwrap(), (place - IMAGE) as u32);
+    }
+    if newer {
+        let vars = IMAGE + 0x6000;
+        let globals = variable(&mut b, vars);
+        b.m.u32(anchor, (globals - IMAGE) as u32);
+        b.m.word(vars, 1);
+        b.m.word(vars + ptr, size);
+        for i in 0..27 {
+            let place = match i {
+                3 => generations,
+                26 => map,
+                19 | 20 => continue,
+                _ => variable(&mut b, [(4, 2), (7, SEGMENT), (12, at)].iter().find(|v| v.0 == i).map_or(0, |v| v.1)),
+            };
+            b.m.word(vars + (2 + i) * ptr, place);
+        }
+    }
+
+    let mut mini = Mini::new();
+    mini.flags = 2;
+    mini.system(if ptr == 8 { X64 } else { X86 }, 2);
+    mini.modules(&[MiniModule {
+        base: IMAGE,
+        size: 0x1_0000,
+        name: "C:\\Windows\\Microsoft.NET\\clr.dll",
+        timestamp: 7,
+        version: VERSION,
+        pdb: "",
+    }]);
+    let threads: Vec<MiniThread> = OS_IDS.iter().map(|&id| MiniThread { id, ..MiniThread::default() }).collect();
+    mini.threads(&threads);
+    mini.memory64(b.m.regions.into_iter().collect());
+    Made { bytes: mini.finish(), strings, domains, locked }
+}
+
+#[test]
+fn a_heap_of_the_tables_shape_is_read() {
+    let tables: Vec<&Table> = TABLES.iter().filter(|t| t.name.starts_with("clr-")).collect();
+    assert_eq!(tables.len(), 4);
+    for table in tables {
+        let made = build(table);
+        let file = tempfile::Builder::new().suffix(".dmp").tempfile().unwrap();
+        std::fs::write(file.path(), &made.bytes).unwrap();
+        let dump = Dump::open(file.path(), &OpenOptions::default(), &Watch::default()).unwrap();
+        // Structure would find what the tables name wrongly.
+        let s = Session::new(dump, Watch::default()).without(vec![Provider::Structure]);
+        let clr = s.clr().unwrap_or_else(|e| panic!("{}: {e:#}", table.name));
+        assert_eq!(clr.found.table.as_deref(), Some(table.name));
+        assert!(clr.found.is_framework());
+        assert!(matches!(clr.found.standing, Standing::Structures | Standing::Relatives), "{}", table.name);
+        let ids = &s.index().unwrap().ids;
+        for (&at, text) in made.strings.iter().zip(["Framework", "two domains", "x"]) {
+            assert!(ids.id_of(at).is_some(), "{}: {at:x}", table.name);
+            assert_eq!(clr.string_at(at, 100).unwrap().1, text, "{}", table.name);
+        }
+        assert!(ids.id_of(made.locked).is_some(), "{}", table.name);
+        assert_eq!(&*clr.type_name(clr.object_type(made.locked).unwrap()), "System.Object");
+
+        let apps = domains::app_domains(clr);
+        let named: Vec<(u64, u32, &str)> =
+            apps.items.iter().map(|d| (d.address, d.id, d.name.as_deref().unwrap_or(""))).collect();
+        let [first, second] = made.domains;
+        assert_eq!(named, [(first, 1, "DefaultDomain"), (second, 2, "Second")], "{}", table.name);
+        let of_threads: Vec<u64> = clr.threads().items.iter().map(|t| t.domain).collect();
+        assert_eq!(of_threads, made.domains, "{}", table.name);
+    }
+}
