@@ -189,6 +189,7 @@ pub const ALL: &[&Command] = &[
     &session::evaluate::EXPR,
     &session::evaluate::RADIX,
     &session::analyze::ANALYZE,
+    &session::report::REPORT,
     &session::threads::THREAD,
     &session::target::VERTARGET,
     &session::target::LASTEVENT,

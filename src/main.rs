@@ -21,6 +21,8 @@ clrscope: a WinDbg/SOS-like shell for .NET memory dumps
 
 usage: clrscope DUMP [options]
 
+       clrscope report DUMP [OLDER] [-o FILE.html|FILE.json] [--with-values]   a page to hand on: see .report
+
   -c COMMANDS     run commands (separated by ;) and leave; may be repeated
   -s FILE         run a command script and leave; may be repeated, in order with -c
   --stay          keep the prompt after -c and -s
@@ -61,6 +63,30 @@ struct Arguments {
     index: IndexMode,
     safe: bool,
     strict: bool,
+    report: Option<Report>,
+}
+
+/// What `clrscope report` was told.
+#[derive(Default)]
+struct Report {
+    older: Option<String>,
+    file: Option<String>,
+    values: bool,
+}
+
+impl Report {
+    /// The line that writes it.
+    fn line(&self) -> String {
+        let quoted = |s: &str| format!("\"{}\"", s.replace('\\', "\\\\").replace('"', "\\\""));
+        let mut line = format!(".report {}", quoted(self.file.as_deref().unwrap_or("report.html")));
+        if let Some(older) = &self.older {
+            line += &format!(" -diff {}", quoted(older));
+        }
+        if self.values {
+            line += " -with-values";
+        }
+        line
+    }
 }
 
 fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
@@ -78,6 +104,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
         index: IndexMode::default(),
         safe: false,
         strict: false,
+        report: None,
     };
     // The debugger's spelling has one dash, which would be that of short options.
     let given = std::env::args_os().map(|a| if a == "-index" { "--index".into() } else { a });
@@ -113,10 +140,22 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
                 say(HELP);
                 return Ok(None);
             }
+            Value(v) if a.dump.is_none() && a.report.is_none() && v == "report" => a.report = Some(Report::default()),
             Value(v) if a.dump.is_none() => a.dump = Some(v.into()),
+            Value(v) if a.report.as_ref().is_some_and(|r| r.older.is_none()) => {
+                let older = v.string()?;
+                a.report.iter_mut().for_each(|r| r.older = Some(older.clone()));
+            }
+            Short('o') if a.report.is_some() => {
+                let file = parser.value()?.string()?;
+                a.report.iter_mut().for_each(|r| r.file = Some(file.clone()));
+            }
+            Long("with-values") if a.report.is_some() => a.report.iter_mut().for_each(|r| r.values = true),
             other => return Err(other.unexpected()),
         }
     }
+    let report = a.report.as_ref().map(Report::line);
+    a.tasks.extend(report.map(Task::Commands));
     Ok(Some(a))
 }
 

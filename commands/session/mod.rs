@@ -13,6 +13,7 @@ pub mod misc;
 pub mod modules;
 pub mod paths;
 pub mod printf;
+pub mod report;
 pub mod symneed;
 pub mod target;
 pub mod threads;
