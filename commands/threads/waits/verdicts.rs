@@ -4,7 +4,7 @@
 use anyhow::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::work::Work;
+use super::work::{Cause, Work};
 use crate::clr::code::stack::FrameKind;
 use crate::clr::runtime::threads::ClrThread;
 use crate::commands::threads::threadpoolqueue;
@@ -81,17 +81,6 @@ pub struct Judged {
     pub causes: FxHashMap<usize, Cause>,
     /// Why some may be missing.
     pub partial: Option<String>,
-}
-
-/// What a task that is waited for comes down to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cause {
-    /// The task at the bottom, or what it awaits.
-    pub object: u64,
-    /// Its type, or the method.
-    pub name: String,
-    /// Address of the `Thread` that runs it; 0 where none does.
-    pub thread: u64,
 }
 
 /// Judges the waits of a session.

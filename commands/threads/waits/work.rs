@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::verdicts::Cause;
 use crate::session::Session;
 use crate::session::tasks::{Awaited, Kind, Tasks, is_completed};
 
@@ -16,6 +15,17 @@ use crate::session::tasks::{Awaited, Kind, Tasks, is_completed};
 const MAX_OBJECTS: usize = 1 << 16;
 /// References from a context to what was given to it: its queue, the array of that, an entry, a delegate, what it calls.
 const MAX_DEPTH: u32 = 12;
+
+/// What a task that is waited for comes down to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// The task at the bottom, or what it awaits.
+    pub object: u64,
+    /// Its type, or the method.
+    pub name: String,
+    /// Address of the `Thread` that runs it; 0 where none does.
+    pub thread: u64,
+}
 
 /// What a context has to do before a task completes.
 pub struct NeedsContext {
