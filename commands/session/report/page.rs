@@ -26,13 +26,27 @@ fn escape(out: &mut String, text: &str) {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // What acts on a terminal or turns the direction of writing acts here too.
-            c if c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c) => {
-                out.push('\u{fffd}');
-            }
+            c if acts(c) => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }
+}
+
+/// What acts on a terminal, ends lines or turns the direction of writing acts in a page too.
+fn acts(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Data as JSON that is no markup: in an element of data only its own end tag is, and no character of it acts.
+fn inert(data: &str) -> String {
+    let mut out = String::with_capacity(data.len());
+    for c in data.chars() {
+        match c == '<' || acts(c) {
+            true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => out.push(c),
+        }
+    }
+    out
 }
 
 fn escaped(text: &str) -> String {
@@ -65,9 +79,7 @@ pub fn write(model: &Json) -> Result<String> {
     page.push_str("</main>");
     let data = serde_json::to_string(model)?;
     if data.len() <= MOST_DATA {
-        // In an element of data only its own end tag is markup.
-        let inert = data.replace('<', "\\u003c");
-        write!(page, "<script type=\"application/json\" id=\"model\">{inert}</script>")?;
+        write!(page, "<script type=\"application/json\" id=\"model\">{}</script>", inert(&data))?;
     } else {
         page.push_str("<p>The data behind this page is too much for it: .report FILE.json writes it.</p>");
     }

@@ -3,6 +3,7 @@
 //! Nothing here looks at version texts, module names or paths to choose offsets: a module counts as the runtime when its
 //! image holds a `GcDacVars` and a DAC table around it, and a built-in table is taken when its invariants hold.
 
+use super::asks::asks;
 use super::checks::Probe;
 use super::choose::{Chooser, Settled, failed, passed};
 use super::effort::Effort;
@@ -10,7 +11,7 @@ use super::gcdac::{self, GcDacVars, GcSource};
 pub use super::provider::{DiscoverOptions, Provider};
 use super::report::{Discovered, NoRuntime, RuntimeModule};
 use super::scan::{Span, anchors_of, find_gc_dac_vars};
-use super::standing::{Standing, asks};
+use super::standing::Standing;
 use super::verdict::Verdict;
 use super::{Source, descriptor, older, version};
 use crate::dump::{Dump, Module};

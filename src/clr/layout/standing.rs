@@ -1,9 +1,7 @@
 //! How much is known of a layout: whether dumps of such a runtime were at hand, or its relatives alone.
 
 use super::Layout;
-use super::report::RuntimeModule;
 use super::tables::Table;
-use crate::dump::{Dump, Os};
 
 /// What stands behind the layout a runtime is read by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,25 +64,4 @@ impl Standing {
     pub fn is_prediction(self) -> bool {
         matches!(self, Self::Structures | Self::Relatives | Self::Experimental | Self::Structural)
     }
-}
-
-/// Asks for what is missing: which build it is, and what of it would help.
-pub fn asks(dump: &Dump, module: &RuntimeModule) -> String {
-    let of_file = dump.module_at(module.base);
-    let index =
-        of_file.and_then(|m| m.build_id.as_ref()).map(|b| b.iter().map(|x| format!("{x:02x}")).collect::<String>());
-    let index = index.or_else(|| of_file.and_then(|m| Some(format!("{:x}{:x}", m.timestamp?, m.image_size?))));
-    let file = module.path.rsplit(['/', '\\']).next().unwrap_or_default();
-    let version = module.version.as_deref().and_then(|v| v.split(' ').next()).unwrap_or("of unknown version");
-    let index = index.map_or_else(String::new, |i| format!(", index {i}"));
-    let place = match env!("CARGO_PKG_REPOSITORY") {
-        "" => "whoever gave you this program",
-        url => url,
-    };
-    format!(
-        "this build is asked for: {file} {version} ({}, {}{index}); a report with what !runtimes -v prints, which holds \
-         nothing of the program's data, to {place} helps",
-        if dump.os == Os::Windows { "Windows" } else { "Linux" },
-        dump.arch.name()
-    )
 }

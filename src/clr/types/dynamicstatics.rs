@@ -8,6 +8,8 @@
 
 use super::methodtable::MethodTable;
 use crate::clr::Clr;
+use crate::clr::layout::Layout;
+use crate::dump::AddressSpace;
 
 /// Statics bits of the MethodTable's flags: not the module's; of an instantiation.
 const STATICS_MASK: u32 = 0x6;
@@ -86,7 +88,7 @@ fn collectible(clr: &Clr, mt: &MethodTable, entry: u64, reference: bool) -> Opti
 }
 
 fn local_of(clr: &Clr, mt: &MethodTable) -> Option<u64> {
-    super::statics::local_module(clr.space(), clr.layout(), mt.module)
+    local_module(clr.space(), clr.layout(), mt.module)
 }
 
 /// Data and flags of entry `id` of the table that `table` points to.
@@ -115,4 +117,20 @@ fn number(clr: &Clr, mt: &MethodTable) -> Option<u64> {
         }
         (0..count).map_while(|id| space.ptr_at(list, id * ptr)).position(|m| m == mt.address).map(|id| id as u64)
     })
+}
+
+/// Through .NET 8: the `DomainLocalModule` of a module. In .NET Framework each app domain has its own for a module that
+/// domains share: the module has a number then, whose lowest bit is set, and the domain a table of them (dotnet/coreclr v1.0
+/// `src/vm/appdomain.hpp`, `DomainLocalBlock`). The domain is the one the layout knows: that of the finalizer thread, which
+/// is the first.
+pub fn local_module(space: &AddressSpace, l: &Layout, module: u64) -> Option<u64> {
+    let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
+    if local & 1 == 0 {
+        return Some(local);
+    }
+    let domain = space.ptr(l.global("AppDomain").ok()?).filter(|&d| d != 0)?;
+    let slots = space.ptr_at(domain, l.try_offset("AppDomain", "ModuleSlots")?)?;
+    let count = space.ptr_at(domain, l.try_offset("AppDomain", "ModuleSlotCount")?)?;
+    let index = Some(local >> 1).filter(|i| *i < count)?;
+    space.ptr_at(slots, index.checked_mul(u64::from(space.ptr_size()))?).filter(|&p| p != 0)
 }

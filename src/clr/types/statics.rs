@@ -4,7 +4,7 @@
 //! slots of a pinned `Object[]`, primitives lie behind the class flags. Since 9.0: `DynamicStaticsInfo` in front of a
 //! type's auxiliary data (`methodtable.h`). Thread statics: `threadstatics.h` of the same versions.
 
-use super::dynamicstatics::{self, Base};
+use super::dynamicstatics::{self, Base, local_module};
 use super::fielddesc::FieldDesc;
 use super::fields::{Element, et};
 use super::methodtable::MethodTable;
@@ -232,22 +232,6 @@ fn thread_local_module(clr: &Clr, thread: u64, mt: &MethodTable, reference: bool
     }
     let block = block_of(clr, thread, clr.defining_module(mt)?)?;
     in_block(clr, block, reference)
-}
-
-/// Through .NET 8: the `DomainLocalModule` of a module. In .NET Framework each app domain has its own for a module that
-/// domains share: the module has a number then, whose lowest bit is set, and the domain a table of them (dotnet/coreclr v1.0
-/// `src/vm/appdomain.hpp`, `DomainLocalBlock`). The domain is the one the layout knows: that of the finalizer thread, which
-/// is the first.
-pub fn local_module(space: &AddressSpace, l: &Layout, module: u64) -> Option<u64> {
-    let local = space.ptr_at(module, l.try_offset("Module", "DomainLocalModule")?).filter(|&p| p != 0)?;
-    if local & 1 == 0 {
-        return Some(local);
-    }
-    let domain = space.ptr(l.global("AppDomain").ok()?).filter(|&d| d != 0)?;
-    let slots = space.ptr_at(domain, l.try_offset("AppDomain", "ModuleSlots")?)?;
-    let count = space.ptr_at(domain, l.try_offset("AppDomain", "ModuleSlotCount")?)?;
-    let index = Some(local >> 1).filter(|i| *i < count)?;
-    space.ptr_at(slots, index.checked_mul(u64::from(space.ptr_size()))?).filter(|&p| p != 0)
 }
 
 /// Through .NET 8: the `ThreadLocalBlock` of the thread at `thread`. It is part of the `Thread` since 3.0; through 2.2 there

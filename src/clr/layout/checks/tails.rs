@@ -3,9 +3,9 @@
 use rustc_hash::FxHashSet;
 
 use super::{Found, Probe};
+use crate::clr::types::dynamicstatics::local_module;
 use crate::clr::types::lookupmap::LookupMap;
 use crate::clr::types::methodtable::MethodTable;
-use crate::clr::types::statics::local_module;
 
 /// Bytes around a thread in which a pointer may be meant for its start.
 const NEAR: u64 = 0x800;

@@ -5,7 +5,8 @@ use rustc_hash::FxHashSet;
 use super::{Found, Probe};
 use crate::clr::layout::threadlist::{self, End};
 use crate::clr::runtime::threads::state;
-use crate::clr::types::statics::{local_block, local_module};
+use crate::clr::types::dynamicstatics::local_module;
+use crate::clr::types::statics::local_block;
 
 pub fn run(p: &mut Probe<'_>) {
     let list = list(p);

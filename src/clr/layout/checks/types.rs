@@ -4,10 +4,10 @@ use super::{Found, Probe};
 use crate::clr::image::metadata::Metadata;
 use crate::clr::image::pe::PeInfo;
 use crate::clr::image::place;
+use crate::clr::types::dynamicstatics::local_module;
 use crate::clr::types::fielddesc;
 use crate::clr::types::lookupmap::LookupMap;
 use crate::clr::types::methodtable::MethodTable;
-use crate::clr::types::statics::local_module;
 
 pub fn run(p: &mut Probe<'_>) {
     well_known(p);
