@@ -1,19 +1,21 @@
 //! Damaged code tables: whatever stands in them, a lookup ends, and soon.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/opened.rs"]
+mod opened;
 #[path = "support/patch.rs"]
 mod patch;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clrscope::clr::code::debuginfo::{self, DebugInfo};
 use clrscope::clr::code::nativeformat::{NativeArray, NativeHashtable};
 use clrscope::clr::code::ranges::RangeKind;
 use clrscope::clr::image::metadata::Metadata;
-use clrscope::dump::{Arch, Dump, OpenOptions};
+use clrscope::dump::Arch;
 use clrscope::session::Session;
-use clrscope::watch::Watch;
+use opened::open;
 use patch::Patch;
 use proptest::prelude::*;
 
@@ -65,15 +67,6 @@ proptest! {
             }
         }
     }
-}
-
-fn open(path: &Path) -> Session {
-    let options = OpenOptions {
-        cache_dir: Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dumps")),
-        no_images: true,
-        ..OpenOptions::default()
-    };
-    Session::new(Dump::open(path, &options, &Watch::default()).unwrap(), Watch::default())
 }
 
 /// Numbers that look random and are the same each time.

@@ -1,6 +1,8 @@
 //! Corners of stacks that few dumps have: return addresses that the collector replaced, funclets, stubs, exact type arguments.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/opened.rs"]
+mod opened;
 #[path = "support/patch.rs"]
 mod patch;
 
@@ -8,16 +10,9 @@ use std::path::{Path, PathBuf};
 
 use clrscope::clr::code::stack::{Frame, FrameKind};
 use clrscope::clr::runtime::threads::ClrThread;
-use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
-use clrscope::watch::Watch;
+use opened::open;
 use patch::Patch;
-
-fn open(path: &Path) -> Session {
-    let cache_dir = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dumps"));
-    let options = OpenOptions { cache_dir, no_images: true, ..OpenOptions::default() };
-    Session::new(Dump::open(path, &options, &Watch::default()).unwrap(), Watch::default())
-}
 
 fn file(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");

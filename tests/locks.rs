@@ -2,6 +2,8 @@
 //! whatever leads there damaged.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/opened.rs"]
+mod opened;
 #[path = "support/patch.rs"]
 mod patch;
 
@@ -11,10 +13,9 @@ use std::path::{Path, PathBuf};
 use clrscope::clr::Clr;
 use clrscope::clr::runtime::locks::{LOCK, Lock, LockKind, Owners};
 use clrscope::clr::runtime::threads::ClrThread;
-use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
 use clrscope::session::locks::waits::{Wait, WaitKind, circles};
-use clrscope::watch::Watch;
+use opened::open;
 use patch::Patch;
 use proptest::prelude::*;
 
@@ -22,12 +23,6 @@ const RECORD: &str = "System.Threading.ThreadBlockingInfo";
 
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
-}
-
-fn open(path: &Path) -> Session {
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps");
-    let options = OpenOptions { cache_dir: Some(cache), no_images: true, ..OpenOptions::default() };
-    Session::new(Dump::open(path, &options, &Watch::default()).unwrap(), Watch::default())
 }
 
 /// Every dump of `testdata/`.

@@ -1,6 +1,8 @@
 //! Managed stacks against those that Microsoft's library walked: `testdata/NAME.frames.tsv.zst`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/opened.rs"]
+mod opened;
 #[path = "support/patch.rs"]
 mod patch;
 
@@ -10,19 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clrscope::clr::code::stack::{Frame, FrameKind, Stack};
-use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
-use clrscope::watch::Watch;
+use opened::open;
 use patch::Patch;
 
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
-}
-
-fn open(path: &Path) -> Session {
-    let cache_dir = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dumps"));
-    let options = OpenOptions { cache_dir, no_images: true, ..OpenOptions::default() };
-    Session::new(Dump::open(path, &options, &Watch::default()).unwrap(), Watch::default())
 }
 
 fn dump(name: &str) -> PathBuf {

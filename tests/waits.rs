@@ -2,23 +2,19 @@
 //! is not there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/opened.rs"]
+mod opened;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use clrscope::commands::threads::waits::verdicts::{Trouble, judge};
-use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
 use clrscope::session::waits::{Kind, Waiting};
-use clrscope::watch::Watch;
+use opened::open;
 
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
-}
-
-fn open(path: &Path) -> Session {
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps");
-    let options = OpenOptions { cache_dir: Some(cache), no_images: true, ..OpenOptions::default() };
-    Session::new(Dump::open(path, &options, &Watch::default()).unwrap(), Watch::default())
 }
 
 fn session(name: &str) -> Session {

@@ -1,5 +1,6 @@
 //! `!strings`: strings by what is in them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use anyhow::Result;
@@ -81,7 +82,7 @@ const TEXTS: Table = Table::new(
 .rising("wasted");
 
 /// Characters of a text shown.
-const SHOWN: usize = 128;
+pub const SHOWN: usize = 128;
 
 struct Wanted {
     part: Option<String>,
@@ -118,10 +119,14 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     })
 }
 
-/// A text cut for its line; where values are wanted the whole one, as it is at `address`.
-fn value<'t>(clr: &Clr, whole: bool, address: u64, text: &'t str) -> Cell<'t> {
+/// A text cut for its line.
+pub fn shown(text: &str) -> &str {
     let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(end, _)| end);
-    let shown = text.get(..end).unwrap_or(text);
+    text.get(..end).unwrap_or(text)
+}
+
+/// What is shown of a text; where values are wanted the whole one, as it is at `address`.
+pub fn value<'t>(clr: &Clr, whole: bool, address: u64, shown: impl Into<Cow<'t, str>>) -> Cell<'t> {
     match whole.then(|| clr.string_units(address, usize::MAX)).flatten() {
         Some((_, units)) => Cell::shown(shown, Cell::Units(units.into())),
         None => Cell::text(shown),
@@ -172,7 +177,7 @@ fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, wanted: &Wanted, 
         if short {
             return ctx.out.row(&[Cell::Addr(o.address)]);
         }
-        let value = value(clr, whole, o.address, text);
+        let value = value(clr, whole, o.address, shown(text));
         ctx.out.row(&[Cell::Addr(o.address), Cell::text(generation), Cell::Sep(u64::from(units)), value])
     })?;
     if !short {
@@ -220,7 +225,7 @@ fn statistics(
     ctx.out.note("Statistics:")?;
     let (clr, whole) = (session.clr()?, ctx.out.wants_data());
     let cells = rows.iter().skip(skipped).map(|(text, t)| {
-        let value = value(clr, whole, t.first, text);
+        let value = value(clr, whole, t.first, shown(text));
         [Cell::Sep(t.count), Cell::Sep(t.bytes), Cell::Sep(t.wasted), Cell::Addr(t.first), value]
     });
     ctx.out.fill(&TEXTS, cells)?;

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::filter::{Filter, TypeFilter};
 use super::listing::{Block, Row, Rows};
+use super::strings::{SHOWN, shown, value};
 use crate::clr::Clr;
 use crate::heap::ordered::Make;
 use crate::heap::{Object, Segment, WalkReport};
@@ -30,8 +31,6 @@ pub const TEXTS: Table = Table::new(
 
 /// Strings are compared by their first 1024 characters and their size.
 const UNITS: usize = 1024;
-/// Characters of a text shown.
-const SHOWN: usize = 128;
 /// Rows made text of at once by one worker.
 const ROWS: usize = 4096;
 
@@ -145,14 +144,8 @@ fn equal(clr: &Clr, a: u64, b: u64) -> bool {
 /// The cells of a text; `whole` where values are wanted that text does not show.
 fn cells(clr: &Clr, text: &Text, whole: bool) -> [Cell<'static>; 3] {
     // So many characters are at most twice as many units.
-    let mut shown = clr.string_at(text.address, 2 * SHOWN).map_or(String::new(), |(_, t)| t);
-    if let Some((end, _)) = shown.char_indices().nth(SHOWN) {
-        shown.truncate(end);
-    }
-    let value = match whole.then(|| clr.string_units(text.address, usize::MAX)).flatten() {
-        Some((_, units)) => Cell::shown(shown, Cell::Units(units.into())),
-        None => Cell::text(shown),
-    };
+    let begins = clr.string_at(text.address, 2 * SHOWN).map_or(String::new(), |(_, t)| t);
+    let value = value(clr, whole, text.address, shown(&begins).to_owned());
     [Cell::Sep(text.count), Cell::Sep(text.bytes), value]
 }
 
@@ -161,13 +154,11 @@ pub fn print(out: &mut Out, clr: &Clr, texts: &[Text]) -> Result<()> {
     out.open_bare(&TEXTS)?;
     let most = |of: fn(&Text) -> u64| texts.iter().map(of).max().unwrap_or(0);
     let widest = [Cell::Sep(most(|t| t.count)), Cell::Sep(most(|t| t.bytes)), Cell::None];
-    if out.row_text().is_none() {
-        let whole = out.wants_data();
-        out.fill_bare(&TEXTS, texts.iter().map(|t| cells(clr, t, whole)))?;
-        return Ok(());
-    }
     out.widen(&[&widest]);
-    let Some(text) = out.row_text() else { return Ok(()) };
+    let Some(text) = out.row_text() else {
+        let whole = out.wants_data();
+        return Ok(out.fill_bare(&TEXTS, texts.iter().map(|t| cells(clr, t, whole)))?);
+    };
     for some in texts.chunks(ROWS * rayon::current_num_threads() * 4) {
         let made: Vec<(Vec<u8>, usize)> =
             some.par_chunks(ROWS).map(|rows| (rendered(clr, &text, rows), rows.len())).collect();

@@ -247,13 +247,12 @@ struct Outside<'a> {
 
 impl Outside<'_> {
     fn cells(&self) -> [Cell<'_>; 8] {
-        let address = |a: u64| if a == 0 { Cell::None } else { Cell::Addr(a) };
         [
             Cell::text(self.what),
             self.number.map_or(Cell::None, |n| Cell::Num(u64::from(n))),
-            address(self.handle),
+            Cell::at(self.handle),
             Cell::maybe(self.kind),
-            address(self.object),
+            Cell::at(self.object),
             self.counts.map_or(Cell::None, |c| Cell::Num(c.0)),
             self.counts.map_or(Cell::None, |c| Cell::Num(c.1)),
             Cell::maybe(self.reason),

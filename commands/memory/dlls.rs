@@ -44,7 +44,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let chosen = dump.modules.iter().enumerate().filter(|(i, _)| only.is_none_or(|o| o == *i));
     for (_, m) in chosen {
         let entry = entry(dump, m.base).filter(|&e| e != m.base);
-        let version = m.version.map(|[a, b, c, d]| format!("{a}.{b}.{c}.{d}"));
+        let version = m.version_text();
         let at = entry.map_or_else(|| "?".into(), |e| tick(e, pointer));
         let mut text = format!("{}: {}\n", tick(m.base, pointer), m.path);
         text.push_str(&format!("      Base   {}  EntryPoint  {at}  Size        {:08x}", tick(m.base, pointer), m.size));

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::{matches, module_name, tick, value};
+use crate::dump::images::hex;
 use crate::dump::{Dump, Module};
 use crate::shell::banner::utc;
 use crate::shell::expr::pseudo::checksum;
@@ -177,7 +178,6 @@ const UNLOADED: Table = Table::new(
 /// What is known of a module; text has behind its name what is to be shown.
 fn row<'m>(dump: &Dump, m: &'m Module, detail: Detail) -> [Cell<'m>; 13] {
     let pointer = dump.arch.pointer_size();
-    let version = m.version.map(|[a, b, c, d]| format!("{a}.{b}.{c}.{d}"));
     let checksum = checksum(dump, m.base);
     let path = Cell::text(m.path.as_str());
     let path = match detail {
@@ -197,7 +197,7 @@ fn row<'m>(dump: &Dump, m: &'m Module, detail: Detail) -> [Cell<'m>; 13] {
         m.timestamp.map_or(Cell::None, |t| Cell::Time(u64::from(t))),
         checksum.map_or(Cell::None, |c| Cell::Hex(u64::from(c))),
         Cell::Num(image_size(m)),
-        Cell::maybe(version),
+        Cell::maybe(m.version_text()),
         Cell::maybe(m.build_id.as_deref().map(hex)),
         Cell::maybe(m.pdb.as_deref()),
         Cell::Bool(dump.space.readable(m.base)),
@@ -211,10 +211,6 @@ fn stamp(t: u32) -> String {
 
 fn image_size(m: &Module) -> u64 {
     m.image_size.map_or(m.size, u64::from)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn list(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
@@ -281,9 +277,7 @@ fn details(ctx: &mut Ctx<'_>, dump: &Dump, m: &Module) -> Result<()> {
         facts.push(("CheckSum", format!("{c:08X}")));
     }
     facts.push(("ImageSize", format!("{:08X}", image_size(m))));
-    if let Some([a, b, c, d]) = m.version {
-        facts.push(("File version", format!("{a}.{b}.{c}.{d}")));
-    }
+    facts.extend(m.version_text().map(|v| ("File version", v)));
     if let Some(id) = &m.build_id {
         facts.push(("Build id", hex(id)));
     }

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::commands::memory::value;
+use crate::dump::little_endian;
 use crate::native::record::context_places;
 use crate::session::Session;
 use crate::shell::opaque::show;
@@ -82,11 +83,7 @@ fn context(ctx: &mut Ctx<'_>, address: Option<u64>) -> Result<Outcome> {
     let dump = ctx.session()?.dump();
     let mut missing = 0;
     for (name, offset, size) in context_places(dump.arch) {
-        let read = |at: u64| match size {
-            2 => dump.space.u16(at).map(u64::from),
-            4 => dump.space.u32(at).map(u64::from),
-            _ => dump.space.u64(at),
-        };
+        let read = |at: u64| dump.space.bytes(at, usize::from(size)).map(|b| little_endian(&b));
         let found = address.and_then(|a| read(a.checked_add(offset)?));
         missing += usize::from(address.is_some() && found.is_none());
         let text = match (found, address) {

@@ -74,7 +74,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             Cell::shown(shown, Cell::maybe(method.name())),
             Cell::maybe(ty.as_deref()),
             Cell::text(d.kind.name()),
-            if d.code == 0 { Cell::None } else { Cell::Addr(d.code) },
+            Cell::at(d.code),
             Cell::maybe(library),
         ])?;
     }

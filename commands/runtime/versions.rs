@@ -168,10 +168,7 @@ fn runtime_lines(session: &Session, out: &mut Out, indent: &str) -> Result<()> {
     let size = m.end.saturating_sub(m.base);
     let number = version(clr);
     let number = number.split(' ').next().unwrap_or_default();
-    let module = session.dump().module_at(m.base);
-    let index =
-        module.and_then(|x| x.build_id.as_ref()).map(|b| b.iter().map(|x| format!("{x:02x}")).collect::<String>());
-    let index = index.or_else(|| module.and_then(|x| Some(format!("{:x}{:x}", x.timestamp?, x.image_size?))));
+    let index = session.dump().module_at(m.base).and_then(|x| x.index());
     let shown = index.as_ref().map(|i| format!(" index {i}")).unwrap_or_default();
     let facts = [
         ("runtime_version", Cell::text(number)),

@@ -344,7 +344,7 @@ fn finding(out: &mut Out, rank: u64, f: &Finding, verbose: bool) -> Result<()> {
         Cell::text(f.area.name()),
         Cell::text(f.sure.name()),
         Cell::text(f.what.clone()),
-        if f.address == 0 { Cell::None } else { Cell::Addr(f.address) },
+        Cell::at(f.address),
         f.count.map_or(Cell::None, Cell::Num),
         f.bytes.map_or(Cell::None, Cell::Num),
         f.share.map_or(Cell::None, Cell::Percent),
@@ -373,19 +373,8 @@ fn finding(out: &mut Out, rank: u64, f: &Finding, verbose: bool) -> Result<()> {
 }
 
 /// A row of evidence.
-fn said<'a>(rank: u64, text: Option<&'a str>, item: &'a Item) -> [Cell<'a>; 10] {
-    [
-        Cell::Num(rank),
-        Cell::maybe(text),
-        Cell::maybe(Some(item.what).filter(|w| !w.is_empty())),
-        Cell::maybe(item.ty.as_deref()),
-        item.count.map_or(Cell::None, Cell::Num),
-        item.bytes.map_or(Cell::None, Cell::Num),
-        item.share.map_or(Cell::None, Cell::Percent),
-        if item.address == 0 { Cell::None } else { Cell::Addr(item.address) },
-        Cell::maybe(item.name.as_deref()),
-        item.thread.map_or(Cell::None, Cell::Hex),
-    ]
+fn said<'a>(rank: u64, text: Option<&'a str>, item: &'a Item) -> Vec<Cell<'a>> {
+    [Cell::Num(rank), Cell::maybe(text)].into_iter().chain(item.cells()).collect()
 }
 
 /// Where the memory is.

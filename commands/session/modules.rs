@@ -46,7 +46,7 @@ const MODULES: Table = Table::new(
 /// Numbers of a module are typed text, names are not.
 fn fields(dump: &Dump, index: usize, m: &Module, name: &str) -> Vec<(&'static str, String)> {
     let hex = |v: u64| format!("0x{v:x}");
-    let version = m.version.map(|[a, b, c, d]| format!("{a}.{b}.{c}.{d}")).unwrap_or_default();
+    let version = m.version_text().unwrap_or_default();
     let stamp = m.timestamp.map_or(0, u64::from);
     vec![
         ("@#ModuleName", hide(name)),

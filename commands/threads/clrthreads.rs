@@ -146,10 +146,7 @@ fn row(session: &Session, clr: &Clr, out: &mut Out, t: &ClrThread, locks: Option
         Cell::AddrUpper(domain, 16),
         locks.map_or_else(|| Cell::shown("-00001", Cell::None), |n| Cell::shown(format!("{n:x}"), Cell::Num(n))),
         apartment.map_or_else(|| Cell::shown("Ukn", Cell::None), Cell::text),
-        Cell::shown(
-            remarks(t, exception.as_deref(), &name),
-            if t.exception == 0 { Cell::None } else { Cell::Addr(t.exception) },
-        ),
+        Cell::shown(remarks(t, exception.as_deref(), &name), Cell::at(t.exception)),
         Cell::maybe(exception.as_deref()),
         if nested == 0 { Cell::None } else { Cell::Num(nested as u64) },
         Cell::Bool(t.finalizer),

@@ -264,11 +264,11 @@ fn one(clr: &Clr, out: &mut Out, shown: &Shown<'_>) -> Result<Option<String>> {
             Cell::Addr(address),
             Cell::text(&*name),
             whole(clr, e.message_at, e.message.as_deref()),
-            if e.inner == 0 { Cell::None } else { Cell::Addr(e.inner) },
+            Cell::at(e.inner),
             Cell::maybe(inner.as_deref()),
             whole(clr, e.stack_text_at, e.stack_text.as_deref()),
             Cell::Hex(u64::from(e.hresult)),
-            if inside == 0 { Cell::None } else { Cell::Addr(inside) },
+            Cell::at(inside),
         ];
         out.data_row(&EXCEPTIONS, &cells)?;
     }

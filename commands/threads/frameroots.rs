@@ -48,7 +48,7 @@ fn one(clr: &Clr, out: &mut Out, s: &LiveSlot, number: u64) -> Result<()> {
     let cells = [
         Cell::Num(number),
         if place.is_empty() { Cell::None } else { Cell::text(&*place) },
-        if s.address == 0 { Cell::None } else { Cell::Addr(s.address) },
+        Cell::at(s.address),
         Cell::Addr(s.value),
         Cell::maybe(name.as_deref()),
         whole.map_or(Cell::None, |(_, units)| Cell::Units(units.into())),

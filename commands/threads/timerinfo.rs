@@ -119,7 +119,7 @@ impl Timer {
             Cell::Bool(self.short),
             time(self.due),
             time(self.period),
-            if self.state == 0 { Cell::None } else { Cell::Addr(self.state) },
+            Cell::at(self.state),
             text(&self.type_name),
             text(&self.method),
         ]

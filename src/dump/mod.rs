@@ -164,6 +164,19 @@ impl Module {
         self.file_name().rsplit_once('.').map_or(self.file_name(), |s| s.0)
     }
 
+    /// The file version as text, where it is recorded.
+    pub fn version_text(&self) -> Option<String> {
+        self.version.map(|[a, b, c, d]| format!("{a}.{b}.{c}.{d}"))
+    }
+
+    /// What symbol stores find its image by: the build id, else time stamp and size of a PE image.
+    pub fn index(&self) -> Option<String> {
+        match &self.build_id {
+            Some(id) => Some(images::hex(id)),
+            None => Some(format!("{:x}{:x}", self.timestamp?, self.image_size?)),
+        }
+    }
+
     /// The name a native debugger gives it in symbols: [`stem`](Self::stem) with other characters than letters, digits and
     /// `_` replaced by `_`.
     pub fn symbol_name(&self) -> String {

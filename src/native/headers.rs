@@ -62,11 +62,6 @@ impl Headers {
         let mut head = vec![0; MOST_HEADERS];
         let n = image.read(space, 0, &mut head);
         head.truncate(n);
-        if n == 0
-            && let Some(found) = &image.file
-        {
-            head.extend_from_slice(found.file.get(..found.file.len().min(MOST_HEADERS))?);
-        }
         match &image.format {
             Format::Elf(elf) => of_elf(elf, &head),
             Format::Pe(_) => of_pe(image, space, &head),

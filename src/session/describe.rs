@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Session;
 use crate::clr::runtime::threads::ClrThread;
-use crate::dump::images::FoundBy;
+use crate::dump::images::{FoundBy, hex};
 use crate::dump::{MapEntry, MapState, Module, Os, Presence, Thread};
 
 /// Longest part of a message shown.
@@ -225,7 +225,7 @@ fn mega(bytes: u64) -> String {
 /// What tells one build of a module from all others.
 fn build(m: &Module) -> Option<String> {
     match (&m.build_id, m.timestamp, m.image_size) {
-        (Some(id), ..) => Some(id.iter().map(|b| format!("{b:02x}")).collect()),
+        (Some(id), ..) => Some(hex(id)),
         (None, Some(stamp), Some(size)) => Some(format!("{stamp:08X}{size:x}")),
         _ => None,
     }

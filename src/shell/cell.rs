@@ -66,6 +66,11 @@ impl<'a> Cell<'a> {
         s.map_or(Cell::None, Cell::text)
     }
 
+    /// An address, or nothing for 0.
+    pub fn at(address: u64) -> Self {
+        if address == 0 { Cell::None } else { Cell::Addr(address) }
+    }
+
     /// The address it is, for completion.
     pub fn address(&self) -> Option<u64> {
         match self {

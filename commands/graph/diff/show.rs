@@ -393,7 +393,7 @@ pub fn paths(ctx: &mut Ctx<'_>, show: &Show, ways: &Ways) -> Result<bool> {
             plus(p.change.count()),
             Cell::Sep(p.change.old.count),
             Cell::Sep(p.change.new.count),
-            if p.example == 0 { Cell::None } else { Cell::Addr(p.example) },
+            Cell::at(p.example),
             Cell::shown(p.line(), root),
             variable,
             Cell::Num(ways.length(g.0) as u64),

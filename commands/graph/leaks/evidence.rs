@@ -1,5 +1,7 @@
 //! What speaks for a suspect, as text and as values.
 
+use crate::shell::Cell;
+
 /// One piece of evidence: a sentence, and what it says as values.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evidence {
@@ -48,6 +50,20 @@ impl Item {
     /// Something without any value yet.
     pub fn of(what: &'static str) -> Self {
         Self { what, ..Self::default() }
+    }
+
+    /// What it says, as both tables of evidence have it: what, type, count, bytes, share, address, name, thread.
+    pub fn cells(&self) -> [Cell<'_>; 8] {
+        [
+            Cell::maybe(Some(self.what).filter(|w| !w.is_empty())),
+            Cell::maybe(self.ty.as_deref()),
+            self.count.map_or(Cell::None, Cell::Num),
+            self.bytes.map_or(Cell::None, Cell::Num),
+            self.share.map_or(Cell::None, Cell::Percent),
+            Cell::at(self.address),
+            Cell::maybe(self.name.as_deref()),
+            self.thread.map_or(Cell::None, Cell::Hex),
+        ]
     }
 
     /// Of objects of this type.

@@ -71,10 +71,6 @@ const EVIDENCE: Table = Table::new(
 const NEXT: Table =
     Table::new("next", &[RANK, Col::data("command", Type::Text).titled("the command")]).under("suspects", "rank");
 
-fn address(a: u64) -> Cell<'static> {
-    if a == 0 { Cell::None } else { Cell::Addr(a) }
-}
-
 /// Text, or nothing when it is empty.
 fn word(text: &str) -> Cell<'_> {
     Cell::maybe(Some(text).filter(|t| !t.is_empty()))
@@ -89,10 +85,10 @@ pub fn summary(out: &mut Out, shown: &[Suspect]) -> Result<()> {
             Cell::Sep(s.bytes),
             Cell::Percent(s.share),
             Cell::Sep(s.count),
-            address(s.holder),
+            Cell::at(s.holder),
             Cell::shown(s.owner.as_str(), word(&s.place.holder_type)),
             Cell::shown(s.element.as_str(), Cell::maybe(s.element_type())),
-            address(s.example),
+            Cell::at(s.example),
             Cell::maybe(s.place.variable.as_deref()),
             word(&s.place.root),
             s.place.thread.map_or(Cell::None, Cell::Hex),
@@ -156,19 +152,8 @@ fn one(clr: &Clr, out: &mut Out, rank: u64, e: &Evidence) -> Result<()> {
     Ok(())
 }
 
-fn cells<'i>(clr: &Clr, data: bool, rank: u64, item: &'i Item) -> [Cell<'i>; 10] {
-    let number = |n: Option<u64>| n.map_or(Cell::None, Cell::Num);
+fn cells<'i>(clr: &Clr, data: bool, rank: u64, item: &'i Item) -> Vec<Cell<'i>> {
     let text = (data && item.is_text).then(|| clr.string_units(item.address, usize::MAX)).flatten();
-    [
-        Cell::Num(rank),
-        Cell::text(item.what),
-        Cell::maybe(item.ty.as_deref()),
-        number(item.count),
-        number(item.bytes),
-        item.share.map_or(Cell::None, Cell::Percent),
-        address(item.address),
-        Cell::maybe(item.name.as_deref()),
-        item.thread.map_or(Cell::None, Cell::Hex),
-        text.map_or(Cell::None, |t| Cell::Units(t.1.into())),
-    ]
+    let text = text.map_or(Cell::None, |t| Cell::Units(t.1.into()));
+    [Cell::Num(rank)].into_iter().chain(item.cells()).chain([text]).collect()
 }

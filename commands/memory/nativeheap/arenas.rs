@@ -91,7 +91,7 @@ fn head(ctx: &mut Ctx<'_>, heaps: &NativeHeaps) -> Result<()> {
 }
 
 fn row(number: usize, a: &Arena) -> [Cell<'static>; 17] {
-    let address = if a.address == 0 { Cell::None } else { Cell::Addr(a.address) };
+    let address = Cell::at(a.address);
     [
         Cell::Num(number as u64),
         address,

@@ -59,7 +59,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn expect(&mut self, sign: &str) -> Result<()> {
+    fn need(&mut self, sign: &str) -> Result<()> {
         if self.sign(sign) { Ok(()) } else { self.wrong(&format!("expected `{sign}`")) }
     }
 
@@ -77,12 +77,12 @@ impl<'t> Reader<'t> {
     fn step(&mut self, stages: &mut Vec<String>, sorts: &mut Vec<String>, chosen: &mut bool) -> Result<()> {
         if self.sign("[") {
             let n = self.number()?;
-            self.expect("]")?;
+            self.need("]")?;
             flush(stages, sorts);
             stages.extend([format!("top {}", n.saturating_add(1)), "last 1".to_owned()]);
             return Ok(());
         }
-        self.expect(".")?;
+        self.need(".")?;
         let name = self.word()?;
         if !self.sign("(") {
             flush(stages, sorts);
@@ -125,7 +125,7 @@ impl<'t> Reader<'t> {
                 "no method {name} here: there are Where, Select, OrderBy, OrderByDescending, ThenBy, GroupBy, Take, First, Last, Count"
             ),
         }
-        self.expect(")")
+        self.need(")")
     }
 
     /// The condition in `First(...)` or `Count(...)`, if there is one.
@@ -141,9 +141,9 @@ impl<'t> Reader<'t> {
         let bracket = self.sign("(");
         self.variable = self.word()?.to_owned();
         if bracket {
-            self.expect(")")?;
+            self.need(")")?;
         }
-        self.expect("=>")?;
+        self.need("=>")?;
         body(self)
     }
 
@@ -153,15 +153,15 @@ impl<'t> Reader<'t> {
         if word != self.variable {
             bail!("expected `{}.` with a member instead of `{word}`", self.variable);
         }
-        self.expect(".")?;
+        self.need(".")?;
         let name = self.word()?;
         // Text is compared whatever its case; a name is the text.
         while matches!(self.rest.trim_start().strip_prefix('.'), Some(r) if starts_with_any(r, &["ToLower()", "ToUpper()"]))
         {
             self.sign(".");
             self.word()?;
-            self.expect("(")?;
-            self.expect(")")?;
+            self.need("(")?;
+            self.need(")")?;
         }
         Ok(self.source.column(name))
     }
@@ -173,7 +173,7 @@ impl<'t> Reader<'t> {
             return self.member();
         };
         self.rest = after;
-        self.expect("{")?;
+        self.need("{")?;
         let mut columns = Vec::new();
         loop {
             let before = self.rest;
@@ -186,7 +186,7 @@ impl<'t> Reader<'t> {
                 break;
             }
         }
-        self.expect("}")?;
+        self.need("}")?;
         Ok(columns.join(","))
     }
 
@@ -224,7 +224,7 @@ impl<'t> Reader<'t> {
             () if self.sign("!") => format!("not {}", self.term()?),
             () if self.sign("(") => {
                 let inner = self.any()?;
-                self.expect(")")?;
+                self.need(")")?;
                 format!("({inner})")
             }
             () => self.comparison()?,
@@ -240,9 +240,9 @@ impl<'t> Reader<'t> {
             if !method.eq_ignore_ascii_case("Contains") {
                 bail!("no method {method} of a member here: Contains is, and == != < <= > >=");
             }
-            self.expect("(")?;
+            self.need("(")?;
             let text = self.literal()?;
-            self.expect(")")?;
+            self.need(")")?;
             return Ok(format!("{column} ~ {text}"));
         }
         let Some(op) = ["==", "!=", "<=", ">=", "<", ">"].into_iter().find(|op| self.sign(op)) else {

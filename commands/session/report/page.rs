@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::Value as Json;
 
 use crate::shell::out::thousands;
+use crate::shell::quote::acts;
 
 /// Rows of a table in the page; the rest is counted.
 const MOST_ROWS: usize = 200;
@@ -26,15 +27,11 @@ fn escape(out: &mut String, text: &str) {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
+            // What acts on a terminal acts in a page too.
             c if acts(c) => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }
-}
-
-/// What acts on a terminal, ends lines or turns the direction of writing acts in a page too.
-fn acts(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Data as JSON that is no markup: in an element of data only its own end tag is, and no character of it acts.

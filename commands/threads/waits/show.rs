@@ -207,11 +207,11 @@ impl<'a> View<'a> {
             Cell::Num(number),
             Cell::text(v.trouble.name()),
             Cell::Num(v.threads as u64),
-            address(v.owner),
+            Cell::at(v.owner),
             id,
             name,
             Cell::maybe(self.does(v.owner)),
-            address(v.object),
+            Cell::at(v.object),
             Cell::maybe(self.type_of(v.object, kind)),
             if pending { Cell::Num(v.pending) } else { Cell::None },
         ];
@@ -262,11 +262,11 @@ impl<'a> View<'a> {
             self.owners.thread(wait.thread).map_or(Cell::None, |t| Cell::Hex(t.os_id)),
             name,
             Cell::text(wait.kind.name()),
-            address(object),
+            Cell::at(object),
             Cell::maybe(self.type_of(object, wait.kind)),
             Cell::maybe(wait.caller.clone()),
             milliseconds(wait.timeout),
-            address(step.holder),
+            Cell::at(step.holder),
             holder_id,
             holder_name,
             step.tasks.last().map_or(Cell::None, |&t| Cell::Addr(t)),
@@ -310,7 +310,7 @@ impl<'a> View<'a> {
             wait.handle.map_or(Cell::None, Cell::Hex),
             if wait.method.is_empty() { Cell::None } else { Cell::text(wait.method.clone()) },
             Cell::maybe(wait.caller.clone()),
-            cause.map_or(Cell::None, |c| address(c.object)),
+            cause.map_or(Cell::None, |c| Cell::at(c.object)),
             cause.map_or(Cell::None, |c| Cell::text(c.name.clone())),
             cause.map_or(Cell::None, |c| self.who(c.thread)[0].clone()),
         ]
@@ -340,10 +340,6 @@ impl<'a> View<'a> {
         }
         Ok(())
     }
-}
-
-fn address(a: u64) -> Cell<'static> {
-    if a == 0 { Cell::None } else { Cell::Addr(a) }
 }
 
 fn milliseconds(timeout: Option<u32>) -> Cell<'static> {

@@ -5,13 +5,10 @@ use crate::dump::{Dump, Os};
 
 /// Asks for what is missing: which build it is, and what of it would help.
 pub fn asks(dump: &Dump, module: &RuntimeModule) -> String {
-    let of_file = dump.module_at(module.base);
-    let index =
-        of_file.and_then(|m| m.build_id.as_ref()).map(|b| b.iter().map(|x| format!("{x:02x}")).collect::<String>());
-    let index = index.or_else(|| of_file.and_then(|m| Some(format!("{:x}{:x}", m.timestamp?, m.image_size?))));
     let file = module.path.rsplit(['/', '\\']).next().unwrap_or_default();
     let version = module.version.as_deref().and_then(|v| v.split(' ').next()).unwrap_or("of unknown version");
-    let index = index.map_or_else(String::new, |i| format!(", index {i}"));
+    let index =
+        dump.module_at(module.base).and_then(|m| m.index()).map_or_else(String::new, |i| format!(", index {i}"));
     let place = match env!("CARGO_PKG_REPOSITORY") {
         "" => "whoever gave you this program",
         url => url,

@@ -6,8 +6,8 @@ use crate::dump::{Dump, Module};
 /// The version text of `module`: the file version of the module list, the `@(#)Version` string of the image, or the
 /// folder `Microsoft.NETCore.App/VERSION/` of its path. Of a single file the list has the program's own version.
 pub fn text(dump: &Dump, module: &Module, single_file: bool) -> Option<String> {
-    match module.version {
-        Some([a, b, c, d]) if !single_file => Some(format!("{a}.{b}.{c}.{d}")),
+    match module.version_text() {
+        Some(version) if !single_file => Some(version),
         _ => embedded(dump, module).or_else(|| from_path(&module.path)),
     }
 }
