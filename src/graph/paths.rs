@@ -103,12 +103,16 @@ pub struct WaysTo {
 
 impl WaysTo {
     /// Searches backwards from `target` over the reverse edges. Of ways of the same length one over a node of `late` comes
-    /// last; these are few.
+    /// last; these are few, and `target` may be one.
     pub fn new(reverse: &Adjacency, target: u32, late: &[u32], watch: &Watch) -> Result<Self, Interrupted> {
         let mut next = vec![NONE; reverse.nodes() as usize];
         let mut order = Vec::new();
         let mut waves = Waves::new(late, watch);
-        waves.begin(&mut next, target, target.wrapping_add(1));
+        // Every way ends there: that it is late sets none behind another.
+        if let Some(n) = next.get_mut(target as usize) {
+            *n = target.wrapping_add(1);
+            waves.near[0].push(target);
+        }
         waves.run(reverse, &mut next, 1, |near| near.iter().for_each(|nodes| order.extend_from_slice(nodes)))?;
         Ok(Self { target, next, order })
     }
@@ -506,6 +510,8 @@ mod tests {
             assert_eq!(WaysTo::new(&reverse, 7, &[late], &w).unwrap().path(0), [0, 1, 7]);
             assert_eq!(holders.above(7), Some(1));
         }
+        // A target that is late itself sets none of them behind another.
+        assert_eq!(WaysTo::new(&reverse, 5, &[5, 1], &w).unwrap().path(0), [0, 2, 6, 5]);
     }
 
     proptest::proptest! {
