@@ -43,7 +43,7 @@ impl Clr {
             frame.registers?.get(info.header.frame_register? as usize)?
         } else {
             match at.in_funclet() {
-                true => self.caller_of_method(frame, at)?,
+                true => self.caller_of_method(frame, at, info.header.psp_sym)?,
                 false => frame.caller_sp?,
             }
         };
@@ -62,13 +62,16 @@ impl Clr {
         }
     }
 
-    /// Stack pointer of the caller of the method whose funclet runs in `frame`: both have the same frame register, which a
-    /// method with funclets sets up.
-    fn caller_of_method(&self, frame: &Frame, at: &CodeAt) -> Option<u64> {
+    /// Stack pointer of the caller of the method whose funclet runs in `frame`, by unwinding the method's main body. Main body
+    /// and funclet have the same frame register; `psp_sym` is the slot, the same in both, where the main body's stack pointer
+    /// lies, counted on x64 from that of the funclet (`PSPSym`, through 9.0).
+    fn caller_of_method(&self, frame: &Frame, at: &CodeAt, psp_sym: Option<i32>) -> Option<u64> {
         let (main, mut context) = (at.main?, frame.registers.filter(|r| r.arch == Arch::X64)?);
-        // Where the frame register says nothing of the stack pointer, nothing is read.
+        let kept = psp_sym.and_then(|slot| self.space().ptr(frame.sp.checked_add_signed(i64::from(slot))?));
+        // Main bodies stand above their funclets. Where nothing else tells, that of a body with a frame register in its unwind
+        // data does, and where that says nothing of the stack pointer, nothing is read.
+        context.set_sp(kept.filter(|&sp| sp > frame.sp).unwrap_or(0));
         context.ip = main.start;
-        context.set_sp(0);
         x64::unwind(&Reader::new(self), &mut context, main.start, main.unwind, at.base, false).ok()?;
         Some(context.sp())
     }
