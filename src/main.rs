@@ -1,11 +1,13 @@
 //! The clrscope program: arguments, terminal, exit codes.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
 use clrscope::dump::{OpenError, OpenOptions};
+use clrscope::program::{completion, manual, options};
 use clrscope::session::Provider;
 use clrscope::session::saved::IndexMode;
 use clrscope::shell::pager::{Pager, Paging};
@@ -15,34 +17,6 @@ use clrscope::shell::terminal::{columns, say, show_progress, tell, tell_error};
 use clrscope::shell::{Format, banner, opaque, repl, script, style};
 use clrscope::watch::Watch;
 use lexopt::prelude::*;
-
-const HELP: &str = "\
-clrscope: a WinDbg/SOS-like shell for .NET memory dumps
-
-usage: clrscope DUMP [options]
-
-       clrscope report DUMP [OLDER] [-o FILE.html|FILE.json] [--with-values]   a page to hand on: see .report
-
-  -c COMMANDS     run commands (separated by ;) and leave; may be repeated
-  -s FILE         run a command script and leave; may be repeated, in order with -c
-  --stay          keep the prompt after -c and -s
-  -i FOLDER       look for assemblies and runtimes the dump lacks here; may be repeated
-  -y PATH         symbol path whose local folders are searched too (SRV*folder*...)
-  --json, --csv   results as JSON (one object a command) or CSV
-  --provider LIST ask only these sources of layouts, or all but these (-tables,-descriptor): descriptor, gcdacvars,
-                  dactable, tables, structure; !runtimes -v shows who answered
-  --no-color      no colours (also with NO_COLOR set)
-  --no-pager      do not stop after a screenful
-  --pager         show what is longer than the window with the program that PAGER names
-  --cache FOLDER  where compressed dumps are unpacked to and indexes are kept
-  --index FILE    keep the index of the dump in this file; none: keep none
-  --strict        the first command that fails ends the script or line it stands in, and the program
-  --safe          nothing outside the dump is read, written or run: no .shell, -o, .logopen, .export, .opendump, scripts
-                  run by scripts, .foreach /f and the like; no index is kept
-  -V, --version   print the version
-  -h, --help      print this
-
-exit code: 0 done (also for an empty or partial answer), 1 a command failed, 2 the dump cannot be opened";
 
 /// Something to run before the prompt.
 enum Task {
@@ -89,69 +63,103 @@ impl Report {
     }
 }
 
-fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
-    let mut a = Arguments {
-        dump: None,
-        tasks: Vec::new(),
-        stay: false,
-        pager: Paging::Own,
-        images: Vec::new(),
-        // What the debuggers of Windows have it from.
-        symbols: std::env::var("_NT_SYMBOL_PATH").unwrap_or_default(),
-        providers_off: Vec::new(),
-        format: Format::Text,
-        cache: None,
-        index: IndexMode::default(),
-        safe: false,
-        strict: false,
-        report: None,
+impl Arguments {
+    fn new() -> Self {
+        Self {
+            dump: None,
+            tasks: Vec::new(),
+            stay: false,
+            pager: Paging::Own,
+            images: Vec::new(),
+            // What the debuggers of Windows have it from.
+            symbols: std::env::var("_NT_SYMBOL_PATH").unwrap_or_default(),
+            providers_off: Vec::new(),
+            format: Format::Text,
+            cache: None,
+            index: IndexMode::default(),
+            safe: false,
+            strict: false,
+            report: None,
+        }
+    }
+
+    /// Takes the option called `long`; `Some` is what to print instead of going on.
+    fn option(&mut self, long: &str, value: Option<OsString>) -> Result<Option<String>, lexopt::Error> {
+        let path = || PathBuf::from(value.clone().unwrap_or_default());
+        let text = || value.clone().unwrap_or_default().string();
+        match (long, &mut self.report) {
+            ("command", _) => self.tasks.push(Task::Commands(text()?)),
+            ("script", _) => self.tasks.push(Task::Script(text()?)),
+            ("images", _) => self.images.push(path()),
+            ("sympath", _) => self.symbols = text()?,
+            ("provider", _) => {
+                self.providers_off.extend(Provider::switched_off(&text()?).map_err(lexopt::Error::from)?);
+            }
+            ("stay", _) => self.stay = true,
+            ("no-pager", _) => self.pager = Paging::Off,
+            ("pager", _) => match std::env::var("PAGER") {
+                Ok(program) if !program.trim().is_empty() => self.pager = Paging::Program(program),
+                _ => return Err("--pager takes the program from PAGER, which is not set".into()),
+            },
+            ("json", _) => self.format = Format::Json,
+            ("csv", _) => self.format = Format::Csv,
+            ("no-color", _) => style::disable(),
+            ("cache", _) => self.cache = Some(path()),
+            ("safe", _) => self.safe = true,
+            ("strict", _) => self.strict = true,
+            ("index", _) => self.index = IndexMode::parse(&text()?),
+            ("generate", _) => return generated(&text()?).map(Some),
+            ("version", _) => return Ok(Some(concat!("clrscope ", env!("CARGO_PKG_VERSION")).to_owned())),
+            ("help", _) => return Ok(Some(options::help())),
+            ("out", Some(report)) => report.file = Some(text()?),
+            ("with-values", Some(report)) => report.values = true,
+            _ => return Err(format!("--{long} is not taken here").into()),
+        }
+        Ok(None)
+    }
+
+    /// Takes what is no option: a verb first, then the dump.
+    fn word(&mut self, word: OsString) -> Result<(), lexopt::Error> {
+        match (&self.dump, &mut self.report) {
+            (None, None) if word == "report" => self.report = Some(Report::default()),
+            (None, _) => self.dump = Some(word.into()),
+            (Some(_), Some(report)) if report.older.is_none() => report.older = Some(word.string()?),
+            _ => return Err(lexopt::Arg::Value(word).unexpected()),
+        }
+        Ok(())
+    }
+}
+
+/// What `--generate` makes.
+fn generated(what: &str) -> Result<String, lexopt::Error> {
+    let made = match what {
+        "man" => Some(manual::page()),
+        shell => completion::script(shell),
     };
+    made.ok_or_else(|| format!("--generate makes one of these: {}", options::GENERATED.join(", ")).into())
+}
+
+/// The arguments, or `None` where all was said.
+fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
+    let mut a = Arguments::new();
     // The debugger's spelling has one dash, which would be that of short options.
     let given = std::env::args_os().map(|a| if a == "-index" { "--index".into() } else { a });
     let mut parser = lexopt::Parser::from_iter(given);
     while let Some(arg) = parser.next()? {
-        match arg {
-            Short('c') | Long("command") => a.tasks.push(Task::Commands(parser.value()?.string()?)),
-            Short('s') | Long("script") => a.tasks.push(Task::Script(parser.value()?.string()?)),
-            Short('i') | Long("images") => a.images.push(parser.value()?.into()),
-            Short('y') | Long("sympath") => a.symbols = parser.value()?.string()?,
-            Long("provider") => {
-                let off = Provider::switched_off(&parser.value()?.string()?);
-                a.providers_off.extend(off.map_err(lexopt::Error::from)?);
+        let verb = a.report.as_ref().and_then(|_| options::verb("report"));
+        let option = match arg {
+            Value(word) => {
+                a.word(word)?;
+                continue;
             }
-            Long("stay") => a.stay = true,
-            Long("no-pager") => a.pager = Paging::Off,
-            Long("pager") => match std::env::var("PAGER") {
-                Ok(program) if !program.trim().is_empty() => a.pager = Paging::Program(program),
-                _ => return Err("--pager takes the program from PAGER, which is not set".into()),
-            },
-            Long("json") => a.format = Format::Json,
-            Long("csv") => a.format = Format::Csv,
-            Long("no-color") => style::disable(),
-            Long("cache") => a.cache = Some(parser.value()?.into()),
-            Long("safe") => a.safe = true,
-            Long("strict") => a.strict = true,
-            Long("index") => a.index = IndexMode::parse(&parser.value()?.string()?),
-            Short('V') | Long("version") => {
-                say(concat!("clrscope ", env!("CARGO_PKG_VERSION")));
-                return Ok(None);
-            }
-            Short('h') | Long("help") => {
-                say(HELP);
-                return Ok(None);
-            }
-            Value(v) if a.dump.is_none() && a.report.is_none() && v == "report" => a.report = Some(Report::default()),
-            Value(v) if a.dump.is_none() => a.dump = Some(v.into()),
-            Value(v) if a.report.as_ref().is_some_and(|r| r.older.is_none()) => {
-                let older = v.string()?;
-                a.report.iter_mut().for_each(|r| r.older = Some(older.clone()));
-            }
-            Short('o') if a.report.is_some() => {
-                let file = parser.value()?.string()?;
-                a.report.iter_mut().for_each(|r| r.file = Some(file.clone()));
-            }
-            Long("with-values") if a.report.is_some() => a.report.iter_mut().for_each(|r| r.values = true),
-            other => return Err(other.unexpected()),
+            Short(c) => options::find(verb, |o| o.short == Some(c)),
+            Long(name) => options::find(verb, |o| o.long == name),
+        };
+        let Some(option) = option else { return Err(arg.unexpected()) };
+        let value = option.value.map(|_| parser.value()).transpose()?;
+        if let Some(said) = a.option(option.long, value)? {
+            say(&said);
+            return Ok(None);
         }
     }
     let report = a.report.as_ref().map(Report::line);

@@ -580,3 +580,42 @@ fn a_closed_pipe_is_no_error() {
     assert_eq!(run("</dev/null"), "status 0");
     assert_eq!(run("--bogus"), "status 2");
 }
+
+#[test]
+fn manual_and_completion_have_every_option_and_command() {
+    let generated = |what: &str| {
+        let out = clrscope(&["--generate", what]);
+        assert_eq!(out.status.code(), Some(0), "{what}");
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let help = String::from_utf8(clrscope(&["--help"]).stdout).unwrap();
+    let options: Vec<&str> = help
+        .lines()
+        .filter_map(|l| l.trim_start().strip_prefix('-'))
+        .filter_map(|l| l.split([' ', ',']).find(|w| w.starts_with('-') && w.len() > 2))
+        .map(|w| w.trim_start_matches('-'))
+        .collect();
+    assert!(options.contains(&"generate") && options.contains(&"safe"), "{options:?}");
+    let texts: Vec<String> = ["man", "bash", "zsh", "fish", "powershell"].map(generated).into();
+    for text in &texts {
+        let plain = text.replace("\\-", "-");
+        let missing: Vec<_> = options.iter().filter(|o| !plain.contains(**o)).collect();
+        assert!(missing.is_empty(), "{missing:?} in {text}");
+    }
+    for command in clrscope::commands::ALL {
+        assert!(
+            texts[0].replace("\\-", "-").contains(command.summary.trim_end())
+                || command.summary.contains(['\'', '^', '~'])
+        );
+    }
+    let wrong = clrscope(&["--generate", "tcsh"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("man, bash, zsh, fish, powershell"));
+    // The renderer of `man` has nothing to say of it.
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("clrscope.1");
+    fs::write(&page, &texts[0]).unwrap();
+    if let Ok(out) = Command::new("groff").args(["-man", "-Tutf8", "-ww", "-z"]).arg(&page).output() {
+        assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
+}

@@ -16,6 +16,8 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     ("session", "src/session", &["watch", "dump", "native", "clr", "aot", "heap", "graph"]),
     ("shell", "src/shell", &["watch", "dump", "session"]),
     ("commands", "commands", &["watch", "dump", "native", "clr", "heap", "graph", "session", "shell"]),
+    ("api", "src/api", &["watch", "dump", "native", "clr", "heap", "graph", "session", "commands"]),
+    ("program", "src/program", &["shell", "commands"]),
 ];
 
 fn sources(root: &Path) -> Vec<PathBuf> {

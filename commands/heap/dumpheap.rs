@@ -3,12 +3,12 @@
 use anyhow::{Result, bail};
 
 use super::filter::{Filter, NameMatch};
-use super::listing;
+use super::listing::{self, Listed};
 use super::table::{self, ADDRESSES, OBJECTS, Sort};
 use super::texts::{self, TEXTS};
 use crate::clr::runtime::locks::{Owners, ThinBits};
 use crate::clr::runtime::syncblocks::thin_bits;
-use crate::heap::stat::{Tally, TypeTallies};
+use crate::heap::stat::{Fragment, Tally, TypeTallies};
 use crate::heap::{Generation, Segment, WalkReport};
 use crate::session::Session;
 use crate::shell::expr::number;
@@ -112,10 +112,15 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         return short(ctx, session, &filter);
     }
     let top = args.number("top");
-    let (tallies, report) = if args.has("stat") { count(session, &filter)? } else { list(ctx, session, &filter)? };
+    let Listed { tallies, report, fragments } = if args.has("stat") {
+        let (tallies, report) = count(session, &filter)?;
+        Listed { tallies, report, fragments: None }
+    } else {
+        list(ctx, session, &filter)?
+    };
     table::statistics(session, ctx.out, &tallies, sort, top)?;
     if !args.has("stat") || filter.is_everything() {
-        fragmentation(ctx, session, &filter)?;
+        fragmentation(ctx, session, &filter, fragments)?;
     }
     if tallies.total().count == 0
         && let Some(near) = otherwise_spelled(session, args.text("type"))?
@@ -228,7 +233,7 @@ pub(super) fn count(session: &Session, filter: &Filter) -> Result<(TypeTallies, 
 }
 
 /// Lists in address order, streaming.
-fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<(TypeTallies, WalkReport)> {
+fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Listed> {
     let listed = listing::list(ctx.out, session, filter, false)?;
     ctx.out.done(&OBJECTS)?;
     ctx.out.note("")?;
@@ -268,7 +273,7 @@ fn each(
 }
 
 fn short(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcome> {
-    let (tallies, report) = listing::list(ctx.out, session, filter, true)?;
+    let Listed { tallies, report, .. } = listing::list(ctx.out, session, filter, true)?;
     Ok(outcome(session, filter, &report, tallies.total().count))
 }
 
@@ -308,12 +313,17 @@ fn thin_locks(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<O
 }
 
 /// Free blocks of half a megabyte and more in the small object heap, with what follows them.
-fn fragmentation(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<()> {
+fn fragmentation(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, found: Option<Vec<Fragment>>) -> Result<()> {
     let clr = session.clr()?;
-    let segments = filter.segments(session)?;
-    let before = |a: u64| segments.partition_point(|s| s.start <= a).checked_sub(1);
-    let wanted = |a: u64| before(a).and_then(|i| segments.get(i)).is_some_and(|s| a < s.end);
-    let blocks: Vec<_> = session.stat()?.fragments.iter().filter(|f| wanted(f.address)).collect();
+    let blocks = match found {
+        Some(found) => found,
+        None => {
+            let segments = filter.segments(session)?;
+            let before = |a: u64| segments.partition_point(|s| s.start <= a).checked_sub(1);
+            let wanted = |a: u64| before(a).and_then(|i| segments.get(i)).is_some_and(|s| a < s.end);
+            session.stat()?.fragments.iter().filter(|f| wanted(f.address)).copied().collect()
+        }
+    };
     if blocks.is_empty() {
         return Ok(());
     }

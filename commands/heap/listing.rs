@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::filter::{Filter, TypeFilter};
 use super::table::{ADDRESSES, OBJECTS, listing};
 use crate::heap::ordered::Make;
-use crate::heap::stat::TypeTallies;
+use crate::heap::stat::{Fragment, Fragments, TypeTallies};
 use crate::heap::{Object, Segment, WalkReport};
 use crate::session::Session;
 use crate::shell::out::RowText;
@@ -114,6 +114,17 @@ struct Own {
     types: TypeFilter,
     tallies: TypeTallies,
     rows: Vec<Row>,
+    fragments: Fragments,
+}
+
+/// What was met while objects were listed.
+pub struct Listed {
+    /// Those listed, by type.
+    pub tallies: TypeTallies,
+    /// How the walk went.
+    pub report: WalkReport,
+    /// Big free blocks of the segments that were walked; `None` where only parts of them were.
+    pub fragments: Option<Vec<Fragment>>,
 }
 
 impl Make for Listing<'_> {
@@ -122,10 +133,16 @@ impl Make for Listing<'_> {
 
     fn begin(&self) -> Own {
         self.rows.begin();
-        Own { types: self.types.clone(), tallies: TypeTallies::default(), rows: Vec::new() }
+        Own {
+            types: self.types.clone(),
+            tallies: TypeTallies::default(),
+            rows: Vec::new(),
+            fragments: Fragments::default(),
+        }
     }
 
     fn visit(&self, own: &mut Own, segment: &Segment, o: Object<'_>) {
+        own.fragments.see(segment, &o);
         if own.types.passes(self.session, o.ty) && self.filter.passes(self.session, segment, &o) {
             own.tallies.add(o.ty.id, o.size);
             own.rows.push(Row::of(&o));
@@ -138,13 +155,17 @@ impl Make for Listing<'_> {
 }
 
 /// Lists the objects that pass the filter, addresses alone when `bare`.
-pub fn list(out: &mut Out, session: &Session, filter: &Filter, bare: bool) -> Result<(TypeTallies, WalkReport)> {
+pub fn list(out: &mut Out, session: &Session, filter: &Filter, bare: bool) -> Result<Listed> {
     let (walker, segments) = (session.walker()?, filter.segments(session)?);
     let rows = Rows::open(out, bare)?;
     let listing = Listing { session, filter, types: filter.types(session)?, rows };
     let range = filter.range.unwrap_or((0, u64::MAX));
     let (states, report) = walker.ordered(&segments, range, &listing, |block| listing.rows.print(out, &block))?;
-    let mut tallies = TypeTallies::default();
-    states.iter().for_each(|own| tallies.merge(&own.tallies));
-    Ok((tallies, report))
+    let (mut tallies, mut fragments) = (TypeTallies::default(), Vec::new());
+    for own in states {
+        tallies.merge(&own.tallies);
+        fragments.extend(own.fragments.found);
+    }
+    fragments.sort_unstable_by_key(|f| f.address);
+    Ok(Listed { tallies, report, fragments: filter.range.is_none().then_some(fragments) })
 }

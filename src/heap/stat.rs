@@ -2,7 +2,7 @@
 
 use super::model::{Generation, Segment, SegmentKind};
 use super::types::TypeId;
-use super::walk::{WalkReport, Walker};
+use super::walk::{Object, WalkReport, Walker};
 use crate::watch::Interrupted;
 
 /// Count and bytes.
@@ -96,12 +96,35 @@ pub struct Fragment {
     pub next_mt: u64,
 }
 
+/// Finds fragments among the objects of segments, each seen in order.
+#[derive(Debug, Clone, Default)]
+pub struct Fragments {
+    /// Start of the segment, address and size of the big free block that was seen last.
+    gap: Option<(u64, u64, u64)>,
+    /// Those found so far.
+    pub found: Vec<Fragment>,
+}
+
+impl Fragments {
+    /// Sees the next object.
+    #[inline]
+    pub fn see(&mut self, segment: &Segment, o: &Object<'_>) {
+        if o.ty.is_free {
+            self.gap = (o.size >= FRAGMENT).then_some((segment.start, o.address, o.size));
+        } else if let Some((start, address, size)) = self.gap.take() {
+            let apart = matches!(segment.kind, SegmentKind::Large | SegmentKind::Pinned | SegmentKind::Frozen);
+            if start == segment.start && !apart {
+                self.found.push(Fragment { address, size, next: o.address, next_mt: o.ty.mt.address });
+            }
+        }
+    }
+}
+
 /// What the walk of one segment gathers.
 struct Acc {
     types: TypeTallies,
     parts: Vec<(Generation, Tally, Tally)>,
-    gap: Option<(u64, u64)>,
-    fragments: Vec<Fragment>,
+    fragments: Fragments,
 }
 
 impl Acc {
@@ -132,16 +155,12 @@ impl HeapStat {
     /// Walks everything, in parallel by segment.
     pub fn collect(walker: &Walker<'_>) -> Result<Self, Interrupted> {
         let init =
-            |_: &Segment| Acc { types: TypeTallies::default(), parts: Vec::new(), gap: None, fragments: Vec::new() };
+            |_: &Segment| Acc { types: TypeTallies::default(), parts: Vec::new(), fragments: Fragments::default() };
         let total = walker.heap.allocated();
         walker.watch.progress.start("walking the heap", total);
         let (accs, report) = walker.parallel(&walker.heap.segments, init, |acc, segment, o| {
             acc.types.add(o.ty.id, o.size);
-            if o.ty.is_free {
-                acc.gap = (o.size >= FRAGMENT).then_some((o.address, o.size));
-            } else if let Some((address, size)) = acc.gap.take() {
-                acc.fragments.push(Fragment { address, size, next: o.address, next_mt: o.ty.mt.address });
-            }
+            acc.fragments.see(segment, &o);
             // Only the ephemeral segment holds more than one generation; the others are summed up by type afterwards.
             if segment.kind == SegmentKind::Ephemeral {
                 acc.part(segment.generation(o.address), o.size, o.ty.is_free);
@@ -152,9 +171,7 @@ impl HeapStat {
         for (segment, acc) in walker.heap.segments.iter().zip(accs) {
             stat.types.merge(&acc.types);
             let parts = acc.by_generation(walker, segment);
-            if !matches!(segment.kind, SegmentKind::Large | SegmentKind::Pinned | SegmentKind::Frozen) {
-                stat.fragments.extend(acc.fragments);
-            }
+            stat.fragments.extend(acc.fragments.found);
             for (generation, all, free) in parts {
                 let key = (segment.heap, generation);
                 match stat.generations.iter_mut().find(|g| g.0 == key) {
