@@ -656,6 +656,8 @@ fn bash_completes_the_programs_arguments() {
     command.env("PS1", "ready> ").env("TERM", "dumb").env("INPUTRC", "/dev/null");
     let options = Options::new().timeout_ms(Some(60_000)).strip_ansi_escape_codes(true);
     let mut pty = spawn_with_options(command, options).unwrap();
+    // An interactive shell does not end for a SIGTERM.
+    pty.process_mut().set_kill_timeout(Some(1000));
     pty.send_line("source clrscope.bash; echo sour''ced").unwrap();
     pty.exp_string("sourced").unwrap();
     for (typed, completed) in [

@@ -244,7 +244,7 @@ impl Dump {
     /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/linux-x64-10.0-leak-heap.core.zst");
     /// let dump = clrscope::api::Dump::open(path)?;
     /// let first = dump.suspects()?.into_iter().next().expect("it leaks");
-    /// assert_eq!(first.owner, "static Zoo.Zoo.Cache");
+    /// assert!(first.owner.contains("Zoo.Zoo.Cache"), "{}", first.owner);
     /// # Ok(())
     /// # }
     /// ```
