@@ -619,3 +619,35 @@ fn manual_and_completion_have_every_option_and_command() {
         assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn bash_completes_the_programs_arguments() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("clrscope.bash"), clrscope(&["--generate", "bash"]).stdout).unwrap();
+    fs::write(dir.path().join("some.core"), "").unwrap();
+    let offered = |words: &[&str]| {
+        let ask =
+            "source clrscope.bash; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _clrscope; echo \"${COMPREPLY[@]}\"";
+        let mut bash = Command::new("bash");
+        let out =
+            bash.current_dir(dir.path()).args(["--norc", "-c", ask, "bash", "clrscope"]).args(words).output().ok()?;
+        assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+        Some(String::from_utf8(out.stdout).unwrap().trim_end().to_owned())
+    };
+    for (words, all) in [
+        (&["--gen"][..], "--generate"),
+        (&["--generate", "pow"], "powershell"),
+        (&["rep"], "report"),
+        (&["report", "some.core", "--with"], "--with-values"),
+        (&["some.core", "--with"], ""),
+        (&["so"], "some.core"),
+        (&["-c", "x"], ""),
+    ] {
+        let Some(got) = offered(words) else {
+            eprintln!("skipped: there is no bash");
+            return;
+        };
+        assert_eq!(got, all, "{words:?}");
+    }
+}

@@ -639,39 +639,3 @@ fn the_pager_of_the_user_gets_what_is_longer_than_the_window() {
     let text = std::fs::read_to_string(into).unwrap();
     assert!(text.contains("Total 17,886 objects") && text.lines().count() > 17_886, "{}", text.len());
 }
-
-#[test]
-fn bash_completes_the_programs_arguments() {
-    if Command::new("bash").arg("--version").output().is_err() {
-        eprintln!("skipped: there is no bash");
-        return;
-    }
-    let home = tempfile::tempdir().unwrap();
-    let script = home.path().join("clrscope.bash");
-    let made = Command::new(env!("CARGO_BIN_EXE_clrscope")).args(["--generate", "bash"]).output().unwrap();
-    std::fs::write(&script, made.stdout).unwrap();
-    std::fs::write(home.path().join("some.core"), "").unwrap();
-    let mut command = Command::new("bash");
-    command.args(["--norc", "--noprofile", "-i"]).current_dir(home.path()).env("HOME", home.path());
-    command.env("PS1", "ready> ").env("TERM", "dumb").env("INPUTRC", "/dev/null");
-    let options = Options::new().timeout_ms(Some(60_000)).strip_ansi_escape_codes(true);
-    let mut pty = spawn_with_options(command, options).unwrap();
-    // An interactive shell does not end for a SIGTERM.
-    pty.process_mut().set_kill_timeout(Some(1000));
-    pty.send_line("source clrscope.bash; echo sour''ced").unwrap();
-    pty.exp_string("sourced").unwrap();
-    for (typed, completed) in [
-        ("clrscope --gen\t", "clrscope --generate"),
-        ("clrscope --generate pow\t", "clrscope --generate powershell"),
-        ("clrscope rep\t", "clrscope report"),
-        ("clrscope report some.core --with\t", "clrscope report some.core --with-values"),
-        ("clrscope so\t", "clrscope some.core"),
-    ] {
-        pty.send(typed).unwrap();
-        pty.flush().unwrap();
-        pty.exp_string(completed).unwrap_or_else(|e| panic!("{completed}: {e}"));
-        // Leaves the line.
-        pty.send("\u{3}").unwrap();
-        pty.flush().unwrap();
-    }
-}
