@@ -195,6 +195,8 @@ pub const ALL: &[&Command] = &[
     &session::target::LASTEVENT,
     &session::target::TIME,
     &session::misc::OPENDUMP,
+    &session::live::PS,
+    &session::live::COLLECT,
     &session::misc::LOGOPEN,
     &session::misc::LOGAPPEND,
     &session::misc::LOGCLOSE,

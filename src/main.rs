@@ -1,6 +1,6 @@
 //! The clrscope program: arguments, terminal, exit codes.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +10,7 @@ use clrscope::dump::{OpenError, OpenOptions};
 use clrscope::program::{completion, manual, options};
 use clrscope::session::Provider;
 use clrscope::session::saved::IndexMode;
+use clrscope::shell::command::Settings;
 use clrscope::shell::pager::{Pager, Paging};
 use clrscope::shell::screen::Window;
 use clrscope::shell::state::{Ended, Shell};
@@ -37,7 +38,70 @@ struct Arguments {
     index: IndexMode,
     safe: bool,
     strict: bool,
-    report: Option<Report>,
+    verb: Option<Verb>,
+}
+
+/// What stands in front, in place of a dump.
+enum Verb {
+    Report(Report),
+    Process(Process),
+    Mcp(Mcp),
+}
+
+impl Verb {
+    fn named(word: &OsStr) -> Option<Self> {
+        match word.to_str()? {
+            "report" => Some(Verb::Report(Report::default())),
+            "ps" => Some(Verb::Process(Process { verb: "ps", line: String::new(), opens: false })),
+            "collect" => Some(Verb::Process(Process { verb: "collect", line: String::new(), opens: false })),
+            "mcp" => Some(Verb::Mcp(Mcp::default())),
+            _ => None,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Verb::Report(_) => "report",
+            Verb::Process(p) => p.verb,
+            Verb::Mcp(_) => "mcp",
+        }
+    }
+
+    /// The line that does it, where it is one of the shell.
+    fn line(&self) -> Option<String> {
+        match self {
+            Verb::Report(report) => Some(report.line()),
+            Verb::Process(p) => Some(format!(".{}{}{}", p.verb, p.line, if p.opens { " -open" } else { "" })),
+            Verb::Mcp(_) => None,
+        }
+    }
+}
+
+/// What `clrscope ps` and `clrscope collect` were told: arguments of the command of that name.
+struct Process {
+    verb: &'static str,
+    line: String,
+    /// It opens the dump: where nothing else is to be done with it, the prompt follows.
+    opens: bool,
+}
+
+impl Process {
+    fn option(&mut self, name: char, value: &str) {
+        self.line += &format!(" -{name} {}", quoted(value));
+    }
+}
+
+/// What `clrscope mcp` was told.
+#[derive(Default)]
+#[cfg_attr(not(feature = "mcp"), allow(dead_code))]
+struct Mcp {
+    dumps: Vec<PathBuf>,
+    allow: Vec<PathBuf>,
+}
+
+/// A word of a line, whatever it holds.
+fn quoted(word: &str) -> String {
+    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// What `clrscope report` was told.
@@ -51,7 +115,6 @@ struct Report {
 impl Report {
     /// The line that writes it.
     fn line(&self) -> String {
-        let quoted = |s: &str| format!("\"{}\"", s.replace('\\', "\\\\").replace('"', "\\\""));
         let mut line = format!(".report {}", quoted(self.file.as_deref().unwrap_or("report.html")));
         if let Some(older) = &self.older {
             line += &format!(" -diff {}", quoted(older));
@@ -79,15 +142,33 @@ impl Arguments {
             index: IndexMode::default(),
             safe: false,
             strict: false,
-            report: None,
+            verb: None,
         }
+    }
+
+    /// Settings of the shell.
+    fn settings(&self) -> Settings {
+        Settings {
+            image_paths: self.images.clone(),
+            symbol_path: self.symbols.clone(),
+            index: if self.safe { IndexMode::None } else { self.index.clone() },
+            safe: self.safe,
+            strict: self.strict,
+            providers_off: self.providers_off.clone(),
+            ..Settings::default()
+        }
+    }
+
+    /// How dumps are opened.
+    fn open(&self) -> OpenOptions {
+        OpenOptions { cache_dir: self.cache.clone(), ..OpenOptions::default() }
     }
 
     /// Takes the option called `long`; `Some` is what to print instead of going on.
     fn option(&mut self, long: &str, value: Option<OsString>) -> Result<Option<String>, lexopt::Error> {
         let path = || PathBuf::from(value.clone().unwrap_or_default());
         let text = || value.clone().unwrap_or_default().string();
-        match (long, &mut self.report) {
+        match (long, &mut self.verb) {
             ("command", _) => self.tasks.push(Task::Commands(text()?)),
             ("script", _) => self.tasks.push(Task::Script(text()?)),
             ("images", _) => self.images.push(path()),
@@ -111,8 +192,13 @@ impl Arguments {
             ("generate", _) => return generated(&text()?).map(Some),
             ("version", _) => return Ok(Some(concat!("clrscope ", env!("CARGO_PKG_VERSION")).to_owned())),
             ("help", _) => return Ok(Some(options::help())),
-            ("out", Some(report)) => report.file = Some(text()?),
-            ("with-values", Some(report)) => report.values = true,
+            ("out", Some(Verb::Report(report))) => report.file = Some(text()?),
+            ("with-values", Some(Verb::Report(report))) => report.values = true,
+            ("pid", Some(Verb::Process(process))) => process.option('p', &text()?),
+            ("type", Some(Verb::Process(process))) => process.option('t', &text()?),
+            ("out", Some(Verb::Process(process))) => process.option('o', &text()?),
+            ("open", Some(Verb::Process(process))) => process.opens = true,
+            ("allow", Some(Verb::Mcp(mcp))) => mcp.allow.push(path()),
             _ => return Err(format!("--{long} is not taken here").into()),
         }
         Ok(None)
@@ -120,10 +206,11 @@ impl Arguments {
 
     /// Takes what is no option: a verb first, then the dump.
     fn word(&mut self, word: OsString) -> Result<(), lexopt::Error> {
-        match (&self.dump, &mut self.report) {
-            (None, None) if word == "report" => self.report = Some(Report::default()),
-            (None, _) => self.dump = Some(word.into()),
-            (Some(_), Some(report)) if report.older.is_none() => report.older = Some(word.string()?),
+        match (&self.dump, &mut self.verb) {
+            (None, None) if Verb::named(&word).is_some() => self.verb = Verb::named(&word),
+            (_, Some(Verb::Mcp(mcp))) => mcp.dumps.push(word.into()),
+            (None, None | Some(Verb::Report(_))) => self.dump = Some(word.into()),
+            (Some(_), Some(Verb::Report(report))) if report.older.is_none() => report.older = Some(word.string()?),
             _ => return Err(lexopt::Arg::Value(word).unexpected()),
         }
         Ok(())
@@ -146,7 +233,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
     let given = std::env::args_os().map(|a| if a == "-index" { "--index".into() } else { a });
     let mut parser = lexopt::Parser::from_iter(given);
     while let Some(arg) = parser.next()? {
-        let verb = a.report.as_ref().and_then(|_| options::verb("report"));
+        let verb = a.verb.as_ref().and_then(|v| options::verb(v.name()));
         let option = match arg {
             Value(word) => {
                 a.word(word)?;
@@ -162,8 +249,15 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             return Ok(None);
         }
     }
-    let report = a.report.as_ref().map(Report::line);
-    a.tasks.extend(report.map(Task::Commands));
+    let line = a.verb.as_ref().and_then(Verb::line).map(Task::Commands);
+    match &a.verb {
+        // What is to be done with the dump comes once there is one.
+        Some(Verb::Process(process)) => {
+            a.stay |= process.opens && a.tasks.is_empty();
+            a.tasks.splice(0..0, line);
+        }
+        _ => a.tasks.extend(line),
+    }
     Ok(Some(a))
 }
 
@@ -173,6 +267,7 @@ fn main() -> ExitCode {
         std::panic::set_hook(Box::new(|_| {}));
     }
     match arguments() {
+        Ok(Some(a)) if matches!(a.verb, Some(Verb::Mcp(_))) => serve(a),
         Ok(Some(a)) => run(a),
         Ok(None) => ExitCode::SUCCESS,
         Err(e) => {
@@ -182,21 +277,39 @@ fn main() -> ExitCode {
     }
 }
 
+/// Answers programs until they close their end.
+#[cfg(feature = "mcp")]
+fn serve(mut a: Arguments) -> ExitCode {
+    // Nothing that a program asks for may reach outside the dumps.
+    a.safe = true;
+    let Some(Verb::Mcp(Mcp { dumps, allow })) = a.verb.take() else { return ExitCode::from(2) };
+    let options = clrscope::serve::Options { dumps, allow, open: a.open(), settings: a.settings() };
+    match clrscope::serve::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            tell_error(&format!("{e:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[cfg(not(feature = "mcp"))]
+fn serve(_: Arguments) -> ExitCode {
+    tell_error("this clrscope was built without the server: cargo build --release --features mcp");
+    ExitCode::from(2)
+}
+
 fn run(a: Arguments) -> ExitCode {
     let watch = Watch::default();
     let interactive = (a.tasks.is_empty() || a.stay) && io::stdin().is_terminal() && io::stdout().is_terminal();
     stop_on_ctrl_c(&watch, interactive);
-    let mut open = OpenOptions::default();
-    if a.cache.is_some() {
-        open.cache_dir = a.cache.clone();
-    }
     let mut shell = Shell {
         commands: clrscope::commands::ALL,
-        settings: Default::default(),
+        settings: a.settings(),
         session: None,
         format: a.format,
         watch: watch.clone(),
-        open,
+        open: a.open(),
         recent: Arc::new(Mutex::new(Vec::new())),
         sink: sink(interactive, &a.pager, &watch),
         depth: 0,
@@ -207,12 +320,6 @@ fn run(a: Arguments) -> ExitCode {
         tell(&format!("note: -i {}: there is no such folder", folder.display()));
     }
     shell.settings.window = io::stdout().is_terminal().then_some(Window { columns });
-    shell.settings.image_paths = a.images;
-    shell.settings.symbol_path = a.symbols;
-    shell.settings.index = if a.safe { IndexMode::None } else { a.index };
-    shell.settings.safe = a.safe;
-    shell.settings.strict = a.strict;
-    shell.settings.providers_off = a.providers_off;
     if let Some(path) = &a.dump {
         let shown = show_progress(&watch);
         let opened = shell.open(path);
@@ -225,7 +332,7 @@ fn run(a: Arguments) -> ExitCode {
             tell_error(&text);
             return ExitCode::from(2);
         }
-    } else if !a.tasks.is_empty() {
+    } else if !a.tasks.is_empty() && !matches!(a.verb, Some(Verb::Process(_))) {
         tell_error("no dump given; see clrscope --help");
         return ExitCode::from(2);
     }
@@ -269,7 +376,9 @@ fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {
             return Ended::Failed;
         }
     }
-    if tasks.is_empty() || stay { repl::run(shell) } else { worst }
+    // Where no dump was taken there is nothing to stay for.
+    let stays = tasks.is_empty() || stay && (shell.session.is_some() || worst == Ended::Well);
+    if stays { repl::run(shell) } else { worst }
 }
 
 fn exit(ended: Ended) -> ExitCode {

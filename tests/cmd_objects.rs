@@ -49,7 +49,9 @@ fn run(session: &Session, name: &str, given: &[(&'static str, Value)]) -> String
     let sink = Sink::default();
     let mut out = Out::new(Box::new(sink.clone()), Format::Text);
     let mut settings = Settings::default();
-    let mut ctx = Ctx { session: Some(session), out: &mut out, settings: &mut settings, commands: ALL, request: None };
+    let watch = &session.watch;
+    let mut ctx =
+        Ctx { session: Some(session), out: &mut out, settings: &mut settings, commands: ALL, watch, request: None };
     if let Err(e) = (command.run)(&mut ctx, &args) {
         return format!("error: {e:#}");
     }

@@ -20,6 +20,7 @@ pub mod mark;
 pub mod numbers;
 pub mod opaque;
 pub mod out;
+pub mod page;
 pub mod pager;
 pub mod parse;
 pub mod pipes;

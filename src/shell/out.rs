@@ -6,6 +6,7 @@ use super::buffer::Buffer;
 use super::data::{Data, Ending};
 use super::layout::{column_titles, declared, end_line, fit, render};
 use super::mark;
+use super::page::Page;
 use super::pipes::Pipe;
 use super::pipes::kept::{Budget, MOST_BYTES};
 use super::pipes::lines::{Line, Lines, Section};
@@ -94,6 +95,14 @@ impl Out {
     pub fn marked(mut self, facts: Vec<&'static Fact>) -> Self {
         self.marked = true;
         self.facts = facts;
+        self
+    }
+
+    /// Gives a part of the answer alone, where answers are JSON.
+    pub fn paged(mut self, page: Option<Page>) -> Self {
+        if let Some(page) = page {
+            self.data.set_page(page);
+        }
         self
     }
 

@@ -98,7 +98,8 @@ fn dump() -> Value {
     })
 }
 
-fn of_type(ty: Type) -> Value {
+/// The schema of a value of this type.
+pub fn of_type(ty: Type) -> Value {
     match ty {
         Type::Address => json!({
             "description": "an address", "type": ["string", "null"], "pattern": "^0x[0-9a-f]{1,16}$",

@@ -93,9 +93,9 @@ fn signature(clr: &clrscope::clr::Clr, module: u64) -> u64 {
     start + bytes.windows(long.len()).position(|w| w == long).unwrap() as u64
 }
 
-/// Leaves the shell or needs a second dump.
+/// Leaves the shell, needs a second dump or a process that runs.
 fn skipped(line: &str) -> bool {
-    line.starts_with('q') || line.starts_with(".opendump")
+    line.starts_with('q') || [".opendump", ".collect", ".ps"].iter().any(|c| line.starts_with(c))
 }
 
 /// An example with its placeholders filled, and whose it is.
