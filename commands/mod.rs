@@ -17,6 +17,7 @@ pub const ALL: &[&Command] = &[
     &heap::dumpheap::DUMPHEAP,
     &heap::dumpgen::DUMPGEN,
     &heap::strings::STRINGS,
+    &heap::select::SELECT,
     &heap::gcroot::GCROOT,
     &heap::gcroot::PATHTO,
     &heap::objsize::OBJSIZE,

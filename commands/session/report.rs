@@ -174,8 +174,9 @@ fn leave_texts_out(command: &Command, answer: &mut Json) {
         let name = table.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
         let declared = command.returns.all_tables();
         let content = |key: &str| {
-            let mut of = declared.iter().filter(|t| t.name == name).flat_map(|t| t.columns);
-            of.any(|c| c.key == key && c.ty == Type::Content)
+            let mut of = declared.iter().filter(|t| t.name == name);
+            // Columns that are asked for may hold anything.
+            of.any(|t| t.varies.is_some() || t.columns.iter().any(|c| c.key == key && c.ty == Type::Content))
         };
         let columns: Vec<bool> = table
             .get("columns")

@@ -9,6 +9,7 @@ pub mod cell;
 pub mod command;
 pub mod complete;
 pub mod control;
+pub mod cursor;
 pub mod data;
 pub mod expr;
 pub mod fit;

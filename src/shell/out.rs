@@ -286,6 +286,32 @@ impl Out {
         Ok(())
     }
 
+    /// Whether the pipes fit a table with these columns, which is still to be opened; the error says why not.
+    pub fn accepts(&self, table: &Table, columns: &[Col]) -> io::Result<()> {
+        match &self.behind {
+            Behind::Tables(tables) => tables.accepts(table.name, columns),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens a table whose columns vary with these, as wide as its first rows need and not wider than `most`.
+    pub fn open_with(
+        &mut self,
+        table: &Table,
+        columns: &[Col],
+        first: &[Vec<Cell<'_>>],
+        most: usize,
+    ) -> io::Result<()> {
+        let at = self.add(table.name, columns, table.rising.is_some(), true);
+        self.current = Some(at);
+        let marked = self.marked;
+        if let Some(t) = self.tables.get_mut(at) {
+            fit(&t.columns, &mut t.widths, first.iter(), true, marked);
+            t.widths.iter_mut().for_each(|w| *w = (*w).min(most));
+        }
+        self.titles()
+    }
+
     /// As [`Out::open`], with the titles as a command has them.
     pub fn open_as(&mut self, table: &Table, titles: &str) -> io::Result<()> {
         self.open_bare(table)?;

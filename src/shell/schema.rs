@@ -164,6 +164,12 @@ fn fact(f: &Fact) -> Value {
 }
 
 fn table(t: &Table) -> Value {
+    if let Some(what) = t.varies {
+        return json!({
+            "description": format!("its columns are {what}"),
+            "properties": {"name": {"const": t.name}},
+        });
+    }
     let keys: Vec<&str> = t.columns.iter().map(|c| c.key).collect();
     let columns: Vec<Value> = t.columns.iter().map(|c: &Col| value(c.ty, c.title, c.unit)).collect();
     let mut schema = json!({

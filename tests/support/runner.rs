@@ -116,6 +116,9 @@ impl Runner {
                 line = line.replace("hunt.log", &folder.join("hunt.log").display().to_string());
                 line = line.replace("saved.dll", &folder.join("saved.dll").display().to_string());
                 line = line.replace("report.html", &folder.join("report.html").display().to_string());
+                for name in ["heap.heapsnapshot", "all.speedscope.json"] {
+                    line = line.replace(name, &folder.join(name).display().to_string());
+                }
                 line = line.replace("stack.bin", &folder.join("stack.bin").display().to_string());
                 // A dump compared with itself is an example as good as any.
                 line = line.replace("older.core.zst", &path.display().to_string());
