@@ -37,29 +37,44 @@ struct Arguments {
     index: IndexMode,
     safe: bool,
     strict: bool,
+    redact: bool,
     report: Option<Report>,
 }
 
 /// What `clrscope report` was told.
 #[derive(Default)]
 struct Report {
-    older: Option<String>,
+    older: Vec<String>,
     file: Option<String>,
     values: bool,
+    /// The model alone.
+    data: bool,
 }
 
 impl Report {
+    /// The file it is written to.
+    fn file(&self) -> Result<&str, lexopt::Error> {
+        match &self.file {
+            None if self.data => Ok("report.json"),
+            None => Ok("report.html"),
+            Some(f) if self.data && !f.to_lowercase().ends_with(".json") => {
+                Err(format!("--json writes the model into FILE.json, not `{f}`").into())
+            }
+            Some(f) => Ok(f),
+        }
+    }
+
     /// The line that writes it.
-    fn line(&self) -> String {
+    fn line(&self) -> Result<String, lexopt::Error> {
         let quoted = |s: &str| format!("\"{}\"", s.replace('\\', "\\\\").replace('"', "\\\""));
-        let mut line = format!(".report {}", quoted(self.file.as_deref().unwrap_or("report.html")));
-        if let Some(older) = &self.older {
+        let mut line = format!(".report {}", quoted(self.file()?));
+        for older in &self.older {
             line += &format!(" -diff {}", quoted(older));
         }
         if self.values {
             line += " -with-values";
         }
-        line
+        Ok(line)
     }
 }
 
@@ -79,6 +94,7 @@ impl Arguments {
             index: IndexMode::default(),
             safe: false,
             strict: false,
+            redact: false,
             report: None,
         }
     }
@@ -101,12 +117,14 @@ impl Arguments {
                 Ok(program) if !program.trim().is_empty() => self.pager = Paging::Program(program),
                 _ => return Err("--pager takes the program from PAGER, which is not set".into()),
             },
+            ("json", Some(report)) => report.data = true,
             ("json", _) => self.format = Format::Json,
             ("csv", _) => self.format = Format::Csv,
             ("no-color", _) => style::disable(),
             ("cache", _) => self.cache = Some(path()),
             ("safe", _) => self.safe = true,
             ("strict", _) => self.strict = true,
+            ("redact", _) => self.redact = true,
             ("index", _) => self.index = IndexMode::parse(&text()?),
             ("generate", _) => return generated(&text()?).map(Some),
             ("version", _) => return Ok(Some(concat!("clrscope ", env!("CARGO_PKG_VERSION")).to_owned())),
@@ -123,7 +141,7 @@ impl Arguments {
         match (&self.dump, &mut self.report) {
             (None, None) if word == "report" => self.report = Some(Report::default()),
             (None, _) => self.dump = Some(word.into()),
-            (Some(_), Some(report)) if report.older.is_none() => report.older = Some(word.string()?),
+            (Some(_), Some(report)) => report.older.push(word.string()?),
             _ => return Err(lexopt::Arg::Value(word).unexpected()),
         }
         Ok(())
@@ -162,7 +180,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             return Ok(None);
         }
     }
-    let report = a.report.as_ref().map(Report::line);
+    let report = a.report.as_ref().map(Report::line).transpose()?;
     a.tasks.extend(report.map(Task::Commands));
     Ok(Some(a))
 }
@@ -212,6 +230,7 @@ fn run(a: Arguments) -> ExitCode {
     shell.settings.index = if a.safe { IndexMode::None } else { a.index };
     shell.settings.safe = a.safe;
     shell.settings.strict = a.strict;
+    shell.settings.redact = a.redact;
     shell.settings.providers_off = a.providers_off;
     if let Some(path) = &a.dump {
         let shown = show_progress(&watch);
