@@ -38,6 +38,7 @@ struct Arguments {
     index: IndexMode,
     safe: bool,
     strict: bool,
+    redact: bool,
     verb: Option<Verb>,
 }
 
@@ -68,10 +69,10 @@ impl Verb {
     }
 
     /// The line that does it, where it is one of the shell.
-    fn line(&self) -> Option<String> {
+    fn line(&self) -> Option<Result<String, lexopt::Error>> {
         match self {
             Verb::Report(report) => Some(report.line()),
-            Verb::Process(p) => Some(format!(".{}{}{}", p.verb, p.line, if p.opens { " -open" } else { "" })),
+            Verb::Process(p) => Some(Ok(format!(".{}{}{}", p.verb, p.line, if p.opens { " -open" } else { "" }))),
             Verb::Mcp(_) => None,
         }
     }
@@ -107,22 +108,36 @@ fn quoted(word: &str) -> String {
 /// What `clrscope report` was told.
 #[derive(Default)]
 struct Report {
-    older: Option<String>,
+    older: Vec<String>,
     file: Option<String>,
     values: bool,
+    /// The model alone.
+    data: bool,
 }
 
 impl Report {
+    /// The file it is written to.
+    fn file(&self) -> Result<&str, lexopt::Error> {
+        match &self.file {
+            None if self.data => Ok("report.json"),
+            None => Ok("report.html"),
+            Some(f) if self.data && !f.to_lowercase().ends_with(".json") => {
+                Err(format!("--json writes the model into FILE.json, not `{f}`").into())
+            }
+            Some(f) => Ok(f),
+        }
+    }
+
     /// The line that writes it.
-    fn line(&self) -> String {
-        let mut line = format!(".report {}", quoted(self.file.as_deref().unwrap_or("report.html")));
-        if let Some(older) = &self.older {
+    fn line(&self) -> Result<String, lexopt::Error> {
+        let mut line = format!(".report {}", quoted(self.file()?));
+        for older in &self.older {
             line += &format!(" -diff {}", quoted(older));
         }
         if self.values {
             line += " -with-values";
         }
-        line
+        Ok(line)
     }
 }
 
@@ -142,6 +157,7 @@ impl Arguments {
             index: IndexMode::default(),
             safe: false,
             strict: false,
+            redact: false,
             verb: None,
         }
     }
@@ -154,6 +170,7 @@ impl Arguments {
             index: if self.safe { IndexMode::None } else { self.index.clone() },
             safe: self.safe,
             strict: self.strict,
+            redact: self.redact,
             providers_off: self.providers_off.clone(),
             ..Settings::default()
         }
@@ -182,12 +199,14 @@ impl Arguments {
                 Ok(program) if !program.trim().is_empty() => self.pager = Paging::Program(program),
                 _ => return Err("--pager takes the program from PAGER, which is not set".into()),
             },
+            ("json", Some(Verb::Report(report))) => report.data = true,
             ("json", _) => self.format = Format::Json,
             ("csv", _) => self.format = Format::Csv,
             ("no-color", _) => style::disable(),
             ("cache", _) => self.cache = Some(path()),
             ("safe", _) => self.safe = true,
             ("strict", _) => self.strict = true,
+            ("redact", _) => self.redact = true,
             ("index", _) => self.index = IndexMode::parse(&text()?),
             ("generate", _) => return generated(&text()?).map(Some),
             ("version", _) => return Ok(Some(concat!("clrscope ", env!("CARGO_PKG_VERSION")).to_owned())),
@@ -210,7 +229,7 @@ impl Arguments {
             (None, None) if Verb::named(&word).is_some() => self.verb = Verb::named(&word),
             (_, Some(Verb::Mcp(mcp))) => mcp.dumps.push(word.into()),
             (None, None | Some(Verb::Report(_))) => self.dump = Some(word.into()),
-            (Some(_), Some(Verb::Report(report))) if report.older.is_none() => report.older = Some(word.string()?),
+            (Some(_), Some(Verb::Report(report))) => report.older.push(word.string()?),
             _ => return Err(lexopt::Arg::Value(word).unexpected()),
         }
         Ok(())
@@ -249,7 +268,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             return Ok(None);
         }
     }
-    let line = a.verb.as_ref().and_then(Verb::line).map(Task::Commands);
+    let line = a.verb.as_ref().and_then(Verb::line).transpose()?.map(Task::Commands);
     match &a.verb {
         // What is to be done with the dump comes once there is one.
         Some(Verb::Process(process)) => {

@@ -17,6 +17,7 @@ use std::path::Path;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use clrscope::commands::ALL;
+use clrscope::commands::session::report;
 use clrscope::shell::grammar::{Reach, parse};
 use clrscope::shell::state::Shell;
 use clrscope::shell::{Command, Format, schema};
@@ -307,7 +308,8 @@ fn schemas_are_current() {
     let folder = data("docs/schema");
     let bless = std::env::var_os("CLRSCOPE_BLESS").is_some();
     let mut names = BTreeSet::new();
-    for (name, value) in schema::all(ALL) {
+    let model = (report::model::SCHEMA.to_owned(), report::model::schema());
+    for (name, value) in schema::all(ALL).into_iter().chain([model]) {
         let file = schema::file(&name);
         let wanted = serde_json::to_string_pretty(&value).unwrap() + "\n";
         if bless {

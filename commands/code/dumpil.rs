@@ -38,7 +38,7 @@ pub const DUMPIL: Command = Command {
         Fact::new("name", "type, name and parameters of the method", Type::Text),
         Fact::new("il", "where the IL lies, header first", Type::Address),
         Fact::new("metadata_start", "where the metadata of its module is in the process", Type::Address),
-        Fact::new("file", "file of the image, where the IL came from there", Type::Text),
+        Fact::new("file", "file of the image, where the IL came from there", Type::Path),
         Fact::new("size", "bytes of IL", Type::Bytes),
         Fact::new("max_stack", "most values on the evaluation stack", Type::Count),
         Fact::new("locals_token", "token of the signature of its local variables", Type::Hex),

@@ -28,7 +28,7 @@ pub const CODE: Table = Table::new(
         ),
         Col::data("refers_to", Type::Content).titled("name of what it refers to; the text of a string"),
         Col::data("il_offset", Type::Hex).titled("IL offset it belongs to"),
-        Col::data("source_file", Type::Text).titled("source file it belongs to"),
+        Col::data("source_file", Type::Path).titled("source file it belongs to"),
         Col::data("source_line", Type::Number).titled("line in it"),
         Col::data("asked", Type::Bool).titled("it is the instruction at the address asked for"),
     ],

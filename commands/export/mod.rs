@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::session::Session;
 use crate::shell;
+use crate::shell::redact::REDACT;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, Type};
 use writer::{Style, Table};
 
@@ -250,6 +251,7 @@ pub const EXPORT: Command = Command {
         Arg::opt("format", Kind::OneOf(&["tsv", "csv", "jsonl"]), "file format; default tsv"),
         Arg::opt("most", Kind::Count, "objects in a viewer's file; 0 for all"),
         Arg::opt("stacks", Kind::OneOf(view::STACKS), "which stacks a viewer's file has"),
+        Arg::flag(REDACT, "strings and messages as length and hash, paths as their last part"),
     ],
     examples: &[
         Example { line: ".export /tmp/model -tables objects,types -format csv", what: "two tables as CSV" },
@@ -267,7 +269,7 @@ const FILES: shell::Table = shell::Table::new(
     &[
         Col::data("table", Type::Text).titled("what it holds"),
         Col::data("rows", Type::Count).titled("rows of it"),
-        Col::data("path", Type::Text).titled("the file"),
+        Col::data("path", Type::Path).titled("the file"),
         Col::data("partial", Type::Text).titled("why rows may be missing"),
     ],
 );
@@ -307,12 +309,14 @@ fn export(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if !wanted.iter().all(|s| native(s)) {
         session.clr()?;
     }
+    let redact = ctx.settings.redact || args.has(REDACT);
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let mut partial = Vec::new();
     for spec in wanted {
         let path = dir.join(format!("{}.{}", spec.name, style.extension()));
-        let mut table =
+        let table =
             Table::create(&path, style, spec.columns).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut table = table.redacted(redact);
         let why = (spec.fill)(session, &mut table)?;
         let rows = table.finish().with_context(|| format!("cannot write {}", path.display()))?;
         let path = path.display().to_string();

@@ -188,8 +188,8 @@ pub fn modules(session: &Session, table: &mut Table) -> Result<Option<String>> {
             Field::Bool(m.image_base != 0),
             Field::Hex(metadata.0),
             Field::Num(metadata.1),
-            Field::Text(&name),
-            Field::Text(&m.pdb(clr)),
+            Field::Path(&name),
+            Field::Path(&m.pdb(clr)),
             Field::Hex(domain),
         ])?;
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::shell::numbers::{push_decimal, push_hex};
 use crate::shell::quote::{push_clean, push_csv, push_json};
+use crate::shell::redact;
 
 /// File format of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,8 @@ pub enum Field<'a> {
     Text(&'a str),
     /// Text that a string or a message holds.
     Content(&'a str),
-
+    /// A path of the file system.
+    Path(&'a str),
     /// Several addresses, separated by blanks.
     List(&'a [u64]),
 }
@@ -54,6 +56,7 @@ pub struct Table {
     columns: &'static [&'static str],
     line: Vec<u8>,
     rows: u64,
+    redact: bool,
 }
 
 impl Table {
@@ -65,7 +68,13 @@ impl Table {
             Style::Csv => writeln!(out, "{}", columns.join(","))?,
             Style::Jsonl => {}
         }
-        Ok(Self { out, style, columns, line: Vec::new(), rows: 0 })
+        Ok(Self { out, style, columns, line: Vec::new(), rows: 0, redact: false })
+    }
+
+    /// Keeps texts of the process and paths in.
+    pub fn redacted(mut self, on: bool) -> Self {
+        self.redact = on;
+        self
     }
 
     /// One row, a value a column.
@@ -84,7 +93,13 @@ impl Table {
                 push_json(&mut self.line, self.columns.get(i).copied().unwrap_or("?"));
                 self.line.push(b':');
             }
-            push(&mut self.line, self.style, field, fields.len() == 1);
+            let hidden = match field {
+                Field::Content(t) if self.redact => redact::content(t),
+                Field::Path(p) if self.redact => redact::last(p).to_owned(),
+                _ => String::new(),
+            };
+            let field = if hidden.is_empty() { *field } else { Field::Text(&hidden) };
+            push(&mut self.line, self.style, &field, fields.len() == 1);
         }
         if self.style == Style::Jsonl {
             self.line.push(b'}');
@@ -108,7 +123,7 @@ fn push(line: &mut Vec<u8>, style: Style, field: &Field<'_>, alone: bool) {
         Field::Num(v) => push_decimal(line, v),
         Field::Bool(b) if json => line.extend_from_slice(if b { b"true" } else { b"false" }),
         Field::Bool(b) => line.extend_from_slice(if b { b"True" } else { b"False" }),
-        Field::Text(t) => text(line, style, t, alone),
+        Field::Text(t) | Field::Path(t) => text(line, style, t, alone),
         Field::Content(t) if style == Style::Tsv => content(line, t),
         Field::Content(t) => text(line, style, t, alone),
         Field::List(items) => quoted(line, json, |line| {

@@ -59,9 +59,9 @@ pub const ADDRESS: Command = Command {
         Fact::new("allocation_protect", "protection of the allocation when it was made", Type::Text),
         Fact::new("allocation_protect_bits", "the same as bits", Type::Hex),
         Fact::new("module", "the module mapped there", Type::Text),
-        Fact::new("path", "the path of the module or file mapped there", Type::Text),
-        Fact::new("file", "the file name of the module", Type::Text),
-        Fact::new("mapped_file", "the path of the file mapped there, as the memory map has it", Type::Text),
+        Fact::new("path", "the path of the module or file mapped there", Type::Path),
+        Fact::new("file", "the file name of the module", Type::Path),
+        Fact::new("mapped_file", "the path of the file mapped there, as the memory map has it", Type::Path),
         Fact::new("detail", "what the runtime says of it", Type::Text),
         Fact::new("thread", "number of the thread whose stack or block it is", Type::Number),
         Fact::new("os_id", "operating system id of that thread", Type::Hex),
@@ -218,7 +218,7 @@ const REGIONS: Table = Table::new(
         Col::data("pid", Type::Number).titled("process id, of what belongs to the process or a thread"),
         Col::data("heap", Type::Address).titled("handle of the heap of the operating system it belongs to"),
         Col::data("module", Type::Text).titled("the module mapped there"),
-        Col::data("path", Type::Text).titled("the path of the module or file mapped there"),
+        Col::data("path", Type::Path).titled("the path of the module or file mapped there"),
     ],
 );
 const HEAD: &str = "        BaseAddress      EndAddress+1        RegionSize     Type       State                 Protect             Usage      Content";

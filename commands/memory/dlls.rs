@@ -15,7 +15,7 @@ const IMAGES: Table = Table::new(
         Col::data("entry_point", Type::Address).titled("its entry point, where its header is at hand and names one"),
         Col::data("size", Type::Hex).titled("bytes it takes in memory"),
         Col::data("version", Type::Text).titled("its file version"),
-        Col::data("path", Type::Text).titled("its path"),
+        Col::data("path", Type::Path).titled("its path"),
     ],
 );
 

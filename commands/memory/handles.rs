@@ -31,7 +31,11 @@ pub const HANDLE: Command = Command {
 
 const HANDLES: Table = Table::new(
     "handles",
-    &[Col::right("Handle", "handle", 16).of(Type::Hex), Col::left("Type", "type", 20), Col::left("Name", "name", 0)],
+    &[
+        Col::right("Handle", "handle", 16).of(Type::Hex),
+        Col::left("Type", "type", 20),
+        Col::left("Name", "name", 0).of(Type::Given),
+    ],
 );
 const COUNTS: Table =
     Table::new("types", &[Col::left("Type", "type", 20), Col::right("Count", "count", 8).of(Type::Count)]);
@@ -102,7 +106,7 @@ const TIMES: Table = Table::new(
         Col::right("Thread", "number", 10).of(Type::Number),
         Col::data("os_id", Type::Hex).titled("operating system id of the thread"),
         Col::right("Time", "time", 24).of(Type::Number).unit("ms"),
-        Col::right("", "name", 0),
+        Col::right("", "name", 0).of(Type::Given),
     ],
 );
 

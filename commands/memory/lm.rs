@@ -153,7 +153,7 @@ const MODULES: Table = Table::new(
         Col::left("start", "start", 17).of(Type::Address),
         Col::left("end", "end", 19).of(Type::Address),
         Col::left("module name", "module", 24),
-        Col::left("", "path", 0),
+        Col::left("", "path", 0).of(Type::Path),
         Col::data("file", Type::Text).titled("its file name"),
         Col::data("timestamp", Type::Hex).titled("the time stamp of its PE header"),
         Col::data("time", Type::Time).titled("that as a moment, which it is not in a reproducible build"),

@@ -58,11 +58,11 @@ const RANGES: Table = Table::new(
         Col::left("Type", "type", 11),
         Col::left("State", "state", 11),
         Col::left("Protect", "protect", 30),
-        Col::left("Image", "image", 0),
+        Col::left("Image", "image", 0).of(Type::Path),
     ],
 );
 const TOTALS: Table = Table::new("totals", &[Col::data("kind", Type::Text).titled("kind of memory"), COUNT, SIZE]);
-const IMAGES: Table = Table::new("images", &[Col::data("image", Type::Text).titled("path of the image"), COUNT, SIZE]);
+const IMAGES: Table = Table::new("images", &[Col::data("image", Type::Path).titled("path of the image"), COUNT, SIZE]);
 const PARTS: Table = Table::new(
     "parts",
     &[

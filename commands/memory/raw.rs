@@ -31,7 +31,7 @@ pub const WRITEMEM: Command = Command {
     examples: &[Example { line: ".writemem stack.bin @$csp L100", what: "256 bytes of the stack" }],
     needs: Needs::Dump,
     returns: Returns::facts(&[
-        Fact::new("file", "the file", Type::Text),
+        Fact::new("file", "the file", Type::Path),
         Fact::new("start", "where the memory begins", Type::Address),
         Fact::new("size", "bytes written", Type::Bytes),
         Fact::new("asked", "bytes asked for", Type::Bytes),

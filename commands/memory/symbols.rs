@@ -41,8 +41,8 @@ pub const LN: Command = Command {
         Fact::new("symbol_offset", "how far behind the beginning of that it is", Type::Hex),
         Fact::new("next_address", "where the next symbol begins", Type::Address),
         Fact::new("next_symbol", "the next symbol", Type::Text),
-        Fact::new("path", "the path of the module", Type::Text),
-        Fact::new("source_file", "source file of the instruction, where debug information is at hand", Type::Text),
+        Fact::new("path", "the path of the module", Type::Path),
+        Fact::new("source_file", "source file of the instruction, where debug information is at hand", Type::Path),
         Fact::new("source_line", "line in it", Type::Number),
     ])
     .and(&[&EXACT]),

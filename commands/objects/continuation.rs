@@ -18,7 +18,7 @@ pub const RETURNS: Returns = Returns::facts(&[
     Fact::new("method_desc", "MethodDesc of that method", Type::Address),
     Fact::new("resumes_at", "code it continues at", Type::Address),
     Fact::new("il_offset", "IL offset of the await it stands at", Type::Bytes),
-    Fact::new("source_file", "source file of that await", Type::Text),
+    Fact::new("source_file", "source file of that await", Type::Path),
     Fact::new("source_line", "line in it", Type::Number),
     Fact::new("state", "number of the await", Type::Number),
     Fact::new("continues_on", "where it continues", Type::Text),

@@ -167,7 +167,7 @@ const ASSEMBLIES: Table = Table::new(
     &[
         Col::right("Assembly", "assembly", 16).of(Type::Address),
         Col::right("Module", "module", 16).of(Type::Address),
-        Col::left("Name", "name", 0),
+        Col::left("Name", "name", 0).of(Type::Path),
     ],
 );
 

@@ -65,7 +65,7 @@ const DETAILED: Table = Table::new(
         Col::data("method_table", Type::Address).titled("MethodTable of that type"),
         Col::data("ee_class", Type::Address).titled("EEClass of that type, where it is a struct"),
         Col::data("size", Type::Bytes).titled("size of the object or value"),
-        Col::data("file", Type::Text).titled("file of the module that defines the type; nothing for arrays"),
+        Col::data("file", Type::Path).titled("file of the module that defines the type; nothing for arrays"),
         Col::data("string", Type::Content).titled("text of a string"),
         Col::data("rank", Type::Count).titled("dimensions of an array"),
         Col::data("elements", Type::Count).titled("elements of an array"),

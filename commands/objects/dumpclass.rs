@@ -24,7 +24,7 @@ pub const DUMPCLASS: Command = Command {
     returns: Returns::facts(&[
         Fact::new("name", "name of the type", Type::TypeName),
         Fact::new("token", "its TypeDef token", Type::Hex),
-        Fact::new("file", "path of its module, or its name where there is no file", Type::Text),
+        Fact::new("file", "path of its module, or its name where there is no file", Type::Path),
         Fact::new("parent", "MethodTable of the base class; 0 without one", Type::Address),
         Fact::new("module", "Module that defines it", Type::Address),
         Fact::new("method_table", "its MethodTable", Type::Address),

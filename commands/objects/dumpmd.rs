@@ -47,14 +47,14 @@ pub const IP2MD: Command = Command {
     returns: Returns::facts(&[
         Fact::new("address", "the address asked about", Type::Address),
         Fact::new("stub", "kind of the runtime's stub that holds it", Type::Number),
-        Fact::new("image", "path of the image that holds it, where no method of it is known", Type::Text),
+        Fact::new("image", "path of the image that holds it, where no method of it is known", Type::Path),
         Fact::new("image_offset", "its distance from the base of that image", Type::Bytes),
         Fact::new("funclet", "start of the funclet that holds it", Type::Address),
         Fact::new("il_offset", "IL offset of the instruction", Type::Hex),
         Fact::new("il_offset_of_call", "IL offset of the call before it, where that is another", Type::Hex),
-        Fact::new("source_file", "source file of the instruction, else of the call", Type::Text),
+        Fact::new("source_file", "source file of the instruction, else of the call", Type::Path),
         Fact::new("source_line", "line in it", Type::Number),
-        Fact::new("call_source_file", "source file of the call, where file or line are others", Type::Text),
+        Fact::new("call_source_file", "source file of the call, where file or line are others", Type::Path),
         Fact::new("call_source_line", "line in it", Type::Number),
     ])
     .with(&[&METHOD]),

@@ -37,7 +37,7 @@ pub const DUMPMT: Command = Command {
         Fact::new("module", "Module that defines it", Type::Address),
         Fact::new("name", "its name", Type::TypeName),
         Fact::new("token", "its TypeDef token", Type::Hex),
-        Fact::new("file", "path of its module, or its name where there is no file", Type::Text),
+        Fact::new("file", "path of its module, or its name where there is no file", Type::Path),
         Fact::new("loader_allocator", "LoaderAllocator object that keeps a collectible type alive", Type::Address),
         Fact::new("base_size", "bytes of an instance without components", Type::Bytes),
         Fact::new("component_size", "bytes of a component of an array or string", Type::Bytes),

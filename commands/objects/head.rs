@@ -15,7 +15,7 @@ pub const RETURNS: Returns = Returns::facts(&[
     Fact::new("method_table", "MethodTable of its type", Type::Address),
     Fact::new("ee_class", "EEClass of its type", Type::Address),
     Fact::new("size", "its size", Type::Bytes),
-    Fact::new("file", "file of the module that defines its type", Type::Text),
+    Fact::new("file", "file of the module that defines its type", Type::Path),
 ]);
 
 /// What [`said`] prints.

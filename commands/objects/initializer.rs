@@ -17,7 +17,7 @@ pub const INITIALIZERS: Table = Table::new(
         Col::data("exception", Type::Address).titled("what is thrown at whoever uses the class"),
         Col::data("thread", Type::Number).titled("managed id of the thread that runs it"),
         Col::data("os_id", Type::Hex).titled("operating system id of that thread"),
-        Col::data("name", Type::Text).titled("name of that thread"),
+        Col::data("name", Type::Given).titled("name of that thread"),
     ],
 );
 

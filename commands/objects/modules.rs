@@ -64,10 +64,10 @@ pub const DUMPASSEMBLY: Command = Command {
     returns: Returns::facts(&[
         Fact::new("assembly", "address of the assembly", Type::Address),
         Fact::new("domain", "app domain it belongs to", Type::Address),
-        Fact::new("name", "path of its file, or its name where there is no file", Type::Text),
+        Fact::new("name", "path of its file, or its name where there is no file", Type::Path),
         Fact::new("module", "its Module", Type::Address),
         Fact::new("dynamic", "made at run time", Type::Bool),
-        Fact::new("path", "path of its file", Type::Text),
+        Fact::new("path", "path of its file", Type::Path),
     ]),
     run: dumpassembly,
 };
@@ -89,7 +89,7 @@ pub const DUMPMODULE: Command = Command {
     needs: Needs::CoreClr,
     returns: Returns::facts(&[
         Fact::new("module", "address of the Module", Type::Address),
-        Fact::new("name", "path of its file, or its name where there is no file", Type::Text),
+        Fact::new("name", "path of its file, or its name where there is no file", Type::Path),
         Fact::new("in_file", "it has a file", Type::Bool),
         Fact::new("dynamic", "made at run time", Type::Bool),
         Fact::new("assembly", "address of the assembly", Type::Address),
@@ -100,7 +100,7 @@ pub const DUMPMODULE: Command = Command {
         Fact::new("metadata_start", "where its metadata is in the process", Type::Address),
         Fact::new("metadata_size", "bytes of the metadata in the process", Type::Bytes),
         Fact::new("metadata", METADATA, Type::Text),
-        Fact::new("metadata_file", METADATA_FILE, Type::Text),
+        Fact::new("metadata_file", METADATA_FILE, Type::Path),
         Fact::new("metadata_missing", METADATA_MISSING, Type::Text),
     ])
     .and(&[&DEFINED, &REFERENCED]),
@@ -114,12 +114,12 @@ const METADATA_MISSING: &str = "why it has no metadata";
 const IMAGE_BASE: Col = Col::left("ImageBase", "image_base", 16).of(Type::Address);
 const SIZE: Col = Col::left("Size", "size", 8).of(Type::Bytes);
 const MODULE: Col = Col::left("Module", "module", 16).of(Type::Address);
-const PATH: Col = Col::left("Path", "path", 0);
+const PATH: Col = Col::left("Path", "path", 0).of(Type::Path);
 const SOURCE: Col = Col::left("Metadata", "metadata", 0);
-const SOURCE_FILE: Col = Col::data("metadata_file", Type::Text).titled(METADATA_FILE);
+const SOURCE_FILE: Col = Col::data("metadata_file", Type::Path).titled(METADATA_FILE);
 const SOURCE_MISSING: Col = Col::data("metadata_missing", Type::Text).titled(METADATA_MISSING);
 const ASSEMBLY: Col = Col::data("assembly", Type::Address).titled("address of the assembly");
-const NAME: Col = Col::data("name", Type::Text).titled("path of its file, or its name where there is no file");
+const NAME: Col = Col::data("name", Type::Path).titled("path of its file, or its name where there is no file");
 const DYNAMIC: Col = Col::data("dynamic", Type::Bool).titled("made at run time");
 
 /// Managed modules as `-v` shows them.
@@ -235,7 +235,7 @@ const DOMAINS: Table = Table::new(
         Col::data("high_frequency_heap", Type::Address).titled("HighFrequencyHeap"),
         Col::data("stub_heap", Type::Address).titled("StubHeap"),
         Col::data("stage", Type::Text).titled("Stage"),
-        Col::data("name", Type::Text).titled("Name"),
+        Col::data("name", Type::Path).titled("Name"),
     ],
 );
 
@@ -248,7 +248,7 @@ const ASSEMBLIES: Table = Table::new(
         DYNAMIC,
         NAME,
         Col::data("module", Type::Address).titled("its Module"),
-        Col::data("path", Type::Text).titled("path of its file"),
+        Col::data("path", Type::Path).titled("path of its file"),
     ],
 )
 .under("domains", "domain");

@@ -31,7 +31,7 @@ pub const SAVEMODULE: Command = Command {
     returns: Returns::facts(&[
         Fact::new("image_base", "base of the image", Type::Address),
         Fact::new("sections", "sections of the image", Type::Count),
-        Fact::new("file", "the file", Type::Text),
+        Fact::new("file", "the file", Type::Path),
         Fact::new("size", "bytes written", Type::Bytes),
         Fact::new("missing", "bytes of them that the dump lacks", Type::Bytes),
     ])

@@ -73,9 +73,9 @@ pub const SOSSTATUS: Command = Command {
         Fact::new("os", "operating system", Type::Text),
         Fact::new("arch", "processor architecture", Type::Text),
         Fact::new("pid", "process id", Type::Number),
-        Fact::new("file", "path of the dump", Type::Text),
+        Fact::new("file", "path of the dump", Type::Path),
         Fact::new("runtime_error", "why there is no runtime to read", Type::Text),
-        Fact::new("symbol_path", "the symbol path", Type::Text),
+        Fact::new("symbol_path", "the symbol path", Type::Path),
     ])
     .and(&[&FOLDERS, &NOTICED])
     .with(&[&RUNTIME, &HEAP]),
@@ -88,7 +88,7 @@ const RUNTIME: Returns = Returns::facts(&[
     Fact::new("runtime_base", "base of its module", Type::Address),
     Fact::new("runtime_size", "bytes of its module", Type::Bytes),
     Fact::new("runtime_index", "what symbol servers know it by: ELF build id, or PE timestamp and size", Type::Text),
-    Fact::new("runtime_path", "path of its module", Type::Text),
+    Fact::new("runtime_path", "path of its module", Type::Path),
     Fact::new("runtime_directory", "folder of its module", Type::Text),
     Fact::new("single_file", "it is linked into the program", Type::Bool),
     Fact::new("standalone_gc", "base of the module of a GC of its own", Type::Address),
@@ -132,7 +132,7 @@ pub fn noticed(session: &Session, out: &mut Out) -> std::io::Result<()> {
 }
 
 const FOLDERS: Table =
-    Table::new("image_folders", &[Col::data("path", Type::Text).titled("folder searched for images")]);
+    Table::new("image_folders", &[Col::data("path", Type::Path).titled("folder searched for images")]);
 
 fn version(clr: &Clr) -> String {
     let era = clr.found.era;

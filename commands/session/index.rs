@@ -24,7 +24,7 @@ pub const INDEX: Command = Command {
     examples: &[Example { line: ".index", what: "where it is" }],
     needs: Needs::Clr,
     returns: Returns::facts(&[
-        Fact::new("file", "path of the index; nothing when none is kept", Type::Text),
+        Fact::new("file", "path of the index; nothing when none is kept", Type::Path),
         Fact::new("saved", "it was written now", Type::Bool),
         Fact::new("present", "it is there and of this dump and version", Type::Bool),
         Fact::new("size", "bytes of the file", Type::Bytes),

@@ -16,7 +16,7 @@ use crate::shell::{
 const USED: Table = Table::new(
     "images_used",
     &[
-        Col::data("path", Type::Text).titled("the file"),
+        Col::data("path", Type::Path).titled("the file"),
         Col::data("proved", Type::Bool).titled("its identity is proved; else it has the name only"),
     ],
 );
@@ -24,7 +24,7 @@ const USED: Table = Table::new(
 /// Image files that are other builds.
 const REFUSED: Table = Table::new(
     "images_refused",
-    &[Col::data("path", Type::Text).titled("the file"), Col::data("why", Type::Text).titled("what differs")],
+    &[Col::data("path", Type::Path).titled("the file"), Col::data("why", Type::Text).titled("what differs")],
 );
 
 /// What [`images`] returns.
@@ -49,12 +49,12 @@ pub fn images(session: &Session, out: &mut Out) -> std::io::Result<()> {
 const FOLDERS: Table = Table::new(
     "folders",
     &[
-        Col::data("path", Type::Text).titled("the folder"),
+        Col::data("path", Type::Path).titled("the folder"),
         Col::data("exists", Type::Bool).titled("there is such a folder"),
     ],
 );
 
-const SYMBOL_PATH: Returns = Returns::facts(&[Fact::new("symbol_path", "the symbol path", Type::Text)]);
+const SYMBOL_PATH: Returns = Returns::facts(&[Fact::new("symbol_path", "the symbol path", Type::Path)]);
 
 /// `.exepath`.
 pub const EXEPATH: Command = Command {

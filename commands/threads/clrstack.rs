@@ -81,7 +81,7 @@ const FRAMES: Table = Table::new(
         Col::data("module", Type::Text).titled("its module"),
         Col::data("native_offset", Type::Hex).titled("how far IP lies behind the start of the method's code"),
         Col::data("il_offset", Type::Number).titled("offset in its IL, where it is recorded"),
-        Col::data("source_file", Type::Text).titled("source file, where symbols are at hand"),
+        Col::data("source_file", Type::Path).titled("source file, where symbols are at hand"),
         Col::data("source_line", Type::Number).titled("line in it"),
         Col::data("leaf", Type::Bool).titled("the thread was interrupted here, not in a call made here"),
         Col::data("funclet", Type::Bool).titled("a handler, filter or finally block of its method"),

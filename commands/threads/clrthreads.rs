@@ -75,7 +75,7 @@ const THREADS: Table = Table::new(
         Col::data("finalizer", Type::Bool).titled("it runs finalizers"),
         Col::data("pool", Type::Text).titled("Worker or CompletionPort for threads of the thread pool"),
         Col::data("dead", Type::Bool).titled("it has ended"),
-        Col::data("name", Type::Text).titled("its name"),
+        Col::data("name", Type::Given).titled("its name"),
     ],
 );
 

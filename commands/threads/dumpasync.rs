@@ -77,7 +77,7 @@ const MT: Col = Col::data("method_table", Type::Address).titled("MethodTable of 
 const TYPE: Col =
     Col::data("type", Type::TypeName).titled("type of the state machine or task, or the method of runtime-async");
 const METHOD: Col = Col::data("method", Type::Text).titled("method the task runs");
-const FILE: Col = Col::data("source_file", Type::Text).titled("source file of the await, where it is known");
+const FILE: Col = Col::data("source_file", Type::Path).titled("source file of the await, where it is known");
 const LINE: Col = Col::data("source_line", Type::Number).titled("line in it");
 const KIND: Col =
     Col::data("kind", Type::Text).titled("task, state machine, suspended method, running method or blocked thread");

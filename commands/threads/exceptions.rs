@@ -107,7 +107,7 @@ const FRAMES: Table = Table::new(
         Col::data("offset", Type::Hex).titled("how far IP lies behind the start of the method's code"),
         Col::data("method_desc", Type::Address).titled("the method"),
         Col::data("il_offset", Type::Number).titled("offset in its IL, where it is recorded"),
-        Col::data("source_file", Type::Text).titled("source file, where symbols are at hand"),
+        Col::data("source_file", Type::Path).titled("source file, where symbols are at hand"),
         Col::data("source_line", Type::Number).titled("line in it"),
     ],
 )

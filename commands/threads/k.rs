@@ -26,7 +26,7 @@ const FRAMES: Table = Table::new(
         Col::data("kind", Type::Text).titled("native, managed, explicit, or gap for what could not be unwound"),
         Col::data("module", Type::Text).titled("the module"),
         Col::data("method_desc", Type::Address).titled("the method of a managed frame"),
-        Col::data("source_file", Type::Text).titled("source file, where symbols are at hand"),
+        Col::data("source_file", Type::Path).titled("source file, where symbols are at hand"),
         Col::data("source_line", Type::Number).titled("line in it"),
         Col::data("guessed", Type::Bool).titled("found by the frame pointer alone: frames above may be missing"),
         Col::data("arg0", Type::Hex).titled("first word where Windows x64 keeps arguments of the call"),

@@ -66,7 +66,7 @@ const LOCKS: Table = Table::new(
         Col::right("DBG", "number", 4).of(Type::Number),
         Col::right("ID", "managed_id", 4).of(Type::Number),
         Col::right("OSID", "os_id", 8).of(Type::Hex),
-        Col::left("Held By", "name", 0),
+        Col::left("Held By", "name", 0).of(Type::Given),
         Col::data("thread", Type::Address).titled("the thread that holds it"),
     ],
 );
@@ -81,7 +81,7 @@ const WAITS: Table = Table::new(
         Col::left("Object", "object", 16).of(Type::Address),
         Col::right("Held By", "holder_managed_id", 7).of(Type::Number),
         Col::right("Timeout", "timeout", 7).of(Type::Number).unit("ms"),
-        Col::left("Thread", "name", 0),
+        Col::left("Thread", "name", 0).of(Type::Given),
         Col::left("Type", "type", 0).of(Type::TypeName),
         Col::data("thread", Type::Address).titled("the thread that waits"),
         Col::data("holder", Type::Address).titled("the thread that holds it"),
@@ -103,7 +103,7 @@ const CIRCLES: Table = Table::new(
         Col::data("thread", Type::Address).titled("a thread of it"),
         Col::data("managed_id", Type::Number).titled("its managed id"),
         Col::data("os_id", Type::Hex).titled("its operating system id"),
-        Col::data("name", Type::Text).titled("its name"),
+        Col::data("name", Type::Given).titled("its name"),
         Col::data("holds", Type::Address).titled("the object whose lock it holds"),
         Col::data("holds_kind", Type::Text).titled("Monitor, or Lock"),
         Col::data("holds_type", Type::TypeName).titled("the type of that object"),
@@ -114,7 +114,7 @@ const CIRCLES: Table = Table::new(
         Col::data("holder", Type::Address).titled("the thread that holds what it waits for"),
         Col::data("holder_managed_id", Type::Number).titled("managed id of that"),
         Col::data("holder_os_id", Type::Hex).titled("operating system id of that"),
-        Col::data("holder_name", Type::Text).titled("name of that"),
+        Col::data("holder_name", Type::Given).titled("name of that"),
     ],
 )
 .under("deadlocks", "deadlock");

@@ -128,6 +128,11 @@ pub const OPTIONS: &[Opt] = &[
         "nothing outside the dump is read, written or run: no .shell, -o, .logopen, .export, .opendump, scripts run by \
          scripts, .foreach /f and the like; no index is kept",
     ),
+    Opt::flag(
+        "redact",
+        "texts of the process leave as length and hash, paths as their last part, in --json, --csv, .report and .export; text \
+         is refused",
+    ),
     Opt::value("generate", "WHAT", Hint::Words(GENERATED), "print the manual page (man) or the completion of a shell"),
     Opt::flag("version", "print the version").short('V'),
     Opt::flag("help", "print this").short('h'),
@@ -137,10 +142,10 @@ pub const OPTIONS: &[Opt] = &[
 pub const VERBS: &[Verb] = &[
     Verb {
         name: "report",
-        takes: "DUMP [OLDER]",
-        help: "a page to hand on: see .report",
+        takes: "DUMP [OLDER...]",
+        help: "a page to hand on; with --json the model behind it alone: see .report",
         options: &[
-            Opt::value("out", "FILE", Hint::File, "the page (.html) or its model (.json)").short('o'),
+            Opt::value("out", "FILE", Hint::File, "the page (.html), its model (.json) or its tables (.xlsx)").short('o'),
             Opt::flag("with-values", "strings of the process, its environment and command line too"),
         ],
     },

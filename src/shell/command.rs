@@ -409,6 +409,8 @@ pub struct Settings {
     pub strict: bool,
     /// Nothing outside the dump is read, written or run, whatever a command says (`--safe`).
     pub safe: bool,
+    /// Texts of the process and paths do not leave whole (`--redact`).
+    pub redact: bool,
 }
 
 impl Settings {

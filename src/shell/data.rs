@@ -10,6 +10,8 @@ use super::numbers::{push_decimal, rfc3339};
 use super::page::{self, Page};
 use super::pipes::push_whole;
 use super::quote::{push_csv, push_json};
+#[cfg(feature = "xlsx")]
+use super::sheets::{Book, Value};
 use crate::session::About;
 
 /// How results are rendered.
@@ -75,6 +77,9 @@ struct Open {
 #[derive(Debug)]
 pub struct Data {
     format: Format,
+    /// Where tables and facts go instead.
+    #[cfg(feature = "xlsx")]
+    book: Option<Box<Book>>,
     json: bool,
     open: bool,
     /// `{"schema":...,"dump":...,"command":...`.
@@ -101,6 +106,8 @@ impl Data {
     pub fn new(format: Format) -> Self {
         Self {
             format,
+            #[cfg(feature = "xlsx")]
+            book: None,
             json: format == Format::Json,
             open: false,
             head: Vec::new(),
@@ -126,7 +133,11 @@ impl Data {
     /// Begins the answer to `command` about `dump`.
     pub fn begin(&mut self, command: &str, dump: Option<&About>) {
         let json = self.json;
+        #[cfg(feature = "xlsx")]
+        let book = self.book.take();
         *self = Self { page: self.page.take(), ..Self::new(self.format) };
+        #[cfg(feature = "xlsx")]
+        (self.book = book);
         self.open = true;
         if json {
             self.head.extend_from_slice(b"{\"schema\":");
@@ -138,8 +149,18 @@ impl Data {
         }
     }
 
+    /// Has tables and facts go into a spreadsheet.
+    #[cfg(feature = "xlsx")]
+    pub fn into_book(&mut self, book: Book) {
+        self.book = Some(Box::new(book));
+    }
+
     /// A new table; the number by which its rows are added.
     pub fn table<'k>(&mut self, name: &str, keys: impl ExactSizeIterator<Item = &'k str>) -> usize {
+        #[cfg(feature = "xlsx")]
+        if let Some(book) = &mut self.book {
+            return book.table(name, &keys.collect::<Vec<_>>());
+        }
         let mut head = Vec::new();
         if self.json {
             head.extend_from_slice(b"{\"name\":");
@@ -172,6 +193,10 @@ impl Data {
         cells: impl ExactSizeIterator<Item = &'c Cell<'c>>,
         to: &mut Buffer,
     ) -> io::Result<()> {
+        #[cfg(feature = "xlsx")]
+        if let Some(book) = &mut self.book {
+            return book.row(table, cells.map(Value::of)).map_err(io::Error::other);
+        }
         let Some(t) = self.tables.get_mut(table).filter(|t| t.place != Place::Written) else {
             return Err(io::Error::other("a row for a table that was said to be done"));
         };
@@ -283,6 +308,10 @@ impl Data {
 
     /// Says that a table gets no more rows. Another one may stream then.
     pub fn done(&mut self, table: usize, to: &mut Buffer) -> io::Result<()> {
+        #[cfg(feature = "xlsx")]
+        if self.book.is_some() {
+            return Ok(());
+        }
         if let Some(t) = self.tables.get_mut(table).filter(|t| !t.done) {
             t.done = true;
             self.kept += t.rows.len();
@@ -299,6 +328,10 @@ impl Data {
 
     /// A fact. Each key occurs once.
     pub fn fact(&mut self, key: &'static str, cell: &Cell<'_>) {
+        #[cfg(feature = "xlsx")]
+        if let Some(book) = &mut self.book {
+            return book.fact(key, Value::of(cell));
+        }
         debug_assert!(!self.keys.contains(&key), "the fact {key} is given twice");
         if self.keys.contains(&key) {
             return;
@@ -349,6 +382,13 @@ impl Data {
     pub fn end(&mut self, ending: Ending<'_>, to: &mut Buffer) -> io::Result<()> {
         if !std::mem::replace(&mut self.open, false) {
             return to.flush();
+        }
+        #[cfg(feature = "xlsx")]
+        if let Some(book) = &mut self.book {
+            if let Some(reason) = ending.reason {
+                book.fact(ending.outcome, Value::Text(reason.to_owned()));
+            }
+            return book.save().map_err(io::Error::other);
         }
         self.stop(to);
         match self.format {

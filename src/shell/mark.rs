@@ -43,7 +43,7 @@ impl Mark {
             _ if column.breaks => Mark::Prose,
             Type::Bytes => Mark::Size,
             Type::TypeName => Mark::TypeName,
-            Type::Text | Type::Content | Type::FieldPath => match cell {
+            Type::Text | Type::Content | Type::Given | Type::Path | Type::FieldPath => match cell {
                 cell if cell.address().is_some() => Mark::Address,
                 // Words of a column on the right stand for numbers.
                 Cell::Text(_) | Cell::Units(_) | Cell::Shown(..) | Cell::None if !column.right => Mark::Text,

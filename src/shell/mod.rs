@@ -28,12 +28,15 @@ pub mod pipes;
 pub mod prose;
 pub mod quote;
 pub mod recent;
+pub mod redact;
 pub mod repl;
 pub mod returns;
 pub mod run;
 pub mod schema;
 pub mod screen;
 pub mod script;
+#[cfg(feature = "xlsx")]
+pub mod sheets;
 pub mod state;
 pub mod style;
 pub mod terminal;

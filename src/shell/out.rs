@@ -14,6 +14,7 @@ use super::pipes::tables::Tables;
 use super::prose::{self, Values};
 use super::quote::{clean_lines, push_clean};
 use super::recent::Recent;
+use super::redact;
 use super::returns::{Fact, Table, Type};
 use crate::session::About;
 
@@ -70,6 +71,8 @@ pub struct Out {
     marked: bool,
     /// Facts the command returns: what their values are.
     facts: Vec<&'static Fact>,
+    /// Texts of the process and paths do not leave whole.
+    redact: bool,
 }
 
 impl Out {
@@ -88,7 +91,24 @@ impl Out {
             mid_line: false,
             marked: false,
             facts: Vec::new(),
+            redact: false,
         }
+    }
+
+    /// Has the answer written as a spreadsheet.
+    #[cfg(feature = "xlsx")]
+    pub fn into_book(mut self, book: super::sheets::Book) -> Self {
+        self.data.into_book(book);
+        self
+    }
+
+    /// Keeps texts of the process and paths in, where columns and `facts` declare them; prose with them. Text as a
+    /// format has no columns to tell by: it is refused before it comes here.
+    pub fn redacted(mut self, on: bool, facts: Vec<&'static Fact>) -> Self {
+        if on {
+            (self.redact, self.facts) = (true, facts);
+        }
+        self
     }
 
     /// Marks values in text for [`super::screen`], the sink it goes to.
@@ -142,6 +162,9 @@ impl Out {
     /// dump stands in facts or rows too.
     pub fn note(&mut self, text: impl AsRef<str>) -> io::Result<()> {
         let text = text.as_ref();
+        if self.redact {
+            return Ok(());
+        }
         if self.format == Format::Text {
             return self.text_with(text, self.current, None, Values::Prose);
         }
@@ -215,6 +238,7 @@ impl Out {
     /// and pass it.
     pub fn print(&mut self, text: &str) -> io::Result<()> {
         match self.format {
+            _ if self.redact => Ok(()),
             _ if matches!(self.behind, Behind::Tables(_)) => Ok(()),
             Format::Text => {
                 let clean = clean_lines(text);
@@ -258,6 +282,12 @@ impl Out {
     /// A fact that text does not print, or prints with something else.
     pub fn datum(&mut self, key: &'static str, value: &Cell<'_>) {
         self.recent.add(std::slice::from_ref(value));
+        if self.redact {
+            // What nobody declared may be anything.
+            let ty = self.facts.iter().find(|f| f.key == key).map_or(Type::Content, |f| f.ty);
+            let hidden = redact::cell(ty, value);
+            return self.data.fact(key, hidden.as_ref().unwrap_or(value));
+        }
         if self.format != Format::Text {
             self.data.fact(key, value);
         }
@@ -401,6 +431,8 @@ impl Out {
     /// One row that text prints as this line, or lines.
     pub fn row_as(&mut self, table: &Table, cells: &[Cell<'_>], line: impl AsRef<str>) -> io::Result<()> {
         let at = self.enter(table, cells);
+        let hidden = self.hidden(at, cells);
+        let cells = hidden.as_deref().unwrap_or(cells);
         match (&self.behind, self.format) {
             (Behind::Tables(_), _) => self.emit(at, cells),
             (_, Format::Text) if self.marked => {
@@ -418,6 +450,8 @@ impl Out {
     /// One row that text does not print: what it says stands in lines around it.
     pub fn data_row(&mut self, table: &Table, cells: &[Cell<'_>]) -> io::Result<()> {
         let at = self.enter(table, cells);
+        let hidden = self.hidden(at, cells);
+        let cells = hidden.as_deref().unwrap_or(cells);
         let silent = self.format == Format::Text && !matches!(self.behind, Behind::Tables(_));
         if silent { Ok(()) } else { self.emit(at, cells) }
     }
@@ -433,6 +467,14 @@ impl Out {
         let at = self.slot(table);
         self.noted(at, cells);
         at
+    }
+
+    /// The row as it may leave, where that is not as it is.
+    fn hidden<'c>(&self, at: usize, cells: &[Cell<'c>]) -> Option<Vec<Cell<'c>>> {
+        let columns = &self.tables.get(at).filter(|_| self.redact)?.columns;
+        let ty = |i: usize| columns.get(i).map_or(Type::Content, |c| c.ty);
+        let cell = |(i, c): (usize, &Cell<'c>)| redact::cell(ty(i), c).unwrap_or_else(|| c.clone());
+        Some(cells.iter().enumerate().map(cell).collect())
     }
 
     fn noted(&mut self, at: usize, cells: &[Cell<'_>]) {
@@ -489,6 +531,8 @@ impl Out {
 
     fn row_at(&mut self, at: usize, cells: &[Cell<'_>]) -> io::Result<()> {
         self.noted(at, cells);
+        let hidden = self.hidden(at, cells);
+        let cells = hidden.as_deref().unwrap_or(cells);
         let Some(t) = self.tables.get(at) else { return Ok(()) };
         match (&self.behind, self.format) {
             (Behind::Nothing, Format::Text) => {
@@ -642,6 +686,8 @@ impl Out {
 
     /// Ends the answer to one command: outcome `complete`, `partial`, `empty` or `failed`, with its reason.
     pub fn end(&mut self, outcome: &'static str, reason: Option<&str>) -> io::Result<()> {
+        let hidden = reason.filter(|_| self.redact).map(redact::prose);
+        let reason = hidden.as_deref().or(reason);
         // In text the data holds what has gone through pipes, if anything.
         self.data.end(Ending { outcome, reason }, &mut self.to)
     }

@@ -25,6 +25,10 @@ pub enum Type {
     Text,
     /// Text that the process had in its memory, as it was: strings, messages, arguments. It may hold anything.
     Content,
+    /// A name that the program gave while it ran: of a thread, a handle.
+    Given,
+    /// A path of the file system, or a file's name where there is no path.
+    Path,
     /// The name of a type as reflection or C# spells it, whole.
     TypeName,
     /// Fields from one object to another, separated by dots.
@@ -45,6 +49,8 @@ impl Type {
         Type::Time,
         Type::Text,
         Type::Content,
+        Type::Given,
+        Type::Path,
         Type::TypeName,
         Type::FieldPath,
         Type::Bool,
@@ -62,6 +68,8 @@ impl Type {
             Type::Time => "time",
             Type::Text => "text",
             Type::Content => "content",
+            Type::Given => "given",
+            Type::Path => "path",
             Type::TypeName => "type_name",
             Type::FieldPath => "field_path",
             Type::Bool => "bool",

@@ -11,7 +11,8 @@ use super::grammar::{Call, SyntaxError, parse};
 use super::opaque;
 use super::out::{Format, Out};
 use super::parse::{arguments, reach, spelled};
-use super::state::{Ended, Shell};
+use super::redact;
+use super::state::{Ended, Shell, is_spreadsheet};
 use super::terminal::tell;
 use super::{alias, flow, known, pipes, script};
 use crate::session::Session;
@@ -132,6 +133,16 @@ impl Shell {
         }
         let taken = self.state.taken.is_some() && common.output.is_none();
         let format = if taken { Format::Text } else { common.format.unwrap_or(self.format) };
+        let sheets = common.output.as_deref().is_some_and(is_spreadsheet);
+        if self.settings.redact
+            && format == Format::Text
+            && !sheets
+            && !command.args.iter().any(|a| a.name == redact::REDACT)
+        {
+            let why = "with --redact answers leave as --json or --csv, and by .report and .export: text has no columns to tell by";
+            self.complain(why);
+            return Ended::Failed;
+        }
         let mut out = match self.make_out(command, &common, format) {
             Ok(out) => out,
             Err(e) => {

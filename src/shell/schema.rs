@@ -123,6 +123,14 @@ pub fn of_type(ty: Type) -> Value {
             "description": "text of the process as it was; half a surrogate pair is escaped (\\ud800)",
             "type": ["string", "null"],
         }),
+        Type::Given => json!({
+            "description": "a name that the program gave while it ran: of a thread, a handle",
+            "type": ["string", "null"],
+        }),
+        Type::Path => json!({
+            "description": "a path of the file system, or a file's name where there is no path",
+            "type": ["string", "null"],
+        }),
         Type::TypeName => json!({"description": "the whole name of a type", "type": ["string", "null"]}),
         Type::FieldPath => json!({"description": "fields separated by dots", "type": ["string", "null"]}),
         Type::Bool => json!({"description": "true or false", "type": ["boolean", "null"]}),

@@ -252,7 +252,7 @@ impl Shell {
         }
         // Where it cannot be written, the message on stderr is all there is.
         let Ok(sink) = self.make_sink(None) else { return };
-        let mut out = Out::new(sink, format);
+        let mut out = Out::new(sink, format).redacted(self.settings.redact, Vec::new());
         out.begin(&opaque::show(command), self.session.as_ref().map(|s| s.about()).as_ref());
         let _ = out.end("failed", Some(&opaque::show(why)));
     }
@@ -284,13 +284,20 @@ impl Shell {
 
     /// Where the answer of a command goes. On a terminal text is made to fit.
     pub(super) fn make_out(&self, command: &Command, common: &Common, format: Format) -> Result<Out> {
+        if let Some(path) = common.output.as_deref().filter(|p| is_spreadsheet(p)) {
+            self.settings.may(&format!("-o {path}"))?;
+            return Ok(spreadsheet(path)?.redacted(self.settings.redact, command.returns.all_facts()));
+        }
         let shown = format == Format::Text && common.output.is_none() && self.state.taken.is_none();
         Ok(match self.settings.window.filter(|_| shown) {
             Some(window) => {
                 let screen = Screen::new((self.sink)(), self.log_file()?, window, common.wide);
                 Out::new(Box::new(screen), format).marked(command.returns.all_facts())
             }
-            None => Out::new(self.make_sink(common.output.as_deref())?, format).paged(self.state.page.clone()),
+            None => {
+                let out = Out::new(self.make_sink(common.output.as_deref())?, format).paged(self.state.page.clone());
+                out.redacted(self.settings.redact, command.returns.all_facts())
+            }
         })
     }
 
@@ -322,6 +329,28 @@ impl Shell {
         }
     }
 }
+
+/// Whether a file is to be a spreadsheet.
+pub fn is_spreadsheet(path: &str) -> bool {
+    path.to_lowercase().ends_with(".xlsx")
+}
+
+/// What writes an answer as a spreadsheet, its values as those of JSON.
+#[cfg(feature = "xlsx")]
+fn spreadsheet(path: &str) -> Result<Out> {
+    // The file is written when the answer ends: whether it can be is known before.
+    File::create(path).with_context(|| format!("cannot write {path}"))?;
+    Ok(Out::new(Box::new(io::sink()), Format::Json).into_book(super::sheets::Book::create(std::path::Path::new(path))))
+}
+
+#[cfg(not(feature = "xlsx"))]
+fn spreadsheet(path: &str) -> Result<Out> {
+    anyhow::bail!("{path}: {NO_SHEETS}")
+}
+
+/// What a build without spreadsheets says of them.
+pub const NO_SHEETS: &str = "this build writes no spreadsheets: cargo build --release --features xlsx makes one that does; \
+                             -csv -o FILE.csv works in all";
 
 /// The thread to begin with: that of the exception, else the first.
 fn first_thread(dump: &Dump) -> usize {

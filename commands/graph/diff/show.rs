@@ -42,7 +42,7 @@ const DUMPS: Table = Table::new(
     "dumps",
     &[
         Col::data("dump", Type::Text).titled("older or newer"),
-        Col::data("file", Type::Text).titled("the file as given"),
+        Col::data("file", Type::Path).titled("the file as given"),
         Col::data("time", Type::Time).titled("when it was written"),
         Col::data("pid", Type::Count).titled("process id"),
         Col::data("process", Type::Text).titled("name of the process"),
