@@ -239,6 +239,8 @@ fn enough_space(process: &Process, kind: Kind, folder: &Path) -> Result<(), Fail
 
 /// Bytes left for us in the file system of a folder.
 #[cfg(unix)]
+// Some systems count in 32 bits.
+#[allow(clippy::useless_conversion)]
 fn free(folder: &Path) -> Option<u64> {
     let found = nix::sys::statvfs::statvfs(folder).ok()?;
     u64::from(found.blocks_available()).checked_mul(u64::from(found.fragment_size()))

@@ -19,9 +19,10 @@ pub fn declared(shell: &Shell, line: &str) -> Returns {
     calls.first().and_then(|c| shell.find(c)).map_or(Returns::NOTHING, |c| c.returns)
 }
 
-/// Whether values of this type are words that may come from the dump.
-fn is_words(ty: Type) -> bool {
-    matches!(ty, Type::Text | Type::Content | Type::TypeName | Type::FieldPath)
+/// Whether values of this type are words, which may come from the dump: whatever is no number, moment or address.
+pub fn is_words(ty: Type) -> bool {
+    let number = matches!(ty, Type::Address | Type::Hex | Type::Bytes | Type::Count | Type::Number | Type::Share);
+    !number && !matches!(ty, Type::Time | Type::Bool)
 }
 
 /// Whether a value holds words, where no declaration says it.

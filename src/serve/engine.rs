@@ -14,7 +14,6 @@ use super::Options;
 use super::allowed::Allowed;
 use super::answer;
 use super::params::Given;
-use super::tools::Tool;
 use crate::commands::ALL;
 use crate::shell::Format;
 use crate::shell::page::Page;
@@ -100,8 +99,11 @@ impl Ticket {
     }
 }
 
+/// What is run.
+pub type Run = fn(&mut Desk, &Given) -> Result<Done>;
+
 struct Job {
-    tool: &'static Tool,
+    run: Run,
     given: Given,
     ticket: Ticket,
     done: oneshot::Sender<Result<Done>>,
@@ -173,11 +175,11 @@ impl Engine {
     }
 
     /// Puts a call in the queue.
-    pub fn send(&self, tool: &'static Tool, given: Given) -> (Ticket, oneshot::Receiver<Result<Done>>) {
+    pub fn send(&self, run: Run, given: Given) -> (Ticket, oneshot::Receiver<Result<Done>>) {
         let ticket = Ticket::new(self.watch.clone());
         let (done, answer) = oneshot::channel();
         // Where the thread has ended, nobody answers, and that is said.
-        let _ = self.jobs.send(Job { tool, given, ticket: ticket.clone(), done });
+        let _ = self.jobs.send(Job { run, given, ticket: ticket.clone(), done });
         (ticket, answer)
     }
 
@@ -189,10 +191,10 @@ impl Engine {
 
 fn serve(desk: &mut Desk, jobs: &Receiver<Job>) {
     for job in jobs {
-        let Job { tool, given, ticket, done } = job;
+        let Job { run, given, ticket, done } = job;
         desk.ticket = ticket.clone();
         let answer = match ticket.begin() {
-            true => catch_unwind(AssertUnwindSafe(|| (tool.run)(desk, &given)))
+            true => catch_unwind(AssertUnwindSafe(|| run(desk, &given)))
                 .unwrap_or_else(|_| Err(anyhow!("this call hit a bug in clrscope; please report it"))),
             false => Err(anyhow!("cancelled")),
         };

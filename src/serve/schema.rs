@@ -2,16 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
+use super::answer::is_words;
 use super::tools::Tool;
 use crate::shell::schema::of_type;
 use crate::shell::{Command, Table, Type};
 
 /// Where a type stands among the definitions: texts are all alike, and may be cut.
 fn name(ty: Type) -> &'static str {
-    match ty {
-        Type::Text | Type::Content | Type::TypeName | Type::FieldPath => "text",
-        other => other.name(),
-    }
+    if is_words(ty) { "text" } else { ty.name() }
 }
 
 fn reference(ty: Type) -> Value {

@@ -93,7 +93,7 @@ impl Server {
             0 => None,
             ms => Some(Duration::from_millis(ms)),
         };
-        let (ticket, mut answer) = self.engine.send(tool, given);
+        let (ticket, mut answer) = self.engine.send(tool.run, given);
         let mut tick = tokio::time::interval(TICK);
         let mut ticks = 0;
         loop {

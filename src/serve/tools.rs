@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, bail};
 use serde_json::{Value, json};
 
-use super::engine::{Desk, Done};
+use super::engine::{Desk, Done, Run};
 use super::params::{Given, Param, Takes};
 use crate::commands::{ALL, graph, heap, objects, session};
 use crate::shell::Command;
@@ -42,7 +42,7 @@ pub struct Tool {
     /// The commands that answer, where they are always the same: its schema has what they declare.
     pub commands: &'static [&'static Command],
     /// Does it.
-    pub run: fn(&mut Desk, &Given) -> Result<Done>,
+    pub run: Run,
 }
 
 /// All of them.
