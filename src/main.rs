@@ -38,6 +38,40 @@ struct Arguments {
     safe: bool,
     strict: bool,
     report: Option<Report>,
+    many: Option<Many>,
+}
+
+/// What `clrscope export` or `clrscope triage` was told: a command over many dumps, none of which is opened first.
+struct Many {
+    verb: &'static str,
+    folder: Option<String>,
+    dumps: Vec<String>,
+    options: String,
+}
+
+impl Many {
+    fn new(verb: &'static str) -> Self {
+        Self { verb, folder: None, dumps: Vec::new(), options: String::new() }
+    }
+
+    /// The line that does it; an error without what it needs.
+    fn line(&self) -> Result<String, lexopt::Error> {
+        let dumps: String = self.dumps.iter().map(|d| format!(" {}", quoted(d))).collect();
+        match (self.verb, &self.folder) {
+            _ if dumps.is_empty() => Err(format!("{} takes dumps", self.verb).into()),
+            (EXPORT, Some(to)) => Ok(format!(".exportall {}{dumps}{}", quoted(to), self.options)),
+            (EXPORT, None) => Err("export takes the folder to write to: --out FLEET".into()),
+            _ => Ok(format!(".triage{dumps}")),
+        }
+    }
+}
+
+const EXPORT: &str = "export";
+const TRIAGE: &str = "triage";
+
+/// A word of a line, whatever it holds.
+fn quoted(s: &str) -> String {
+    format!("\"{}\"", s.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// What `clrscope report` was told.
@@ -51,7 +85,6 @@ struct Report {
 impl Report {
     /// The line that writes it.
     fn line(&self) -> String {
-        let quoted = |s: &str| format!("\"{}\"", s.replace('\\', "\\\\").replace('"', "\\\""));
         let mut line = format!(".report {}", quoted(self.file.as_deref().unwrap_or("report.html")));
         if let Some(older) = &self.older {
             line += &format!(" -diff {}", quoted(older));
@@ -80,7 +113,14 @@ impl Arguments {
             safe: false,
             strict: false,
             report: None,
+            many: None,
         }
+    }
+
+    /// The verb that was given first.
+    fn verb(&self) -> Option<&'static options::Verb> {
+        let name = self.report.as_ref().map(|_| "report").or(self.many.as_ref().map(|m| m.verb));
+        options::verb(name?)
     }
 
     /// Takes the option called `long`; `Some` is what to print instead of going on.
@@ -113,14 +153,24 @@ impl Arguments {
             ("help", _) => return Ok(Some(options::help())),
             ("out", Some(report)) => report.file = Some(text()?),
             ("with-values", Some(report)) => report.values = true,
-            _ => return Err(format!("--{long} is not taken here").into()),
+            _ => match (long, &mut self.many) {
+                ("out", Some(many)) => many.folder = Some(text()?),
+                ("format" | "tables" | "id", Some(many)) => many.options += &format!(" -{long} {}", quoted(&text()?)),
+                _ => return Err(format!("--{long} is not taken here").into()),
+            },
         }
         Ok(None)
     }
 
     /// Takes what is no option: a verb first, then the dump.
     fn word(&mut self, word: OsString) -> Result<(), lexopt::Error> {
+        if let Some(many) = &mut self.many {
+            many.dumps.push(word.string()?);
+            return Ok(());
+        }
         match (&self.dump, &mut self.report) {
+            (None, None) if word == EXPORT => self.many = Some(Many::new(EXPORT)),
+            (None, None) if word == TRIAGE => self.many = Some(Many::new(TRIAGE)),
             (None, None) if word == "report" => self.report = Some(Report::default()),
             (None, _) => self.dump = Some(word.into()),
             (Some(_), Some(report)) if report.older.is_none() => report.older = Some(word.string()?),
@@ -146,7 +196,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
     let given = std::env::args_os().map(|a| if a == "-index" { "--index".into() } else { a });
     let mut parser = lexopt::Parser::from_iter(given);
     while let Some(arg) = parser.next()? {
-        let verb = a.report.as_ref().and_then(|_| options::verb("report"));
+        let verb = a.verb();
         let option = match arg {
             Value(word) => {
                 a.word(word)?;
@@ -164,6 +214,8 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
     }
     let report = a.report.as_ref().map(Report::line);
     a.tasks.extend(report.map(Task::Commands));
+    let many = a.many.as_ref().map(Many::line).transpose()?;
+    a.tasks.extend(many.map(Task::Commands));
     Ok(Some(a))
 }
 
@@ -225,7 +277,7 @@ fn run(a: Arguments) -> ExitCode {
             tell_error(&text);
             return ExitCode::from(2);
         }
-    } else if !a.tasks.is_empty() {
+    } else if !a.tasks.is_empty() && a.many.is_none() {
         tell_error("no dump given; see clrscope --help");
         return ExitCode::from(2);
     }

@@ -38,6 +38,8 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("commands/code/unassemble.rs", "MOST_BYTES", Says),
     ("commands/export/asyncframes.rs", "MOST_FRAMES", Says),
     ("commands/export/asyncframes.rs", "MOST_INNER", Says),
+    ("commands/export/fleet.rs", "MOST_ID", Typed),
+    ("commands/export/fleet.rs", "MOST_NAME", Shown),
     ("commands/graph/diff/show.rs", "MOST_STEPS", Shown),
     ("commands/graph/held.rs", "MOST_PATHS", Says),
     ("commands/graph/held.rs", "MOST_STEPS", Shown),

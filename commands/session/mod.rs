@@ -17,3 +17,4 @@ pub mod report;
 pub mod symneed;
 pub mod target;
 pub mod threads;
+pub mod triage;

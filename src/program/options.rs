@@ -125,15 +125,39 @@ pub const OPTIONS: &[Opt] = &[
 ];
 
 /// Verbs, each told by the first argument.
-pub const VERBS: &[Verb] = &[Verb {
-    name: "report",
-    takes: "DUMP [OLDER]",
-    help: "a page to hand on: see .report",
-    options: &[
-        Opt::value("out", "FILE", Hint::File, "the page (.html) or its model (.json)").short('o'),
-        Opt::flag("with-values", "strings of the process, its environment and command line too"),
-    ],
-}];
+pub const VERBS: &[Verb] = &[
+    Verb {
+        name: "report",
+        takes: "DUMP [OLDER]",
+        help: "a page to hand on: see .report",
+        options: &[
+            Opt::value("out", "FILE", Hint::File, "the page (.html) or its model (.json)").short('o'),
+            Opt::flag("with-values", "strings of the process, its environment and command line too"),
+        ],
+    },
+    Verb {
+        name: "export",
+        takes: "DUMP...",
+        help: "tables of many dumps in one folder: see .exportall",
+        options: &[
+            Opt::value("out", "FLEET", Hint::Folder, "the folder to write to; needed").short('o'),
+            Opt::value(
+                "format",
+                "FORMAT",
+                Hint::Words(&["parquet", "tsv", "csv", "jsonl"]),
+                "parquet (without it), tsv, csv or jsonl",
+            ),
+            Opt::value("tables", "LIST", Hint::Any, "only these tables, separated by commas; dumps always"),
+            Opt::value("id", "ID", Hint::Any, "what the dump is called there; of one dump alone"),
+        ],
+    },
+    Verb {
+        name: "triage",
+        takes: "DUMP...",
+        help: "a line a dump with its first finding, dumps with the same trouble together: see .triage",
+        options: &[],
+    },
+];
 
 /// How the program ends.
 pub const EXIT_CODES: &str =

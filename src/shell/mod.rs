@@ -19,6 +19,7 @@ pub mod layout;
 pub mod mark;
 pub mod numbers;
 pub mod opaque;
+pub mod opening;
 pub mod out;
 pub mod pager;
 pub mod parse;
