@@ -47,6 +47,7 @@ enum Verb {
     Report(Report),
     Process(Process),
     Mcp(Mcp),
+    Many(Many),
 }
 
 impl Verb {
@@ -56,6 +57,8 @@ impl Verb {
             "ps" => Some(Verb::Process(Process { verb: "ps", line: String::new(), opens: false })),
             "collect" => Some(Verb::Process(Process { verb: "collect", line: String::new(), opens: false })),
             "mcp" => Some(Verb::Mcp(Mcp::default())),
+            EXPORT => Some(Verb::Many(Many::new(EXPORT))),
+            TRIAGE => Some(Verb::Many(Many::new(TRIAGE))),
             _ => None,
         }
     }
@@ -65,16 +68,18 @@ impl Verb {
             Verb::Report(_) => "report",
             Verb::Process(p) => p.verb,
             Verb::Mcp(_) => "mcp",
+            Verb::Many(m) => m.verb,
         }
     }
 
     /// The line that does it, where it is one of the shell.
-    fn line(&self) -> Option<Result<String, lexopt::Error>> {
-        match self {
-            Verb::Report(report) => Some(report.line()),
-            Verb::Process(p) => Some(Ok(format!(".{}{}{}", p.verb, p.line, if p.opens { " -open" } else { "" }))),
+    fn line(&self) -> Result<Option<String>, lexopt::Error> {
+        Ok(match self {
+            Verb::Report(report) => Some(report.line()?),
+            Verb::Process(p) => Some(format!(".{}{}{}", p.verb, p.line, if p.opens { " -open" } else { "" })),
             Verb::Mcp(_) => None,
-        }
+            Verb::Many(many) => Some(many.line()?),
+        })
     }
 }
 
@@ -99,6 +104,34 @@ struct Mcp {
     dumps: Vec<PathBuf>,
     allow: Vec<PathBuf>,
 }
+
+/// What `clrscope export` or `clrscope triage` was told: a command over many dumps, none of which is opened first.
+struct Many {
+    verb: &'static str,
+    folder: Option<String>,
+    dumps: Vec<String>,
+    options: String,
+}
+
+impl Many {
+    fn new(verb: &'static str) -> Self {
+        Self { verb, folder: None, dumps: Vec::new(), options: String::new() }
+    }
+
+    /// The line that does it; an error without what it needs.
+    fn line(&self) -> Result<String, lexopt::Error> {
+        let dumps: String = self.dumps.iter().map(|d| format!(" {}", quoted(d))).collect();
+        match (self.verb, &self.folder) {
+            _ if dumps.is_empty() => Err(format!("{} takes dumps", self.verb).into()),
+            (EXPORT, Some(to)) => Ok(format!(".exportall {}{dumps}{}", quoted(to), self.options)),
+            (EXPORT, None) => Err("export takes the folder to write to: --out FLEET".into()),
+            _ => Ok(format!(".triage{dumps}")),
+        }
+    }
+}
+
+const EXPORT: &str = "export";
+const TRIAGE: &str = "triage";
 
 /// A word of a line, whatever it holds.
 fn quoted(word: &str) -> String {
@@ -218,6 +251,10 @@ impl Arguments {
             ("out", Some(Verb::Process(process))) => process.option('o', &text()?),
             ("open", Some(Verb::Process(process))) => process.opens = true,
             ("allow", Some(Verb::Mcp(mcp))) => mcp.allow.push(path()),
+            ("out", Some(Verb::Many(many))) => many.folder = Some(text()?),
+            ("format" | "tables" | "id", Some(Verb::Many(many))) => {
+                many.options += &format!(" -{long} {}", quoted(&text()?));
+            }
             _ => return Err(format!("--{long} is not taken here").into()),
         }
         Ok(None)
@@ -228,6 +265,7 @@ impl Arguments {
         match (&self.dump, &mut self.verb) {
             (None, None) if Verb::named(&word).is_some() => self.verb = Verb::named(&word),
             (_, Some(Verb::Mcp(mcp))) => mcp.dumps.push(word.into()),
+            (_, Some(Verb::Many(many))) => many.dumps.push(word.string()?),
             (None, None | Some(Verb::Report(_))) => self.dump = Some(word.into()),
             (Some(_), Some(Verb::Report(report))) => report.older.push(word.string()?),
             _ => return Err(lexopt::Arg::Value(word).unexpected()),
@@ -268,7 +306,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             return Ok(None);
         }
     }
-    let line = a.verb.as_ref().and_then(Verb::line).transpose()?.map(Task::Commands);
+    let line = a.verb.as_ref().map(Verb::line).transpose()?.flatten().map(Task::Commands);
     match &a.verb {
         // What is to be done with the dump comes once there is one.
         Some(Verb::Process(process)) => {
@@ -351,7 +389,7 @@ fn run(a: Arguments) -> ExitCode {
             tell_error(&text);
             return ExitCode::from(2);
         }
-    } else if !a.tasks.is_empty() && !matches!(a.verb, Some(Verb::Process(_))) {
+    } else if !a.tasks.is_empty() && !matches!(a.verb, Some(Verb::Process(_) | Verb::Many(_))) {
         tell_error("no dump given; see clrscope --help");
         return ExitCode::from(2);
     }

@@ -447,19 +447,24 @@ impl Session {
         others.filter(|m| aot::header::is_in(&self.dump, m)).map(|m| m.file_name().to_owned()).collect()
     }
 
+    /// What kind of runtime it is; `None` without one.
+    pub fn flavour(&self) -> Option<&'static str> {
+        let clr = self.clr().ok()?;
+        Some(match clr.found.module.single_file {
+            _ if clr.ahead().is_some() => "NativeAOT",
+            _ if clr.found.is_framework() => "Framework",
+            true => "single-file",
+            false => "CoreCLR",
+        })
+    }
+
     /// One line on the runtime for the banner: version, flavour, GC; or why there is none.
     pub fn describe_runtime(&self) -> String {
         let clr = match self.clr() {
             Ok(c) => c,
             Err(e) => return format!("{e}"),
         };
-        let m = &clr.found.module;
-        let flavour = match m.single_file {
-            _ if clr.ahead().is_some() => "NativeAOT",
-            _ if clr.found.is_framework() => "Framework",
-            true => "single-file",
-            false => "CoreCLR",
-        };
+        let flavour = self.flavour().unwrap_or("CoreCLR");
         let gc = if clr.found.gc.is_server() { "server GC" } else { "workstation GC" };
         let shape = if clr.found.gc.has_regions() { "regions" } else { "segments" };
         format!(".NET runtime {} ({flavour}), {gc}, {shape}", runtime_version(clr))

@@ -38,6 +38,8 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("commands/code/unassemble.rs", "MOST_BYTES", Says),
     ("commands/export/asyncframes.rs", "MOST_FRAMES", Says),
     ("commands/export/asyncframes.rs", "MOST_INNER", Says),
+    ("commands/export/fleet.rs", "MOST_ID", Typed),
+    ("commands/export/fleet.rs", "MOST_NAME", Shown),
     ("commands/export/view/dominators.rs", "MOST_DEPTH", Says),
     ("commands/export/view/dominators.rs", "MOST_GROUPS", Says),
     ("commands/export/view/mod.rs", "MOST", Says),

@@ -11,6 +11,7 @@ use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
 use clrscope::shell::args::Value;
 use clrscope::shell::command::Settings;
+use clrscope::shell::opening::Opening;
 use clrscope::shell::{Args, Ctx, Format, Kind, Out};
 
 #[derive(Clone, Default)]
@@ -49,9 +50,16 @@ fn run(session: &Session, name: &str, given: &[(&'static str, Value)]) -> String
     let sink = Sink::default();
     let mut out = Out::new(Box::new(sink.clone()), Format::Text);
     let mut settings = Settings::default();
-    let watch = &session.watch;
-    let mut ctx =
-        Ctx { session: Some(session), out: &mut out, settings: &mut settings, commands: ALL, watch, request: None };
+    let opening = Opening::default();
+    let mut ctx = Ctx {
+        session: Some(session),
+        opening: &opening,
+        out: &mut out,
+        settings: &mut settings,
+        commands: ALL,
+        watch: &session.watch,
+        request: None,
+    };
     if let Err(e) = (command.run)(&mut ctx, &args) {
         return format!("error: {e:#}");
     }

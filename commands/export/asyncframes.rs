@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::writer::{Field, Table};
+use super::column::Field;
+use super::writer::Table;
 use crate::session::Session;
 use crate::session::tasks::{Awaited, Kind, Node, Tasks};
 
@@ -82,11 +83,11 @@ fn write(session: &Session, table: &mut Table, tasks: &Tasks, task: u64, chain: 
     let awaited = chain.first().map_or_else(String::new, |&first| awaited(session, tasks, first));
     let methods = chain.iter().filter_map(|&i| tasks.nodes.get(i as usize)).filter(|n| n.is_method());
     for (depth, n) in methods.enumerate() {
-        let (mut il, mut line) = (String::new(), String::new());
+        let (mut il, mut line) = (Field::None, String::new());
         if let Kind::Suspended(c) = n.kind
             && let Some(m) = session.suspended_method(&c)
         {
-            il = m.il_offset.map_or_else(String::new, |o| o.to_string());
+            il = Field::maybe(m.il_offset, |o| Field::Int(o.into()));
             line = m.line.as_ref().map_or_else(String::new, |(file, line)| format!("{file}:{line}"));
         }
         let state = match n.kind {
@@ -97,7 +98,7 @@ fn write(session: &Session, table: &mut Table, tasks: &Tasks, task: u64, chain: 
             Field::Hex(task),
             Field::Num(depth as u64),
             Field::Text(&method(n)),
-            Field::Text(&il),
+            il,
             Field::Text(&line),
             Field::Text(&state),
             Field::Text(if depth == 0 { &awaited } else { "" }),

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::writer::{Field, Table};
+use super::column::Field;
+use super::writer::Table;
 use crate::clr::Clr;
 use crate::clr::code::lookup::CodeAt;
 use crate::clr::code::stack::{Frame, FrameKind};
@@ -30,22 +31,23 @@ pub fn frames(session: &Session, table: &mut Table) -> Result<Option<String>> {
 #[derive(Default)]
 struct Names {
     names: FxHashMap<(u64, u64), String>,
-    offsets: FxHashMap<(u64, bool), String>,
+    offsets: FxHashMap<(u64, bool), Option<u32>>,
     modules: FxHashMap<u64, String>,
 }
 
 fn row(clr: &Clr, table: &mut Table, known: &mut Names, os_id: u64, index: usize, frame: &Frame) -> Result<()> {
     let code = clr.code();
-    let (mut signature, mut il, mut native, mut method, mut token, mut module) = Default::default();
+    let (mut signature, mut method, mut module) = (String::new(), 0, String::new());
+    let (mut il, mut native, mut token) = (Field::None, Field::None, Field::None);
     if let Some(at) = &frame.code {
         let told = clr.exact_instantiation(frame);
         let name = known.names.entry(told.map_or((at.start, at.method.unwrap_or(0)), |e| (e.owner, e.method)));
         let exact = || told.and_then(|e| Some(clr.method_name_in(&clr.method_desc(e.method)?, e.owner)));
         signature = name.or_insert_with(|| exact().or_else(|| code.name(at)).unwrap_or_default()).clone();
         let offset = known.offsets.entry((frame.ip, frame.leaf));
-        il = offset.or_insert_with(|| frame.il_offset(code).map_or_else(String::new, |o| o.to_string())).clone();
-        (native, method) = (format!("{:x}", at.native), at.method.unwrap_or(0));
-        token = at.token.map_or_else(String::new, |t| format!("{t:x}"));
+        il = Field::maybe(*offset.or_insert_with(|| frame.il_offset(code)), |o| Field::Int(o.into()));
+        (native, method) = (Field::Hex(at.native.into()), at.method.unwrap_or(0));
+        token = Field::maybe(at.token, |t| Field::Hex(t.into()));
         module = module_name(clr, known, at);
     }
     if let Some(why) = &frame.why {
@@ -65,10 +67,10 @@ fn row(clr: &Clr, table: &mut Table, known: &mut Names, os_id: u64, index: usize
         Field::Hex(frame.sp),
         Field::Hex(frame.ip),
         Field::Hex(method),
-        Field::Text(&token),
+        token,
         Field::Text(&module),
-        Field::Text(&native),
-        Field::Text(&il),
+        native,
+        il,
         Field::Text(&signature),
     ])?;
     Ok(())
@@ -94,7 +96,7 @@ pub fn il_map(session: &Session, table: &mut Table) -> Result<Option<String>> {
             for bound in clr.code().debug_info(&at).unwrap_or_default().bounds {
                 table.row(&[
                     Field::Hex(at.method.unwrap_or(0)),
-                    Field::Text(&bound.il.to_string()),
+                    Field::Int(bound.il.into()),
                     Field::Hex(at.start.saturating_add(u64::from(bound.native))),
                 ])?;
             }

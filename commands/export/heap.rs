@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::writer::{Field, Table};
+use super::column::Field;
+use super::writer::Table;
 use crate::heap::{Generation, Object, WalkReport};
 use crate::session::Session;
 
@@ -38,7 +39,7 @@ pub fn segments(session: &Session, table: &mut Table) -> Result<Option<String>> 
 }
 
 /// Walks all objects in segment order; `each` writes a row.
-fn each_object(
+pub fn each_object(
     session: &Session,
     what: &'static str,
     mut each: impl FnMut(Object<'_>, Generation) -> std::io::Result<()>,

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::writer::{Field, Table};
+use super::column::Field;
+use super::writer::Table;
 use crate::clr::runtime::locks::Owners;
 use crate::session::Session;
 
@@ -39,16 +40,15 @@ pub fn waits(session: &Session, table: &mut Table) -> Result<Option<String>> {
     let id = |thread: u64| owners.thread(thread).map_or((0, 0), |t| (t.managed_id, t.os_id));
     for w in waits.blocked() {
         let (managed_id, os_id) = id(w.thread);
-        let objects: Vec<String> = w.objects.iter().map(|o| format!("{o:x}")).collect();
-        let holders: Vec<String> = w.holders.iter().map(|&h| id(h).0.to_string()).collect();
+        let holders: Vec<u64> = w.holders.iter().map(|&h| id(h).0.into()).collect();
         table.row(&[
             Field::Text("waits"),
             Field::Num(managed_id.into()),
             Field::Hex(os_id),
             Field::Text(w.kind.name()),
-            Field::Text(&objects.join(" ")),
-            Field::Text(""),
-            Field::Text(&holders.join(" ")),
+            Field::List(&w.objects),
+            Field::None,
+            Field::Numbers(&holders),
         ])?;
     }
     for h in &waits.holding {
@@ -58,9 +58,9 @@ pub fn waits(session: &Session, table: &mut Table) -> Result<Option<String>> {
             Field::Num(managed_id.into()),
             Field::Hex(os_id),
             Field::Text(h.kind.name()),
-            Field::Hex(h.object),
+            Field::List(&[h.object]),
             Field::Num(h.count.into()),
-            Field::Num(managed_id.into()),
+            Field::Numbers(&[managed_id.into()]),
         ])?;
     }
     Ok(waits.partial.clone())

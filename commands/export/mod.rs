@@ -1,216 +1,39 @@
 //! `.export`: the whole model as tables for spreadsheets, DuckDB, pandas.
 
 mod asyncframes;
+pub mod bulk;
+mod column;
+mod dumps;
+mod fleet;
 mod frames;
+#[cfg(feature = "parquet")]
+mod groups;
 mod heap;
+mod holders;
+mod job;
+mod lines;
 mod locks;
 mod native;
 mod runtime;
+mod specs;
+mod stackgroups;
+mod suspects;
+mod tables;
 mod types;
 mod view;
 mod writer;
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::session::Session;
 use crate::shell;
 use crate::shell::redact::REDACT;
 use crate::shell::{Arg, Args, Cell, Col, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Returns, Type};
-use writer::{Style, Table};
-
-/// What one table is: its name, its columns, what fills it.
-struct Spec {
-    name: &'static str,
-    columns: &'static [&'static str],
-    /// Writes the rows; returns why the table is partial, if it is.
-    fill: fn(&Session, &mut Table) -> Result<Option<String>>,
-}
-
-const TABLES: &[Spec] = &[
-    Spec { name: "runtime", columns: &["name", "value"], fill: runtime::runtime },
-    Spec {
-        name: "segments",
-        columns: &[
-            "segment",
-            "kind",
-            "heap",
-            "objects_start",
-            "objects_end",
-            "committed_end",
-            "reserved_end",
-            "gen0_start",
-            "gen0_end",
-            "gen1_start",
-            "gen1_end",
-            "gen2_start",
-            "gen2_end",
-        ],
-        fill: heap::segments,
-    },
-    Spec { name: "objects", columns: &["address", "method_table", "size", "generation"], fill: heap::objects },
-    Spec {
-        name: "types",
-        columns: &[
-            "method_table",
-            "count",
-            "bytes",
-            "name",
-            "base",
-            "module",
-            "token",
-            "static_size",
-            "component_size",
-            "contains_pointers",
-            "element_type",
-            "finalizable",
-            "collectible",
-        ],
-        fill: types::types,
-    },
-    Spec { name: "edges", columns: &["object", "references"], fill: heap::edges },
-    Spec {
-        name: "fields",
-        columns: &["method_table", "type", "field", "offset", "element_type", "field_type", "size", "containing_type"],
-        fill: types::fields,
-    },
-    Spec {
-        name: "statics",
-        columns: &["type", "field", "element_type", "address", "value", "storage"],
-        fill: types::statics,
-    },
-    Spec {
-        name: "threadstatics",
-        columns: &["thread_os_id", "type", "field", "element_type", "address", "value", "storage"],
-        fill: types::thread_statics,
-    },
-    Spec {
-        name: "handles",
-        columns: &["address", "kind", "object", "dependent", "ref_count", "app_domain"],
-        fill: runtime::handles,
-    },
-    Spec { name: "finalizable", columns: &["object", "f_reachable"], fill: runtime::finalizable },
-    Spec { name: "roots", columns: &["kind", "address", "object", "interior", "pinned", "name"], fill: runtime::roots },
-    Spec {
-        name: "stackroots",
-        columns: &["os_id", "frame_sp", "register", "address", "object", "interior", "pinned", "frame", "precise"],
-        fill: runtime::stack_roots,
-    },
-    Spec {
-        name: "threads",
-        columns: &[
-            "address",
-            "os_id",
-            "managed_id",
-            "alive",
-            "finalizer",
-            "gc",
-            "gc_mode",
-            "state",
-            "lock_count",
-            "exception",
-            "alloc_start",
-            "alloc_end",
-            "stack_base",
-            "stack_limit",
-        ],
-        fill: runtime::threads,
-    },
-    Spec {
-        name: "modules",
-        columns: &[
-            "address",
-            "assembly",
-            "image_base",
-            "size",
-            "dynamic",
-            "pe",
-            "metadata",
-            "metadata_length",
-            "name",
-            "pdb",
-            "app_domain",
-        ],
-        fill: runtime::modules,
-    },
-    Spec { name: "strings", columns: &["object", "length", "text"], fill: heap::strings },
-    Spec {
-        name: "exceptions",
-        columns: &["object", "type", "hresult", "message", "inner", "stack"],
-        fill: types::exceptions,
-    },
-    Spec {
-        name: "delegates",
-        columns: &["object", "index", "kind", "target", "method_desc", "method"],
-        fill: types::delegates,
-    },
-    Spec {
-        name: "syncblocks",
-        columns: &["index", "object", "held", "recursion", "holder_thread", "waiting", "com"],
-        fill: locks::sync_blocks,
-    },
-    Spec { name: "thinlocks", columns: &["object", "recursion", "thread"], fill: locks::thin_locks },
-    Spec {
-        name: "waits",
-        columns: &["relation", "managed_id", "os_id", "kind", "object", "count", "holder_managed_id"],
-        fill: locks::waits,
-    },
-    Spec {
-        name: "frames",
-        columns: &[
-            "os_id",
-            "index",
-            "kind",
-            "frame",
-            "sp",
-            "ip",
-            "method_desc",
-            "token",
-            "module",
-            "native_offset",
-            "il_offset",
-            "signature",
-        ],
-        fill: frames::frames,
-    },
-    Spec { name: "ilmap", columns: &["method_desc", "il_offset", "native_start"], fill: frames::il_map },
-    Spec {
-        name: "asyncframes",
-        columns: &["task", "depth", "method", "il_offset", "line", "state", "awaited"],
-        fill: asyncframes::rows,
-    },
-];
-
-/// Tables of native memory: they need no runtime, and what a dump lacks of them is no lack of the others.
-const NATIVE: &[Spec] = &[
-    Spec { name: "nativeblocks", columns: &["address", "size", "state", "arena", "kind"], fill: native::blocks },
-    Spec {
-        name: "nativearenas",
-        columns: &[
-            "arena",
-            "address",
-            "main",
-            "heaps",
-            "system",
-            "used",
-            "used_bytes",
-            "free",
-            "free_bytes",
-            "largest_free",
-            "fast",
-            "fast_bytes",
-            "cached",
-            "cached_bytes",
-            "top",
-            "own",
-            "lost",
-            "threads",
-        ],
-        fill: native::arenas,
-    },
-    Spec { name: "nativeowners", columns: &["type", "field", "blocks", "bytes"], fill: native::owners },
-];
+use column::Style;
+use fleet::Partition;
+use specs::{DUMPS, HELD_OBJECTS, NATIVE, Spec};
+use tables::Place;
 
 /// `.export DIR [-tables a,b] [-format tsv|csv|jsonl]`.
 pub const EXPORT: Command = Command {
@@ -226,7 +49,7 @@ pub const EXPORT: Command = Command {
            under what holds it, so that retained sizes stay as they are, and said.\n\n\
            Else it writes one file a table: runtime, segments, objects, types, edges, fields, statics, threadstatics, handles, \
            finalizable, roots, stackroots, threads, modules, strings, exceptions, delegates, syncblocks, \
-           thinlocks, waits, frames, ilmap, asyncframes, nativeblocks, nativearenas, nativeowners. Tables stream, so ten million objects need no memory of that order.\n\n\
+           thinlocks, waits, frames, ilmap, asyncframes, suspects, stackgroups, nativeblocks, nativearenas, nativeowners, dumps. Tables stream, so ten million objects need no memory of that order.\n\n\
            Addresses are hexadecimal without 0x. Text in TSV has backslash escapes (\\t \\n \\r \\0 \\\\). Primitive \
            static values are raw: signed for 32 and 64 bits, unsigned for 8 and 16, floats as their bits. \
            `statics.address` is 0 for RVA fields, for types not yet initialised and for open generics; through .NET 8 \
@@ -244,14 +67,28 @@ pub const EXPORT: Command = Command {
            `nativeblocks` has every block of the C library's heaps: `address` is what the program got, `size` the bytes it may \
            use, `state` used, free or cached; `nativearenas` has the sums of chunks with their headers, `nativeowners` the blocks in use that words of objects point \
            to, by type and field. What a dump lacks of \
-           these is said with their file and makes the answer as a whole no partial one; they are written without a runtime too.",
+           these is said with their file and makes the answer as a whole no partial one; they are written without a runtime too. \
+           `suspects` is what !leaks lists, `stackgroups` has each different managed stack once: `hash` is that of the names \
+           of its methods and the same in every dump of the program. `dumps` has one row: what the dump is, its sizes, its \
+           trouble as !analyze tells it, and whether the export is whole, partial or refused, with the reason.\n\n\
+           -retained adds to `objects` what each keeps alive, the object that dominates it, how many do (itself counted), and \
+           the root that holds it, as !gcroot -type names it; dead objects have none of them. It adds `suspects` and `dumps` \
+           too, which otherwise are written only when -tables names them: all of this needs the graph of all objects, as \
+           !leaks and !diff do, and 12 bytes an object more.\n\n\
+           -format parquet writes into a fleet, a folder for many dumps: DIR/TABLE/dump=ID/part.parquet, `objects` with \
+           -retained. Addresses are unsigned and null for none, times are UTC, what is not known is null. A dump that is \
+           written again takes its own place: ID is made of process, process id and content, or is what -id says. \
+           -fleet does the same in another format. .exportall exports many dumps; docs/fleets.md shows what to ask then.",
     args: &[
         Arg::pos("DIR", Kind::File, "folder to write to, made when missing; or FILE for a viewer").required(),
         Arg::opt("tables", Kind::Text, "only these tables, separated by commas"),
-        Arg::opt("format", Kind::OneOf(&["tsv", "csv", "jsonl"]), "file format; default tsv"),
+        Arg::opt("format", Kind::OneOf(Style::NAMES), "file format; default tsv"),
+        Arg::flag("retained", "what each object keeps alive and what keeps it, and what !leaks and !analyze say"),
+        Arg::flag("fleet", "as a part of a fleet, in any format"),
+        Arg::opt("id", Kind::Text, "what the dump is called in a fleet"),
+        Arg::flag(REDACT, "strings and messages as length and hash, paths as their last part"),
         Arg::opt("most", Kind::Count, "objects in a viewer's file; 0 for all"),
         Arg::opt("stacks", Kind::OneOf(view::STACKS), "which stacks a viewer's file has"),
-        Arg::flag(REDACT, "strings and messages as length and hash, paths as their last part"),
     ],
     examples: &[
         Example { line: ".export /tmp/model -tables objects,types -format csv", what: "two tables as CSV" },
@@ -277,55 +114,63 @@ const FILES: shell::Table = shell::Table::new(
 fn export(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let dir = Path::new(args.text("DIR").unwrap_or("."));
+    let redact = ctx.settings.redact || args.has(REDACT);
     if let Some(viewer) = view::of(dir) {
+        if redact {
+            bail!("a viewer's file names strings by their texts and is not written with -{REDACT}");
+        }
         return view::write(ctx, args, dir, viewer);
     }
     if args.has("most") || args.has("stacks") {
         bail!("-most and -stacks are for files of viewers: {} names none", dir.display());
     }
-    let style = match args.text("format").unwrap_or("tsv") {
-        "csv" => Style::Csv,
-        "jsonl" => Style::Jsonl,
-        _ => Style::Tsv,
-    };
-    let wanted: Vec<&Spec> = match args.text("tables") {
-        None => TABLES.iter().chain(NATIVE).collect(),
-        Some(list) => {
-            let find = |name: &str| TABLES.iter().chain(NATIVE).find(|t| t.name.eq_ignore_ascii_case(name.trim()));
-            let mut wanted = Vec::new();
-            for name in list.split(',') {
-                match find(name) {
-                    Some(t) => wanted.push(t),
-                    None => {
-                        let known: Vec<_> = TABLES.iter().chain(NATIVE).map(|t| t.name).collect();
-                        bail!("no table `{name}`; there are: {}", known.join(", "))
-                    }
-                }
-            }
-            wanted
-        }
-    };
-    let native = |spec: &Spec| NATIVE.iter().any(|n| n.name == spec.name);
-    if !wanted.iter().all(|s| native(s)) {
+    let style = Style::named(args.text("format").unwrap_or(""));
+    style.check()?;
+    let is_fleet = args.has("fleet") || style == Style::Parquet;
+    let wanted = wanted(args.text("tables"), is_fleet || args.has("retained"))?;
+    if !wanted.iter().all(|s| needs_no_runtime(s)) {
         session.clr()?;
     }
-    let redact = ctx.settings.redact || args.has(REDACT);
-    std::fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
-    let mut partial = Vec::new();
-    for spec in wanted {
-        let path = dir.join(format!("{}.{}", spec.name, style.extension()));
-        let table =
-            Table::create(&path, style, spec.columns).with_context(|| format!("cannot write {}", path.display()))?;
-        let mut table = table.redacted(redact);
-        let why = (spec.fill)(session, &mut table)?;
-        let rows = table.finish().with_context(|| format!("cannot write {}", path.display()))?;
-        let path = path.display().to_string();
-        let cells = [Cell::text(spec.name), Cell::Num(rows), Cell::text(&path), Cell::maybe(why.as_deref())];
-        ctx.out.row_as(&FILES, &cells, format!("{:<14} {rows:>10} rows  {path}", spec.name))?;
-        match why {
-            Some(why) if native(spec) => ctx.out.note(format!("  {}: {why}", spec.name))?,
-            why => partial.extend(why.map(|why| format!("{}: {why}", spec.name))),
+    fleet::make(dir)?;
+    let id = match args.text("id") {
+        Some(id) => fleet::check_id(id).map(|()| id.to_owned())?,
+        None => fleet::id(session)?,
+    };
+    let partition = Partition::new(dir, &id);
+    let place = if is_fleet { Place::Fleet(&partition) } else { Place::Folder(dir) };
+    let out = &mut *ctx.out;
+    let missing = tables::write((session, &id), &wanted, (&place, style, redact), |done| {
+        let (path, why) = (done.path.display().to_string(), done.partial.as_deref());
+        let cells = [Cell::text(done.name), Cell::Num(done.rows), Cell::text(&path), Cell::maybe(why)];
+        out.row_as(&FILES, &cells, format!("{:<14} {:>10} rows  {path}", done.name, done.rows))?;
+        match why.filter(|_| done.aside) {
+            Some(why) => Ok(out.note(format!("  {}: {why}", done.name))?),
+            None => Ok(()),
+        }
+    })?;
+    Ok(if missing.is_empty() { Outcome::Complete } else { Outcome::Partial(missing.join("; ")) })
+}
+
+/// The tables named, or without a list all, those that need the graph of all objects only where `all` says so: `objects` then
+/// has what keeps each.
+fn wanted(list: Option<&str>, all: bool) -> Result<Vec<&'static Spec>> {
+    let held = |spec: &'static Spec| if all && spec.name == HELD_OBJECTS.name { &HELD_OBJECTS } else { spec };
+    let Some(list) = list else { return Ok(specs::all().filter(|s| all || !s.is_costly()).map(held).collect()) };
+    let mut wanted = Vec::new();
+    for name in list.split(',') {
+        match specs::all().find(|t| t.name.eq_ignore_ascii_case(name.trim())) {
+            Some(spec) => wanted.push(held(spec)),
+            None => {
+                let known: Vec<_> = specs::all().map(|t| t.name).collect();
+                bail!("no table `{name}`; there are: {}", known.join(", "))
+            }
         }
     }
-    Ok(if partial.is_empty() { Outcome::Complete } else { Outcome::Partial(partial.join("; ")) })
+    // What became of the others is known last.
+    wanted.sort_by_key(|s| s.name == DUMPS.name);
+    Ok(wanted)
+}
+
+fn needs_no_runtime(spec: &Spec) -> bool {
+    NATIVE.iter().chain([&DUMPS]).any(|n| n.name == spec.name)
 }

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::writer::{Field, Table};
+use super::column::Field;
+use super::writer::Table;
 use crate::native::heaps::NO_ARENA;
 use crate::session::Session;
 use crate::session::nativeowners::Which;
@@ -11,7 +12,7 @@ use crate::session::nativeowners::Which;
 pub fn blocks(session: &Session, table: &mut Table) -> Result<Option<String>> {
     let heaps = session.native_heaps()?;
     for b in heaps.blocks.list() {
-        let arena = if b.arena() == NO_ARENA { Field::Text("") } else { Field::Num(u64::from(b.arena())) };
+        let arena = if b.arena() == NO_ARENA { Field::None } else { Field::Num(u64::from(b.arena())) };
         table.row(&[
             Field::Hex(b.address()),
             Field::Num(b.size()),
@@ -45,7 +46,7 @@ pub fn arenas(session: &Session, table: &mut Table) -> Result<Option<String>> {
             Field::Num(a.top),
             Field::Num(a.own),
             Field::Num(a.lost),
-            a.threads.map_or(Field::Text(""), Field::Num),
+            Field::maybe(a.threads, Field::Num),
         ])?;
     }
     Ok(heaps.partial())

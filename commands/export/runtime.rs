@@ -3,7 +3,8 @@
 use anyhow::Result;
 use rustc_hash::FxHashMap;
 
-use super::writer::{Field, Table};
+use super::column::Field;
+use super::writer::Table;
 use crate::clr::runtime::finalizer::FinalizerQueue;
 use crate::clr::runtime::handles::HandleKind;
 use crate::commands::heap::rootnames;
@@ -159,7 +160,7 @@ pub fn threads(session: &Session, table: &mut Table) -> Result<Option<String>> {
             Field::Bool(false),
             Field::Text(if t.preemptive { "Preemptive" } else { "Cooperative" }),
             Field::Hex(u64::from(t.state)),
-            Field::Text(""),
+            Field::None,
             Field::Hex(t.exception),
             Field::Hex(t.alloc_context.0),
             Field::Hex(t.alloc_context.1),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use rustc_hash::FxHashMap;
 
-use super::writer::{Field, Table};
+use super::column::Field;
+use super::writer::Table;
 use crate::clr::Clr;
 use crate::clr::image::metadata::sig::TypeSig;
 use crate::clr::runtime::delegates::DelegateKind;
@@ -285,7 +286,7 @@ pub fn exceptions(session: &Session, table: &mut Table) -> Result<Option<String>
             Field::Hex(address),
             Field::Text(&clr.type_name(mt)),
             Field::Hex(u64::from(e.hresult)),
-            Field::Content(e.message.as_deref().unwrap_or("")),
+            Field::maybe(e.message.as_deref(), Field::Content),
             Field::Hex(e.inner),
             Field::Text(""),
         ])?;

@@ -49,6 +49,7 @@ pub const ANALYZE: Command = Command {
     needs: Needs::Dump,
     returns: Returns::facts(&[
         Fact::new("trouble", "crash, hang, memory, or nothing striking", Type::Text),
+        Fact::new("signature", "the trouble as other dumps with the same have it", Type::Text),
         Fact::new("findings", "findings there are", Type::Count),
         Fact::new("dump", "the dump in a line", Type::Text),
         Fact::new("lacks", "what the dump lacks", Type::Text),
@@ -74,6 +75,7 @@ const FINDINGS: Table = Table::new(
         Col::data("count", Type::Count).titled("how many threads or objects"),
         Col::data("bytes", Type::Bytes).titled("how many bytes"),
         Col::data("share", Type::Share).titled("percent of the live bytes"),
+        Col::data("signature", Type::Text).titled("the same in every dump with the same finding: names, no figures"),
     ],
 );
 
@@ -164,6 +166,8 @@ pub struct Finding {
     pub sure: Sure,
     /// In a line.
     pub what: String,
+    /// The same in every dump with the same finding: names, no addresses and no figures.
+    pub signature: String,
     /// The object or code it is about; 0 for none.
     pub address: u64,
     /// Threads or objects.
@@ -186,6 +190,7 @@ impl Finding {
             weight,
             sure,
             what: what.into(),
+            signature: String::new(),
             address: 0,
             count: None,
             bytes: None,
@@ -193,6 +198,13 @@ impl Finding {
             evidence: Vec::new(),
             next: Vec::new(),
         }
+    }
+
+    /// The same, found again in other dumps under this signature.
+    #[must_use]
+    pub fn signed(mut self, signature: impl Into<String>) -> Self {
+        self.signature = signature.into();
+        self
     }
 }
 
@@ -214,6 +226,11 @@ pub struct Scope {
     pub hang: bool,
     /// Memory.
     pub memory: bool,
+}
+
+impl Scope {
+    /// Everything.
+    pub const ALL: Self = Self { crash: true, hang: true, memory: true };
 }
 
 /// Adds what it finds.
@@ -249,6 +266,14 @@ pub fn trouble(all: &Analysis) -> &'static str {
     all.findings.first().filter(|f| f.weight >= STRIKING).map_or("nothing striking", |f| f.area.name())
 }
 
+/// The trouble as other dumps with the same have it: its kind and the signature of the first finding.
+pub fn signature(all: &Analysis) -> String {
+    match all.findings.first().filter(|f| f.weight >= STRIKING) {
+        Some(f) => format!("{}: {}", f.area.name(), f.signature),
+        None => trouble(all).to_owned(),
+    }
+}
+
 /// Findings of one screen.
 const MOST_FINDINGS: usize = 3;
 /// Lines of evidence of one finding on one screen.
@@ -265,6 +290,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let reason = all.findings.first().filter(|f| f.weight >= STRIKING);
     let line = reason.map_or_else(|| "Trouble: nothing striking".into(), |f| format!("Trouble: {kind}: {}", f.what));
     ctx.out.fact("trouble", Cell::text(kind), line)?;
+    ctx.out.datum("signature", &Cell::text(signature(&all)));
     ctx.out.note("")?;
     let verbose = args.has("v");
     let most = if verbose { usize::MAX } else { MOST_FINDINGS };
@@ -350,6 +376,7 @@ fn finding(out: &mut Out, rank: u64, f: &Finding, verbose: bool) -> Result<()> {
         f.count.map_or(Cell::None, Cell::Num),
         f.bytes.map_or(Cell::None, Cell::Num),
         f.share.map_or(Cell::None, Cell::Percent),
+        Cell::text(f.signature.as_str()),
     ];
     out.row_as(&FINDINGS, &cells, format!("{rank}. {} ({}): {}", f.area.name(), f.sure.name(), f.what))?;
     let most = if verbose { usize::MAX } else { MOST_EVIDENCE };

@@ -18,3 +18,4 @@ pub mod report;
 pub mod symneed;
 pub mod target;
 pub mod threads;
+pub mod triage;

@@ -311,6 +311,7 @@ fn answer(ctx: &mut Ctx<'_>, command: &'static Command, args: &Args, line: &str,
     out.begin(line, Some(&about));
     let mut inner = Ctx {
         session: Some(session),
+        opening: ctx.opening,
         out: &mut out,
         settings: &mut *ctx.settings,
         commands: ctx.commands,

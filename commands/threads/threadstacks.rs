@@ -20,6 +20,8 @@ pub struct Place {
     pub sp: u64,
     /// The method.
     pub name: Arc<str>,
+    /// Whether that is its name, not where its code begins.
+    pub named: bool,
 }
 
 /// The managed frames of a thread, the newest first.
@@ -35,7 +37,7 @@ pub struct ThreadStack<'a> {
 /// Stacks of all threads that have managed frames; why some may be missing.
 pub fn stacks(session: &Session) -> Result<(Vec<ThreadStack<'_>>, Option<String>)> {
     let clr = session.clr()?;
-    let mut names: FxHashMap<(u64, u64), Arc<str>> = FxHashMap::default();
+    let mut names: FxHashMap<(u64, u64), (Arc<str>, bool)> = FxHashMap::default();
     let mut partial = clr.threads().partial.clone();
     let mut all = Vec::new();
     for thread in clr.threads().items.iter().filter(|t| t.os_id != 0) {
@@ -47,9 +49,12 @@ pub fn stacks(session: &Session) -> Result<(Vec<ThreadStack<'_>>, Option<String>
         let place = |f: &Frame| {
             let at = f.code.as_ref()?;
             let key = (at.start, at.method.unwrap_or(0));
-            let unknown = || format!("method at {:x}", at.start);
-            let name = names.entry(key).or_insert_with(|| clr.code().name(at).unwrap_or_else(unknown).into());
-            Some(Place { start: at.start, ip: f.ip, sp: f.sp, name: name.clone() })
+            let look_up = || match clr.code().name(at) {
+                Some(name) => (name.into(), true),
+                None => (format!("method at {:x}", at.start).into(), false),
+            };
+            let (name, named) = names.entry(key).or_insert_with(look_up).clone();
+            Some(Place { start: at.start, ip: f.ip, sp: f.sp, name, named })
         };
         let frames: Vec<Place> = stack.managed().filter_map(place).collect();
         if !frames.is_empty() {

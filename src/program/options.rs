@@ -145,7 +145,8 @@ pub const VERBS: &[Verb] = &[
         takes: "DUMP [OLDER...]",
         help: "a page to hand on; with --json the model behind it alone: see .report",
         options: &[
-            Opt::value("out", "FILE", Hint::File, "the page (.html), its model (.json) or its tables (.xlsx)").short('o'),
+            Opt::value("out", "FILE", Hint::File, "the page (.html), its model (.json) or its tables (.xlsx)")
+                .short('o'),
             Opt::flag("with-values", "strings of the process, its environment and command line too"),
         ],
     },
@@ -172,6 +173,28 @@ pub const VERBS: &[Verb] = &[
             "dumps below it may be opened; without it, those beside DUMP",
         )
         .many()],
+    },
+    Verb {
+        name: "export",
+        takes: "DUMP...",
+        help: "tables of many dumps in one folder: see .exportall",
+        options: &[
+            Opt::value("out", "FLEET", Hint::Folder, "the folder to write to; needed").short('o'),
+            Opt::value(
+                "format",
+                "FORMAT",
+                Hint::Words(&["parquet", "tsv", "csv", "jsonl"]),
+                "parquet (without it), tsv, csv or jsonl",
+            ),
+            Opt::value("tables", "LIST", Hint::Any, "only these tables, separated by commas; dumps always"),
+            Opt::value("id", "ID", Hint::Any, "what the dump is called there; of one dump alone"),
+        ],
+    },
+    Verb {
+        name: "triage",
+        takes: "DUMP...",
+        help: "a line a dump with its first finding, dumps with the same trouble together: see .triage",
+        options: &[],
     },
 ];
 

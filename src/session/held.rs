@@ -80,6 +80,23 @@ pub struct HeldNode {
     pub example: u64,
 }
 
+/// Which root holds each live object, on a shortest way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owners {
+    /// The roots in words.
+    roots: Vec<Arc<str>>,
+    /// By object id: number of the root, [`NONE`] for what no root reaches.
+    of: Vec<u32>,
+}
+
+impl Owners {
+    /// The root in words, as [`HeldPath::root`] has it; `None` for what no root reaches.
+    pub fn of(&self, id: u32) -> Option<&str> {
+        let number = self.of.get(id as usize)?;
+        self.roots.get(*number as usize).map(|r| &**r)
+    }
+}
+
 /// A node of the tree of paths: what it adds to the path of its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
@@ -157,6 +174,22 @@ impl Session {
     pub fn held_tree(&self, wanted: impl Fn(&TypeInfo) -> bool + Sync) -> Result<HeldTree> {
         let (merger, dead) = self.merge(wanted)?;
         Ok(HeldTree { nodes: merger.nodes(), dead })
+    }
+
+    /// Which root holds each live object: 4 bytes an object, and those of [`Session::held_tree`] while it is made.
+    pub fn owners(&self) -> Result<Owners> {
+        let (merger, _) = self.merge(|t| !t.is_free)?;
+        let Merger { tree, labels, nodes: mut of, .. } = merger;
+        // A node comes behind its parent.
+        let mut roots: Vec<u32> = Vec::with_capacity(tree.len());
+        for node in &tree {
+            let root = roots.get(node.key.parent as usize).copied();
+            roots.push(root.unwrap_or(node.key.slot));
+        }
+        for place in &mut of {
+            *place = place.checked_sub(1).and_then(|n| roots.get(n as usize)).copied().unwrap_or(NONE);
+        }
+        Ok(Owners { roots: labels, of })
     }
 
     fn merge(&self, wanted: impl Fn(&TypeInfo) -> bool + Sync) -> Result<(Merger<'_>, (u64, u64))> {

@@ -131,15 +131,9 @@ impl Session {
     /// What the index belongs to.
     fn identity(&self) -> Result<Identity> {
         let (clr, heap) = (self.clr()?, self.heap()?);
-        let mut file = File::open(&self.dump.path)?;
-        let meta = file.metadata()?;
-        let time = meta.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let mut bytes = format!("{} {}", meta.len(), time.as_nanos()).into_bytes();
-        let step = (meta.len() / SAMPLES).max(SAMPLE);
-        for at in (0..meta.len()).step_by(step as usize).chain([meta.len().saturating_sub(SAMPLE)]) {
-            file.seek(SeekFrom::Start(at))?;
-            Read::by_ref(&mut file).take(SAMPLE).read_to_end(&mut bytes)?;
-        }
+        let time = fs::metadata(&self.dump.path)?.modified()?.duration_since(SystemTime::UNIX_EPOCH);
+        let mut bytes = format!("{} ", time.unwrap_or_default().as_nanos()).into_bytes();
+        sample(&self.dump.path, &mut bytes)?;
         let known = (clr.known.object, clr.known.string, clr.known.free, clr.ptr_size());
         let shape = format!(
             "{} {known:?} {:?} {:?} {:?}",
@@ -149,6 +143,13 @@ impl Session {
             clr.found.module.version
         );
         Ok([checksum(&bytes), checksum(shape.as_bytes())])
+    }
+
+    /// What tells the file from others, wherever it lies and however it is compressed: a checksum of its size and of
+    /// samples.
+    pub fn fingerprint(&self) -> Result<u64> {
+        let place = self.dump.unpacked.as_ref().unwrap_or(&self.dump.path);
+        fingerprint(place).with_context(|| format!("cannot read {}", place.display()))
     }
 
     /// The file; `None` when none is kept.
@@ -447,6 +448,26 @@ fn read_report(bytes: &[u8]) -> Option<WalkReport> {
     let problems = all.get(4)?.as_array()?.iter().map(problem).collect::<Option<_>>()?;
     let shape = all.get(5).and_then(|s| s.as_str()).map(str::to_owned);
     Some(WalkReport { objects: number(0)?, skipped: number(1)?, more: number(2)?, gaps: number(3)?, problems, shape })
+}
+
+/// As [`Session::fingerprint`], of a file that is no dump.
+pub fn fingerprint(path: &Path) -> io::Result<u64> {
+    let mut bytes = Vec::new();
+    sample(path, &mut bytes)?;
+    Ok(checksum(&bytes))
+}
+
+/// Appends the size of a file and samples of it.
+fn sample(path: &Path, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    bytes.extend_from_slice(&size.to_le_bytes());
+    let step = (size / SAMPLES).max(SAMPLE);
+    for at in (0..size).step_by(step as usize).chain([size.saturating_sub(SAMPLE)]) {
+        file.seek(SeekFrom::Start(at))?;
+        Read::by_ref(&mut file).take(SAMPLE).read_to_end(bytes)?;
+    }
+    Ok(())
 }
 
 /// Refuses to replace a file that is no index.

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use super::args::Args;
 use super::control::Control;
 use super::expr::{Scope, Values};
+use super::opening::Opening;
 use super::out::Out;
 use super::returns::Returns;
 use super::screen::Window;
@@ -446,6 +447,8 @@ impl Settings {
 pub struct Ctx<'a> {
     /// The open dump, if any.
     pub session: Option<&'a Session>,
+    /// How others are opened.
+    pub opening: &'a Opening,
     /// Where output goes.
     pub out: &'a mut Out,
     /// Settings; changes last.

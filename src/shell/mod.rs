@@ -20,6 +20,7 @@ pub mod layout;
 pub mod mark;
 pub mod numbers;
 pub mod opaque;
+pub mod opening;
 pub mod out;
 pub mod page;
 pub mod pager;

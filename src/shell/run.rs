@@ -196,8 +196,10 @@ impl Shell {
             }
             (Needs::Dump, Some(_)) => {}
         }
+        let opening = self.opening();
         let mut ctx = Ctx {
             session: self.session.as_deref(),
+            opening: &opening,
             out,
             settings: &mut self.settings,
             commands: self.commands,

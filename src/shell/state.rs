@@ -13,6 +13,7 @@ use super::control::Jump;
 use super::grammar::{Call, Typed};
 use super::known;
 use super::opaque;
+use super::opening::Opening;
 use super::out::{Format, Out};
 use super::page::Page;
 use super::parse::Common;
@@ -150,20 +151,25 @@ impl Write for Tee {
 impl Shell {
     /// Opens `path`, replacing the open dump.
     pub fn open(&mut self, path: &std::path::Path) -> Result<(), OpenError> {
-        let mut options = self.open.clone();
-        options.image_paths = self.settings.image_paths.clone();
-        options.symbol_path = Some(self.settings.symbol_path.clone()).filter(|s| !s.is_empty());
+        let Opening { options, providers_off: off, .. } = self.opening();
         let dump = Dump::open(path, &options, &self.watch)?;
         self.save_index();
         self.settings.thread = first_thread(&dump);
         self.settings.choose(None);
         super::numbers::set_pointer_size(dump.arch.pointer_size());
-        let off = self.settings.providers_off.clone();
         // What is kept for the next time was found with all providers.
         let index = if off.is_empty() { self.settings.index.clone() } else { IndexMode::None };
         let session = Session::new(dump, self.watch.clone()).without(off).with_index(index, &options);
         self.session = Some(Arc::new(session));
         Ok(())
+    }
+
+    /// How dumps are opened now.
+    pub(super) fn opening(&self) -> Opening {
+        let mut options = self.open.clone();
+        options.image_paths = self.settings.image_paths.clone();
+        options.symbol_path = Some(self.settings.symbol_path.clone()).filter(|s| !s.is_empty());
+        Opening { options, providers_off: self.settings.providers_off.clone(), watch: self.watch.clone() }
     }
 
     /// Keeps what was computed of the open dump for the next time, unless the user stops it.

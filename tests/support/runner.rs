@@ -113,6 +113,7 @@ impl Runner {
         for command in commands::ALL {
             for example in command.examples.iter().filter(|e| !skipped(e.line)) {
                 let mut line = example.line.replace("/tmp/model", &folder.join("model").display().to_string());
+                line = line.replace("/tmp/fleet", &folder.join("fleet").display().to_string());
                 line = line.replace("hunt.log", &folder.join("hunt.log").display().to_string());
                 line = line.replace("saved.dll", &folder.join("saved.dll").display().to_string());
                 line = line.replace("report.html", &folder.join("report.html").display().to_string());

@@ -89,7 +89,7 @@ fn fatal(os: Os, e: &ExceptionInfo) -> Option<&'static str> {
 /// A signal that a process sent to this one.
 fn sent(session: &Session, t: &ClrThread, name: &str) -> Finding {
     let what = format!("{name} was sent to the process while {} ran: it did not raise it itself", who(session, t));
-    let mut f = Finding::new(Area::Crash, 40, Sure::Likely, what);
+    let mut f = Finding::new(Area::Crash, 40, Sure::Likely, what).signed(format!("{name} was sent"));
     f.next = vec![".lastevent".into()];
     f
 }
@@ -99,7 +99,7 @@ fn native(session: &Session, e: &ExceptionInfo, name: &str) -> Finding {
     let ip = session.dump().thread_of(e.thread_id).and_then(|t| t.registers.as_ref()).map_or(0, |r| r.ip);
     let module = session.dump().module_at(ip).map_or("no module", |m| m.file_name());
     let what = format!("{name} on thread {:x}, in {module}", e.thread_id);
-    let mut f = Finding::new(Area::Crash, 100, Sure::Certain, what);
+    let mut f = Finding::new(Area::Crash, 100, Sure::Certain, what).signed(format!("{name} in {module}"));
     f.address = ip;
     if e.address != 0 {
         f.evidence.push(say(format!("the address it was about: {:x}", e.address)));
@@ -123,21 +123,28 @@ fn managed(session: &Session, clr: &Clr, thread: &ClrThread, signal: Option<&str
                 "stack overflow on {}{by}: {period} methods call one another {repeats} times",
                 who(session, thread)
             ),
-        );
+        )
+        .signed(format!("stack overflow in {}", circle(&names, period)));
         f.evidence =
             names.iter().skip(skip(&names, period)).take(period).map(|n| say(format!("repeats: {n}"))).collect();
         f.count = Some(names.len() as u64);
         f
     } else if let Some(said) = session.fail_fast(thread.exception) {
         let what = format!("{} ended the process with Environment.FailFast: {said}", who(session, thread));
-        Finding::new(Area::Crash, 100, Sure::Certain, what)
+        Finding::new(Area::Crash, 100, Sure::Certain, what).signed(format!("Environment.FailFast in {}", place(&names)))
     } else if thread.exception != 0 {
         let (weight, sure) = if signal.is_some() { (100, Sure::Certain) } else { (95, Sure::Likely) };
-        of_exception(session, clr, thread, "did not catch", weight, sure)
+        let mut f = of_exception(session, clr, thread, "did not catch", weight, sure);
+        f.signature = format!("{} in {}", f.signature, place(&names));
+        f
     } else {
         let sure = Sure::Certain;
         let at = names.first().map_or_else(|| "native code".to_owned(), Clone::clone);
-        Finding::new(Area::Crash, 100, sure, format!("{}{by} in {at}", who(session, thread)))
+        Finding::new(Area::Crash, 100, sure, format!("{}{by} in {at}", who(session, thread))).signed(format!(
+            "{} in {}",
+            signal.unwrap_or("an exception"),
+            place(&names)
+        ))
     };
     if f.address == 0 {
         f.address = thread.exception;
@@ -166,7 +173,8 @@ fn of_exception(session: &Session, clr: &Clr, t: &ClrThread, verb: &str, weight:
     let name = clr.type_name(mt);
     let message = clr.valid_method_table(mt).and_then(|m| clr.exception_at(t.exception, m.address).message);
     let text = message.filter(|m| !m.is_empty()).map_or_else(String::new, |m| format!(": {m}"));
-    let mut f = Finding::new(Area::Crash, weight, sure, format!("{} {verb} {name}{text}", who(session, t)));
+    let mut f = Finding::new(Area::Crash, weight, sure, format!("{} {verb} {name}{text}", who(session, t)))
+        .signed(name.to_string());
     f.address = t.exception;
     if t.nested_exceptions() > 0 {
         let nested = t.nested_exceptions() as u64;
@@ -222,6 +230,18 @@ fn recursion(names: &[String]) -> Option<(usize, usize)> {
         let same = (from..names.len().saturating_sub(period)).take_while(|&i| names.get(i) == names.get(i + period));
         Some((period, (same.count() + period) / period))
     })
+}
+
+/// Where it is, as far as other dumps have it: the newest method that is none of the class library's.
+fn place(names: &[String]) -> &str {
+    let own = |n: &&String| !["System.", "Microsoft.", "Interop", "Internal."].iter().any(|p| n.starts_with(p));
+    names.iter().find(own).or(names.first()).map_or("native code", String::as_str)
+}
+
+/// A circle of methods, by the one that comes first in the alphabet: which of them is the newest is chance.
+fn circle(names: &[String], period: usize) -> &str {
+    let methods = names.iter().skip(skip(names, period)).take(period);
+    methods.min().map_or("native code", String::as_str)
 }
 
 /// A sentence that says no figures.

@@ -25,7 +25,7 @@ pub fn find(session: &Session, all: &mut Analysis) -> Result<()> {
     let (clr, heap) = (session.clr()?, session.heap()?);
     for r in oom::records(clr, heap).items {
         let what = format!("the collector had no memory to give: {}, {} bytes were asked for", r.reason(), r.requested);
-        let mut f = Finding::new(Area::Memory, 85, Sure::Certain, what);
+        let mut f = Finding::new(Area::Memory, 85, Sure::Certain, what).signed(format!("no memory: {}", r.reason()));
         f.address = r.address;
         f.bytes = Some(r.requested);
         f.next.push("!analyzeoom".into());
@@ -84,7 +84,7 @@ fn finding(s: &Suspect, committed: u64) -> Finding {
             format!("{} keeps {} bytes ({:.1} %) alive: {of}", s.owner, thousands(s.bytes), s.share)
         }
     };
-    let mut f = Finding::new(Area::Memory, weight, sure, format!("{} ({})", what, s.kind));
+    let mut f = Finding::new(Area::Memory, weight, sure, format!("{} ({})", what, s.kind)).signed(signature(s));
     f.address = if s.holder != 0 { s.holder } else { s.example };
     f.count = Some(s.count);
     f.bytes = Some(s.bytes);
@@ -108,7 +108,8 @@ pub fn growth(session: &Session, older: &str, all: &mut Analysis) -> Result<()> 
         let percent = c.percent().map_or_else(|| "new".into(), |p| format!("{p:.0} % more"));
         let bytes = c.bytes().unsigned_abs();
         let what = format!("{} holds {} bytes more than before ({percent})", owner.words, thousands(bytes));
-        let mut f = Finding::new(Area::Memory, 68 - i as u8, Sure::Likely, what);
+        let mut f =
+            Finding::new(Area::Memory, 68 - i as u8, Sure::Likely, what).signed(format!("{} grew", owner.words));
         f.bytes = Some(bytes);
         f.count = Some(c.count().unsigned_abs());
         let items = vec![Item::of("before").bytes(c.old.bytes), Item::of("now").bytes(c.new.bytes)];
@@ -118,6 +119,14 @@ pub fn growth(session: &Session, older: &str, all: &mut Analysis) -> Result<()> 
         all.findings.push(f);
     }
     Ok(())
+}
+
+/// Kind, who holds it and what: names alone, of a stack no thread.
+fn signature(s: &Suspect) -> String {
+    let holder = s.place.variable.as_deref().unwrap_or(&s.place.holder_type);
+    let parts = [Some(s.kind), Some(holder).filter(|h| !h.is_empty()), s.element_type(), s.place.generation];
+    let parts: Vec<&str> = parts.into_iter().flatten().collect();
+    parts.join(", ")
 }
 
 /// Where the memory is, from the process down to live objects.
