@@ -1,6 +1,6 @@
 //! The clrscope program: arguments, terminal, exit codes.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +10,7 @@ use clrscope::dump::{OpenError, OpenOptions};
 use clrscope::program::{completion, manual, options};
 use clrscope::session::Provider;
 use clrscope::session::saved::IndexMode;
+use clrscope::shell::command::Settings;
 use clrscope::shell::pager::{Pager, Paging};
 use clrscope::shell::screen::Window;
 use clrscope::shell::state::{Ended, Shell};
@@ -37,8 +38,62 @@ struct Arguments {
     index: IndexMode,
     safe: bool,
     strict: bool,
-    report: Option<Report>,
-    many: Option<Many>,
+    verb: Option<Verb>,
+}
+
+/// What stands in front, in place of a dump.
+enum Verb {
+    Report(Report),
+    Process(Process),
+    Mcp(Mcp),
+    Many(Many),
+}
+
+impl Verb {
+    fn named(word: &OsStr) -> Option<Self> {
+        match word.to_str()? {
+            "report" => Some(Verb::Report(Report::default())),
+            "ps" => Some(Verb::Process(Process { verb: "ps", line: String::new(), opens: false })),
+            "collect" => Some(Verb::Process(Process { verb: "collect", line: String::new(), opens: false })),
+            "mcp" => Some(Verb::Mcp(Mcp::default())),
+            EXPORT => Some(Verb::Many(Many::new(EXPORT))),
+            TRIAGE => Some(Verb::Many(Many::new(TRIAGE))),
+            _ => None,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Verb::Report(_) => "report",
+            Verb::Process(p) => p.verb,
+            Verb::Mcp(_) => "mcp",
+            Verb::Many(many) => many.verb,
+        }
+    }
+
+    /// The line that does it, where it is one of the shell; an error without what it needs.
+    fn line(&self) -> Result<Option<String>, lexopt::Error> {
+        Ok(match self {
+            Verb::Report(report) => Some(report.line()),
+            Verb::Process(p) => Some(format!(".{}{}{}", p.verb, p.line, if p.opens { " -open" } else { "" })),
+            Verb::Many(many) => Some(many.line()?),
+            Verb::Mcp(_) => None,
+        })
+    }
+}
+
+/// What `clrscope ps` and `clrscope collect` were told: arguments of the command of that name.
+struct Process {
+    verb: &'static str,
+    line: String,
+    /// It opens the dump: where nothing else is to be done with it, the prompt follows.
+    opens: bool,
+}
+
+impl Process {
+    fn option(&mut self, name: char, value: &str) {
+        self.line += &format!(" -{name} {}", quoted(value));
+    }
 }
 
 /// What `clrscope export` or `clrscope triage` was told: a command over many dumps, none of which is opened first.
@@ -69,9 +124,17 @@ impl Many {
 const EXPORT: &str = "export";
 const TRIAGE: &str = "triage";
 
+/// What `clrscope mcp` was told.
+#[derive(Default)]
+#[cfg_attr(not(feature = "mcp"), allow(dead_code))]
+struct Mcp {
+    dumps: Vec<PathBuf>,
+    allow: Vec<PathBuf>,
+}
+
 /// A word of a line, whatever it holds.
-fn quoted(s: &str) -> String {
-    format!("\"{}\"", s.replace('\\', "\\\\").replace('"', "\\\""))
+fn quoted(word: &str) -> String {
+    format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// What `clrscope report` was told.
@@ -112,22 +175,33 @@ impl Arguments {
             index: IndexMode::default(),
             safe: false,
             strict: false,
-            report: None,
-            many: None,
+            verb: None,
         }
     }
 
-    /// The verb that was given first.
-    fn verb(&self) -> Option<&'static options::Verb> {
-        let name = self.report.as_ref().map(|_| "report").or(self.many.as_ref().map(|m| m.verb));
-        options::verb(name?)
+    /// Settings of the shell.
+    fn settings(&self) -> Settings {
+        Settings {
+            image_paths: self.images.clone(),
+            symbol_path: self.symbols.clone(),
+            index: if self.safe { IndexMode::None } else { self.index.clone() },
+            safe: self.safe,
+            strict: self.strict,
+            providers_off: self.providers_off.clone(),
+            ..Settings::default()
+        }
+    }
+
+    /// How dumps are opened.
+    fn open(&self) -> OpenOptions {
+        OpenOptions { cache_dir: self.cache.clone(), ..OpenOptions::default() }
     }
 
     /// Takes the option called `long`; `Some` is what to print instead of going on.
     fn option(&mut self, long: &str, value: Option<OsString>) -> Result<Option<String>, lexopt::Error> {
         let path = || PathBuf::from(value.clone().unwrap_or_default());
         let text = || value.clone().unwrap_or_default().string();
-        match (long, &mut self.report) {
+        match (long, &mut self.verb) {
             ("command", _) => self.tasks.push(Task::Commands(text()?)),
             ("script", _) => self.tasks.push(Task::Script(text()?)),
             ("images", _) => self.images.push(path()),
@@ -151,29 +225,30 @@ impl Arguments {
             ("generate", _) => return generated(&text()?).map(Some),
             ("version", _) => return Ok(Some(concat!("clrscope ", env!("CARGO_PKG_VERSION")).to_owned())),
             ("help", _) => return Ok(Some(options::help())),
-            ("out", Some(report)) => report.file = Some(text()?),
-            ("with-values", Some(report)) => report.values = true,
-            _ => match (long, &mut self.many) {
-                ("out", Some(many)) => many.folder = Some(text()?),
-                ("format" | "tables" | "id", Some(many)) => many.options += &format!(" -{long} {}", quoted(&text()?)),
-                _ => return Err(format!("--{long} is not taken here").into()),
-            },
+            ("out", Some(Verb::Report(report))) => report.file = Some(text()?),
+            ("with-values", Some(Verb::Report(report))) => report.values = true,
+            ("pid", Some(Verb::Process(process))) => process.option('p', &text()?),
+            ("type", Some(Verb::Process(process))) => process.option('t', &text()?),
+            ("out", Some(Verb::Process(process))) => process.option('o', &text()?),
+            ("open", Some(Verb::Process(process))) => process.opens = true,
+            ("out", Some(Verb::Many(many))) => many.folder = Some(text()?),
+            ("format" | "tables" | "id", Some(Verb::Many(many))) => {
+                many.options += &format!(" -{long} {}", quoted(&text()?));
+            }
+            ("allow", Some(Verb::Mcp(mcp))) => mcp.allow.push(path()),
+            _ => return Err(format!("--{long} is not taken here").into()),
         }
         Ok(None)
     }
 
     /// Takes what is no option: a verb first, then the dump.
     fn word(&mut self, word: OsString) -> Result<(), lexopt::Error> {
-        if let Some(many) = &mut self.many {
-            many.dumps.push(word.string()?);
-            return Ok(());
-        }
-        match (&self.dump, &mut self.report) {
-            (None, None) if word == EXPORT => self.many = Some(Many::new(EXPORT)),
-            (None, None) if word == TRIAGE => self.many = Some(Many::new(TRIAGE)),
-            (None, None) if word == "report" => self.report = Some(Report::default()),
-            (None, _) => self.dump = Some(word.into()),
-            (Some(_), Some(report)) if report.older.is_none() => report.older = Some(word.string()?),
+        match (&self.dump, &mut self.verb) {
+            (None, None) if Verb::named(&word).is_some() => self.verb = Verb::named(&word),
+            (_, Some(Verb::Mcp(mcp))) => mcp.dumps.push(word.into()),
+            (_, Some(Verb::Many(many))) => many.dumps.push(word.string()?),
+            (None, None | Some(Verb::Report(_))) => self.dump = Some(word.into()),
+            (Some(_), Some(Verb::Report(report))) if report.older.is_none() => report.older = Some(word.string()?),
             _ => return Err(lexopt::Arg::Value(word).unexpected()),
         }
         Ok(())
@@ -196,7 +271,7 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
     let given = std::env::args_os().map(|a| if a == "-index" { "--index".into() } else { a });
     let mut parser = lexopt::Parser::from_iter(given);
     while let Some(arg) = parser.next()? {
-        let verb = a.verb();
+        let verb = a.verb.as_ref().and_then(|v| options::verb(v.name()));
         let option = match arg {
             Value(word) => {
                 a.word(word)?;
@@ -212,10 +287,15 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             return Ok(None);
         }
     }
-    let report = a.report.as_ref().map(Report::line);
-    a.tasks.extend(report.map(Task::Commands));
-    let many = a.many.as_ref().map(Many::line).transpose()?;
-    a.tasks.extend(many.map(Task::Commands));
+    let line = a.verb.as_ref().map(Verb::line).transpose()?.flatten().map(Task::Commands);
+    match &a.verb {
+        // What is to be done with the dump comes once there is one.
+        Some(Verb::Process(process)) => {
+            a.stay |= process.opens && a.tasks.is_empty();
+            a.tasks.splice(0..0, line);
+        }
+        _ => a.tasks.extend(line),
+    }
     Ok(Some(a))
 }
 
@@ -225,6 +305,7 @@ fn main() -> ExitCode {
         std::panic::set_hook(Box::new(|_| {}));
     }
     match arguments() {
+        Ok(Some(a)) if matches!(a.verb, Some(Verb::Mcp(_))) => serve(a),
         Ok(Some(a)) => run(a),
         Ok(None) => ExitCode::SUCCESS,
         Err(e) => {
@@ -234,21 +315,39 @@ fn main() -> ExitCode {
     }
 }
 
+/// Answers programs until they close their end.
+#[cfg(feature = "mcp")]
+fn serve(mut a: Arguments) -> ExitCode {
+    // Nothing that a program asks for may reach outside the dumps.
+    a.safe = true;
+    let Some(Verb::Mcp(Mcp { dumps, allow })) = a.verb.take() else { return ExitCode::from(2) };
+    let options = clrscope::serve::Options { dumps, allow, open: a.open(), settings: a.settings() };
+    match clrscope::serve::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            tell_error(&format!("{e:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[cfg(not(feature = "mcp"))]
+fn serve(_: Arguments) -> ExitCode {
+    tell_error("this clrscope was built without the server: cargo build --release --features mcp");
+    ExitCode::from(2)
+}
+
 fn run(a: Arguments) -> ExitCode {
     let watch = Watch::default();
     let interactive = (a.tasks.is_empty() || a.stay) && io::stdin().is_terminal() && io::stdout().is_terminal();
     stop_on_ctrl_c(&watch, interactive);
-    let mut open = OpenOptions::default();
-    if a.cache.is_some() {
-        open.cache_dir = a.cache.clone();
-    }
     let mut shell = Shell {
         commands: clrscope::commands::ALL,
-        settings: Default::default(),
+        settings: a.settings(),
         session: None,
         format: a.format,
         watch: watch.clone(),
-        open,
+        open: a.open(),
         recent: Arc::new(Mutex::new(Vec::new())),
         sink: sink(interactive, &a.pager, &watch),
         depth: 0,
@@ -259,12 +358,6 @@ fn run(a: Arguments) -> ExitCode {
         tell(&format!("note: -i {}: there is no such folder", folder.display()));
     }
     shell.settings.window = io::stdout().is_terminal().then_some(Window { columns });
-    shell.settings.image_paths = a.images;
-    shell.settings.symbol_path = a.symbols;
-    shell.settings.index = if a.safe { IndexMode::None } else { a.index };
-    shell.settings.safe = a.safe;
-    shell.settings.strict = a.strict;
-    shell.settings.providers_off = a.providers_off;
     if let Some(path) = &a.dump {
         let shown = show_progress(&watch);
         let opened = shell.open(path);
@@ -277,7 +370,7 @@ fn run(a: Arguments) -> ExitCode {
             tell_error(&text);
             return ExitCode::from(2);
         }
-    } else if !a.tasks.is_empty() && a.many.is_none() {
+    } else if !a.tasks.is_empty() && !matches!(a.verb, Some(Verb::Process(_) | Verb::Many(_))) {
         tell_error("no dump given; see clrscope --help");
         return ExitCode::from(2);
     }
@@ -321,7 +414,9 @@ fn tasks(shell: &mut Shell, tasks: &[Task], stay: bool) -> Ended {
             return Ended::Failed;
         }
     }
-    if tasks.is_empty() || stay { repl::run(shell) } else { worst }
+    // Where no dump was taken there is nothing to stay for.
+    let stays = tasks.is_empty() || stay && (shell.session.is_some() || worst == Ended::Well);
+    if stays { repl::run(shell) } else { worst }
 }
 
 fn exit(ended: Ended) -> ExitCode {

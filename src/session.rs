@@ -4,7 +4,7 @@ pub mod code;
 mod complete;
 mod describe;
 pub mod dynamic;
-mod enums;
+pub mod enums;
 mod errors;
 pub mod failfast;
 pub mod held;

@@ -195,7 +195,9 @@ fn string(runner: &mut Runner, text: &str) -> u64 {
 /// Commands that take an address, asked about each of `addresses`; and all commands asked about a text of the dump.
 fn asked(addresses: &[u64]) -> Vec<String> {
     let mut lines = Vec::new();
-    for c in ALL.iter().filter(|c| !matches!(c.name, "q" | "opendump" | "shell" | "export" | "writemem")) {
+    for c in
+        ALL.iter().filter(|c| !matches!(c.name, "q" | "opendump" | "shell" | "export" | "writemem" | "ps" | "collect"))
+    {
         let first = c.args.iter().find(|a| a.positional);
         if first.is_some_and(|a| matches!(a.kind, Kind::Address | Kind::Object | Kind::MethodTable)) {
             lines.extend(addresses.iter().map(|a| format!("{} {a:x}", spelled(c))));

@@ -14,10 +14,12 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     ("graph", "src/graph", &["watch"]),
     ("heap", "src/heap", &["watch", "dump", "native", "clr", "graph"]),
     ("session", "src/session", &["watch", "dump", "native", "clr", "aot", "heap", "graph"]),
+    ("live", "src/live", &["watch"]),
     ("shell", "src/shell", &["watch", "dump", "session"]),
-    ("commands", "commands", &["watch", "dump", "native", "clr", "heap", "graph", "session", "shell"]),
+    ("commands", "commands", &["watch", "dump", "native", "clr", "heap", "graph", "session", "live", "shell"]),
     ("api", "src/api", &["watch", "dump", "native", "clr", "heap", "graph", "session", "commands"]),
-    ("program", "src/program", &["shell", "commands"]),
+    ("program", "src/program", &["live", "shell", "commands"]),
+    ("serve", "src/serve", &["watch", "dump", "session", "shell", "commands"]),
 ];
 
 fn sources(root: &Path) -> Vec<PathBuf> {

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use captured::open;
-use clrscope::native::heaps::{Kind, NO_ARENA, NativeHeaps, State};
+use clrscope::dump::MapState;
+use clrscope::native::heaps::windows::{self, HeapKind};
+use clrscope::native::heaps::{Allocator, Kind, NO_ARENA, NativeHeaps, State};
 use clrscope::session::nativeowners::{Owner, Which};
 use clrscope::shell::Format;
 use patch::Patch;
@@ -182,6 +184,101 @@ fn owners_are_told_by_type_and_field() {
         assert!(reached[hold.block as usize], "{hold:x?}");
         assert_eq!(heaps.blocks.get(hold.block as usize).unwrap().state(), State::Used);
     }
+}
+
+/// The rows of a table of an answer, each by the names of its columns.
+fn rows(answer: &serde_json::Value, table: &str) -> Vec<BTreeMap<String, serde_json::Value>> {
+    let of = |t: &&serde_json::Value| t["name"] == table;
+    let Some(t) = answer["tables"].as_array().unwrap().iter().find(of) else { return Vec::new() };
+    let columns: Vec<String> = t["columns"].as_array().unwrap().iter().map(|c| c.as_str().unwrap().into()).collect();
+    let row = |r: &serde_json::Value| columns.iter().cloned().zip(r.as_array().unwrap().iter().cloned()).collect();
+    t["rows"].as_array().unwrap().iter().map(row).collect()
+}
+
+/// `!maddress` divides memory by what it holds: the parts of a kind are all of it, those of native heaps what the allocator
+/// has, and the kinds together what the dump lists.
+#[test]
+fn the_parts_of_memory_add_up_to_what_the_dump_lists() {
+    let dumps = [
+        "linux-x64-10.0-leak-heap.core.zst",
+        "linux-x64-3.1-leak-heap.core.zst",
+        "linux-x64-8.0-svr-heap.core.zst",
+        "native/linux-x64-glibc-2.36-break.core.zst",
+        "native/linux-x64-glibc-2.36-blocked.core.zst",
+        "native/linux-x64-musl-1.2.3.core.zst",
+        "win-x64-10.0-wks-full.dmp.zst",
+    ];
+    for name in dumps {
+        let (mut shell, out) = open(&data(name));
+        shell.format = Format::Json;
+        shell.line("!maddress -summary -reserve");
+        let answer: serde_json::Value = serde_json::from_slice(&out.0.lock().unwrap()).unwrap();
+        let session = shell.session.clone().unwrap();
+        let listed: u64 =
+            session.dump().map.iter().filter(|e| e.state != MapState::Free).map(|e| e.end - e.start).sum();
+        let of = |row: &BTreeMap<String, serde_json::Value>| row["size"].as_u64().unwrap();
+        let totals = rows(&answer, "totals");
+        assert_eq!(totals.iter().map(of).sum::<u64>(), listed, "{name}");
+        let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
+        for t in &totals {
+            *kinds.entry(t["kind"].as_str().unwrap().to_owned()).or_default() += of(t);
+        }
+        let (mut sums, mut states) = (BTreeMap::<String, u64>::new(), BTreeMap::<String, u64>::new());
+        for p in rows(&answer, "parts") {
+            *sums.entry(p["kind"].as_str().unwrap().to_owned()).or_default() += of(&p);
+            *states.entry(p["part"].as_str().unwrap().to_owned()).or_default() += of(&p);
+        }
+        assert!(sums.contains_key("Stack"), "{name}: {sums:?}");
+        for (kind, sum) in sums {
+            assert_eq!(Some(&sum), kinds.get(&kind), "{name}: {kind}");
+        }
+        let heaps = session.native_heaps().unwrap();
+        let t = heaps.totals();
+        let has = |part: &str| states.get(part).copied().unwrap_or(0);
+        assert_eq!(has("blocks with a mapping of their own"), heaps.mapped.bytes, "{name}");
+        let parts = ["blocks in use", "free", "cached", "top", "headers, fences, not read"];
+        // musl gives its heap what is left of the pages of libraries' data.
+        assert!(parts.iter().map(|p| has(p)).sum::<u64>() <= t.system - heaps.mapped.bytes, "{name}");
+        if matches!(heaps.allocator, Allocator::Glibc(_)) {
+            let in_use = t.used.bytes - heaps.mapped.bytes;
+            let own = [in_use, t.free.bytes, t.cached.bytes, t.top, t.own + t.lost];
+            assert_eq!(parts.map(has), own, "{name}");
+        }
+    }
+}
+
+/// The heaps of a Windows process are listed, and those of wine are not taken for Windows' own.
+#[test]
+fn heaps_of_wine_are_named() {
+    let (mut shell, out) = open(&data("win-x64-3.1-wks-full.dmp.zst"));
+    let session = shell.session.clone().unwrap();
+    let heaps = windows::list(session.dump());
+    assert!(!heaps.is_empty());
+    for h in &heaps {
+        assert_eq!((h.kind, h.counted), (HeapKind::Wine, None), "{h:x?}");
+        assert!(h.memory.iter().any(|r| (r.0..r.1).contains(&h.address)) && h.mapped.1 <= h.mapped.0, "{h:x?}");
+    }
+    shell.line("!heap -s");
+    let said = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
+    assert!(said.contains("wine") && said.contains("partial: blocks of Windows heaps are not read"), "{said}");
+}
+
+/// Two dumps of one program: each row is the difference of what both heaps have.
+#[test]
+fn native_heaps_of_two_dumps_are_compared() {
+    let (mut shell, out) = open(&data("linux-x64-10.0-leaktwice-heap.core.zst"));
+    shell.format = Format::Json;
+    let older = data("linux-x64-10.0-leak-heap.core.zst");
+    shell.line(&format!("!diff \"{}\" -native -top 0", older.display()));
+    let answer: serde_json::Value = serde_json::from_slice(&out.0.lock().unwrap()).unwrap();
+    let (old, _) = open(&older);
+    let (old, new) = (old.session.unwrap(), shell.session.clone().unwrap());
+    let (old, new) = (old.native_heaps().unwrap().totals(), new.native_heaps().unwrap().totals());
+    let parts = rows(&answer, "native");
+    let row = parts.iter().find(|r| r["name"] == "blocks in use").unwrap();
+    let more = |old: u64, new: u64| new as i64 - old as i64;
+    assert_eq!(row["growth_bytes"].as_i64(), Some(more(old.used.bytes, new.used.bytes)), "{row:?}");
+    assert_eq!(row["growth_count"].as_i64(), Some(more(old.used.count, new.used.count)), "{row:?}");
 }
 
 /// Whatever stands in the heaps, the walk ends, nothing overlaps, the sums add up, and what is wrong is said.

@@ -20,6 +20,7 @@ mod stackgroups;
 mod suspects;
 mod tables;
 mod types;
+mod view;
 mod writer;
 
 use std::path::Path;
@@ -39,8 +40,13 @@ pub const EXPORT: Command = Command {
     prefix: Prefix::Dot,
     aliases: &[],
     group: Group::Session,
-    summary: "write the whole model as tables into a folder",
-    help: "Writes one file a table: runtime, segments, objects, types, edges, fields, statics, threadstatics, handles, \
+    summary: "write the whole model as tables into a folder, or the heap or stacks into a viewer's file",
+    help: "A name that ends so is a file for a viewer (docs/viewers.md): .heapsnapshot (developer tools of browsers, memlab), \
+           .gcdump (PerfView, Visual Studio; experimental), .speedscope.json (dominators, thread stacks, suspended async \
+           methods as profiles), .collapsed.txt or .folded (one of them, -stacks says which; dominators without it). Of the \
+           heap two million objects go into a file, those that retain most; -most changes that. What is left out is summed up \
+           under what holds it, so that retained sizes stay as they are, and said.\n\n\
+           Else it writes one file a table: runtime, segments, objects, types, edges, fields, statics, threadstatics, handles, \
            finalizable, roots, stackroots, threads, modules, strings, exceptions, delegates, syncblocks, \
            thinlocks, waits, frames, ilmap, asyncframes, suspects, stackgroups, nativeblocks, nativearenas, nativeowners, dumps. Tables stream, so ten million objects need no memory of that order.\n\n\
            Addresses are hexadecimal without 0x. Text in TSV has backslash escapes (\\t \\n \\r \\0 \\\\). Primitive \
@@ -73,16 +79,22 @@ pub const EXPORT: Command = Command {
            written again takes its own place: ID is made of process, process id and content, or is what -id says. \
            -fleet does the same in another format. .exportall exports many dumps; docs/fleets.md shows what to ask then.",
     args: &[
-        Arg::pos("DIR", Kind::File, "folder to write to; made when missing").required(),
+        Arg::pos("DIR", Kind::File, "folder to write to, made when missing; or FILE for a viewer").required(),
         Arg::opt("tables", Kind::Text, "only these tables, separated by commas"),
         Arg::opt("format", Kind::OneOf(Style::NAMES), "file format; default tsv"),
         Arg::flag("retained", "what each object keeps alive and what keeps it, and what !leaks and !analyze say"),
         Arg::flag("fleet", "as a part of a fleet, in any format"),
         Arg::opt("id", Kind::Text, "what the dump is called in a fleet"),
+        Arg::opt("most", Kind::Count, "objects in a viewer's file; 0 for all"),
+        Arg::opt("stacks", Kind::OneOf(view::STACKS), "which stacks a viewer's file has"),
     ],
-    examples: &[Example { line: ".export /tmp/model -tables objects,types -format csv", what: "two tables as CSV" }],
+    examples: &[
+        Example { line: ".export /tmp/model -tables objects,types -format csv", what: "two tables as CSV" },
+        Example { line: ".export heap.heapsnapshot", what: "the heap for the developer tools of a browser" },
+        Example { line: ".export all.speedscope.json", what: "what holds the memory, and all stacks, as flame graphs" },
+    ],
     needs: Needs::Dump,
-    returns: Returns::tables(&[&FILES]),
+    returns: Returns::facts(view::FACTS).and(&[&FILES, &view::PROFILES]),
     run: export,
 };
 
@@ -100,6 +112,12 @@ const FILES: shell::Table = shell::Table::new(
 fn export(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let dir = Path::new(args.text("DIR").unwrap_or("."));
+    if let Some(viewer) = view::of(dir) {
+        return view::write(ctx, args, dir, viewer);
+    }
+    if args.has("most") || args.has("stacks") {
+        bail!("-most and -stacks are for files of viewers: {} names none", dir.display());
+    }
     let style = Style::named(args.text("format").unwrap_or(""));
     style.check()?;
     let is_fleet = args.has("fleet") || style == Style::Parquet;
@@ -110,7 +128,9 @@ fn export(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     fleet::make(dir)?;
     let id = match args.text("id") {
         Some(id) => fleet::check_id(id).map(|()| id.to_owned())?,
-        None => fleet::id(session)?,
+        None if is_fleet => fleet::id(session)?,
+        // It is a cell of `dumps` alone.
+        None => fleet::id(session).unwrap_or_default(),
     };
     let partition = Partition::new(dir, &id);
     let place = if is_fleet { Place::Fleet(&partition) } else { Place::Folder(dir) };

@@ -23,13 +23,15 @@ pub const DIFF: Command = Command {
     summary: "what grew from an older dump to this one: types, owners, paths, memory",
     help: "Compares the open dump with OTHER, which is taken to be the older of the two (-newer: OTHER is the newer one). Both \
            may be compressed, of any runtime and system: types, roots and uses of memory are matched by name.\n\n\
-           Four lists, each with what grew most first; options choose among them:\n\n\
+           Five lists, each with what grew most first; options choose among them:\n\n\
            -stat     live objects by type, and which types are new or gone; with -all dead objects count too\n\
            -owners   what each root holds: static fields by name, handles and stacks by the type they hold. Each live object \
            counts for the root nearest to it\n\
            -paths    from a root down to the first type of which there are more than before, with one of the objects; bytes \
            are those of everything held through them\n\
-           -regions  the uses of memory as !address -summary has them: growth outside the GC heap shows here alone\n\n\
+           -regions  the uses of memory as !address -summary has them: growth outside the GC heap shows here alone\n\
+           -native   the C library's heap: blocks in use and what it keeps free; and native blocks by the type and field of \
+           managed objects that point to them\n\n\
            What is listed under +Bytes is the growth; what shrank is counted below the list and listed with -top 0. \
            Examples are addresses in the newer dump where the path is in it. Two dumps show that something grew between \
            them, not that it would never shrink: compare dumps taken at times of like load, after a full collection if you can.",
@@ -40,6 +42,7 @@ pub const DIFF: Command = Command {
         Arg::flag("owners", "what the roots hold"),
         Arg::flag("paths", "paths that grew").or(&["roots"]),
         Arg::flag("regions", "uses of memory").or(&["address"]),
+        Arg::flag("native", "native heaps and who holds their blocks"),
         Arg::flag("all", "types of dead objects too; quick, because nothing is traced"),
         Arg::opt("type", Kind::TypeName, "only types, owners and paths whose text contains this"),
         Arg::opt("sort", Kind::OneOf(&["bytes", "count", "percent", "name"]), "order; without it by growth in bytes"),
@@ -50,6 +53,7 @@ pub const DIFF: Command = Command {
         Example { line: "!diff older.core.zst -owners -top 5", what: "which static fields hold more than before" },
         Example { line: "!diff older.core.zst -stat -all", what: "a quick look at the types" },
         Example { line: "!diff older.core.zst -regions", what: "whether the memory that grew is managed at all" },
+        Example { line: "!diff older.core.zst -native", what: "what grew in native heaps, and who holds it" },
     ],
     needs: Needs::Dump,
     returns: show::RETURNS,
@@ -62,6 +66,7 @@ pub struct Show {
     owners: bool,
     paths: bool,
     regions: bool,
+    native: bool,
     filter: Option<String>,
     sort: Sort,
     top: usize,
@@ -72,13 +77,14 @@ pub struct Show {
 impl Show {
     fn new(args: &Args) -> Self {
         let has = |n| args.has(n);
-        let any = ["stat", "owners", "paths", "regions", "all"].iter().any(|n| has(n));
+        let any = ["stat", "owners", "paths", "regions", "native", "all"].iter().any(|n| has(n));
         let top = args.number("top");
         Self {
             stat: !any || has("stat") || has("all"),
             owners: !any || has("owners"),
             paths: !any || has("paths"),
             regions: !any || has("regions"),
+            native: !any || has("native"),
             filter: args.text("type").map(str::to_lowercase),
             sort: match args.text("sort").map(str::to_lowercase).as_deref() {
                 Some("count") => Sort::Count,
@@ -104,13 +110,13 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let show = Show::new(args);
     let managed = session.clr().map(|_| ());
-    if managed.is_err() && !show.regions {
+    if managed.is_err() && !show.regions && !show.native {
         managed?;
         return Ok(Outcome::Empty);
     }
     let all = args.has("all");
     let live = show.owners || show.paths || show.stat && !all;
-    let mut wanted = Wanted { live, all, regions: show.regions };
+    let mut wanted = Wanted { live, all, regions: show.regions, native: show.native };
     let (other, missing) = measure_other(session, args.text("OTHER").unwrap_or(""), &mut wanted, managed.is_err())?;
     let this = Side::measure(session, wanted)?;
     let (old, new) = if args.has("newer") { (this, other) } else { (other, this) };
@@ -131,6 +137,9 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if show.regions {
         grew |= show::regions(ctx, &show, &old, &new)?;
     }
+    if show.native {
+        grew |= show::native(ctx, &show, &old, &new)?;
+    }
     let why = missing.or(old.partial).or(new.partial);
     Ok(match why {
         Some(why) => Outcome::Partial(why),
@@ -141,7 +150,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
 
 /// The live objects of the older dump in `file` and of this one.
 pub fn measure_both(session: &Session, file: &str) -> Result<(Side, Side)> {
-    let mut wanted = Wanted { live: true, all: false, regions: false };
+    let mut wanted = Wanted { live: true, ..Wanted::default() };
     session.clr()?;
     let (old, _) = measure_other(session, file, &mut wanted, false)?;
     Ok((old, Side::measure(session, wanted)?))
@@ -161,7 +170,7 @@ fn measure_other(
     let failed = other.clr().err();
     let mut missing = None;
     if unmanaged || failed.is_some() {
-        if !wanted.regions {
+        if !wanted.regions && !wanted.native {
             other.clr()?;
         }
         (wanted.live, wanted.all) = (false, false);

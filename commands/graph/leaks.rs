@@ -39,7 +39,8 @@ pub const LEAKS: Command = Command {
            finalizer   many objects ready for finalization, and what the finalizer thread waits for\n\
            context     an AssemblyLoadContext that was told to unload and did not\n\
            native      native memory (malloc) that objects hold by one field, live and dead ones\n\
-           cheap       a C heap of which much is free: not given back, fragmented, or spread over many arenas\n\
+           cheap       a C heap that keeps much free and does not give it back\n\
+           arenas      many arenas of a C heap with little in use\n\
            free        free space between objects of one generation, and what stands behind it: pinned objects or others\n\
            sparse      arrays of one type most of whose elements are null or zero\n\
            strings     the same texts many times\n\n\
@@ -125,7 +126,7 @@ pub struct Suspect {
 impl Suspect {
     /// Whether its bytes are space that could be saved, held by nothing or by others.
     pub fn is_waste(&self) -> bool {
-        matches!(self.kind, "free" | "strings" | "sparse" | "cheap")
+        matches!(self.kind, "free" | "strings" | "sparse" | "cheap" | "arenas")
     }
 
     /// Type of the elements, where they are of one.
@@ -133,7 +134,7 @@ impl Suspect {
         match self.kind {
             "event" => self.element.strip_prefix(HANDLERS),
             "strings" => Some("System.String"),
-            "free" | "finalizer" | "native" | "cheap" => None,
+            "free" | "finalizer" | "native" | "cheap" | "arenas" => None,
             _ => Some(&self.element),
         }
     }
@@ -166,11 +167,12 @@ pub fn find(session: &Session, limits: &Limits) -> Result<Found> {
     runtime::finalizer(&view, &mut all)?;
     native::owners(&view, &mut all)?;
     native::kept(&view, &mut all)?;
+    native::arenas(&view, &mut all)?;
     space::fragmented(&view, &mut all)?;
     space::sparse(&view, &mut all)?;
     runtime::strings(&view, &mut all)?;
     runtime::contexts(&view, &mut all)?;
-    for s in all.iter_mut().filter(|s| !matches!(s.kind, "free" | "native" | "cheap")) {
+    for s in all.iter_mut().filter(|s| !matches!(s.kind, "free" | "native" | "cheap" | "arenas")) {
         s.share = view.share_of(s.bytes);
     }
     all.sort_by_key(|s| (s.is_waste(), Reverse(s.bytes), s.example));

@@ -15,6 +15,7 @@ pub mod heapstat;
 pub mod listing;
 pub mod objsize;
 pub mod rootnames;
+pub mod select;
 pub mod strings;
 pub mod table;
 pub mod texts;

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, anyhow, bail};
 
-use super::usage::peb;
 use super::{tick, value};
 use crate::dump::{Dump, Os};
+use crate::native::heaps::windows::peb;
 use crate::shell::{
     Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Table, Type,
 };

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::nativeheap::parts::{Parts, Sums};
 use super::protect;
 use super::usage::{Owner, UsageRange, classify, word};
 use crate::dump::{Dump, MapEntry, MapState, MapType};
@@ -20,7 +21,11 @@ pub const MADDRESS: Command = Command {
     summary: "memory by what the runtime and the process use it for",
     help: "Every committed range with its kind, then totals by kind; -summary the totals alone, -images the totals of each \
            image, -list the ranges of these kinds (joined by commas). -reserve takes reserved memory in, -orderbysize sorts \
-           ranges by size. !address -summary also says how much of each is in the dump.",
+           ranges by size. !address -summary also says how much of each is in the dump.\n\
+           Behind the totals stands what memory outside the runtime and images holds; the parts of a kind add up to it. \
+           Heap: blocks in use, free and cached chunks, tops of arenas, headers. Stack: what lies above the stack pointer, \
+           below it, and guard pages where the dump lists them. FileMapping: the files. The other kinds: blocks with a \
+           mapping of their own, and what most words of a sample of pages are.",
     args: &[
         Arg::flag("summary", "totals by kind alone").or(&["stat"]),
         Arg::flag("images", "totals of each image"),
@@ -39,7 +44,7 @@ pub const MADDRESS: Command = Command {
         Fact::new("total_count", "ranges in all", Type::Count),
         Fact::new("total_size", "their bytes", Type::Bytes),
     ])
-    .and(&[&RANGES, &TOTALS, &IMAGES]),
+    .and(&[&RANGES, &TOTALS, &IMAGES, &PARTS]),
     run: maddress,
 };
 
@@ -58,6 +63,15 @@ const RANGES: Table = Table::new(
 );
 const TOTALS: Table = Table::new("totals", &[Col::data("kind", Type::Text).titled("kind of memory"), COUNT, SIZE]);
 const IMAGES: Table = Table::new("images", &[Col::data("image", Type::Text).titled("path of the image"), COUNT, SIZE]);
+const PARTS: Table = Table::new(
+    "parts",
+    &[
+        Col::left("Memory Type", "kind", 18),
+        Col::right("Ranges", "ranges", 7).of(Type::Count),
+        Col::right("Size (bytes)", "size", 15).of(Type::Bytes),
+        Col::left("What it holds", "part", 0),
+    ],
+);
 const COUNT: Col = Col::data("count", Type::Count).titled("ranges");
 const SIZE: Col = Col::data("size", Type::Bytes).titled("their bytes");
 
@@ -108,17 +122,19 @@ fn maddress(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let managed: Vec<ManagedRange> = session.managed_ranges()?;
     let lists: Option<Vec<&str>> = args.text("list").map(|t| t.split(',').map(str::trim).collect());
     let mut chosen: Vec<(String, UsageRange, &MapEntry)> = Vec::new();
+    let (mut parts, mut sums) = (Parts::new(session, &managed)?, Sums::default());
     for r in classify(dump, &managed) {
+        session.watch.cancel.check()?;
         let Some(e) = dump.map.get(r.entry) else { continue };
         if e.state == MapState::Free || e.state == MapState::Reserve && !args.has("reserve") && lists.is_none() {
             continue;
         }
         let kind = kind(dump, &r, e);
         if lists.as_ref().is_none_or(|l| l.iter().any(|w| bare(w).eq_ignore_ascii_case(bare(&kind)))) {
+            sums.add(bare(&kind), &parts.of(&r));
             chosen.push((kind, r, e));
         }
     }
-    session.watch.cancel.check()?;
     if args.has("orderbysize") {
         chosen.sort_by_key(|c| std::cmp::Reverse(c.1.size()));
     }
@@ -144,7 +160,23 @@ fn maddress(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         }
         ctx.out.note("")?;
     }
-    totals(ctx, &TOTALS, chosen.iter().map(|c| (c.0.as_str(), &c.1)))
+    let outcome = totals(ctx, &TOTALS, chosen.iter().map(|c| (c.0.as_str(), &c.1)))?;
+    show_parts(ctx, sums)?;
+    Ok(outcome)
+}
+
+/// What the ranges hold.
+fn show_parts(ctx: &mut Ctx<'_>, sums: Sums) -> Result<()> {
+    let rows = sums.rows();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    ctx.out.note("")?;
+    ctx.out.open(&PARTS)?;
+    for (kind, part, ranges, bytes) in &rows {
+        ctx.out.row(&[Cell::text(kind.as_str()), Cell::Sep(*ranges), Cell::Sep(*bytes), Cell::text(&**part)])?;
+    }
+    Ok(())
 }
 
 /// Ranges added up by name, the largest sum first, with the total of all.

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use rustc_hash::FxHashSet;
 
 use super::module_name;
-use crate::dump::{Arch, Dump, MapEntry, MapState, MapType, Os};
+use crate::dump::{Dump, MapEntry, MapState, MapType, Os};
+use crate::native::heaps::windows;
 use crate::session::ranges::ManagedRange;
 use crate::shell::digits;
 
@@ -186,9 +187,9 @@ fn thread_claims(dump: &Dump) -> Vec<Claim> {
         let range = match (dump.os, t.stack) {
             // The whole allocation: reserved and guard pages belong to the stack.
             (Os::Windows, stack) => {
-                stack.map(|s| s.1.saturating_sub(1)).or(sp).and_then(|a| allocation(dump, a)).or(stack)
+                stack.map(|s| s.1.saturating_sub(1)).or(sp).and_then(|a| dump.allocation(a)).or(stack)
             }
-            (Os::Linux, stack) => stack,
+            (Os::Linux, stack) => stack.map(|(low, high)| (low - guard(dump, low), high)),
         };
         if let Some((start, end)) = range {
             out.push(claim(start, end, 2, word::STACK, owner));
@@ -197,28 +198,15 @@ fn thread_claims(dump: &Dump) -> Vec<Claim> {
     out
 }
 
-/// Most neighbours looked at for one allocation, in each direction: more than a process can have mappings.
-const MAX_PARTS: usize = 1 << 20;
+/// Guards are a page or two by default (glibc, musl); what lies below a stack and is longer has neighbours.
+const MOST_GUARD: u64 = 64 << 10;
 
-/// The neighbouring entries of the allocation that holds `address`.
-fn allocation(dump: &Dump, address: u64) -> Option<(u64, u64)> {
-    let at = dump.map.partition_point(|e| e.end <= address);
-    let entry = dump.map.get(at).filter(|e| e.start <= address && e.state != MapState::Free)?;
-    let same = |e: &&MapEntry| e.allocation_base == entry.allocation_base && e.state != MapState::Free;
-    let (mut low, mut high) = (entry.start, entry.end);
-    for e in dump.map.get(..at)?.iter().rev().take(MAX_PARTS).take_while(same) {
-        if e.end != low {
-            break;
-        }
-        low = e.start;
-    }
-    for e in dump.map.get(at + 1..)?.iter().take(MAX_PARTS).take_while(same) {
-        if e.start != high {
-            break;
-        }
-        high = e.end;
-    }
-    Some((low, high))
+/// Bytes of the guard below the stack that begins at `low`: memory nobody may touch, where the dump lists it.
+fn guard(dump: &Dump, low: u64) -> u64 {
+    let below =
+        low.checked_sub(1).and_then(|a| dump.map_at(a)).filter(|e| e.state == MapState::Reserve && e.end == low);
+    let page = dump.process.page_size.max(0x1000);
+    below.map(|e| low - e.start).map_or(0, |size| if size <= MOST_GUARD { size } else { page.min(size) })
 }
 
 /// The rest of the allocations that hold GC segments: what is reserved there, and what is committed without being a
@@ -269,94 +257,26 @@ fn arenas(dump: &Dump) -> Vec<Claim> {
         let near = if previous == 0 { arena.wrapping_sub(start) <= 0x80 } else { previous.is_multiple_of(ARENA) };
         near && arena != 0 && size != 0 && size.is_multiple_of(0x1000) && size <= usable && usable <= ARENA
     };
-    let starts = dump.map.iter().filter(|e| e.start.is_multiple_of(ARENA) && e.file.is_none() && e.module.is_none());
+    // A heap may begin inside an entry: neighbouring mappings of one protection are one in a core.
+    let anonymous = dump.map.iter().filter(|e| e.file.is_none() && e.module.is_none() && e.state == MapState::Commit);
+    let starts = anonymous.flat_map(|e| {
+        let first = e.start.checked_next_multiple_of(ARENA).unwrap_or(e.end);
+        (first..e.end).step_by(ARENA as usize)
+    });
     starts
-        .filter(|e| is_arena(e.start))
-        .map(|e| claim(e.start, e.start.saturating_add(ARENA), 3, word::HEAP, Owner::Heap(e.start)))
+        .filter(|&start| is_arena(start))
+        .map(|start| claim(start, start.saturating_add(ARENA), 3, word::HEAP, Owner::Heap(start)))
         .collect()
 }
 
-/// Offsets in the process environment block. Layout: winsiderss/phnt `ntpebteb.h` (`PEB`, `TEB`), the same since Windows
-/// Vista; wine-mirror/wine `include/winternl.h` has it too.
-struct Offsets {
-    teb_peb: u64,
-    process_heap: u64,
-    heap_count: u64,
-    heaps: u64,
-    signature: u64,
-    segment_heap: u64,
-}
-
-impl Offsets {
-    fn of(arch: Arch) -> Self {
-        if arch.pointer_size() == 8 {
-            Self {
-                teb_peb: 0x60,
-                process_heap: 0x30,
-                heap_count: 0xE8,
-                heaps: 0xF0,
-                signature: 0x10,
-                segment_heap: 0x28,
-            }
-        } else {
-            Self {
-                teb_peb: 0x30,
-                process_heap: 0x18,
-                heap_count: 0x88,
-                heaps: 0x90,
-                signature: 0x8,
-                segment_heap: 0x18,
-            }
-        }
-    }
-}
-
-/// Address of the process environment block, as the first thread that has one names it.
-pub fn peb(dump: &Dump) -> Option<u64> {
-    let offset = Offsets::of(dump.arch).teb_peb;
-    dump.threads.iter().filter_map(|t| t.teb).find_map(|teb| dump.space.ptr_at(teb, offset)).filter(|&p| p != 0)
-}
-
-/// `SegmentSignature` of an NT heap and each of its segments.
-const NT_HEAP: u32 = 0xFFEE_FFEE;
-/// Most heaps a process is believed to have: a program makes a handful, damage any number.
-const MAX_HEAPS: u64 = 4096;
-
 /// Process environment block and heaps.
 fn windows_claims(dump: &Dump) -> Vec<Claim> {
-    let Some(peb) = peb(dump) else { return Vec::new() };
+    let Some(peb) = windows::peb(dump) else { return Vec::new() };
     let mut out = vec![claim(peb, peb.saturating_add(0x1000), 1, word::PEB, Owner::Entry)];
-    let o = Offsets::of(dump.arch);
-    let handles = heap_handles(dump, peb, &o);
-    for &h in &handles {
-        if let Some((start, end)) = allocation(dump, h) {
-            out.push(claim(start, end, 3, word::HEAP, Owner::Heap(h)));
-        }
-    }
-    // Further segments of NT heaps: an allocation of their signature that names one of the heaps.
-    let known: FxHashSet<u64> = handles.into_iter().collect();
-    for e in dump.map.iter().filter(|e| e.kind == MapType::Private && e.start == e.allocation_base) {
-        let signed = e.start.checked_add(o.signature).and_then(|a| dump.space.u32(a)) == Some(NT_HEAP);
-        let Some(heap) = dump.space.ptr_at(e.start, o.segment_heap).filter(|h| signed && known.contains(h)) else {
-            continue;
-        };
-        if let Some((start, end)) = allocation(dump, e.start) {
-            out.push(claim(start, end, 3, word::HEAP, Owner::Heap(heap)));
-        }
+    for h in windows::list(dump) {
+        out.extend(h.memory.iter().map(|r| claim(r.0, r.1, 3, word::HEAP, Owner::Heap(h.address))));
     }
     out
-}
-
-fn heap_handles(dump: &Dump, peb: u64, o: &Offsets) -> Vec<u64> {
-    let step = u64::from(dump.arch.pointer_size());
-    let count = peb.checked_add(o.heap_count).and_then(|a| dump.space.u32(a)).map_or(0, u64::from).min(MAX_HEAPS);
-    let list = dump.space.ptr_at(peb, o.heaps);
-    let listed = (0..count).map_while(|i| dump.space.ptr_at(list?, i * step)).filter(|&h| h != 0);
-    // The process's own heap is named apart; where the list is not kept (Wine) it is the only one known.
-    let own = dump.space.ptr_at(peb, o.process_heap).filter(|&h| h != 0);
-    let mut handles: Vec<u64> = listed.collect();
-    handles.extend(own.filter(|h| !handles.contains(h)));
-    handles
 }
 
 /// Auxiliary vector tag of the program's entry point.

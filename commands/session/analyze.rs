@@ -319,7 +319,9 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     if args.text("diff").is_none() {
         left.push("growth since an older dump (-diff OLDER)".into());
     }
-    left.push("native heaps (!address -summary)".into());
+    if !scope.memory {
+        left.push("native heaps (!heap -s)".into());
+    }
     left.extend(all.missing.iter().cloned());
     let left = left.join("; ");
     ctx.out.fact("not_looked_at", Cell::text(left.clone()), format!("Not looked at: {left}"))?;

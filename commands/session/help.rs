@@ -347,6 +347,10 @@ fn returned(text: &mut String, c: &Command) {
         if let Some(key) = t.rising {
             text.push_str(&format!(", the biggest `{key}` last"));
         }
+        if let Some(what) = t.varies {
+            text.push_str(&format!(": its columns are {what}.\n"));
+            continue;
+        }
         text.push_str(":\n\n| column | holds | title |\n| --- | --- | --- |\n");
         for col in t.columns {
             let title = col.title.replace('|', "\\|");

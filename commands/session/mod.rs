@@ -7,6 +7,7 @@ pub mod help;
 pub mod index;
 pub mod language;
 pub mod list;
+pub mod live;
 pub mod load;
 pub mod mex;
 pub mod misc;

@@ -145,6 +145,7 @@ fn answer(ctx: &mut Ctx<'_>, command: &'static Command, args: &Args, line: &str)
         out: &mut out,
         settings: &mut *ctx.settings,
         commands: ctx.commands,
+        watch: ctx.watch,
         request: None,
     };
     match (command.run)(&mut inner, args)? {
@@ -174,8 +175,9 @@ fn leave_texts_out(command: &Command, answer: &mut Json) {
         let name = table.get("name").and_then(Json::as_str).unwrap_or_default().to_owned();
         let declared = command.returns.all_tables();
         let content = |key: &str| {
-            let mut of = declared.iter().filter(|t| t.name == name).flat_map(|t| t.columns);
-            of.any(|c| c.key == key && c.ty == Type::Content)
+            let mut of = declared.iter().filter(|t| t.name == name);
+            // Columns that are asked for may hold anything.
+            of.any(|t| t.varies.is_some() || t.columns.iter().any(|c| c.key == key && c.ty == Type::Content))
         };
         let columns: Vec<bool> = table
             .get("columns")

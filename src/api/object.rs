@@ -3,9 +3,6 @@
 use crate::clr::types::fields::et;
 use crate::session::{Session, value};
 
-/// Longest text read of one string, in UTF-16 units.
-const MOST_TEXT: usize = 1 << 20;
-
 /// An object, or a struct inside one.
 #[derive(Debug, Clone, Copy)]
 pub struct Object<'d> {
@@ -68,11 +65,11 @@ impl<'d> Object<'d> {
         if self.boxed { found().unwrap_or(0) } else { 0 }
     }
 
-    /// The text of a string.
+    /// The text of a string, all of it.
     pub fn text(&self) -> Option<String> {
         let clr = self.session.clr().ok()?;
         let is = self.boxed && &*self.value.type_name() == "System.String";
-        is.then(|| clr.string_at(self.value.address(), MOST_TEXT)).flatten().map(|(_, text)| text)
+        is.then(|| clr.string_at(self.value.address(), usize::MAX)).flatten().map(|(_, text)| text)
     }
 
     /// The field called `name`; of those with one name that of the most derived class.

@@ -29,7 +29,11 @@ pub fn word(data: &[u8], offset: u64, wide: bool) -> Option<u64> {
 /// The little-endian number that `bytes` are, 8 at most.
 #[inline]
 pub fn little_endian(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b))
+    match bytes.len() {
+        8 => bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b)),
+        4 => bytes.first_chunk().map_or(0, |b| u64::from(u32::from_le_bytes(*b))),
+        _ => bytes.iter().rev().fold(0, |v, &b| v << 8 | u64::from(b)),
+    }
 }
 
 /// `len` bytes at `offset`.

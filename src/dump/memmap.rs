@@ -55,6 +55,30 @@ pub fn disjoint<T>(mut list: Vec<(Range, T)>) -> Vec<(Range, T)> {
     list
 }
 
+/// Most neighbours looked at for one allocation, in each direction: more than a process can have mappings.
+const MAX_PARTS: usize = 1 << 20;
+
+/// The neighbouring entries of the allocation that holds `address`.
+pub fn allocation(map: &[MapEntry], address: u64) -> Option<Range> {
+    let at = map.partition_point(|e| e.end <= address);
+    let entry = map.get(at).filter(|e| e.start <= address && e.state != MapState::Free)?;
+    let same = |e: &&MapEntry| e.allocation_base == entry.allocation_base && e.state != MapState::Free;
+    let (mut low, mut high) = (entry.start, entry.end);
+    for e in map.get(..at)?.iter().rev().take(MAX_PARTS).take_while(same) {
+        if e.end != low {
+            break;
+        }
+        low = e.start;
+    }
+    for e in map.get(at + 1..)?.iter().take(MAX_PARTS).take_while(same) {
+        if e.start != high {
+            break;
+        }
+        high = e.end;
+    }
+    Some((low, high))
+}
+
 /// Completes a map: `described` (sorted, disjoint; their presence says what holds where no bytes are) is cut at `pieces`
 /// and joined by what only the pieces cover. `modules` name the owner of each range.
 pub fn finish(described: Vec<MapEntry>, pieces: &[Piece], modules: &[Module]) -> Vec<MapEntry> {

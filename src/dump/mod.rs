@@ -507,6 +507,11 @@ impl Dump {
         (address - m.base < m.size).then_some(m)
     }
 
+    /// The range of the allocation that holds `address`: entries that follow one another and have one base.
+    pub fn allocation(&self, address: u64) -> Option<(u64, u64)> {
+        memmap::allocation(&self.map, address)
+    }
+
     /// The map entry that holds `address`.
     pub fn map_at(&self, address: u64) -> Option<&MapEntry> {
         let i = self.map.partition_point(|m| m.start <= address);

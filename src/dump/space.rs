@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::bytes::little_endian;
 use super::map::FileMap;
 
 /// A run of readable bytes.
@@ -273,9 +274,21 @@ impl AddressSpace {
     pub fn words(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let size = u64::from(self.ptr_size);
         let mut at = start.checked_next_multiple_of(size);
+        // What follows the last word looked up, to the end of its piece.
+        let (mut base, mut run): (u64, &[u8]) = (0, &[]);
         std::iter::from_fn(move || {
             loop {
                 let here = at.filter(|&at| at < end)?;
+                let from = usize::try_from(here.wrapping_sub(base)).unwrap_or(usize::MAX);
+                if let Some(bytes) = run.get(from..from.saturating_add(size as usize)) {
+                    at = here.checked_add(size);
+                    return Some((here, little_endian(bytes)));
+                }
+                if let Some(next) = self.run(here).filter(|r| r.len() >= size as usize) {
+                    (base, run) = (here, next);
+                    self.meter.scan((end - here).min(next.len() as u64));
+                    continue;
+                }
                 at = here.checked_add(size);
                 if let Some(word) = self.ptr(here) {
                     return Some((here, word));

@@ -11,7 +11,10 @@ pub fn page() -> String {
     page += ".SH NAME\nclrscope \\- a WinDbg/SOS\\-like shell for .NET memory dumps\n.SH SYNOPSIS\n";
     page += ".B clrscope\n.RI [ DUMP ]\n.RI [ options ]\n";
     for verb in VERBS {
-        page += &format!(".br\n.B clrscope {}\n{}\n", verb.name, escaped(verb.takes));
+        page += &format!(".br\n.B clrscope {}\n", verb.name);
+        if !verb.takes.is_empty() {
+            page += &format!("{}\n", escaped(verb.takes));
+        }
     }
     page += ".SH DESCRIPTION\n";
     page += &escaped(
@@ -22,7 +25,7 @@ pub fn page() -> String {
     page += "\n.SH OPTIONS\n";
     OPTIONS.iter().for_each(|o| option(&mut page, o));
     for verb in VERBS {
-        page += &format!(".SS clrscope {} {}\n{}\n", verb.name, escaped(verb.takes), escaped(verb.help));
+        page += &format!(".SS clrscope {}\n{}\n", escaped(&verb.heading()), escaped(verb.help));
         verb.options.iter().for_each(|o| option(&mut page, o));
     }
     page += ".SH COMMANDS\n";

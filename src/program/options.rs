@@ -1,5 +1,7 @@
 //! Verbs and options of the program, in one table: parsing, `--help`, the manual page and completion derive from it.
 
+use crate::live::Kind as Dump;
+
 /// What an option's value names, for completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
@@ -82,6 +84,13 @@ pub struct Verb {
     pub options: &'static [Opt],
 }
 
+impl Verb {
+    /// Its name with what follows it.
+    pub fn heading(&self) -> String {
+        format!("{} {}", self.name, self.takes).trim_end().to_owned()
+    }
+}
+
 /// Shells that completion is made for.
 pub const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
 /// What `--generate` makes.
@@ -157,6 +166,30 @@ pub const VERBS: &[Verb] = &[
         help: "a line a dump with its first finding, dumps with the same trouble together: see .triage",
         options: &[],
     },
+    Verb { name: "ps", takes: "", help: "the .NET processes of this machine: see .ps", options: &[] },
+    Verb {
+        name: "collect",
+        takes: "",
+        help: "a dump of a running process: see .collect",
+        options: &[
+            Opt::value("pid", "PID", Hint::Any, "the process, as ps numbers it").short('p'),
+            Opt::value("type", "TYPE", Hint::Words(Dump::WORDS), "full, heap (unless said), mini or triage").short('t'),
+            Opt::value("out", "FILE", Hint::File, "the dump").short('o'),
+            Opt::flag("open", "open it then"),
+        ],
+    },
+    Verb {
+        name: "mcp",
+        takes: "[DUMP...]",
+        help: "serve dumps to programs (Model Context Protocol on standard input and output)",
+        options: &[Opt::value(
+            "allow",
+            "FOLDER",
+            Hint::Folder,
+            "dumps below it may be opened; without it, those beside DUMP",
+        )
+        .many()],
+    },
 ];
 
 /// How the program ends.
@@ -183,12 +216,12 @@ pub fn help() -> String {
     let mut text =
         String::from("clrscope: a WinDbg/SOS-like shell for .NET memory dumps\n\nusage: clrscope [DUMP] [options]\n");
     for verb in VERBS {
-        text += &format!("       clrscope {} {}\n", verb.name, verb.takes);
+        text += &format!("       clrscope {}\n", verb.heading());
     }
     text.push('\n');
     OPTIONS.iter().for_each(|o| entry(&mut text, o));
     for verb in VERBS {
-        text += &format!("\nclrscope {} {}: {}\n", verb.name, verb.takes, verb.help);
+        text += &format!("\nclrscope {}: {}\n", verb.heading(), verb.help);
         verb.options.iter().for_each(|o| entry(&mut text, o));
     }
     text + "\nexit code: " + EXIT_CODES

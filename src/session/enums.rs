@@ -22,6 +22,20 @@ pub struct EnumNames {
 }
 
 impl EnumNames {
+    /// The value of a member, whatever its case; of flags, of several joined by commas or bars.
+    pub fn value_of(&self, name: &str) -> Option<i64> {
+        let one = |name: &str| self.members.iter().find(|m| m.1.eq_ignore_ascii_case(name.trim())).map(|m| m.0);
+        if !self.flags {
+            return one(name);
+        }
+        name.split([',', '|']).try_fold(0, |all, part| Some(all | one(part)?))
+    }
+
+    /// Names of the members.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|m| m.1.as_str())
+    }
+
     /// The name of `value`, of flags the names of its parts; `None` when no member, or no sum of them, has that value.
     pub fn spell(&self, value: i64) -> Option<String> {
         let at = self.members.partition_point(|m| m.0 < value);
@@ -124,5 +138,7 @@ mod tests {
         assert_eq!(flags.spell(0).as_deref(), Some("None"));
         assert_eq!(flags.spell(-6).as_deref(), Some("B, Rest"));
         assert_eq!(flags.spell(8), None);
+        assert_eq!((flags.value_of("c | a"), flags.value_of("a, x"), kind.value_of("b")), (Some(5), None, Some(2)));
+        assert_eq!(kind.names().collect::<Vec<_>>(), ["A", "B"]);
     }
 }

@@ -163,21 +163,25 @@ impl Session {
         Ok(blocks)
     }
 
-    /// Handles whose slots native blocks name: what native code was given by `GCHandle.ToIntPtr`. Each with the number of
-    /// blocks that name it.
-    pub fn handles_in_native(&self) -> Result<Vec<(Handle, u64)>> {
+    /// Handles that native blocks name: by their slots, which native code was given by `GCHandle.ToIntPtr`, and by the thunks of
+    /// delegates, which it was given as functions. Each with the number of words that do.
+    pub fn handles_in_native(&self) -> Result<Vec<NativeHandle>> {
         let (clr, heaps) = (self.clr()?, self.native_heaps()?);
         let handles = clr.handles();
-        let mut slots: Vec<(u64, usize)> = handles.items.iter().enumerate().map(|(i, h)| (h.address, i)).collect();
-        slots.sort_unstable();
-        let (Some(first), Some(last)) = (slots.first(), slots.last()) else { return Ok(Vec::new()) };
-        let (first, last, space) = (first.0, last.0, clr.space());
+        let mut names: Vec<(u64, usize, bool)> =
+            handles.items.iter().enumerate().map(|(i, h)| (h.address, i, false)).collect();
+        names.sort_unstable();
+        let thunks = self.delegate_thunks(&names)?;
+        names.extend(thunks);
+        names.sort_unstable();
+        let space = clr.space();
         let used = heaps.blocks.list().par_iter().filter(|b| b.state() == State::Used);
+        let bounds = bounds(&names);
         let found: Vec<usize> = used
             .flat_map_iter(|b| {
                 let words = space.words(b.address(), b.end()).map(|w| w.1);
-                let near = words.filter(|w| (first..=last).contains(w));
-                near.filter_map(|w| slots.binary_search_by_key(&w, |s| s.0).ok()).collect::<Vec<_>>()
+                let near = words.filter(|w| bounds.iter().any(|r| r.contains(w)));
+                near.filter_map(|w| names.binary_search_by_key(&w, |n| n.0).ok()).collect::<Vec<_>>()
             })
             .collect();
         let mut counts: FxHashMap<usize, u64> = FxHashMap::default();
@@ -186,9 +190,61 @@ impl Session {
         }
         let mut out: Vec<(usize, u64)> = counts.into_iter().collect();
         out.sort_unstable();
-        let handle = |(i, n): (usize, u64)| Some((handles.items.get(slots.get(i)?.1).copied()?, n));
-        Ok(out.into_iter().filter_map(handle).collect())
+        let named = |(i, words): (usize, u64)| {
+            let &(name, handle, thunk) = names.get(i)?;
+            Some(NativeHandle { handle: handles.items.get(handle).copied()?, name, thunk, words })
+        };
+        Ok(out.into_iter().filter_map(named).collect())
     }
+
+    /// The thunks by which native code calls delegates, each with the number of the handle that holds its delegate. Found by
+    /// their structure: somewhere in the runtime's heaps stands the handle, two words behind it the thunk, and the thunk's own
+    /// data, a page of the heap of stubs further, name where that begins, two words before the handle (dotnet/runtime v10.0
+    /// `src/coreclr/vm/dllimportcallback.h`, `UMEntryThunkData`). `slots` are addresses of handles, sorted.
+    fn delegate_thunks(&self, slots: &[(u64, usize, bool)]) -> Result<Vec<(u64, usize, bool)>> {
+        let (Some(first), Some(last)) = (slots.first(), slots.last()) else { return Ok(Vec::new()) };
+        let space = &self.dump().space;
+        let w = u64::from(space.ptr_size());
+        let mut out = Vec::new();
+        for range in self.managed_ranges()?.iter().filter(|m| !m.what.starts_with("GCHeap")) {
+            self.watch.cancel.check()?;
+            for (at, word) in space.words(range.start, range.end).filter(|w| (first.0..=last.0).contains(&w.1)) {
+                let Ok(slot) = slots.binary_search_by_key(&word, |s| s.0) else { continue };
+                let (Some(thunk), Some(data)) = (space.ptr_at(at, 2 * w), at.checked_sub(2 * w)) else { continue };
+                let names_data = |page: &u64| thunk.checked_add(*page).and_then(|a| space.ptr(a)) == Some(data);
+                if STUB_PAGES.iter().any(names_data) {
+                    out.extend(slots.get(slot).map(|s| (thunk, s.1, true)));
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Pages of heaps of stubs (`GetStubCodePageSize`): 16 KB, or the system's page where that is larger.
+const STUB_PAGES: [u64; 3] = [0x4000, 0x1_0000, 0x1000];
+
+/// A handle that native blocks name.
+#[derive(Debug, Clone, Copy)]
+pub struct NativeHandle {
+    /// The handle.
+    pub handle: Handle,
+    /// The word that names it: the handle's slot, or the thunk.
+    pub name: u64,
+    /// It is named by the thunk of the delegate that it holds.
+    pub thunk: bool,
+    /// Words of blocks in use that name it.
+    pub words: u64,
+}
+
+/// Where slots lie, and where thunks do.
+fn bounds(names: &[(u64, usize, bool)]) -> Vec<std::ops::RangeInclusive<u64>> {
+    let of = |thunk: bool| {
+        let mut some = names.iter().filter(move |n| n.2 == thunk).map(|n| n.0);
+        let first = some.next()?;
+        Some(first..=some.next_back().unwrap_or(first))
+    };
+    [of(false), of(true)].into_iter().flatten().collect()
 }
 
 /// The words of an object behind its MethodTable, each with its offset.

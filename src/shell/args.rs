@@ -15,6 +15,9 @@ pub enum Value {
 #[derive(Debug, Clone, Default)]
 pub struct Args {
     values: Vec<(&'static str, Value)>,
+    /// Where the argument that is taken as typed begins, behind the name of the command: places of mistakes in it count
+    /// from there.
+    pub raw_at: Option<usize>,
 }
 
 impl Args {

@@ -7,6 +7,7 @@ use super::buffer::Buffer;
 use super::cell::Cell;
 use super::layout::Layout;
 use super::numbers::{push_decimal, rfc3339};
+use super::page::{self, Page};
 use super::pipes::push_whole;
 use super::quote::{push_csv, push_json};
 use crate::session::About;
@@ -63,6 +64,8 @@ struct Open {
     /// Rows kept.
     rows: Vec<u8>,
     count: u64,
+    /// Rows that were written: all of them, or those of the page.
+    given: u64,
     place: Place,
     /// No rows will come.
     done: bool,
@@ -89,6 +92,8 @@ pub struct Data {
     keys: Vec<&'static str>,
     notes: Vec<u8>,
     notes_count: usize,
+    /// The part of the answer that is given, where it is not all of it.
+    page: Option<Page>,
 }
 
 impl Data {
@@ -109,13 +114,19 @@ impl Data {
             keys: Vec::new(),
             notes: Vec::new(),
             notes_count: 0,
+            page: None,
         }
+    }
+
+    /// Gives a part of the answer alone; JSON only.
+    pub fn set_page(&mut self, page: Page) {
+        self.page = Some(page).filter(|_| self.json);
     }
 
     /// Begins the answer to `command` about `dump`.
     pub fn begin(&mut self, command: &str, dump: Option<&About>) {
         let json = self.json;
-        *self = Self::new(self.format);
+        *self = Self { page: self.page.take(), ..Self::new(self.format) };
         self.open = true;
         if json {
             self.head.extend_from_slice(b"{\"schema\":");
@@ -150,7 +161,7 @@ impl Data {
     }
 
     fn add(&mut self, head: Vec<u8>, layout: Option<Layout>) -> usize {
-        self.tables.push(Open { head, layout, rows: Vec::new(), count: 0, place: Place::Kept, done: false });
+        self.tables.push(Open { head, layout, rows: Vec::new(), count: 0, given: 0, place: Place::Kept, done: false });
         self.tables.len() - 1
     }
 
@@ -165,6 +176,21 @@ impl Data {
             return Err(io::Error::other("a row for a table that was said to be done"));
         };
         let streams = t.place == Place::Streaming;
+        if let Some(page) = &self.page {
+            t.count += 1;
+            if page.takes(t.count - 1, t.given) {
+                let out = if streams { &mut to.bytes } else { &mut t.rows };
+                let start = out.len();
+                out.extend_from_slice(if t.given > 0 { b",[" } else { b"[" });
+                separated(out, cells, |out, c| page.push(c, out));
+                out.push(b']');
+                match page.room_for(out.len() - start) {
+                    true => t.given += 1,
+                    false => out.truncate(start),
+                }
+            }
+            return if streams { to.spill() } else { Ok(()) };
+        }
         if let Some(layout) = &mut t.layout {
             layout.pack(cells, &mut t.rows, push_whole);
             if streams {
@@ -232,7 +258,11 @@ impl Data {
         let Some(t) = self.streaming.take().and_then(|i| self.tables.get_mut(i)) else { return };
         t.place = Place::Written;
         if self.json {
-            to.bytes.extend_from_slice(b"]}");
+            to.bytes.push(b']');
+            if let Some(page) = &self.page {
+                page.push_total(t.count, &mut to.bytes);
+            }
+            to.bytes.push(b'}');
         }
     }
 
@@ -279,7 +309,11 @@ impl Data {
             }
             push_json(&mut self.facts, key);
             self.facts.push(b':');
-            cell.push_json(&mut self.facts);
+            match &self.page {
+                // There are few of them, and each is short: they have room whatever the rows took.
+                Some(page) => page.push(cell, &mut self.facts),
+                None => cell.push_json(&mut self.facts),
+            }
         } else {
             push_csv(&mut self.facts, key, false);
             self.facts.push(b',');
@@ -294,15 +328,20 @@ impl Data {
         if !self.json {
             return;
         }
+        let most = self.page.as_ref().map_or(MOST_NOTES, |_| page::NOTES);
         for line in text.split('\n').map(str::trim).filter(|l| !l.is_empty()) {
             self.notes_count += 1;
-            if self.notes_count > MOST_NOTES + 1 {
+            if self.notes_count > most + 1 {
                 return;
             }
             if self.notes_count > 1 {
                 self.notes.push(b',');
             }
-            push_json(&mut self.notes, if self.notes_count > MOST_NOTES { "further lines are left out" } else { line });
+            match &self.page {
+                _ if self.notes_count > most => push_json(&mut self.notes, "further lines are left out"),
+                Some(page) => push_json(&mut self.notes, &page.line(line)),
+                None => push_json(&mut self.notes, line),
+            }
         }
     }
 

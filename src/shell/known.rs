@@ -111,8 +111,8 @@ pub const INSTEAD: &[(&[&str], &str)] = &[
     (&["wk"], "`~*k` shows the stacks of all threads, `!uniqstack` each different one once"),
     (&["wconfig"], "`!strings TEXT` finds configuration by its text; files are not in the dump"),
     (
-        &["wfrom", "wselect", "wsql"],
-        "`!dumpheap -type T -short` finds objects, `!dumpheap | where CONDITION` keeps some, `.foreach (o {!dumpheap -mt MT -short}) {!dumpobj o}` shows their fields",
+        &["wsql"],
+        "`!select FIELD, ... from TYPE where CONDITION` asks objects for their fields; sort and group with `| sort` and `| group`",
     ),
     (
         &[

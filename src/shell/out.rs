@@ -6,6 +6,7 @@ use super::buffer::Buffer;
 use super::data::{Data, Ending};
 use super::layout::{column_titles, declared, end_line, fit, render};
 use super::mark;
+use super::page::Page;
 use super::pipes::Pipe;
 use super::pipes::kept::{Budget, MOST_BYTES};
 use super::pipes::lines::{Line, Lines, Section};
@@ -94,6 +95,14 @@ impl Out {
     pub fn marked(mut self, facts: Vec<&'static Fact>) -> Self {
         self.marked = true;
         self.facts = facts;
+        self
+    }
+
+    /// Gives a part of the answer alone, where answers are JSON.
+    pub fn paged(mut self, page: Option<Page>) -> Self {
+        if let Some(page) = page {
+            self.data.set_page(page);
+        }
         self
     }
 
@@ -275,6 +284,32 @@ impl Out {
         }
         self.current = Some(at);
         Ok(())
+    }
+
+    /// Whether the pipes fit a table with these columns, which is still to be opened; the error says why not.
+    pub fn accepts(&self, table: &Table, columns: &[Col]) -> io::Result<()> {
+        match &self.behind {
+            Behind::Tables(tables) => tables.accepts(table.name, columns),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens a table whose columns vary with these, as wide as its first rows need and not wider than `most`.
+    pub fn open_with(
+        &mut self,
+        table: &Table,
+        columns: &[Col],
+        first: &[Vec<Cell<'_>>],
+        most: usize,
+    ) -> io::Result<()> {
+        let at = self.add(table.name, columns, table.rising.is_some(), true);
+        self.current = Some(at);
+        let marked = self.marked;
+        if let Some(t) = self.tables.get_mut(at) {
+            fit(&t.columns, &mut t.widths, first.iter(), true, marked);
+            t.widths.iter_mut().for_each(|w| *w = (*w).min(most));
+        }
+        self.titles()
     }
 
     /// As [`Out::open`], with the titles as a command has them.

@@ -103,7 +103,10 @@ pub fn arguments(command: &Command, call: &Call, scope: &Scope<'_>) -> Result<(A
         };
         if arg.kind.is_raw() {
             let from = word.column - call.raw_column;
-            args.push(arg.name, Value::Text(call.raw.get(from..).unwrap_or("").trim().to_owned()));
+            let text = call.raw.get(from..).unwrap_or("");
+            let text = if arg.kind == Kind::Rest { trailing(text, &mut common) } else { text };
+            args.push(arg.name, Value::Text(text.trim().to_owned()));
+            args.raw_at = Some(from);
             return Ok((args, common));
         }
         args.push(arg.name, read(arg, word, scope)?);

@@ -1,6 +1,9 @@
 //! What a command declares that it returns: facts and tables. Rendering, pipes, the schemas in `docs/schema/` and the
 //! reference all derive from this.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
 /// What kind of value a column or a fact holds. Any value may be missing (`null` in JSON).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
@@ -94,6 +97,13 @@ impl Col {
         Self { title, key, width, right, ty: Type::Text, unit: "", data_only: false, growth: false, breaks: false }
     }
 
+    /// A column that somebody named: numbers on the right, as wide as what it holds.
+    pub fn named(name: &str, ty: Type) -> Self {
+        let name = lasting(name);
+        let right = matches!(ty, Type::Bytes | Type::Count | Type::Number | Type::Share);
+        Self { ty, ..Self::new(name, name, 0, right) }
+    }
+
     /// Right-aligned column.
     pub const fn right(title: &'static str, key: &'static str, width: u8) -> Self {
         Self::new(title, key, width, true)
@@ -143,6 +153,26 @@ impl Col {
     }
 }
 
+/// Most names of columns that are kept.
+const MOST_NAMES: usize = 1 << 14;
+
+/// A text that lasts as long as the program, each kept once. Columns that a person names are few; whoever has more of them
+/// than are kept gets `column` for the rest.
+fn lasting(text: &str) -> &'static str {
+    static KEPT: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = kept.get_or_insert_default();
+    if let Some(known) = kept.get(text) {
+        return known;
+    }
+    if kept.len() >= MOST_NAMES {
+        return "column";
+    }
+    let text: &'static str = Box::leak(text.into());
+    kept.insert(text);
+    text
+}
+
 /// A single value of the answer, such as a line of the head of `!dumpobj`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fact {
@@ -190,12 +220,19 @@ pub struct Table {
     pub parent: Option<Parent>,
     /// Key of the column by which the rows come, the biggest last. `top` then means the last rows.
     pub rising: Option<&'static str>,
+    /// Which columns it has decides what is asked for: none are declared, and this says what they are.
+    pub varies: Option<&'static str>,
 }
 
 impl Table {
     /// A table of its own.
     pub const fn new(name: &'static str, columns: &'static [Col]) -> Self {
-        Self { name, columns, parent: None, rising: None }
+        Self { name, columns, parent: None, rising: None, varies: None }
+    }
+
+    /// A table whose columns are what is asked for: `what` says what that is. It is opened with [`super::Out::open_with`].
+    pub const fn varying(name: &'static str, what: &'static str) -> Self {
+        Self { varies: Some(what), ..Self::new(name, &[]) }
     }
 
     /// Its rows belong to the row of `table` that has the same value in the column `key`.

@@ -147,7 +147,7 @@ impl Shell {
             && let Some(e) = e.downcast_ref::<SyntaxError>()
         {
             // A command that reads its text itself points into it; the line's place is known here.
-            let skipped = call.raw.len() - call.raw.trim_start().len();
+            let skipped = args.raw_at.unwrap_or(call.raw.len() - call.raw.trim_start().len());
             let e = SyntaxError { column: call.raw_column + skipped + e.column, what: e.what.clone() };
             let _ = out.end("failed", Some(&e.what));
             self.complain(&format!("{}\n{}", e.caret(line), super::parse::usage(command)));
@@ -192,6 +192,7 @@ impl Shell {
             out,
             settings: &mut self.settings,
             commands: self.commands,
+            watch: &self.watch,
             request: None,
         };
         // A bug in one command must not take the prompt down: the session's caches are only set when complete.

@@ -98,7 +98,8 @@ fn dump() -> Value {
     })
 }
 
-fn of_type(ty: Type) -> Value {
+/// The schema of a value of this type.
+pub fn of_type(ty: Type) -> Value {
     match ty {
         Type::Address => json!({
             "description": "an address", "type": ["string", "null"], "pattern": "^0x[0-9a-f]{1,16}$",
@@ -163,6 +164,12 @@ fn fact(f: &Fact) -> Value {
 }
 
 fn table(t: &Table) -> Value {
+    if let Some(what) = t.varies {
+        return json!({
+            "description": format!("its columns are {what}"),
+            "properties": {"name": {"const": t.name}},
+        });
+    }
     let keys: Vec<&str> = t.columns.iter().map(|c| c.key).collect();
     let columns: Vec<Value> = t.columns.iter().map(|c: &Col| value(c.ty, c.title, c.unit)).collect();
     let mut schema = json!({

@@ -15,6 +15,7 @@ use super::known;
 use super::opaque;
 use super::opening::Opening;
 use super::out::{Format, Out};
+use super::page::Page;
 use super::parse::Common;
 use super::quote::clean_lines;
 use super::screen::Screen;
@@ -99,6 +100,8 @@ pub struct State {
     pub mid_line: bool,
     /// Takes errors instead of stderr, for those who run the shell inside another program.
     pub errors: Option<Arc<Mutex<Vec<String>>>>,
+    /// The part of answers that is given, for readers with little room.
+    pub page: Option<Page>,
     /// That a stop was asked for has been said.
     pub stop_said: bool,
 }
@@ -293,7 +296,7 @@ impl Shell {
                 let screen = Screen::new((self.sink)(), self.log_file()?, window, common.wide);
                 Out::new(Box::new(screen), format).marked(command.returns.all_facts())
             }
-            None => Out::new(self.make_sink(common.output.as_deref())?, format),
+            None => Out::new(self.make_sink(common.output.as_deref())?, format).paged(self.state.page.clone()),
         })
     }
 

@@ -2,7 +2,8 @@
 // stops, and is dumped. Build: gcc -O1 -pthread heaps.c -o heaps
 // Run: heaps LIST STATS THREADS BLOCKS OPTIONS; then gcore, or a kernel core (option k: it aborts).
 // Options: b somebody else moves the break, m the break is blocked by a mapping, l large blocks, a aligned ones,
-//          k abort, x threads end before the dump, c caches are filled to their limits.
+//          k abort, x threads end before the dump, c caches are filled to their limits, w threads go on allocating and
+//          freeing, so that the dump is taken inside malloc: what the list has stays as it is.
 // LIST: address and usable size of each live block, a line each. STATS: mallinfo2 and, behind it, malloc_info.
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -15,6 +16,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#if defined __GLIBC__ && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+#pragma weak mallinfo2
+#endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
@@ -71,9 +75,21 @@ static void work(uint64_t seed) {
     }
 }
 
+// Allocates and frees for ever.
+static void churn(uint64_t seed) {
+    static void *volatile shared[64];
+    for (;;) {
+        size_t at = next(&seed) % 64, size = next(&seed) % 5 ? next(&seed) % 400 : next(&seed) % 50000;
+        char *p = malloc(size + 1);
+        *p = 1;
+        free(__atomic_exchange_n(&shared[at], p, __ATOMIC_RELAXED));
+    }
+}
+
 static void *thread(void *arg) {
     work((uintptr_t)arg);
     pthread_barrier_wait(&ready);
+    if (has('w')) churn((uintptr_t)arg);
     if (!has('x')) pause();
     return 0;
 }
@@ -123,8 +139,10 @@ int main(int argc, char **argv) {
 #endif
     fflush(stats);
 #if __GLIBC__ > 2 || __GLIBC_MINOR__ >= 33
-    struct mallinfo2 m = mallinfo2();
-    say(out, snprintf(line, sizeof line, "mallinfo2 %zu %zu %zu %zu %zu %zu %zu %zu %zu\n", m.arena, m.ordblks, m.smblks,
+    struct mallinfo2 m = {0};
+    // The program may run with an older library than it was built with.
+    if (&mallinfo2) m = mallinfo2();
+    if (&mallinfo2) say(out, snprintf(line, sizeof line, "mallinfo2 %zu %zu %zu %zu %zu %zu %zu %zu %zu\n", m.arena, m.ordblks, m.smblks,
                       m.hblks, m.hblkhd, m.fsmblks, m.uordblks, m.fordblks, m.keepcost));
 #endif
     for (size_t i = 0; i < used; i++)

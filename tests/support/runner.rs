@@ -93,9 +93,9 @@ fn signature(clr: &clrscope::clr::Clr, module: u64) -> u64 {
     start + bytes.windows(long.len()).position(|w| w == long).unwrap() as u64
 }
 
-/// Leaves the shell or needs a second dump.
+/// Leaves the shell, needs a second dump or a process that runs.
 fn skipped(line: &str) -> bool {
-    line.starts_with('q') || line.starts_with(".opendump")
+    line.starts_with('q') || [".opendump", ".collect", ".ps"].iter().any(|c| line.starts_with(c))
 }
 
 /// An example with its placeholders filled, and whose it is.
@@ -117,6 +117,9 @@ impl Runner {
                 line = line.replace("hunt.log", &folder.join("hunt.log").display().to_string());
                 line = line.replace("saved.dll", &folder.join("saved.dll").display().to_string());
                 line = line.replace("report.html", &folder.join("report.html").display().to_string());
+                for name in ["heap.heapsnapshot", "all.speedscope.json"] {
+                    line = line.replace(name, &folder.join(name).display().to_string());
+                }
                 line = line.replace("stack.bin", &folder.join("stack.bin").display().to_string());
                 // A dump compared with itself is an example as good as any.
                 line = line.replace("older.core.zst", &path.display().to_string());

@@ -28,8 +28,14 @@ pub const RETURNS: Returns = Returns::facts(&[
     Fact::new("regions_more", "uses of memory that grew and are not listed", Type::Count),
     Fact::new("regions_shrunk", "uses of memory that shrank and are not listed", Type::Count),
     Fact::new("regions_shrunk_bytes", "bytes by which they shrank", Type::Bytes),
+    Fact::new("native_more", "parts of native heaps that grew and are not listed", Type::Count),
+    Fact::new("native_shrunk", "parts of native heaps that shrank and are not listed", Type::Count),
+    Fact::new("native_shrunk_bytes", "bytes by which they shrank", Type::Bytes),
+    Fact::new("native_owners_more", "holders of native blocks that grew and are not listed", Type::Count),
+    Fact::new("native_owners_shrunk", "holders of native blocks that shrank and are not listed", Type::Count),
+    Fact::new("native_owners_shrunk_bytes", "bytes by which they shrank", Type::Bytes),
 ])
-.and(&[&DUMPS, &TYPES, &NEW_AND_GONE, &OWNERS, &PATHS, &STEPS, &REGIONS]);
+.and(&[&DUMPS, &TYPES, &NEW_AND_GONE, &OWNERS, &PATHS, &STEPS, &REGIONS, &NATIVE, &NATIVE_OWNERS]);
 
 /// The two dumps.
 const DUMPS: Table = Table::new(
@@ -100,6 +106,12 @@ const OWNERS: Table = Table::new(
 
 /// Uses of memory.
 const REGIONS: Table = Table::new("regions", &columns(Col::left("Name", "name", 0)));
+
+/// Native heaps: what is in use and what is kept free.
+const NATIVE: Table = Table::new("native", &columns(Col::left("Name", "name", 0)));
+
+/// Native blocks by the type and field that holds them.
+const NATIVE_OWNERS: Table = Table::new("native_owners", &columns(Col::left("Type and field", "owner", 0)));
 
 /// Paths along which objects became more.
 const PATHS: Table = Table::new(
@@ -366,6 +378,29 @@ pub fn regions(ctx: &mut Ctx<'_>, show: &Show, old: &Side, new: &Side) -> Result
         shrunk_bytes: "regions_shrunk_bytes",
     };
     list(ctx, show, &of, &mut all, |t| t, |t, c| row(c, Cell::text(t)))
+}
+
+/// Native heaps, and who holds their blocks.
+pub fn native(ctx: &mut Ctx<'_>, show: &Show, old: &Side, new: &Side) -> Result<bool> {
+    let mut parts = grow::changes(&old.native, &new.native);
+    let of = List {
+        title: "The C library's heap (count: blocks, chunks, arenas):",
+        table: &NATIVE,
+        more: "native_more",
+        shrunk: "native_shrunk",
+        shrunk_bytes: "native_shrunk_bytes",
+    };
+    let grew = list(ctx, show, &of, &mut parts, |t| t, |t, c| row(c, Cell::text(t)))?;
+    let mut owners = grow::changes(&old.native_owners, &new.native_owners);
+    owners.retain(|o| show.passes(&o.0));
+    let of = List {
+        title: "Native blocks that objects hold:",
+        table: &NATIVE_OWNERS,
+        more: "native_owners_more",
+        shrunk: "native_owners_shrunk",
+        shrunk_bytes: "native_owners_shrunk_bytes",
+    };
+    Ok(list(ctx, show, &of, &mut owners, |t| t, |t, c| row(c, Cell::text(t)))? || grew)
 }
 
 /// Paths along which objects became more.

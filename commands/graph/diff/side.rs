@@ -8,7 +8,9 @@ use rustc_hash::FxHashMap;
 use crate::commands::memory::summary::add_up;
 use crate::commands::memory::usage::{classify, word};
 use crate::heap::stat::Tally;
+use crate::native::heaps::Sum;
 use crate::session::Session;
+use crate::session::nativeowners::Which;
 
 /// How the path of an object held by a stack begins: thread ids differ from process to process.
 const STACK: &str = "stack of thread";
@@ -23,6 +25,8 @@ pub struct Wanted {
     pub all: bool,
     /// Uses of memory.
     pub regions: bool,
+    /// Native heaps, and what holds their blocks.
+    pub native: bool,
 }
 
 /// Objects of one type held in one way.
@@ -65,6 +69,10 @@ pub struct Side {
     pub dead: Tally,
     /// Uses of memory: regions and bytes.
     pub regions: FxHashMap<String, Tally>,
+    /// Native heaps: blocks in use, and what is kept free.
+    pub native: FxHashMap<String, Tally>,
+    /// Native blocks in use by the type and field that holds them.
+    pub native_owners: FxHashMap<String, Tally>,
     /// Why something is missing.
     pub partial: Option<String>,
 }
@@ -86,6 +94,9 @@ impl Side {
         if wanted.regions {
             side.read_regions(session)?;
         }
+        if wanted.native {
+            side.read_native(session)?;
+        }
         if wanted.live {
             side.read_live(session)?;
         }
@@ -106,6 +117,31 @@ impl Side {
         let ranges = classify(dump, &managed);
         let sums = add_up(dump, &ranges, |r| (r.usage != word::FREE).then(|| r.usage.to_owned()));
         self.regions = sums.into_iter().map(|s| (s.name, Tally { count: s.count, bytes: s.bytes })).collect();
+        Ok(())
+    }
+
+    fn read_native(&mut self, session: &Session) -> Result<()> {
+        let heaps = session.native_heaps()?;
+        if !heaps.memory.is_empty() {
+            let t = heaps.totals();
+            let arenas = heaps.arenas.iter().filter(|a| !a.main);
+            let further = Sum { count: arenas.clone().count() as u64, bytes: arenas.map(|a| a.system).sum() };
+            let parts = [
+                ("blocks in use", t.used),
+                ("free chunks", t.free),
+                ("cached chunks", t.cached),
+                ("tops of arenas", Sum { count: heaps.arenas.len() as u64, bytes: t.top }),
+                ("arenas beside the main one, whole", further),
+            ];
+            let tally = |s: Sum| Tally { count: s.count, bytes: s.bytes };
+            self.native = parts.into_iter().map(|(name, s)| (name.to_owned(), tally(s))).collect();
+        }
+        if session.clr().is_ok() {
+            for o in session.native_owners(Which::All)? {
+                let tally = Tally { count: o.blocks, bytes: o.bytes };
+                self.native_owners.entry(format!("{}.{}", o.ty, o.field)).or_default().merge(tally);
+            }
+        }
         Ok(())
     }
 

@@ -83,7 +83,7 @@ fn head(ctx: &mut Ctx<'_>, heaps: &NativeHeaps) -> Result<()> {
             ctx.out.fact("allocator", Cell::text("musl mallocng"), "Allocator: musl mallocng")?;
         }
         Allocator::Other(name) => {
-            ctx.out.fact("allocator", Cell::text(name.as_str()), format!("Allocator: {name}"))?;
+            ctx.out.fact("allocator", Cell::text(*name), format!("Allocator: {name}"))?;
         }
         Allocator::None => {}
     }

@@ -4,10 +4,13 @@ mod arenas;
 mod blocks;
 mod leaked;
 mod owners;
+pub mod parts;
 pub mod share;
+mod windows;
 
 use anyhow::{Result, bail};
 
+use crate::dump::Os;
 use crate::native::heaps::{Allocator, NativeHeaps};
 use crate::session::nativeowners::Which;
 use crate::shell::{Arg, Args, Cell, Command, Ctx, Example, Fact, Group, Kind, Needs, Outcome, Prefix, Returns, Type};
@@ -33,8 +36,10 @@ pub const HEAP: Command = Command {
            pointer may be kept in a form of its own.\n\
            -owners adds up the blocks in use that words of managed objects point to, by type and field: handles, IntPtr, \
            pointers, arrays, values in collections. Alone is what no other field holds. -dead counts objects that nothing \
-           reaches, which somebody forgot to dispose of. Behind it the handles whose slots native blocks name: objects that \
-           native code was given.",
+           reaches, which somebody forgot to dispose of. Behind it the handles that native blocks name, by their slot or \
+           by the thunk of a delegate: objects and callbacks that native code was given.\n\
+           Where malloc is jemalloc, tcmalloc or mimalloc it says so: their blocks are not read. Of a Windows process the heaps \
+           are listed with their kind and size; their blocks are not read either.",
     args: &[
         Arg::flag("s", "a row for each arena").or(&["summary"]),
         Arg::flag("v", "with every comparison"),
@@ -67,6 +72,7 @@ pub const HEAP: Command = Command {
         &blocks::RETURNS,
         &owners::RETURNS,
         &leaked::RETURNS,
+        &windows::RETURNS,
     ]),
     run,
 };
@@ -74,7 +80,10 @@ pub const HEAP: Command = Command {
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let heaps = ctx.session()?.native_heaps()?;
     if heaps.blocks.is_empty() {
-        return none(ctx, heaps);
+        return match ctx.session()?.dump().os {
+            Os::Windows => windows::show(ctx),
+            Os::Linux => none(ctx, heaps),
+        };
     }
     let outcome = if let Some(address) = args.number("x").or_else(|| args.number("a")) {
         blocks::near(ctx, heaps, address)?
@@ -125,7 +134,7 @@ fn none(ctx: &mut Ctx<'_>, heaps: &NativeHeaps) -> Result<Outcome> {
     match &heaps.allocator {
         Allocator::Other(name) => {
             let line = format!("malloc is {name} here: its blocks are not read.");
-            ctx.out.fact("allocator", Cell::text(name.as_str()), line)?;
+            ctx.out.fact("allocator", Cell::text(*name), line)?;
             Ok(Outcome::Partial(format!("the blocks of {name} are not read")))
         }
         _ => {

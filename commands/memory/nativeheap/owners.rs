@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::clr::runtime::handles::Handle;
 use crate::native::heaps::NativeHeaps;
-use crate::session::nativeowners::{Owner, Which};
+use crate::session::nativeowners::{NativeHandle, Owner, Which};
 use crate::shell::out::thousands;
 use crate::shell::{Cell, Col, Ctx, Fact, Outcome, Returns, Table, Type};
 
@@ -33,6 +32,7 @@ const HANDLES: Table = Table::new(
         Col::right("Handles", "handles", 9).of(Type::Count),
         Col::right("Words", "words", 9).of(Type::Count),
         Col::left("Kind", "kind", 18),
+        Col::left("By", "by", 5),
         Col::right("First", "handle", 16).of(Type::Address),
         Col::right("Object", "object", 16).of(Type::Address),
         Col::left("Type", "type", 0).of(Type::TypeName),
@@ -111,18 +111,20 @@ fn handles(ctx: &mut Ctx<'_>) -> Result<()> {
     ctx.out.note("")?;
     ctx.out.note("Handles that native blocks name:")?;
     ctx.out.open(&HANDLES)?;
-    let mut groups: BTreeMap<(&str, Arc<str>), (u64, u64, Handle)> = BTreeMap::new();
-    for (h, words) in &found {
-        let group = groups.entry((h.kind.name(), session.object_name(h.object))).or_insert((0, 0, *h));
-        (group.0, group.1) = (group.0 + 1, group.1 + words);
+    let mut groups: BTreeMap<(&str, bool, Arc<str>), (u64, u64, &NativeHandle)> = BTreeMap::new();
+    for h in &found {
+        let key = (h.handle.kind.name(), h.thunk, session.object_name(h.handle.object));
+        let group = groups.entry(key).or_insert((0, 0, h));
+        (group.0, group.1) = (group.0 + 1, group.1 + h.words);
     }
-    for ((kind, name), (count, words, first)) in &groups {
+    for ((kind, thunk, name), (count, words, first)) in &groups {
         ctx.out.row(&[
             Cell::Sep(*count),
             Cell::Sep(*words),
             Cell::text(*kind),
-            Cell::Addr(first.address),
-            Cell::Addr(first.object),
+            Cell::text(if *thunk { "thunk" } else { "slot" }),
+            Cell::Addr(first.name),
+            Cell::Addr(first.handle.object),
             Cell::text(&**name),
         ])?;
     }

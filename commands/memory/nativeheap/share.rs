@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::commands::memory::usage::{UsageRange, word};
 use crate::dump::{Dump, Os};
-use crate::native::heaps::{Kind, NO_ARENA, NativeHeaps, State};
+use crate::native::heaps::{Block, Kind, NO_ARENA, NativeHeaps, State};
 use crate::shell::out::thousands;
 use crate::shell::{Cell, Col, Ctx, Fact, Returns, Table, Type};
 
@@ -32,53 +32,94 @@ pub const RETURNS: Returns = Returns::facts(&[
 ])
 .and(&[&NATIVE]);
 
-/// One use of memory, divided.
+/// A range of memory, or all of one use, divided.
 #[derive(Debug, Default, Clone, Copy)]
-struct Share {
-    size: u64,
-    in_use: u64,
-    free: u64,
-    cached: u64,
-    top: u64,
-    mapped: u64,
+pub struct Share {
+    /// All of it.
+    pub size: u64,
+    /// In blocks in use.
+    pub in_use: u64,
+    /// In free chunks.
+    pub free: u64,
+    /// In chunks kept for the next request.
+    pub cached: u64,
+    /// In the tops of arenas.
+    pub top: u64,
+    /// In blocks with a mapping of their own.
+    pub mapped: u64,
     /// Memory of arenas.
     arenas: u64,
 }
 
 impl Share {
     /// What of arenas is no chunk: headers, fences, what could not be read.
-    fn other(&self) -> u64 {
+    pub fn other(&self) -> u64 {
         self.arenas.saturating_sub(self.in_use + self.free + self.cached + self.top)
     }
 
     /// What is not the allocator's.
-    fn rest(&self) -> u64 {
+    pub fn rest(&self) -> u64 {
         self.size.saturating_sub(self.arenas + self.mapped)
+    }
+
+    fn join(&mut self, o: Share) {
+        self.size += o.size;
+        self.in_use += o.in_use;
+        self.free += o.free;
+        self.cached += o.cached;
+        self.top += o.top;
+        self.mapped += o.mapped;
+        self.arenas += o.arenas;
     }
 }
 
-/// Divides the regions of each use that holds memory of the allocator.
-fn divide(heaps: &NativeHeaps, ranges: &[UsageRange], w: u64) -> Vec<(&'static str, Share)> {
-    let mut shares: Vec<(&'static str, Share)> = Vec::new();
-    let (mut stretch, mut block) = (0, 0);
-    for r in ranges {
-        let place = shares.iter().position(|s| s.0 == r.usage).unwrap_or_else(|| {
-            shares.push((r.usage, Share::default()));
-            shares.len() - 1
-        });
-        let Some((_, share)) = shares.get_mut(place) else { continue };
-        share.size += r.size();
-        while heaps.memory.get(stretch).is_some_and(|s| s.end <= r.start) {
-            stretch += 1;
+/// Divides ranges of memory, one after the other: each byte counts once, where it lies.
+pub struct Divider<'a> {
+    heaps: &'a NativeHeaps,
+    word: u64,
+    stretch: usize,
+    block: usize,
+}
+
+impl<'a> Divider<'a> {
+    /// Divides memory of a process with words of that many bytes.
+    pub fn new(heaps: &'a NativeHeaps, word: u64) -> Self {
+        Self { heaps, word, stretch: 0, block: 0 }
+    }
+
+    /// Divides `[start, end)`, which begins behind the range before.
+    pub fn divide(&mut self, start: u64, end: u64) -> Share {
+        let mut share = Share { size: end.saturating_sub(start), ..Share::default() };
+        let memory = &self.heaps.memory;
+        while memory.get(self.stretch).is_some_and(|s| s.end <= start) {
+            self.stretch += 1;
         }
-        for s in heaps.memory.get(stretch..).unwrap_or(&[]).iter().take_while(|s| s.start < r.end) {
-            let bytes = s.end.min(r.end).saturating_sub(s.start.max(r.start));
-            if s.arena == NO_ARENA { share.mapped += bytes } else { share.arenas += bytes }
+        for s in memory.get(self.stretch..).unwrap_or(&[]).iter().take_while(|s| s.start < end) {
+            let (from, to) = (s.start.max(start), s.end.min(end));
+            if s.arena == NO_ARENA {
+                share.mapped += to.saturating_sub(from);
+            } else {
+                share.arenas += to.saturating_sub(from);
+                self.chunks(from, to, &mut share);
+            }
         }
-        // Chunks whose header begins here; one that reaches into the next range of another use is counted here.
-        while let Some(b) = heaps.blocks.get(block).filter(|b| b.address().saturating_sub(2 * w) < r.end) {
-            block += 1;
-            let bytes = b.size() + w;
+        share
+    }
+
+    /// Chunks of `[from, to)`, each from its header on; one that begins before or ends behind counts with what of it is there.
+    fn chunks(&mut self, from: u64, to: u64, share: &mut Share) {
+        let (w, mut at) = (self.word, from);
+        let chunk = |b: &Block| match b.kind() {
+            Kind::Slot => (b.address(), b.end()),
+            _ => (b.address().saturating_sub(2 * w), b.end().saturating_sub(w)),
+        };
+        while let Some(b) = self.heaps.blocks.get(self.block) {
+            let (first, end) = chunk(b);
+            if first >= to {
+                break;
+            }
+            let bytes = end.min(to).saturating_sub(first.max(at));
+            at = at.max(end.min(to));
             match (b.kind(), b.state()) {
                 (Kind::Mapped, _) => {}
                 (Kind::Top, _) => share.top += bytes,
@@ -86,6 +127,23 @@ fn divide(heaps: &NativeHeaps, ranges: &[UsageRange], w: u64) -> Vec<(&'static s
                 (_, State::Free) => share.free += bytes,
                 (_, State::Cached) => share.cached += bytes,
             }
+            if end > to {
+                break;
+            }
+            self.block += 1;
+        }
+    }
+}
+
+/// Divides the regions of each use that holds memory of the allocator.
+fn divide(heaps: &NativeHeaps, ranges: &[UsageRange], w: u64) -> Vec<(&'static str, Share)> {
+    let mut shares: Vec<(&'static str, Share)> = Vec::new();
+    let mut divider = Divider::new(heaps, w);
+    for r in ranges {
+        let share = divider.divide(r.start, r.end);
+        match shares.iter_mut().find(|s| s.0 == r.usage) {
+            Some((_, all)) => all.join(share),
+            None => shares.push((r.usage, share)),
         }
     }
     shares.retain(|s| s.1.arenas + s.1.mapped > 0);

@@ -6,7 +6,9 @@ use super::{Analysis, Area, Finding, SMALL, Sure};
 use crate::commands::graph::diff;
 use crate::commands::graph::leaks::evidence::{Evidence, Item};
 use crate::commands::graph::leaks::{Limits, Suspect, find as suspects};
+use crate::dump::MapState;
 use crate::heap::oom;
+use crate::native::heaps::Allocator;
 use crate::session::Session;
 use crate::shell::out::thousands;
 
@@ -38,13 +40,24 @@ pub fn find(session: &Session, all: &mut Analysis) -> Result<()> {
         all.missing.push("events, timers and state machines: types of the library have no names here".into());
     }
     // The finalizer is judged by what its thread waits for.
-    all.findings.extend(found.suspects.iter().filter(|s| s.kind != "finalizer").map(finding));
+    let committed = committed(session);
+    all.findings.extend(found.suspects.iter().filter(|s| s.kind != "finalizer").map(|s| finding(s, committed)));
+    if let Allocator::Other(name) = session.native_heaps()?.allocator {
+        all.missing.push(format!("native heaps: malloc is {name} here, whose blocks are not read"));
+    }
     Ok(())
 }
 
-fn finding(s: &Suspect) -> Finding {
+/// Bytes that are mapped and committed.
+fn committed(session: &Session) -> u64 {
+    session.dump().map.iter().filter(|e| e.state == MapState::Commit).map(|e| e.end - e.start).sum()
+}
+
+/// A suspect as a finding; native memory is measured by the `committed` bytes of the process.
+fn finding(s: &Suspect, committed: u64) -> Finding {
     let counts = s.count >= STRIKING_COUNT && !s.is_waste();
-    let striking = counts && s.share >= STRIKING_SHARE;
+    let native = s.kind == "native" && s.bytes as f64 * 100.0 >= committed as f64 * STRIKING_SHARE;
+    let striking = counts && (s.share >= STRIKING_SHARE || native);
     // What the library keeps by itself is no news, and little is nothing to look at.
     let of_library = ["System.", "Microsoft.", "static System."].iter().any(|p| s.owner.starts_with(p));
     let weight = match striking {
@@ -61,6 +74,11 @@ fn finding(s: &Suspect) -> Finding {
         "free" => format!("{bytes} bytes of free space between objects of {}", s.owner),
         "strings" => format!("{bytes} bytes are strings whose text another has"),
         "sparse" => format!("{bytes} bytes of {} are null or zero, in {}", s.element, s.owner),
+        "native" => {
+            format!("{bytes} bytes of native memory are owned by {}: {} blocks", s.owner, thousands(s.count))
+        }
+        "cheap" => format!("the C heap holds {bytes} bytes free that it does not return"),
+        "arenas" => format!("{} arenas of the C heap have little in use of {bytes} bytes", thousands(s.count)),
         _ => {
             let of = if s.count > 1 { format!("{} {}", thousands(s.count), s.element) } else { s.element.clone() };
             format!("{} keeps {} bytes ({:.1} %) alive: {of}", s.owner, thousands(s.bytes), s.share)
@@ -113,9 +131,7 @@ fn signature(s: &Suspect) -> String {
 
 /// Where the memory is, from the process down to live objects.
 pub fn parts(session: &Session) -> Result<Vec<(&'static str, u64)>> {
-    use crate::dump::MapState;
-    let committed = session.dump().map.iter().filter(|e| e.state == MapState::Commit);
-    let mut parts = vec![("mapped and committed by the process", committed.map(|e| e.end - e.start).sum())];
+    let mut parts = vec![("mapped and committed by the process", committed(session))];
     let Ok(heap) = session.heap() else { return Ok(parts) };
     let of_gc = heap.segments.iter().map(|s| s.committed.max(s.end).saturating_sub(s.start)).sum();
     parts.push(("committed for the GC heap", of_gc));
@@ -124,5 +140,11 @@ pub fn parts(session: &Session) -> Result<Vec<(&'static str, u64)>> {
         stat.generations.iter().fold((0u64, 0u64), |(a, f), (_, all, free)| (a + all.bytes, f + free.bytes));
     parts.push(("objects in it", all.saturating_sub(free)));
     parts.push(("free between them", free));
+    let native = session.native_heaps()?;
+    if !native.blocks.is_empty() {
+        let t = native.totals();
+        parts.push(("of the C heap", t.system));
+        parts.push(("in use in it", t.used.bytes));
+    }
     Ok(parts)
 }

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 
 use super::source::{SOURCES, Source, find};
+use crate::shell::cursor::Cursor;
 use crate::shell::opaque::show;
 
 /// Most parentheses in each other.
@@ -15,9 +16,9 @@ pub fn line(text: &str) -> Result<String> {
         let known: Vec<&str> = SOURCES.iter().map(|s| s.path).collect();
         bail!("no such collection: {text}; there are {}", known.join(", "));
     };
-    let mut r = Reader { rest, source, variable: String::new(), depth: 0 };
+    let mut r = Reader { text: Cursor::new(rest), source, variable: String::new(), depth: 0 };
     let (mut stages, mut sorts, mut chosen) = (Vec::new(), Vec::new(), false);
-    while !r.rest.trim().is_empty() {
+    while !r.text.is_done() {
         r.step(&mut stages, &mut sorts, &mut chosen)?;
     }
     flush(&mut stages, &mut sorts);
@@ -36,7 +37,7 @@ fn flush(stages: &mut Vec<String>, sorts: &mut Vec<String>) {
 }
 
 struct Reader<'t> {
-    rest: &'t str,
+    text: Cursor<'t>,
     source: &'static Source,
     /// The variable of the lambda that is read.
     variable: String,
@@ -45,18 +46,12 @@ struct Reader<'t> {
 
 impl<'t> Reader<'t> {
     fn wrong<T>(&self, what: &str) -> Result<T> {
-        let at = self.rest.trim_start();
+        let at = self.text.rest();
         bail!("{what}{}", if at.is_empty() { " at the end".to_owned() } else { format!(" before `{at}`") })
     }
 
     fn sign(&mut self, sign: &str) -> bool {
-        match self.rest.trim_start().strip_prefix(sign) {
-            Some(after) => {
-                self.rest = after;
-                true
-            }
-            None => false,
-        }
+        self.text.sign(sign)
     }
 
     fn need(&mut self, sign: &str) -> Result<()> {
@@ -64,13 +59,10 @@ impl<'t> Reader<'t> {
     }
 
     fn word(&mut self) -> Result<&'t str> {
-        let text = self.rest.trim_start();
-        let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
-        if end == 0 {
-            return self.wrong("expected a name");
+        match self.text.until(|c| !c.is_alphanumeric() && c != '_') {
+            "" => self.wrong("expected a name"),
+            word => Ok(word),
         }
-        self.rest = &text[end..];
-        Ok(&text[..end])
     }
 
     /// `.Method(...)`, `.Member` or `[N]`.
@@ -130,7 +122,7 @@ impl<'t> Reader<'t> {
 
     /// The condition in `First(...)` or `Count(...)`, if there is one.
     fn condition(&mut self, stages: &mut Vec<String>) -> Result<()> {
-        if !self.rest.trim_start().starts_with(')') {
+        if !self.text.rest().starts_with(')') {
             stages.push(format!("where {}", self.lambda(Self::any)?));
         }
         Ok(())
@@ -156,8 +148,7 @@ impl<'t> Reader<'t> {
         self.need(".")?;
         let name = self.word()?;
         // Text is compared whatever its case; a name is the text.
-        while matches!(self.rest.trim_start().strip_prefix('.'), Some(r) if starts_with_any(r, &["ToLower()", "ToUpper()"]))
-        {
+        while matches!(self.text.rest().strip_prefix('.'), Some(r) if starts_with_any(r, &["ToLower()", "ToUpper()"])) {
             self.sign(".");
             self.word()?;
             self.need("(")?;
@@ -168,18 +159,17 @@ impl<'t> Reader<'t> {
 
     /// A member, or `new { A = t.B, t.C }`.
     fn selected(&mut self) -> Result<String> {
-        let rest = self.rest.trim_start();
-        let Some(after) = rest.strip_prefix("new").filter(|r| r.trim_start().starts_with('{')) else {
+        if !self.text.rest().strip_prefix("new").is_some_and(|r| r.trim_start().starts_with('{')) {
             return self.member();
-        };
-        self.rest = after;
+        }
+        self.need("new")?;
         self.need("{")?;
         let mut columns = Vec::new();
         loop {
-            let before = self.rest;
+            let before = self.text;
             // `Name = t.Member`: the name is that of the column here.
             if self.word().is_err() || !self.sign("=") {
-                self.rest = before;
+                self.text = before;
             }
             columns.push(self.member()?);
             if !self.sign(",") {
@@ -253,13 +243,13 @@ impl<'t> Reader<'t> {
 
     /// Text in quotes, a number, `true` or `false`. A number says its base, since columns have bases of their own.
     fn literal(&mut self) -> Result<String> {
-        let text = self.rest.trim_start();
-        if let Some(inner) = text.strip_prefix('"') {
-            let Some((quoted, after)) = inner.split_once('"') else { return self.wrong("a quotation mark is missing") };
-            self.rest = after;
+        if let Ok(Some(quoted)) = self.text.enclosed('"', '"', false) {
             return Ok(format!("\"{quoted}\""));
         }
-        if starts_with_any(text, &["true", "false"]) {
+        if self.text.rest().starts_with('"') {
+            return self.wrong("a quotation mark is missing");
+        }
+        if starts_with_any(self.text.rest(), &["true", "false"]) {
             return Ok(self.word()?.to_owned());
         }
         Ok(format!("{:#x}", self.number()?))

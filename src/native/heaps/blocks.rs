@@ -160,15 +160,16 @@ pub struct Blocks {
 impl Blocks {
     /// The table of these blocks, in any order; of those that overlap the one of the lower address stays.
     pub fn new(mut list: Vec<Block>) -> Self {
-        if !list.is_sorted_by_key(|b| b.at) {
+        // Sorted and disjoint already, as the walks leave them: looked through once.
+        if !list.is_sorted_by(|a, b| a.end() <= b.at) {
             list.sort_unstable();
+            let mut last = 0;
+            list.retain(|b| {
+                let keep = b.at >= last;
+                last = if keep { b.end() } else { last };
+                keep
+            });
         }
-        let mut last = 0;
-        list.retain(|b| {
-            let keep = b.at >= last;
-            last = if keep { b.end() } else { last };
-            keep
-        });
         list.truncate(u32::MAX as usize);
         list.shrink_to_fit();
         let mut blocks = Self { list, ..Self::default() };
@@ -220,6 +221,14 @@ impl Blocks {
         self.list.len()
     }
 
+    /// Bytes of memory they take, with their index.
+    pub fn memory(&self) -> usize {
+        self.list.capacity() * size_of::<Block>()
+            + self.pages.capacity() * size_of::<u32>()
+            + self.spans.capacity() * size_of::<Span>()
+            + self.near.capacity() * size_of::<u64>()
+    }
+
     /// The block of that number.
     pub fn get(&self, index: usize) -> Option<&Block> {
         self.list.get(index)
@@ -228,17 +237,36 @@ impl Blocks {
     /// Number of the block one of whose usable bytes is at `address`.
     #[inline]
     pub fn holding(&self, address: u64) -> Option<usize> {
-        let stretch = address >> NEAR_SHIFT;
-        if self.near.get(stretch as usize / 64 % NEAR_WORDS)? >> (stretch % 64) & 1 == 0 {
+        if !self.is_near(address) {
             return None;
         }
+        let (first, count) = self.of_page(address)?;
+        self.among(address, first, count)
+    }
+
+    /// Whether a block lies in the stretch of 4 MB of `address`, or one of the same number modulo their count.
+    #[inline]
+    fn is_near(&self, address: u64) -> bool {
+        let stretch = address >> NEAR_SHIFT;
+        let word = self.near.get(stretch as usize / 64 % NEAR_WORDS);
+        word.is_some_and(|w| w >> (stretch % 64) & 1 != 0)
+    }
+
+    /// The first block that may reach into the page of `address`, and how many there may be.
+    #[inline]
+    fn of_page(&self, address: u64) -> Option<(usize, usize)> {
         let i = self.spans.partition_point(|s| s.end <= address);
         let s = self.spans.get(i).filter(|s| s.start <= address)?;
         let page = s.page + ((address - s.start) >> PAGE_SHIFT) as usize;
         let first = *self.pages.get(page)? as usize;
         let next = self.pages.get(page + 1).map_or(self.list.len(), |&n| n as usize + 1).max(first + 1);
-        let some = self.list.get(first..next.min(self.list.len()))?;
-        let at = first + some.partition_point(|b| b.at <= address).checked_sub(1)?;
+        Some((first, next.min(self.list.len()).saturating_sub(first)))
+    }
+
+    /// The block of `address` among the `count` from the one of number `first` on.
+    #[inline]
+    fn among(&self, address: u64, first: usize, count: usize) -> Option<usize> {
+        let at = first + last_from(self.list.get(first..first + count)?, address)?;
         self.list.get(at).filter(|b| address < b.end()).map(|_| at)
     }
 
@@ -259,6 +287,75 @@ impl Blocks {
             *b = b.with(state, kind);
         }
     }
+}
+
+/// Words looked up at once.
+const AT_ONCE: usize = 64;
+
+/// Look-ups of many words at once: reading the index and the table waits for memory, for all of them together where they do
+/// not wait for one another.
+pub struct Lookups<'a> {
+    blocks: &'a Blocks,
+    words: [u64; AT_ONCE],
+    count: usize,
+}
+
+impl<'a> Lookups<'a> {
+    /// Looks words up in `blocks`.
+    pub fn new(blocks: &'a Blocks) -> Self {
+        Self { blocks, words: [0; AT_ONCE], count: 0 }
+    }
+
+    /// Takes a word. Numbers of the blocks that words point into are added to `hits`, if not now, then later.
+    #[inline]
+    pub fn push(&mut self, word: u64, hits: &mut Vec<u32>) {
+        if let Some(place) = self.words.get_mut(self.count) {
+            *place = word;
+        }
+        self.count += usize::from(self.blocks.is_near(word));
+        if self.count == AT_ONCE {
+            self.finish(hits);
+        }
+    }
+
+    /// Looks up what was taken.
+    pub fn finish(&mut self, hits: &mut Vec<u32>) {
+        let words = self.words.get(..std::mem::take(&mut self.count)).unwrap_or(&[]);
+        // Word, number of the first block of its page, how many there are; in the next step, where it may be among them.
+        let mut ready = [(0u64, 0usize, 0usize); AT_ONCE];
+        for (r, &word) in ready.iter_mut().zip(words) {
+            let (first, count) = self.blocks.of_page(word).unwrap_or((0, 0));
+            *r = (word, first, count);
+        }
+        let mut guesses = [0u64; AT_ONCE];
+        for (g, &(word, first, count)) in guesses.iter_mut().zip(&ready).take(words.len()) {
+            *g = self.blocks.list.get(first + guess(word, count)).map_or(0, |b| b.at);
+        }
+        std::hint::black_box(&guesses);
+        let found =
+            ready.iter().take(words.len()).filter_map(|&(word, first, count)| self.blocks.among(word, first, count));
+        hits.extend(found.map(|i| i as u32));
+    }
+}
+
+/// Where the block of `address` is among those of its page, if all were equal.
+#[inline]
+fn guess(address: u64, count: usize) -> usize {
+    ((address & ((1 << PAGE_SHIFT) - 1)) as usize * count) >> PAGE_SHIFT
+}
+
+/// The last of the blocks of a page that begins at or before `address`. Blocks of a page are mostly of like sizes: the search
+/// begins where it would be if they were equal, and goes on by one, so that it touches one cache line or two.
+#[inline]
+fn last_from(some: &[Block], address: u64) -> Option<usize> {
+    let mut at = guess(address, some.len());
+    while some.get(at)?.at > address {
+        at = at.checked_sub(1)?;
+    }
+    while some.get(at + 1).is_some_and(|b| b.at <= address) {
+        at += 1;
+    }
+    Some(at)
 }
 
 #[cfg(test)]
@@ -299,5 +396,12 @@ mod tests {
         }
         assert_eq!(blocks.holding(0), None);
         assert_eq!(blocks.holding(u64::MAX), None);
+        let (mut lookups, mut hits, mut one_by_one) = (Lookups::new(&blocks), Vec::new(), Vec::new());
+        for word in (0x10_0000u64..at + 64).step_by(7).chain([0, u64::MAX]) {
+            lookups.push(word, &mut hits);
+            one_by_one.extend(blocks.holding(word).map(|i| i as u32));
+        }
+        lookups.finish(&mut hits);
+        assert_eq!(hits, one_by_one);
     }
 }

@@ -4,10 +4,12 @@
 //! ([`NativeHeaps::checks`], [`NativeHeaps::missing`]).
 
 pub mod blocks;
+mod foreign;
 mod glibc;
 mod musl;
 pub mod reach;
 pub mod regions;
+pub mod windows;
 
 pub use self::blocks::{Block, Blocks, Kind, NO_ARENA, State};
 
@@ -22,8 +24,8 @@ pub enum Allocator {
     Glibc(&'static str),
     /// musl's mallocng, 1.2.1 and later.
     Musl,
-    /// Another one, recognised by its library and not read.
-    Other(String),
+    /// Another one, recognised and not read.
+    Other(&'static str),
     /// None was found.
     #[default]
     None,
@@ -178,29 +180,38 @@ pub fn read(dump: &Dump, taken: &[Range], watch: &Watch) -> Result<NativeHeaps, 
         return Ok(NativeHeaps::default());
     }
     let regions = regions::Regions::of(dump, taken);
+    let named = foreign::library(dump);
+    let glibc = glibc::read(dump, &regions, named.is_some(), watch)?;
     // An arena that never gave a block is no use of this allocator: another one stands in its place.
-    let glibc = glibc::read(dump, &regions, watch)?;
-    if let Some(heaps) = glibc.filter(|h| !h.blocks.is_empty() || other(dump).is_none()) {
-        return Ok(heaps);
+    let real = |h: &NativeHeaps| !h.blocks.is_empty() && h.arenas.iter().any(|a| a.address != 0);
+    if let Some(mut heaps) = glibc {
+        if real(&heaps) {
+            let also = |name| format!("{name} is there too: its blocks are not read");
+            heaps.missing.extend(named.map(also));
+            return Ok(heaps);
+        }
+        // Memory that looks like the main arena's, without the arena itself.
+        return Ok(match foreign(dump, &regions, named, watch)? {
+            Allocator::None => heaps,
+            other => NativeHeaps::none(other),
+        });
     }
     if let Some(heaps) = musl::read(dump, &regions, watch)? {
         return Ok(heaps);
     }
-    Ok(NativeHeaps::none(other(dump).map_or(Allocator::None, Allocator::Other)))
+    Ok(NativeHeaps::none(foreign(dump, &regions, named, watch)?))
 }
 
-/// Allocators known by the name of their library: the beginning of the file's name, and what to call it.
-const LIBRARIES: [(&str, &str); 6] = [
-    ("libjemalloc", "jemalloc"),
-    ("libtcmalloc", "tcmalloc"),
-    ("libmimalloc", "mimalloc"),
-    ("libsnmalloc", "snmalloc"),
-    ("libhoard", "hoard"),
-    ("ld-musl", "musl (not mallocng)"),
-];
-
-/// The allocator whose library is loaded.
-fn other(dump: &Dump) -> Option<String> {
-    let named = |m: &crate::dump::Module| LIBRARIES.iter().find(|l| m.file_name().starts_with(l.0));
-    dump.modules.iter().find_map(named).map(|l| l.1.to_owned())
+/// Another allocator, by the name of its library or by what it keeps.
+fn foreign(
+    dump: &Dump,
+    regions: &regions::Regions,
+    named: Option<&'static str>,
+    watch: &Watch,
+) -> Result<Allocator, Interrupted> {
+    let found = match named {
+        Some(name) => Some(name),
+        None => foreign::by_structure(&dump.space, regions, watch)?,
+    };
+    Ok(found.map_or(Allocator::None, Allocator::Other))
 }

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 use rustc_hash::FxHashSet;
 
+use super::blocks::Lookups;
 use super::regions::{Range, Regions, without};
 use super::{Block, NativeHeaps, State};
 use crate::dump::{AddressSpace, Dump};
@@ -57,12 +58,9 @@ fn pointed_to(
 ) -> Result<Vec<u32>, Interrupted> {
     let one = |&(start, end): &Range| {
         watch.cancel.check()?;
-        let mut hits: Vec<u32> = Vec::new();
-        for (_, word) in space.words(start, end) {
-            if let Some(i) = heaps.blocks.holding(word) {
-                hits.push(i as u32);
-            }
-        }
+        let (mut hits, mut lookups) = (Vec::new(), Lookups::new(&heaps.blocks));
+        space.words(start, end).for_each(|(_, word)| lookups.push(word, &mut hits));
+        lookups.finish(&mut hits);
         hits.sort_unstable();
         hits.dedup();
         Ok(hits)
@@ -96,20 +94,22 @@ pub fn reached(
     for i in further.filter_map(|word| blocks.holding(word)) {
         reach(i, &mut pending);
     }
-    let mut steps = 0u32;
-    while let Some(i) = pending.pop() {
+    let (mut hits, mut lookups, mut steps) = (Vec::new(), Lookups::new(blocks), 0u32);
+    loop {
+        let next = pending.pop();
+        match next.and_then(|i| blocks.get(i as usize)) {
+            Some(b) => space.words(b.address(), b.end()).for_each(|(_, word)| lookups.push(word, &mut hits)),
+            None => lookups.finish(&mut hits),
+        }
+        if next.is_none() && hits.is_empty() {
+            return Ok(reached);
+        }
+        hits.drain(..).for_each(|i: u32| reach(i as usize, &mut pending));
         steps = steps.wrapping_add(1);
         if steps.is_multiple_of(1 << 12) {
             watch.cancel.check()?;
         }
-        let Some(b) = blocks.get(i as usize) else { continue };
-        for (_, word) in space.words(b.address(), b.end()) {
-            if let Some(i) = blocks.holding(word) {
-                reach(i, &mut pending);
-            }
-        }
     }
-    Ok(reached)
 }
 
 /// Places in `ranges` and in blocks in use whose word points into `[start, end)`, by address.

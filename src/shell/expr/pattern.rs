@@ -3,10 +3,17 @@
 
 use std::ops::RangeInclusive;
 
-/// Longest pattern and longest text looked at, in characters.
+/// Longest pattern, in characters: what is behind them is left out.
 const MOST: usize = 4096;
 
+/// A pattern, read once for many texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    items: Vec<Item>,
+}
+
 /// What one place of a pattern takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum One {
     Any,
     Is(char),
@@ -24,40 +31,111 @@ impl One {
 }
 
 /// A place of a pattern, and how often it may stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Item {
     one: One,
     none: bool,
     many: bool,
 }
 
-/// Whether all of `text` matches `pattern`. Each character of the text is held against each place of the pattern once.
-pub fn matches(pattern: &str, text: &str) -> bool {
-    let items = read(pattern);
-    // Which places may come next.
-    let mut now = vec![false; items.len() + 1];
-    let mut next = now.clone();
-    reach(&items, &mut now, 0);
-    for c in text.chars().take(MOST).flat_map(char::to_lowercase) {
-        next.fill(false);
-        for (i, item) in items.iter().enumerate().filter(|(_, item)| item.one.takes(c)) {
-            if now[i] {
-                reach(&items, &mut next, i + 1);
-                if item.many {
-                    next[i] = true;
+impl Pattern {
+    /// Reads a pattern.
+    pub fn new(pattern: &str) -> Self {
+        Self { items: read(pattern) }
+    }
+
+    /// That of texts that hold `text` at their start, or at their end.
+    pub fn at(text: &str, start: bool) -> Self {
+        let mut plain = String::new();
+        for c in text.chars() {
+            if "*?[]#+\\".contains(c) {
+                plain.push('\\');
+            }
+            plain.push(c);
+        }
+        Self::new(&if start { plain + "*" } else { format!("*{plain}") })
+    }
+
+    /// Whether all of a text matches. Each character of the text is held against each place of the pattern once.
+    pub fn fits(&self, text: impl Iterator<Item = char>) -> bool {
+        let text = text.flat_map(char::to_lowercase);
+        // Places are bits where they have room: nothing is allocated for a text then.
+        match self.items.len() < 128 {
+            true => self.steps(text, 0u128),
+            false => self.steps(text, vec![false; self.items.len() + 1]),
+        }
+    }
+
+    fn steps<P: Places>(&self, text: impl Iterator<Item = char>, mut now: P) -> bool {
+        let items = &self.items;
+        // Which places may come next.
+        let mut next = now.clone();
+        now.reach(items, 0);
+        for c in text {
+            next.clear();
+            let mut lives = false;
+            for (i, item) in items.iter().enumerate() {
+                if now.has(i) && item.one.takes(c) {
+                    lives = true;
+                    next.reach(items, i + 1);
+                    if item.many {
+                        next.set(i);
+                    }
                 }
             }
+            if !lives {
+                return false;
+            }
+            std::mem::swap(&mut now, &mut next);
         }
-        std::mem::swap(&mut now, &mut next);
+        now.has(items.len())
     }
-    now[items.len()]
 }
 
-/// Marks `at` and what can be reached from there without a character.
-fn reach(items: &[Item], places: &mut [bool], mut at: usize) {
-    places[at] = true;
-    while items.get(at).is_some_and(|i| i.none) {
-        at += 1;
-        places[at] = true;
+/// Whether all of `text` matches `pattern`.
+pub fn matches(pattern: &str, text: &str) -> bool {
+    Pattern::new(pattern).fits(text.chars())
+}
+
+/// A set of places of a pattern.
+trait Places: Clone {
+    fn clear(&mut self);
+    fn set(&mut self, at: usize);
+    fn has(&self, at: usize) -> bool;
+
+    /// Marks `at` and what can be reached from there without a character.
+    fn reach(&mut self, items: &[Item], mut at: usize) {
+        self.set(at);
+        while items.get(at).is_some_and(|i| i.none) {
+            at += 1;
+            self.set(at);
+        }
+    }
+}
+
+impl Places for u128 {
+    fn clear(&mut self) {
+        *self = 0;
+    }
+    fn set(&mut self, at: usize) {
+        *self |= 1 << at;
+    }
+    fn has(&self, at: usize) -> bool {
+        *self >> at & 1 == 1
+    }
+}
+
+impl Places for Vec<bool> {
+    fn clear(&mut self) {
+        self.fill(false);
+    }
+    fn set(&mut self, at: usize) {
+        if let Some(place) = self.get_mut(at) {
+            *place = true;
+        }
+    }
+    fn has(&self, at: usize) -> bool {
+        self.get(at).copied().unwrap_or(false)
     }
 }
 
@@ -176,6 +254,15 @@ mod tests {
             let chars: Vec<char> = text.chars().collect();
             assert_eq!(matches(&pattern, &text), naive(&read(&pattern), &chars), "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn starts_and_ends_are_taken_at_their_word() {
+        let fits = |p: Pattern, text: &str| p.fits(text.chars());
+        assert!(fits(Pattern::at("a*[b]", true), "A*[B] and more"));
+        assert!(!fits(Pattern::at("a*", true), "ab"));
+        assert!(fits(Pattern::at("\\+", false), "what ends with \\+"));
+        assert!(!fits(Pattern::at("x", false), "x "));
     }
 
     #[test]

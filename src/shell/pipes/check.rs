@@ -34,6 +34,10 @@ pub fn check(pipes: &mut [Pipe], command: &Command, column: usize, scope: &Scope
         let what = format!("{} returns no table: behind it stand find, top and last alone", spelled(command));
         return Err(SyntaxError { column, what });
     }
+    // What columns it has is known when the command has read what is asked for: it looks before it goes on.
+    if tables.iter().any(|t| t.varies.is_some()) {
+        return Ok(());
+    }
     let mut misfits = Vec::new();
     for t in tables {
         match Chain::over(View::of(t.columns, true), t.rising.is_some(), before, &budget) {

@@ -30,7 +30,8 @@ pub const ALL: &[Declared] = &[
         syntax: "EXPR",
         summary: "keep the rows for which a condition holds",
         help: "COLUMN OP VALUE, joined by and, or, not and parentheses; a column that is true or false may stand alone. OP \
-               is one of == != < <= > >= ~ (contains) !~ (does not). Columns are named by key or title, \"quoted\" or in \
+               is one of == != < <= > >= ~ (contains) !~ (does not), contains, startswith, endswith, like (* ? and %), each with not \
+               before it; is null and is not null ask whether there is a value. Columns are named by key or title, \"quoted\" or in \
                [brackets] where they hold blanks. A number is hexadecimal for columns of addresses and identifiers and \
                decimal for bytes, counts and other numbers (0x and 0n say otherwise; kb, mb, gb are powers of 1024). \
                Text is compared whatever its case; quotes go around text with blanks, | or ;. [COLUMN] on the right is \

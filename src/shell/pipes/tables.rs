@@ -55,6 +55,14 @@ impl Tables {
         Tables { pipes, counted, tables: Vec::new(), left_out: Vec::new(), budget, settled: false, marked }
     }
 
+    /// Whether the pipes fit a table with these columns; the error says why not.
+    pub fn accepts(&self, name: &'static str, columns: &[Col]) -> io::Result<()> {
+        match Chain::over(View::of(columns, true), false, &self.pipes, &Budget::of(0)) {
+            Ok(_) => Ok(()),
+            Err(m) => Err(io::Error::other(why(&[(name, &m)], "this answer").what)),
+        }
+    }
+
     /// The next table of the answer.
     pub fn open(
         &mut self,

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::layout::SMALL_BINS;
+use super::layout::{CACHES, SMALL_BINS};
 use super::walk::End;
 use super::{Cached, Part, Reader, lists};
 use crate::native::heaps::{Check, NativeHeaps, State};
@@ -145,6 +145,18 @@ impl Reader<'_> {
         format!("{text}, at most {bytes} bytes")
     }
 
+    /// Whether a cache that holds nothing begins the main arena: what a thread gets first is its cache.
+    fn has_empty_cache(&self, heaps: &NativeHeaps) -> bool {
+        let Some(first) = heaps.blocks.list().iter().find(|b| b.arena() == 0) else { return false };
+        let w = self.layout.word;
+        let fits = CACHES.iter().any(|c| (c.size(w)..c.size(w) + 2 * self.layout.align()).contains(&first.size()));
+        let (mut words, mut zero) = (0, true);
+        for (_, word) in self.space.words(first.address(), first.end().saturating_sub(w)) {
+            (words, zero) = (words + 1, zero && word == 0);
+        }
+        fits && zero && words > 0
+    }
+
     /// What the dump lacks.
     fn lacks(&self, heaps: &mut NativeHeaps, cached: &Cached) {
         let main = self.found.arenas.first().is_some_and(|a| a.main);
@@ -163,7 +175,7 @@ impl Reader<'_> {
             .environment
             .iter()
             .any(|e| e.starts_with("GLIBC_TUNABLES=") && e.contains("tcache_count=0"));
-        let some = heaps.arenas.iter().any(|a| a.used.count > 0);
+        let some = heaps.arenas.iter().any(|a| a.used.count > 0) && !self.has_empty_cache(heaps);
         if expected && cached.caches.layout.is_none() && !off && some {
             missing.push("no cache of a thread was found: blocks in caches would count as used".into());
         }

@@ -58,14 +58,15 @@ struct Part {
     own: u64,
 }
 
-/// Reads the heaps; `None` when this allocator is not in use.
-pub fn read(dump: &Dump, regions: &Regions, watch: &Watch) -> Result<Option<NativeHeaps>, Interrupted> {
+/// Reads the heaps; `None` when this allocator is not in use. Where `another` stands in its place no memory is taken for the
+/// main arena's without the arena itself.
+pub fn read(dump: &Dump, regions: &Regions, another: bool, watch: &Watch) -> Result<Option<NativeHeaps>, Interrupted> {
     let space = &dump.space;
     let found = find::arenas(space, regions, watch)?;
     let word = u64::from(space.ptr_size());
     let Some(layout) = found.layout.or_else(|| LAYOUTS.iter().find(|l| l.word == word)) else { return Ok(None) };
     let main = found.arenas.first().filter(|a| a.main).copied();
-    if found.arenas.is_empty() && super::other(dump).is_some() {
+    if found.arenas.is_empty() && another {
         return Ok(None);
     }
     let starts = |at: u64| regions.around(at).is_some() && is_first_chunk(space, layout, at);
@@ -204,6 +205,11 @@ impl Reader<'_> {
         let start = self.parameters.map(|p| p.base).or(by_size).and_then(|s| chunk_from(s, self.layout));
         let top = Some(main.top);
         let mut reached = false;
+        // What others took of the break before the first chunk is aligned counts as the arena's.
+        if let Some((base, start)) = self.parameters.map(|p| p.base).zip(start).filter(|(base, start)| base < start) {
+            part.own += start - base;
+            part.memory.push((base, start));
+        }
         if let Some((start, range)) = start.and_then(|s| Some((s, self.regions.around(s)?))) {
             reached = self.pieces(
                 Piece { start, end: range.1, arena: 0, flag: 0, top, open: false },

@@ -66,6 +66,8 @@ pub struct Walked {
     pub end: End,
 }
 
+/// Blocks for which room is made before it is known how many there are: a part of a heap of 4 GB with small ones.
+const MOST_ROOM: u64 = 1 << 25;
 /// Bytes read between two looks at whether the user wants to stop.
 const BETWEEN: u64 = 16 << 20;
 
@@ -100,8 +102,10 @@ impl<'a> Window<'a> {
 /// Walks the chunks of `piece`.
 pub fn walk(space: &AddressSpace, layout: &ArenaLayout, piece: &Piece, watch: &Watch) -> Result<Walked, Interrupted> {
     let w = layout.word;
+    // Room for chunks of 128 bytes each; what is not needed is never touched.
+    let room = (piece.end.saturating_sub(piece.start) / 128).min(MOST_ROOM);
     let mut out = Walked {
-        blocks: Vec::new(),
+        blocks: Vec::with_capacity(room as usize),
         used: Sum::default(),
         free: Sum::default(),
         largest: 0,
