@@ -128,7 +128,6 @@ fn write(
     (native, analysis): (Option<u64>, &Analysis),
     (outcome, reason): (&str, &str),
 ) -> Result<()> {
-    let text = |t: &'static str| Field::Text(t);
     let word = |t: &Option<String>| t.clone().unwrap_or_default();
     let (process, version, build) = (word(&about.process), word(&about.runtime), word(&about.runtime_build));
     let signature = signature(analysis);
@@ -140,11 +139,11 @@ fn write(
         Field::Num(about.size),
         Field::Text(&process),
         Field::maybe(about.pid, Field::Num),
-        text(about.os),
-        text(about.arch),
+        Field::Text(about.os),
+        Field::Text(about.arch),
         Field::maybe(about.time, Field::Time),
         Field::maybe(about.file_time, Field::Time),
-        Field::maybe(flavour, text),
+        Field::maybe(flavour, Field::Text),
         Field::Text(&version),
         Field::Text(&build),
         Field::maybe(managed.server, Field::Bool),
@@ -156,7 +155,7 @@ fn write(
         Field::maybe(managed.live, |l| Field::Num(l.1)),
         Field::maybe(managed.all, |a| Field::Num(a.1)),
         Field::maybe(native, Field::Num),
-        if refused { Field::None } else { text(trouble(analysis)) },
+        if refused { Field::None } else { Field::Text(trouble(analysis)) },
         if refused { Field::None } else { Field::Text(&signature) },
         Field::maybe(first, |f| Field::Content(&f.what)),
         Field::Text(outcome),

@@ -134,7 +134,9 @@ fn export(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     fleet::make(dir)?;
     let id = match args.text("id") {
         Some(id) => fleet::check_id(id).map(|()| id.to_owned())?,
-        None => fleet::id(session)?,
+        None if is_fleet => fleet::id(session)?,
+        // It is a cell of `dumps` alone.
+        None => fleet::id(session).unwrap_or_default(),
     };
     let partition = Partition::new(dir, &id);
     let place = if is_fleet { Place::Fleet(&partition) } else { Place::Folder(dir) };
