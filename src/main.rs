@@ -250,10 +250,6 @@ impl Arguments {
             ("type", Some(Verb::Process(process))) => process.option('t', &text()?),
             ("out", Some(Verb::Process(process))) => process.option('o', &text()?),
             ("open", Some(Verb::Process(process))) => process.opens = true,
-            ("out", Some(Verb::Many(many))) => many.folder = Some(text()?),
-            ("format" | "tables" | "id", Some(Verb::Many(many))) => {
-                many.options += &format!(" -{long} {}", quoted(&text()?));
-            }
             ("allow", Some(Verb::Mcp(mcp))) => mcp.allow.push(path()),
             ("out", Some(Verb::Many(many))) => many.folder = Some(text()?),
             ("format" | "tables" | "id", Some(Verb::Many(many))) => {

@@ -58,7 +58,6 @@ fn run(session: &Session, name: &str, given: &[(&'static str, Value)]) -> String
         out: &mut out,
         settings: &mut settings,
         commands: ALL,
-        watch: &session.watch,
         request: None,
     };
     if let Err(e) = (command.run)(&mut ctx, &args) {

@@ -88,8 +88,7 @@ fn compare(name: &str) {
         let columns: Vec<String> =
             file.metadata().file_metadata().schema().get_fields().iter().map(|f| f.name().to_owned()).collect();
         assert_eq!(columns, head, "{}", table.display());
-        let mut rows = 0u64;
-        for row in file.get_row_iter(None).unwrap() {
+        for (rows, row) in file.get_row_iter(None).unwrap().enumerate() {
             let row = row.unwrap();
             let line = lines.next().unwrap_or_else(|| panic!("{}: {rows} lines alone", table.display()));
             let cells: Vec<&str> = line.split('\t').collect();
@@ -100,7 +99,6 @@ fn compare(name: &str) {
                 // Only an address has a zero that is nothing.
                 assert!(!unsigned || is_unsigned(&file, name), "{} row {rows}, {name}", table.display());
             }
-            rows += 1;
         }
         assert_eq!(lines.next(), None, "{} has more lines than rows", table.display());
     }

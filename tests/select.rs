@@ -172,8 +172,11 @@ fn objects(session: &Session, part: &str) -> Vec<u64> {
     found
 }
 
+/// A condition as it is typed, and what it means.
+type Condition<'a> = (&'a str, &'a dyn Fn(&[Value]) -> bool);
+
 /// Asks for paths, and compares each value with the one found by looking.
-fn agree(asked: &mut Asked, part: &str, paths: &[&str], condition: Option<(&str, &dyn Fn(&[Value]) -> bool)>) -> usize {
+fn agree(asked: &mut Asked, part: &str, paths: &[&str], condition: Option<Condition<'_>>) -> usize {
     let session = asked.session();
     let split = |p: &str| -> Vec<String> {
         p.replace('[', ".[").split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect()

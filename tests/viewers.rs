@@ -84,7 +84,7 @@ fn snapshot(v: &Value) -> Graph {
         for _ in 0..of(node, "edge_count") {
             let edge = rows.next().unwrap();
             let target = edge[2] as usize;
-            assert!(target % width == 0 && target < nodes.len());
+            assert!(target.is_multiple_of(width) && target < nodes.len());
             to.push(target / width);
             let indexed = matches!(kinds[edge[0] as usize].as_str().unwrap(), "element" | "hidden");
             labels.push(if indexed { edge[1].to_string() } else { strings[edge[1] as usize].to_owned() });

@@ -65,7 +65,9 @@ impl Values {
             }
             Type::Share => Values::Doubles(Vec::new()),
             Type::Bool => Values::Bools(Vec::new()),
-            Type::Text | Type::Content | Type::TypeName | Type::FieldPath => Values::Texts(Vec::new(), Vec::new()),
+            Type::Text | Type::Content | Type::Given | Type::Path | Type::TypeName | Type::FieldPath => {
+                Values::Texts(Vec::new(), Vec::new())
+            }
         }
     }
 
@@ -225,7 +227,7 @@ fn value(ty: Type, field: Field<'_>) -> Result<Option<Value<'_>>, ()> {
         (Type::Bool, Field::Bool(b)) => Ok(Some(Value::Bool(b))),
         (_, Field::Text("") | Field::Path("")) => Ok(None),
         (
-            Type::Text | Type::Content | Type::TypeName | Type::FieldPath,
+            Type::Text | Type::Content | Type::Given | Type::Path | Type::TypeName | Type::FieldPath,
             Field::Text(t) | Field::Content(t) | Field::Path(t),
         ) => Ok(Some(Value::Text(t))),
         _ => Err(()),
@@ -242,7 +244,9 @@ fn schema(columns: &[Column]) -> String {
             Type::Time => ("INT64", "(TIMESTAMP(MICROS,true))"),
             Type::Share => ("DOUBLE", ""),
             Type::Bool => ("BOOLEAN", ""),
-            Type::Text | Type::Content | Type::TypeName | Type::FieldPath => ("BYTE_ARRAY", "(STRING)"),
+            Type::Text | Type::Content | Type::Given | Type::Path | Type::TypeName | Type::FieldPath => {
+                ("BYTE_ARRAY", "(STRING)")
+            }
         };
         match c.list {
             false => format!("  OPTIONAL {physical} {} {logical};\n", c.name),

@@ -1,5 +1,9 @@
 //! A place in typed text, for readers that go through it sign by sign.
 
+/// What begins and does not end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unclosed;
+
 /// What is left of a text that is read.
 #[derive(Debug, Clone, Copy)]
 pub struct Cursor<'t> {
@@ -63,7 +67,7 @@ impl<'t> Cursor<'t> {
 
     /// The text between `open` and `close` that begins here, taken. `None` where none begins; `Err` where it does not end.
     /// With `nested`, pairs of them within it belong to it.
-    pub fn enclosed(&mut self, open: char, close: char, nested: bool) -> Result<Option<&'t str>, ()> {
+    pub fn enclosed(&mut self, open: char, close: char, nested: bool) -> Result<Option<&'t str>, Unclosed> {
         let Some(inner) = self.rest().strip_prefix(open) else { return Ok(None) };
         let mut depth = 0usize;
         for (i, c) in inner.char_indices() {
@@ -77,13 +81,13 @@ impl<'t> Cursor<'t> {
                 _ => {}
             }
         }
-        Err(())
+        Err(Unclosed)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Cursor;
+    use super::{Cursor, Unclosed};
 
     #[test]
     fn signs_words_and_what_is_enclosed() {
@@ -94,7 +98,7 @@ mod tests {
         assert_eq!(c.enclosed('"', '"', false), Ok(None));
         assert_eq!(c.enclosed('[', ']', true), Ok(Some("a[1]")));
         assert_eq!(c.enclosed('"', '"', false), Ok(Some("b")));
-        assert_eq!(c.enclosed('[', ']', false), Err(()));
+        assert_eq!(c.enclosed('[', ']', false), Err(Unclosed));
         assert_eq!(c.until(char::is_alphabetic), "[");
         assert_eq!(c.take(50), "c");
         assert!(c.is_done());

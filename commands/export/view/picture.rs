@@ -156,10 +156,9 @@ impl<'s> Picture<'s> {
 
     /// Gives the nodes their numbers.
     fn number(&mut self) {
-        let mut next = FIRST_KIND + self.kinds.len() as u32;
-        for n in self.numbers.iter_mut().filter(|n| **n != 0) {
+        let first = FIRST_KIND + self.kinds.len() as u32;
+        for (n, next) in self.numbers.iter_mut().filter(|n| **n != 0).zip(first..) {
             *n = next;
-            next += 1;
         }
     }
 

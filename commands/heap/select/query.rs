@@ -1,6 +1,6 @@
 //! What follows `!select`: fields, where from, a condition.
 
-use crate::shell::cursor::Cursor;
+use crate::shell::cursor::{Cursor, Unclosed};
 use crate::shell::opaque::show;
 use crate::shell::pipes::condition::{Condition, path_end, read_paths};
 use crate::shell::pipes::name::Name;
@@ -148,7 +148,7 @@ fn field(cursor: &mut Cursor<'_>, column: usize) -> Result<Field, SyntaxError> {
     let path = match cursor.enclosed('"', '"', false) {
         Ok(Some(quoted)) => quoted,
         Ok(None) => cursor.take(path_end(cursor.rest())),
-        Err(()) => return wrong(cursor, column, &unclosed('"')),
+        Err(Unclosed) => return wrong(cursor, column, &unclosed('"')),
     };
     if path.is_empty() {
         return wrong(cursor, column, "expected a field here");
@@ -190,7 +190,7 @@ fn title(cursor: &mut Cursor<'_>, column: usize) -> Result<String, SyntaxError> 
     let text = match cursor.enclosed('"', '"', false) {
         Ok(Some(quoted)) => quoted,
         Ok(None) => cursor.until(|c| c.is_whitespace() || ",()".contains(c)),
-        Err(()) => return wrong(cursor, column, &unclosed('"')),
+        Err(Unclosed) => return wrong(cursor, column, &unclosed('"')),
     };
     let text = show(text.trim()).into_owned();
     if text.is_empty() { wrong(cursor, column, "expected a name for the column here") } else { Ok(text) }
@@ -201,7 +201,7 @@ fn from(text: &str, column: usize) -> Result<From, SyntaxError> {
     let place = column + cursor.at();
     let quoted = match cursor.enclosed('"', '"', false) {
         Ok(quoted) => quoted,
-        Err(()) => return wrong(&cursor, column, &unclosed('"')),
+        Err(Unclosed) => return wrong(&cursor, column, &unclosed('"')),
     };
     let exact = quoted.is_some();
     let name = quoted.unwrap_or_else(|| cursor.take(cursor.rest().len())).trim();

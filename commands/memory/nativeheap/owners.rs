@@ -111,7 +111,9 @@ fn handles(ctx: &mut Ctx<'_>) -> Result<()> {
     ctx.out.note("")?;
     ctx.out.note("Handles that native blocks name:")?;
     ctx.out.open(&HANDLES)?;
-    let mut groups: BTreeMap<(&str, bool, Arc<str>), (u64, u64, &NativeHandle)> = BTreeMap::new();
+    // Kind, whether it is a delegate's thunk, and type of the object.
+    type Key = (&'static str, bool, Arc<str>);
+    let mut groups: BTreeMap<Key, (u64, u64, &NativeHandle)> = BTreeMap::new();
     for h in &found {
         let key = (h.handle.kind.name(), h.thunk, session.object_name(h.handle.object));
         let group = groups.entry(key).or_insert((0, 0, h));

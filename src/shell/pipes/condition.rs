@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use super::super::cell::Cell;
-use super::super::cursor::Cursor;
+use super::super::cursor::{Cursor, Unclosed};
 use super::super::expr::Scope;
 use super::super::expr::pattern::Pattern;
 use super::super::opaque::show;
@@ -248,7 +248,7 @@ impl<'i> Reader<'i> {
         let column = self.place();
         match self.text.enclosed(open, close, self.names == Names::Paths) {
             Ok(text) => Ok(text.map(|t| Name { text: t.to_owned(), column })),
-            Err(()) => self.wrong(&unclosed(open)),
+            Err(Unclosed) => self.wrong(&unclosed(open)),
         }
     }
 
