@@ -61,17 +61,21 @@ fn run(ctx: &mut Ctx<'_>, args: &Args, back: bool) -> Result<Outcome> {
     let space = &session.dump().space;
     let pointer = session.dump().arch.pointer_size();
     let mut words = Words::new(args.text("LIST").unwrap_or("").split_whitespace());
-    let mut next = |most: u64| -> Result<Option<u64>> {
+    let mut next = |least: u64, most: u64| -> Result<Option<u64>> {
         let Some(text) = words.expression() else { return Ok(None) };
         let n = value(ctx, &text)?;
-        match (1..=most).contains(&n) {
+        match (least..=most).contains(&n) {
             true => Ok(Some(n)),
-            false => Err(anyhow!("{} is too many; at most {most:x}", show(&text))),
+            false => Err(anyhow!("{} is not a number from {least:x} to {most:x}", show(&text))),
         }
     };
-    let start = next(u64::MAX)?.ok_or_else(|| anyhow!("an address is needed: the first element of the list"))?;
-    let count = next(MOST_ELEMENTS)?.unwrap_or(ELEMENTS);
-    let each = next(MOST_WORDS)?.unwrap_or(WORDS);
+    let start = next(0, u64::MAX)?.ok_or_else(|| anyhow!("an address is needed: the first element of the list"))?;
+    let count = next(1, MOST_ELEMENTS)?.unwrap_or(ELEMENTS);
+    let each = next(1, MOST_WORDS)?.unwrap_or(WORDS);
+    if start == 0 {
+        ctx.out.note("the list is empty: its first element would be at 0")?;
+        return Ok(Outcome::Empty);
+    }
     let size = u64::from(pointer);
     let end = follow(space, start, if back { size } else { 0 }, count, |at| {
         session.watch.cancel.check()?;
