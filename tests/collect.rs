@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
@@ -159,6 +159,12 @@ fn serve(mut stream: UnixStream, asked: &Asked, answer: impl Fn((u8, u8), &[u8])
     let _ = stream.write_all(&answer((head[16], head[17]), &payload));
 }
 
+/// What lists the processes of the machine asks those of the other tests too: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)
 }
@@ -179,6 +185,7 @@ fn runtime(knows: &'static [(u8, u8)]) -> Fake {
 
 #[test]
 fn processes_say_what_they_are() {
+    let _alone = alone();
     let fake = runtime(&[INFO_3, INFO_2, INFO]);
     let row = fake.row().unwrap();
     assert_eq!((&row["name"], &row["runtime"], &row["arch"]), (&"shop".into(), &"8.0.11".into(), &"x64".into()));
@@ -196,6 +203,7 @@ fn processes_say_what_they_are() {
 
 #[test]
 fn a_dump_is_taken_and_opened() {
+    let _alone = alone();
     for knows in [&[DUMP_3, DUMP_2, DUMP][..], &[DUMP_2, DUMP], &[DUMP]] {
         let fake = runtime(knows);
         let (code, out, err) = fake.collect(&["-o", "a b;c.dmp.zst", "-t", "mini", "--json"]);
@@ -225,6 +233,7 @@ fn a_dump_is_taken_and_opened() {
 
 #[test]
 fn types_are_numbered_as_the_protocol_does() {
+    let _alone = alone();
     for (word, number) in [("mini", 1), ("heap", 2), ("triage", 3), ("full", 4)] {
         let fake = Fake::new(move |command, payload| {
             let (path, kind) = wanted(payload);
@@ -239,6 +248,7 @@ fn types_are_numbered_as_the_protocol_does() {
 
 #[test]
 fn what_goes_wrong_is_said() {
+    let _alone = alone();
     let fails = |answer: Vec<u8>| Fake::new(move |_, _| answer.clone());
     for (fake, part) in [
         (fails(error(0x8000_4005, "execve(createdump) FAILED")), "execve(createdump) FAILED"),
@@ -282,6 +292,7 @@ fn what_goes_wrong_is_said() {
 
 #[test]
 fn lies_about_itself_do_no_harm() {
+    let _alone = alone();
     let evil = "a\x1b[31m\u{202e}\r\n;.shell x";
     let long = |n: u32| {
         let mut payload = vec![0; 28];
@@ -307,6 +318,7 @@ fn lies_about_itself_do_no_harm() {
 
 #[test]
 fn who_says_nothing_is_not_waited_for_long() {
+    let _alone = alone();
     let fake = Fake::new(|_, _| {
         std::thread::sleep(std::time::Duration::from_secs(30));
         Vec::new()

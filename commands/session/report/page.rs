@@ -106,7 +106,7 @@ fn section(number: usize, s: &Json) -> Markup {
         section id={ "s" (number) } aria-labelledby={ "h" (number) } {
             h2 id={ "h" (number) } { (seen(text(s, "title"))) }
             @if outcome == "partial" || outcome == "failed" {
-                p.partial { (outcome) ": " (seen(text(answer, "reason"))) }
+                p.partial { (seen(outcome)) ": " (seen(text(answer, "reason"))) }
             }
             @if findings { (verdict(answer)) }
             @for i in 0..list(s, "charts").len() { div.chart data-section=(number) data-chart=(i) {} }
@@ -127,7 +127,7 @@ fn section(number: usize, s: &Json) -> Markup {
 fn facts_list(facts: &[(&String, &Json)]) -> Markup {
     html! {
         @if !facts.is_empty() {
-            dl { @for (key, value) in facts { dt { (key.replace('_', " ")) } dd { (shown(key, value)) } } }
+            dl { @for (key, value) in facts { dt { (seen(&key.replace('_', " "))) } dd { (shown(key, value)) } } }
         }
     }
 }
@@ -143,9 +143,9 @@ fn verdict(answer: &Json) -> Markup {
         p.trouble { "Trouble: " (seen(text(at(answer, "facts"), "trouble"))) }
         @for f in of("findings") {
             @let rank = at(&f, "rank").as_u64().unwrap_or(0);
-            article class={ "finding " (text(&f, "sure")) } {
+            article class={ "finding " (seen(text(&f, "sure"))) } {
                 h3 { (seen(text(&f, "what"))) }
-                p.soft { (text(&f, "area")) ", " (text(&f, "sure")) }
+                p.soft { (seen(text(&f, "area"))) ", " (seen(text(&f, "sure"))) }
                 @let said = own("evidence", rank, "text");
                 @if !said.is_empty() { ul { @for line in said { li { (seen(&line)) } } } }
                 @let next = own("next", rank, "command");
