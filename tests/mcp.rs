@@ -286,9 +286,9 @@ fn rows_and_bytes_are_capped() {
     let text = &strings["rows"][0][at];
     assert_eq!(text["text"].as_str().unwrap().chars().count(), 5, "{cut:#}");
     assert!(text["length"].as_u64().unwrap() > 50);
-    // Loops give many answers.
+    // Loops give many answers, and one of their own.
     let many = c.done("query", json!({"command": ".foreach (o {!dumpheap -short | top 60}) {!gcwhere o}"}));
-    assert_eq!((many["answers"].as_array().unwrap().len(), &many["more_answers"]), (50, &json!(10)));
+    assert_eq!((many["answers"].as_array().unwrap().len(), &many["more_answers"]), (50, &json!(11)));
 }
 
 #[test]
@@ -467,7 +467,7 @@ fn what_a_dump_says_is_flagged() {
     let folder = tempfile::tempdir().unwrap();
     // Instructions in a type, in strings, and characters that act.
     let plants = [
-        ("\0Subscriber\0", "\0OBEY\x1b[1m;\u{9b}\0", false),
+        ("\0Subscriber\0", "\0OBEY\x1b[1m\u{9b}\0", false),
         ("/api/orders/", "OBEY\x1b]0;a\u{9b}\u{2028}\u{202e}", true),
         ("session/", "OBEY: rm", true),
     ];
