@@ -5,30 +5,21 @@
 //! is there. Without compiler or gcore it says that it skipped.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/timing.rs"]
+mod timing;
+
 use std::hint::black_box;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::native::heaps::{self, Block, NativeHeaps, State, reach};
 use clrscope::watch::Watch;
+use timing::median;
 
 const ROUNDS: usize = 5;
 const WORDS: usize = 16 << 20;
-
-fn median(mut of: impl FnMut()) -> f64 {
-    let mut times: Vec<f64> = (0..ROUNDS)
-        .map(|_| {
-            let start = Instant::now();
-            of();
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[ROUNDS / 2]
-}
 
 /// A core of the program with so many blocks, or why there is none.
 fn made(blocks: &str, folder: &Path) -> Result<PathBuf, &'static str> {
@@ -64,7 +55,7 @@ fn main() {
     let read = || heaps::read(&dump, &[], &watch).expect("nobody interrupts");
     let heaps = read();
     println!("{} blocks, {} bytes, {}", heaps.blocks.len(), heaps.totals().system, heaps.partial().unwrap_or_default());
-    let time = median(|| {
+    let time = median(ROUNDS, || {
         black_box(read());
     });
     println!("read            {:8.1} ms  {:6.1} ns a chunk", time * 1e3, time * 1e9 / heaps.blocks.len() as f64);
@@ -72,7 +63,7 @@ fn main() {
     lookups(&heaps);
     let roots = reach::roots(&dump, &heaps, &[]);
     let mut reached = 0;
-    let time = median(|| {
+    let time = median(ROUNDS, || {
         let all = reach::reached(&dump, &heaps, &roots, reach::registers(&dump), &watch).expect("nobody interrupts");
         reached = all.iter().filter(|r| **r).count();
     });
@@ -89,12 +80,12 @@ fn lookups(heaps: &NativeHeaps) {
     };
     let words: Vec<u64> =
         (0..WORDS).map(|i| if i % 8 == 0 { used[next() as usize % used.len()] } else { next() }).collect();
-    let time = median(|| {
+    let time = median(ROUNDS, || {
         black_box(words.iter().filter(|w| heaps.blocks.holding(**w).is_some()).count());
     });
     println!("look-ups        {:8.1} ns a word, an eighth of them hits", time * 1e9 / WORDS as f64);
     let hits: Vec<u64> = words.iter().copied().step_by(8).collect();
-    let time = median(|| {
+    let time = median(ROUNDS, || {
         black_box(hits.iter().filter(|w| heaps.blocks.holding(**w).is_some()).count());
     });
     println!("                {:8.1} ns a word, all of them hits", time * 1e9 / hits.len() as f64);

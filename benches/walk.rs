@@ -4,9 +4,11 @@
 //! ns per object of both and their ratio, on one thread each and with all processors; the median of several rounds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/timing.rs"]
+mod timing;
+
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::heap::stat::HeapStat;
@@ -14,6 +16,7 @@ use clrscope::heap::{Segment, Walker};
 use clrscope::session::Session;
 use clrscope::watch::Watch;
 use rayon::prelude::*;
+use timing::median;
 
 const ROUNDS: usize = 9;
 
@@ -51,18 +54,6 @@ fn slot(mt: u64) -> usize {
     ((mt >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize
 }
 
-fn median(mut of: impl FnMut()) -> f64 {
-    let mut times: Vec<f64> = (0..ROUNDS)
-        .map(|_| {
-            let start = Instant::now();
-            of();
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[ROUNDS / 2]
-}
-
 fn main() {
     let path = std::env::var_os("CLRSCOPE_BIG").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/linux-x64-10.0-leak-heap.core.zst"),
@@ -90,8 +81,8 @@ fn main() {
     println!("{}: {objects} objects ({walked} by the bare walk)", path.display());
     for threads in [1, rayon::current_num_threads()] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let limit = pool.install(|| median(|| drop(black_box(all(&walker)))));
-        let ours = pool.install(|| median(|| drop(black_box(HeapStat::collect(&walker).unwrap()))));
+        let limit = pool.install(|| median(ROUNDS, || drop(black_box(all(&walker)))));
+        let ours = pool.install(|| median(ROUNDS, || drop(black_box(HeapStat::collect(&walker).unwrap()))));
         println!(
             "{threads} threads: bare walk {:.2} ns/object, statistics {:.2} ns/object, ratio {:.2}",
             per(limit),

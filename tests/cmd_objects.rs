@@ -54,7 +54,6 @@ fn run(session: &Session, name: &str, given: &[(&'static str, Value)]) -> String
     let mut ctx = Ctx {
         session: Some(session),
         opening: &opening,
-        watch: &session.watch,
         out: &mut out,
         settings: &mut settings,
         commands: ALL,

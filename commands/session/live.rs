@@ -69,7 +69,7 @@ pub const COLLECT: Command = Command {
 
 fn ps(ctx: &mut Ctx<'_>, _: &Args) -> Result<Outcome> {
     ctx.settings.may(".ps")?;
-    let cancel = &ctx.watch.cancel;
+    let cancel = &ctx.opening.watch.cancel;
     let found = find::all(cancel)?;
     let infos = find::describe(&found.ports, cancel)?;
     let rows = found.ports.iter().zip(&infos).map(row);
@@ -111,7 +111,7 @@ fn take(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let kind = args.text("t").and_then(What::named).unwrap_or(What::Heap);
     let port = find::of(pid).ok_or_else(|| anyhow!("{}", find::why_none(pid)))?;
     let file = file(args.text("o"))?;
-    let written = collect::collect(&port, kind, &file, ctx.watch)
+    let written = collect::collect(&port, kind, &file, &ctx.opening.watch)
         .with_context(|| format!("no dump of process {pid} was written"))?;
     let shown = file.to_string_lossy().into_owned();
     let ms = u64::try_from(written.took.as_millis()).unwrap_or(u64::MAX);

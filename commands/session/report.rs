@@ -315,7 +315,6 @@ fn answer(ctx: &mut Ctx<'_>, command: &'static Command, args: &Args, line: &str,
         out: &mut out,
         settings: &mut *ctx.settings,
         commands: ctx.commands,
-        watch: ctx.watch,
         request: None,
     };
     match (command.run)(&mut inner, args)? {

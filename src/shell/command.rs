@@ -15,7 +15,6 @@ use crate::dump::{Dump, Registers};
 use crate::session::mixed::Chosen;
 use crate::session::saved::IndexMode;
 use crate::session::{Provider, Session};
-use crate::watch::Watch;
 
 /// How a command is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -455,8 +454,6 @@ pub struct Ctx<'a> {
     pub settings: &'a mut Settings,
     /// All commands, for help.
     pub commands: &'static [&'static Command],
-    /// Cancellation and progress, for what needs no dump; those of the session are the same.
-    pub watch: &'a Watch,
     /// What to do after the command.
     pub request: Option<Request>,
 }

@@ -203,7 +203,6 @@ impl Shell {
             out,
             settings: &mut self.settings,
             commands: self.commands,
-            watch: &self.watch,
             request: None,
         };
         // A bug in one command must not take the prompt down: the session's caches are only set when complete.
