@@ -31,6 +31,8 @@ pub const TEXTS: Table = Table::new(
 
 /// Strings are compared by their first 1024 characters and their size.
 const UNITS: usize = 1024;
+/// Strings are told apart in so many shares, by the end of their hashes, each small enough to be sorted in a cache.
+const SHARES: usize = 64;
 /// Rows made text of at once by one worker.
 const ROWS: usize = 4096;
 
@@ -66,7 +68,8 @@ struct Finding<'a> {
 /// A worker's own.
 struct Own {
     types: TypeFilter,
-    met: Vec<Met>,
+    /// By the end of their hashes.
+    met: [Vec<Met>; SHARES],
     rows: Vec<Row>,
 }
 
@@ -78,7 +81,7 @@ impl Make for Finding<'_> {
         if let Some(rows) = &self.rows {
             rows.begin();
         }
-        Own { types: self.types.clone(), met: Vec::new(), rows: Vec::new() }
+        Own { types: self.types.clone(), met: [const { Vec::new() }; SHARES], rows: Vec::new() }
     }
 
     fn visit(&self, own: &mut Own, segment: &Segment, o: Object<'_>) {
@@ -87,7 +90,10 @@ impl Make for Finding<'_> {
             return;
         }
         let Some((_, bytes)) = self.clr.string_bytes(o.address, UNITS) else { return };
-        own.met.push(Met { hash: self.hash.hash_one((&*bytes, o.size)), address: o.address, size: o.size });
+        let hash = self.hash.hash_one((&*bytes, o.size));
+        if let Some(met) = own.met.get_mut(hash as usize % SHARES) {
+            met.push(Met { hash, address: o.address, size: o.size });
+        }
         if self.rows.is_some() {
             own.rows.push(Row::of(&o));
         }
@@ -109,11 +115,14 @@ pub fn find(out: &mut Out, session: &Session, filter: &Filter, lists: bool) -> R
         Some(rows) => rows.print(out, &block),
         None => Ok(()),
     })?;
-    let mut met: Vec<Met> = Vec::with_capacity(states.iter().map(|s| s.met.len()).sum());
-    states.into_iter().for_each(|s| met.extend(s.met));
-    met.par_sort_unstable_by_key(|m| (m.hash, m.address));
-    let mut texts = Vec::new();
-    met.chunk_by(|a, b| a.hash == b.hash).for_each(|alike| grouped(clr, alike, &mut texts));
+    let shares = (0..SHARES).into_par_iter().with_max_len(1).map(|share| {
+        let mut met: Vec<Met> = states.iter().filter_map(|s| s.met.get(share)).flatten().copied().collect();
+        met.sort_unstable_by_key(|m| (m.hash, m.address));
+        let mut texts = Vec::new();
+        met.chunk_by(|a, b| a.hash == b.hash).for_each(|alike| grouped(clr, alike, &mut texts));
+        texts
+    });
+    let mut texts: Vec<Text> = shares.flatten_iter().collect();
     texts.par_sort_unstable_by_key(|t| (t.bytes, t.address));
     Ok((texts, report))
 }
@@ -159,12 +168,21 @@ pub fn print(out: &mut Out, clr: &Clr, texts: &[Text]) -> Result<()> {
         let whole = out.wants_data();
         return Ok(out.fill_bare(&TEXTS, texts.iter().map(|t| cells(clr, t, whole)))?);
     };
-    for some in texts.chunks(ROWS * rayon::current_num_threads() * 4) {
-        let made: Vec<(Vec<u8>, usize)> =
-            some.par_chunks(ROWS).map(|rows| (rendered(clr, &text, rows), rows.len())).collect();
-        for (bytes, rows) in made {
-            out.rendered(&bytes, rows as u64)?;
-        }
+    let made = |rows: &[Text]| -> Vec<Vec<u8>> { rows.par_chunks(ROWS).map(|r| rendered(clr, &text, r)).collect() };
+    let mut batches = texts.chunks(ROWS * rayon::current_num_threads() * 4);
+    let mut ready = batches.next().map(|rows| (made(rows), rows.len()));
+    while let Some((parts, rows)) = ready.take() {
+        let mut written = Ok(());
+        // One batch goes out while the next is made.
+        rayon::in_place_scope(|scope| {
+            if let Some(next) = batches.next() {
+                let (ready, made) = (&mut ready, &made);
+                scope.spawn(move |_| *ready = Some((made(next), next.len())));
+            }
+            written = parts.iter().try_for_each(|bytes| out.rendered(bytes, 0));
+        });
+        written?;
+        out.rendered(&[], rows as u64)?;
     }
     Ok(())
 }
@@ -172,6 +190,23 @@ pub fn print(out: &mut Out, clr: &Clr, texts: &[Text]) -> Result<()> {
 fn rendered(clr: &Clr, text: &RowText, rows: &[Text]) -> Vec<u8> {
     text.begin();
     let mut bytes = Vec::with_capacity(rows.len() * 64);
-    rows.iter().for_each(|t| text.push(&cells(clr, t, false), &mut bytes));
+    let mut units = Vec::new();
+    for t in rows {
+        units.clear();
+        if let Some((_, begins)) = clr.string_bytes(t.address, 2 * SHOWN) {
+            units.extend(begins.as_chunks().0.iter().map(|&u| u16::from_le_bytes(u)));
+        }
+        let value = Cell::Units(shown_units(&units).into());
+        text.push(&[Cell::Sep(t.count), Cell::Sep(t.bytes), value], &mut bytes);
+    }
     bytes
+}
+
+/// A text in UTF-16 cut as [`shown`] cuts it.
+fn shown_units(text: &[u16]) -> &[u16] {
+    if text.len() <= SHOWN {
+        return text;
+    }
+    let end = char::decode_utf16(text.iter().copied()).take(SHOWN).map(|c| c.map_or(1, char::len_utf16)).sum();
+    text.get(..end).unwrap_or(text)
 }

@@ -17,8 +17,9 @@ use crate::heap::reader::Reader;
 use crate::heap::starts::Starts;
 use crate::heap::summary::{Summary, View};
 
-/// What one question may read at most, in heaps, before the graph is built.
-const HEAPS_A_QUESTION: u64 = 2;
+/// What one question may read at most before the graph is built: the heap by so much. What is near is found with far less,
+/// and what is not would have paid for it twice.
+const PART_A_QUESTION: u64 = 4;
 /// What all questions of a session may, before the graph pays.
 const HEAPS_A_SESSION: u64 = 8;
 /// Small heaps are never too dear.
@@ -131,7 +132,7 @@ impl Session {
         }
         let heap = self.heap()?.allocated().max(SMALL);
         let spent = self.reach.spent.load(Ordering::Relaxed);
-        Ok((spent < heap.saturating_mul(HEAPS_A_SESSION)).then(|| heap.saturating_mul(HEAPS_A_QUESTION)))
+        Ok((spent < heap.saturating_mul(HEAPS_A_SESSION)).then_some((heap / PART_A_QUESTION).max(SMALL)))
     }
 
     /// Asks `near` with what it may read; `None` when the graph has to answer.

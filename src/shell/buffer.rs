@@ -24,6 +24,16 @@ impl Buffer {
         if self.bytes.len() < ENOUGH { Ok(()) } else { self.hand_over() }
     }
 
+    /// Appends `bytes`; many go through without a copy.
+    pub fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() < ENOUGH {
+            self.bytes.extend_from_slice(bytes);
+            return self.spill();
+        }
+        self.hand_over()?;
+        self.sink.write_all(bytes)
+    }
+
     fn hand_over(&mut self) -> io::Result<()> {
         let written = self.sink.write_all(&self.bytes);
         // What could not be written is not tried again.

@@ -629,8 +629,7 @@ impl Out {
         if let Some(t) = self.current.and_then(|c| self.tables.get_mut(c)) {
             t.rows += rows;
         }
-        self.to.bytes.extend_from_slice(text);
-        self.to.spill()
+        self.to.pass(text)
     }
 
     /// Takes note of addresses in rows that were rendered.

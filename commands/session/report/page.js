@@ -46,7 +46,7 @@ for (const table of document.querySelectorAll("table")) {
 }
 
 // Charts: parts that lie in others. A click or Enter on one goes into it, Escape out again.
-const short = type => type.replace(/[\p{L}_$][\p{L}\p{N}_$]*\./gu, "");
+const short = type => type.replace(/(?<![+>\p{L}\p{N}_$])[\p{L}_$][\p{L}\p{N}_$]*\./gu, "");
 const hue = type => {
   const space = type.split(/[<`[+]/)[0].split(".").slice(0, 2).join(".");
   let h = 7;
