@@ -150,7 +150,7 @@ impl Area {
 /// From this weight on a finding is the trouble, not something by the way.
 pub const STRIKING: u8 = 50;
 
-/// Findings of less weight than [`WORTH`] are listed with -v alone.
+/// Findings of less weight than `WORTH` are listed with -v alone.
 pub const SMALL: u8 = 10;
 /// From this weight on a finding is worth a line.
 const WORTH: u8 = 20;

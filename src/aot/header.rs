@@ -2,7 +2,7 @@
 //!
 //! Source: dotnet/runtime `src/coreclr/nativeaot/Runtime/DebugHeader.cpp` (v8.0 to v10.0): `DNDH`, version, flags, then the
 //! addresses of two arrays that the program fills in as it starts: fields with their offsets, and variables. Names change
-//! with the versions ([`FIELDS`]); what they stand for does not.
+//! with the versions (`FIELDS`); what they stand for does not.
 
 use crate::clr::layout::scan::{Span, words_equal};
 use crate::clr::layout::{Layout, Source, descriptor, exports};

@@ -1,7 +1,7 @@
 //! Who waits for what, held by whom.
 //!
 //! How a thread waits its stack tells: the outermost of the methods of the core library by which it does ([`kinds`]). What
-//! it waits for is an object that the frames of that call hold ([`blocked`]), for monitors and `Lock`s what the runtime or
+//! it waits for is an object that the frames of that call hold (`blocked`), for monitors and `Lock`s what the runtime or
 //! the library keeps a record of ([`super::locks::waits`]). Who holds it the object tells.
 
 mod blocked;

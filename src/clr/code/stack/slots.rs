@@ -37,7 +37,7 @@ pub const RECORD: &str = "GCFrame";
 pub struct LiveSlot {
     /// Index of its frame in the stack.
     pub frame: usize,
-    /// The register, or what the slot is counted from; [`RECORD`] for a slot that a record of native code protects, `None` for
+    /// The register, or what the slot is counted from; `RECORD` for a slot that a record of native code protects, `None` for
     /// what an explicit frame points to.
     pub register: Option<&'static str>,
     /// Distance from the register in bytes; `None` for the register itself.
