@@ -212,10 +212,15 @@ impl Session {
         self.watch.progress.start("looking for the runtime", 0);
         let found = discover(&self.dump, &options);
         self.watch.progress.finish();
-        let compiled_ahead = match found {
-            Err(NoRuntime::NotFound(_) | NoRuntime::Refused(_) | NoRuntime::NativeAot(_)) => aot::open(&self.dump),
+        let compiled_ahead = match &found {
+            Err(NoRuntime::NotFound(_) | NoRuntime::Refused(_) | NoRuntime::NativeAot(_)) => {
+                aot::open(&self.dump, &self.watch)
+            }
             _ => None,
         };
+        if found.is_err() && self.watch.cancel.is_set() {
+            return Err(NoRuntime::Interrupted);
+        }
         match compiled_ahead {
             Some(Ok(clr)) => return Ok(Arc::new(clr)),
             Some(Err(why)) => {
@@ -368,6 +373,9 @@ impl Session {
     pub fn static_slots(&self) -> Result<&Vec<(u64, Arc<str>)>> {
         self.static_slots.get(|| {
             let clr = self.clr()?;
+            if let Some(ahead) = clr.ahead() {
+                return Ok(ahead.static_slots(clr.native()));
+            }
             let mut types: Vec<u64> =
                 clr.assemblies().items.iter().flat_map(|a| clr.loaded_types(a.module).items).map(|t| t.1).collect();
             // Instantiations are in no map.

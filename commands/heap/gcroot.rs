@@ -442,7 +442,8 @@ pub fn static_between(session: &Session, clr: &Clr, from: u64, to: u64) -> Optio
 fn slot_between(slots: &[(u64, Arc<str>)], session: &Session, clr: &Clr, from: u64, to: u64) -> Option<String> {
     let walker = session.walker().ok()?;
     let o = walker.object_at(from)?;
-    if !o.ty.mt.is_sz_array() || !o.ty.mt.contains_pointers() {
+    // Compiled ahead of time, each class has an object of its own for them.
+    if !(o.ty.mt.is_sz_array() || clr.ahead().is_some()) || !o.ty.mt.contains_pointers() {
         return None;
     }
     // Statics arrays are few and small; the slots in question are those that hold the reference.

@@ -161,6 +161,10 @@ fn of_types(p: &mut Probe<'_>, types: &Types) {
     let maps: Vec<bool> = holding.map(|m| RefMap::read(&p.dump.space, &m) != RefMap::Unreadable).collect();
     let counts = (maps.iter().filter(|h| **h).count(), maps.len());
     p.all("types with references have a GCDesc", &["ContainsReferencesFlag"], counts);
+    // Without metadata some have names by their hash.
+    if !types.have_metadata() {
+        return;
+    }
     let named: Vec<bool> = sample.iter().map(|w| types.full_name(w.address).is_some()).collect();
     let counts = (named.iter().filter(|h| **h).count(), named.len());
     p.all("metadata names the types of the type map", &["MetadataTokenBits", "MetadataHandleBits"], counts);

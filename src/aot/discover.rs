@@ -7,20 +7,25 @@
 use std::sync::Arc;
 
 use crate::clr::layout::Source;
+use crate::clr::layout::effort::Effort;
 use crate::clr::layout::gcdac::GcDacVars;
 use crate::clr::layout::report::{Discovered, RuntimeModule};
 use crate::clr::layout::scan::{Span, find_gc_dac_vars, read_gc_dac_vars, runs};
 use crate::clr::layout::verdict::Verdict;
 use crate::dump::{Dump, Module};
+use crate::watch::Watch;
 
 use super::checks::{Checked, check};
 use super::header::{self, Found};
 use super::image::{self, AotModule, section};
+use super::metadata;
 use super::tables::{TABLES, Table};
 
 /// What was found.
 #[derive(Debug)]
 pub struct Opened {
+    /// The dump, with pages of the program's file where it lacks them.
+    pub dump: Arc<Dump>,
     /// As of any runtime.
     pub found: Discovered,
     /// Its modules.
@@ -30,24 +35,57 @@ pub struct Opened {
 }
 
 /// Finds the runtime in any module of the dump. `None` where there is none, an error with the reason where it cannot be read.
-pub fn discover(dump: &Arc<Dump>) -> Option<Result<Opened, String>> {
+pub fn discover(dump: &Arc<Dump>, watch: &Watch) -> Option<Result<Opened, String>> {
     let mut all: Vec<&Module> = dump.modules.iter().filter(|m| m.size > 0).collect();
     // The program itself is the first module, a library of its own is large.
     let first = dump.modules.first().map(|m| m.base);
     all.sort_by_key(|m| (Some(m.base) != first, std::cmp::Reverse(m.size)));
+    let effort = Effort::begin(&dump.space, watch);
     let mut refused = None;
     for module in all {
-        let Some(mut found) = header::find(dump, module) else { continue };
-        name(dump, Span::of(module), &mut found);
-        match open(dump, module, &found) {
-            Ok(opened) => return Some(Ok(opened)),
-            Err(why) => drop(refused.get_or_insert(format!("{}: {why}", module.file_name()))),
+        if effort.is_over() {
+            refused.get_or_insert_with(|| GIVEN_UP.to_owned());
+            break;
+        }
+        // Pages it could write to that a heap dump lacks: what the loader wrote there is in the file.
+        match dump.with_initial_pages(module) {
+            Some((more, added)) => {
+                let more = Arc::new(more);
+                let effort = Effort::begin(&more.space, watch);
+                let Some(found) = in_module(&more, module, &effort) else { continue };
+                match found {
+                    Ok(mut opened) => {
+                        let what = format!(
+                            "{added} bytes that the program could write are not in the dump: they are read as its file \
+                             has them, what it wrote there is not known"
+                        );
+                        opened.found.warnings.push(what);
+                        return Some(Ok(opened));
+                    }
+                    Err(why) => drop(refused.get_or_insert(why)),
+                }
+            }
+            None => match in_module(dump, module, &effort) {
+                Some(Ok(opened)) => return Some(Ok(opened)),
+                Some(Err(why)) => drop(refused.get_or_insert(why)),
+                None => {}
+            },
         }
     }
     refused.map(Err)
 }
 
-fn open(dump: &Arc<Dump>, module: &Module, found: &Found) -> Result<Opened, String> {
+/// What is said when no more may be read.
+const GIVEN_UP: &str = "the search for a NativeAOT runtime was given up after reading all it may";
+
+/// The runtime in one module.
+fn in_module(dump: &Arc<Dump>, module: &Module, effort: &Effort<'_>) -> Option<Result<Opened, String>> {
+    let mut found = header::find(dump, module)?;
+    name(dump, Span::of(module), &mut found);
+    Some(open(dump, module, &found, effort).map_err(|why| format!("{}: {why}", module.file_name())))
+}
+
+fn open(dump: &Arc<Dump>, module: &Module, found: &Found, effort: &Effort<'_>) -> Result<Opened, String> {
     if let Some(why) = &found.refused {
         return Err(why.clone());
     }
@@ -62,6 +100,9 @@ fn open(dump: &Arc<Dump>, module: &Module, found: &Found) -> Result<Opened, Stri
         .map_err(|_| "its RuntimeInstance is not in the dump; give the program's file with -i FOLDER")?;
     let mut best: Option<(i64, &Table, Checked)> = None;
     for table in ordered(dump, found, instance) {
+        if effort.is_over() {
+            return Err(GIVEN_UP.into());
+        }
         let mut layout = table.layout();
         layout.overlay(&found.layout);
         let modules = image::modules(&dump.space, &layout, instance);
@@ -98,14 +139,10 @@ fn open(dump: &Arc<Dump>, module: &Module, found: &Found) -> Result<Opened, Stri
         providers.push(("not used".into(), checked.dropped.join(", ")));
     }
     let mut warnings = Vec::new();
-    let metadata = |m: &AotModule| m.header.blob(&dump.space, section::METADATA).is_some();
-    if !checked.modules.iter().any(metadata) {
-        let what =
-            "the program's metadata is not in the dump: types and methods have no names; give its file with -i FOLDER";
-        warnings.push(what.into());
-    }
+    warnings.extend(names_missing(dump, &checked.modules).map(str::to_owned));
     let version = found.version.clone().or_else(|| version(dump, span, table.era));
     Ok(Opened {
+        dump: dump.clone(),
         free: checked.free,
         modules: checked.modules,
         found: Discovered {
@@ -128,6 +165,22 @@ fn open(dump: &Arc<Dump>, module: &Module, found: &Found) -> Result<Opened, Stri
             warnings,
         },
     })
+}
+
+/// What is to be said where the program's metadata cannot be read.
+fn names_missing(dump: &Dump, modules: &[AotModule]) -> Option<&'static str> {
+    let blobs: Vec<_> = modules.iter().map(|m| m.header.blob(&dump.space, section::METADATA)).collect();
+    if blobs.iter().all(Option::is_none) {
+        return Some(
+            "the program's metadata is not in the dump: types of the core libraries are named by the hash of their names, \
+             others and methods have no names; give its file with -i FOLDER",
+        );
+    }
+    let empty = blobs.iter().flatten().all(|b| !metadata::is_metadata(b));
+    empty.then_some(
+        "the program was built without metadata: types of the core libraries are named by the hash of their names, others \
+         and methods have no names",
+    )
 }
 
 /// Tells variables by their shape whose names are not in the dump, as in one without the pages of the program's file.

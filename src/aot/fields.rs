@@ -60,10 +60,9 @@ impl Aot {
             let (at, base, offset) = match f.place {
                 Place::Instance(_) => continue,
                 Place::Static(at) => (at, 0, 0),
-                // Bit 0: the base was not made yet.
-                Place::Base(cell, offset) => match self.dump.space.ptr(cell) {
-                    Some(base) if base & 1 == 0 => (base.saturating_add(offset), base, offset),
-                    _ => (0, 0, offset),
+                Place::Base(cell, offset) => match self.cells().base(cell) {
+                    Some(base) => (base.saturating_add(offset), base, offset),
+                    None => (0, 0, offset),
                 },
             };
             let of_base = || self.references(self.object_type(base).unwrap_or(0)).binary_search(&offset).is_ok();

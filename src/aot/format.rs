@@ -30,6 +30,14 @@ impl Blob {
         std::str::from_utf8(bytes).ok()
     }
 
+    /// The places that a blob of distances of four bytes leads to, each from its own.
+    pub fn distances(&self) -> Vec<u64> {
+        let place = |(i, b): (usize, &[u8; 4])| {
+            self.address.wrapping_add(4 * i as u64).wrapping_add_signed(i64::from(i32::from_le_bytes(*b)))
+        };
+        self.bytes.as_chunks::<4>().0.iter().enumerate().map(place).collect()
+    }
+
     /// Offsets of the entries of the hash table that the blob is.
     pub fn entries(&self) -> Vec<usize> {
         let mut found = Vec::new();

@@ -4,7 +4,7 @@
 //! addresses of two arrays that the program fills in as it starts: fields with their offsets, and variables. Names change
 //! with the versions (`FIELDS`); what they stand for does not.
 
-use crate::clr::layout::scan::{Span, words_equal};
+use crate::clr::layout::scan::{Span, runs, words_equal};
 use crate::clr::layout::{Layout, Source, descriptor, exports};
 use crate::dump::{Dump, Module};
 
@@ -20,6 +20,13 @@ const MAX_ENTRIES: u64 = 4096;
 const MAX_NAME: usize = 128;
 /// Places with the cookie that are looked at.
 const MAX_PLACES: usize = 64;
+
+/// Bytes of an entry of either array: two texts, a value and what is left of its word; a text and a value.
+const FIELD_ENTRY: u64 = 24;
+const VARIABLE_ENTRY: u64 = 16;
+/// A name each array has in every version.
+const A_FIELD: &str = "m_uFlags";
+const A_VARIABLE: &str = "g_pTheRuntimeInstance";
 
 /// Fields by their names in the header: its type and field, ours.
 const FIELDS: &[(&str, &str, &str, &str)] = &[
@@ -103,16 +110,26 @@ fn debug_header(dump: &Dump, span: Span) -> Option<Found> {
     let space = &dump.space;
     let (major, minor) = (space.u16(at.checked_add(4)?)?, space.u16(at.checked_add(6)?)?);
     let mut found = Found { what: format!("at {at:x}, version {major}.{minor}"), ..Found::default() };
-    let (types, globals) = (space.ptr_at(at, 16).unwrap_or(0), space.ptr_at(at, 24).unwrap_or(0));
+    let (mut types, mut globals) = (space.ptr_at(at, 16).unwrap_or(0), space.ptr_at(at, 24).unwrap_or(0));
     if types == 0 || globals == 0 {
-        found.refused = Some("the arrays of its debug header are null: the program had not started".into());
+        // As in the file: the program writes the addresses as it starts, and a heap dump lacks what it wrote.
+        let array = |name, size, offset| array_with(dump, span, name, (size, offset)).unwrap_or(0);
+        (types, globals) = (array(A_FIELD, FIELD_ENTRY, 8), array(A_VARIABLE, VARIABLE_ENTRY, 0));
+        found.what.push_str(", its arrays found by their texts");
+    }
+    if globals == 0 {
+        found.refused = Some(
+            "the arrays of its debug header are not in the dump, or null as before the program starts; give the program's \
+             file with -i FOLDER"
+                .into(),
+        );
         return Some(found);
     }
     let source = Source::DebugHeader(at);
     let text = |a: u64| space.utf8z(a, MAX_NAME);
     let mut count = 0;
     for i in 0..MAX_ENTRIES {
-        let Some(entry) = types.checked_add(24 * i) else { break };
+        let Some(entry) = types.checked_add(FIELD_ENTRY * i).filter(|_| types != 0) else { break };
         let Some(ty) = space.ptr(entry).filter(|&p| p != 0).map(text) else { break };
         let (Some(field), Some(value)) = (space.ptr_at(entry, 8).map(text), space.u32(entry.saturating_add(16))) else {
             break;
@@ -123,7 +140,7 @@ fn debug_header(dump: &Dump, span: Span) -> Option<Found> {
         }
     }
     for i in 0..MAX_ENTRIES {
-        let Some(entry) = globals.checked_add(16 * i) else { break };
+        let Some(entry) = globals.checked_add(VARIABLE_ENTRY * i) else { break };
         let Some(name) = space.ptr(entry).filter(|&p| p != 0).map(text) else { break };
         let Some(value) = space.ptr_at(entry, 8).filter(|&v| v != 0) else { continue };
         if name.is_empty() {
@@ -142,6 +159,46 @@ fn debug_header(dump: &Dump, span: Span) -> Option<Found> {
             Some("the arrays of its debug header are not in the dump; give the program's file with -i FOLDER".into());
     }
     Some(found)
+}
+
+/// The array of `size` bytes an entry of which has the address of the text `name` at `offset`: the first entry before it
+/// with a text in its place.
+fn array_with(dump: &Dump, span: Span, name: &str, (size, offset): (u64, u64)) -> Option<u64> {
+    let space = &dump.space;
+    let named = |entry: u64| {
+        let text = space.ptr_at(entry, offset).filter(|&p| span.contains(p)).map(|p| space.utf8z(p, MAX_NAME))?;
+        (!text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())).then_some(())
+    };
+    for text in texts(dump, span, name) {
+        for place in words_equal(space, span, 8, text).into_iter().take(MAX_PLACES) {
+            let mut at = place.checked_sub(offset)?;
+            for _ in 0..MAX_ENTRIES {
+                let Some(before) = at.checked_sub(size).filter(|&b| named(b).is_some()) else { break };
+                at = before;
+            }
+            // More than one entry: a lone pointer to the text is none.
+            if named(at.checked_add(size)?).is_some() {
+                return Some(at);
+            }
+        }
+    }
+    None
+}
+
+/// Places of `name`, closed by a zero, in the image.
+fn texts(dump: &Dump, span: Span, name: &str) -> Vec<u64> {
+    let wanted: Vec<u8> = name.bytes().chain([0]).collect();
+    let mut found = Vec::new();
+    runs(&dump.space, span, |start, bytes| {
+        let mut at = 0;
+        while let Some(i) = bytes.get(at..).and_then(|b| b.windows(wanted.len()).position(|w| w == wanted)) {
+            if found.len() < MAX_PLACES {
+                found.push(start + (at + i) as u64);
+            }
+            at += i + wanted.len();
+        }
+    });
+    found
 }
 
 /// The contract descriptor, where its flavour is NativeAOT.

@@ -35,6 +35,10 @@ pub mod section {
     pub const FIELD_MAP: u32 = 309;
     /// Blob: native metadata.
     pub const METADATA: u32 = 313;
+    /// Blob: what refers to static bases of instantiations, by number.
+    pub const NATIVE_STATICS: u32 = 333;
+    /// Blob: instantiations and the numbers of their statics.
+    pub const STATICS_TABLE: u32 = 334;
     /// Blob: methods by the address of their code, for stack traces.
     pub const STACK_TRACE_MAP: u32 = 327;
 }
@@ -81,6 +85,11 @@ impl Header {
     /// Start and end of a section.
     pub fn section(&self, id: u32) -> Option<(u64, u64)> {
         self.sections.iter().find(|s| s.0 == id).map(|s| (s.1, s.2)).filter(|s| s.1 >= s.0)
+    }
+
+    /// Start of a section, whether its end is recorded or not.
+    pub fn start(&self, id: u32) -> Option<u64> {
+        self.sections.iter().find(|s| s.0 == id).map(|s| s.1)
     }
 
     /// The bytes of a section; `None` where it is not there, not whole in the dump or larger than any.

@@ -11,7 +11,6 @@ use crate::clr::runtime::threads::ClrThread;
 use crate::clr::types::typename::TypeName;
 
 use super::Aot;
-use super::image::section;
 
 /// The table's class.
 const ENTRY: &str = "System.Threading.SyncTable+Entry";
@@ -19,23 +18,6 @@ const ENTRY: &str = "System.Threading.SyncTable+Entry";
 const MAX_ENTRIES: u32 = 1 << 26;
 
 impl Aot {
-    /// Objects that hold the references of static fields, by their cells; those not made yet left out.
-    pub fn static_bases(&self) -> Vec<u64> {
-        let space = &self.dump.space;
-        let mut found = Vec::new();
-        for m in self.types.modules() {
-            let Some((start, end)) = m.header.section(section::GC_STATICS) else { continue };
-            for (start, end) in space.runs(start, end) {
-                for at in (start..end).step_by(4) {
-                    let Some(distance) = space.u32(at) else { continue };
-                    let cell = at.wrapping_add_signed(i64::from(distance as i32));
-                    found.extend(space.ptr(cell).filter(|b| *b != 0 && b & 1 == 0 && self.is_object(*b)));
-                }
-            }
-        }
-        found
-    }
-
     /// The sync table: the longest of its arrays that a static field holds.
     fn sync_table(&self) -> Option<(u64, u32)> {
         let space = &self.dump.space;

@@ -58,6 +58,11 @@ pub struct FullName {
     pub assembly: String,
 }
 
+/// Whether the blob begins as metadata does.
+pub fn is_metadata(blob: &Blob) -> bool {
+    blob.bytes.starts_with(&SIGNATURE)
+}
+
 /// The native metadata of a module.
 #[derive(Debug, Clone, Default)]
 pub struct Metadata {

@@ -3,6 +3,10 @@
 //! Source: dotnet/runtime `src/coreclr/nativeaot/System.Private.StackTraceMetadata/src/Internal/StackTraceMetadata`,
 //! `src/coreclr/tools/Common/Internal/Runtime/StackTraceData.cs` (commands of a record), `MappingTableFlags.cs`.
 
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
 use crate::clr::types::typename::TypeName;
 
 use super::Aot;
@@ -25,7 +29,7 @@ const HAS_ENTRY_POINT: u32 = 0x20;
 const MAX_PARAMETERS: u32 = 1 << 10;
 
 /// Who declares a method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Owner {
     /// A record of metadata.
     Record(Handle),
@@ -72,6 +76,36 @@ impl Aot {
         let all = self.methods();
         let i = all.binary_search_by_key(&start, |m| m.start).ok()?;
         self.spell(all.get(i)?, true)
+    }
+
+    /// Name of the class of the method whose code begins at `start`, without type arguments, and the method's own.
+    pub fn class_of_method(&self, start: u64) -> Option<(String, &str)> {
+        let all = self.methods();
+        let m = all.get(all.binary_search_by_key(&start, |m| m.start).ok()?)?;
+        Some((self.class_of(m)?, self.types.names(m.module)?.metadata.text(m.name)?))
+    }
+
+    /// Code of the methods of the module of that number with the names of their classes; those of instantiations with type
+    /// arguments have none.
+    pub fn classes_of_methods(&self, module: usize) -> Vec<(u64, Arc<str>)> {
+        let mut names: FxHashMap<Owner, Option<Arc<str>>> = FxHashMap::default();
+        let of_module = self.methods().iter().filter(|m| m.module == module);
+        let class = |m: &Method| {
+            let name = names.entry(m.owner).or_insert_with(|| Some(self.class_of(m)?.into())).clone();
+            Some((m.start, name?))
+        };
+        of_module.filter_map(class).collect()
+    }
+
+    fn class_of(&self, m: &Method) -> Option<String> {
+        let owner = match m.owner {
+            Owner::Type(mt) => self.types.tree(mt, 0),
+            Owner::Record(handle) => self.types.names(m.module)?.metadata.tree(handle),
+        };
+        match owner {
+            TypeName::Named(named) if named.args.is_empty() => Some(named.name),
+            _ => None,
+        }
     }
 
     /// Full name of a method; parameters where they are asked for.

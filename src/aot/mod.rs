@@ -4,18 +4,22 @@
 //! proves a layout ([`checks`]) and answers what [`crate::clr::ahead::Ahead`] asks. It builds on the layer of CoreCLR, which
 //! knows nothing of it; layers above ask `Clr` and do not see which runtime it is.
 
+mod byhash;
 pub mod checks;
 mod code;
 pub mod discover;
 mod fields;
 pub mod format;
+mod found;
 pub mod header;
 pub mod image;
 mod locks;
 pub mod managed;
 pub mod metadata;
 pub mod methods;
+mod owners;
 mod reflected;
+mod statics;
 pub mod tables;
 mod threads;
 pub mod types;
@@ -27,6 +31,7 @@ use rustc_hash::FxHashMap;
 use crate::clr::ahead::{Ahead, CompiledCode};
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::Layout;
+use crate::clr::layout::gcdac::GcDacVars;
 use crate::clr::runtime::syncblocks::SyncBlock;
 use crate::clr::runtime::threads::ClrThread;
 use crate::clr::types::fields::Fields;
@@ -35,10 +40,12 @@ use crate::clr::types::typename::TypeName;
 use crate::clr::{Clr, WellKnown};
 use crate::dump::Dump;
 use crate::native::{Context, Native};
+use crate::watch::Watch;
 
 use self::managed::Managed;
 use self::methods::Method;
 use self::reflected::Reflected;
+use self::statics::Cells;
 use self::types::Types;
 
 /// The runtime of a program compiled ahead of time.
@@ -46,30 +53,38 @@ use self::types::Types;
 pub struct Aot {
     dump: Arc<Dump>,
     layout: Layout,
+    gc: GcDacVars,
     types: Types,
     managed: Managed,
     /// MethodTables by full name.
     by_name: OnceLock<FxHashMap<String, u64>>,
     methods: OnceLock<Vec<Method>>,
     reflected: OnceLock<FxHashMap<u64, Vec<Reflected>>>,
+    /// Cells of static bases.
+    cells: OnceLock<Cells>,
+    /// Owners of cells that the image names.
     bases: OnceLock<FxHashMap<u64, Arc<str>>>,
+    /// Owners of base objects, told by code too.
+    owners: OnceLock<FxHashMap<u64, Arc<str>>>,
 }
 
 /// The runtime of a program compiled ahead of time, where the dump holds one; an error with the reason where it does and
 /// cannot be read.
-pub fn open(dump: &Arc<Dump>) -> Option<Result<Clr, String>> {
-    let opened = match discover::discover(dump)? {
+pub fn open(dump: &Arc<Dump>, watch: &Watch) -> Option<Result<Clr, String>> {
+    let opened = match discover::discover(dump, watch)? {
         Ok(opened) => opened,
         Err(why) => return Some(Err(why)),
     };
+    let dump = &opened.dump;
     let layout = opened.found.layout.clone();
     let types = match Types::new(dump.clone(), &layout, opened.modules, opened.free) {
         Ok(types) => types,
         Err(missing) => return Some(Err(missing.to_string())),
     };
     let managed = Managed::of(opened.found.era.0);
-    let (by_name, methods, reflected, bases) = Default::default();
-    let aot = Aot { dump: dump.clone(), layout, types, managed, by_name, methods, reflected, bases };
+    let gc = opened.found.gc.clone();
+    let (by_name, methods, reflected, cells, bases, owners) = Default::default();
+    let aot = Aot { dump: dump.clone(), layout, gc, types, managed, by_name, methods, reflected, cells, bases, owners };
     Some(Ok(Clr::compiled_ahead(dump.clone(), opened.found, Box::new(aot))))
 }
 
@@ -116,10 +131,8 @@ impl Ahead for Aot {
     }
 
     fn tree(&self, address: u64) -> TypeName {
-        match self.owner_of_base(address) {
-            Some(owner) => TypeName::plain(format!("static base of {owner}"), ""),
-            None => self.types.tree(address, 0),
-        }
+        let shape = self.types.words(address).is_some_and(|w| self.types.is_static_base(&w));
+        shape.then(|| self.only_owner(address)).flatten().unwrap_or_else(|| self.types.tree(address, 0))
     }
 
     fn arguments(&self, mt: &MethodTable) -> Vec<u64> {
@@ -150,6 +163,14 @@ impl Ahead for Aot {
 
     fn thread_statics(&self, thread: u64) -> Vec<(u64, u64)> {
         self.statics_of_thread(thread)
+    }
+
+    fn owner_of_statics(&self, native: &Native, base: u64) -> Option<Arc<str>> {
+        self.owner_of_base(native, base)
+    }
+
+    fn static_slots(&self, native: &Native) -> Vec<(u64, Arc<str>)> {
+        self.slots_of_statics(native)
     }
 
     fn sync_blocks(&self, threads: &[ClrThread]) -> Gathered<SyncBlock> {

@@ -55,7 +55,8 @@ impl Aot {
         self.all_reflected().get(&mt).map_or(&[], Vec::as_slice)
     }
 
-    fn all_reflected(&self) -> &FxHashMap<u64, Vec<Reflected>> {
+    /// All of them by the MethodTable of their class.
+    pub fn all_reflected(&self) -> &FxHashMap<u64, Vec<Reflected>> {
         self.reflected.get_or_init(|| {
             let mut all: FxHashMap<u64, Vec<Reflected>> = FxHashMap::default();
             let every = self.layout.constant("MetadataTokenBits").is_ok_and(|b| b >= BITS_OF_TOKENS);
@@ -82,24 +83,6 @@ impl Aot {
             }
             all
         })
-    }
-
-    /// Whose statics the objects of the type `mt` are, where that is told.
-    pub fn owner_of_base(&self, mt: u64) -> Option<Arc<str>> {
-        let bases = self.bases.get_or_init(|| {
-            let mut found = FxHashMap::default();
-            for (&owner, fields) in self.all_reflected() {
-                for f in fields {
-                    let Place::Base(cell, _) = f.place else { continue };
-                    let shape = self.dump.space.ptr(cell).filter(|b| b & 1 == 0).and_then(|b| self.object_type(b));
-                    if let Some(shape) = shape {
-                        found.insert(shape, self.types.tree(owner, 0).display().into());
-                    }
-                }
-            }
-            found
-        });
-        bases.get(&mt).cloned()
     }
 
     /// Element type of a field of the type `ty`; `reference` where its slot holds one.

@@ -14,8 +14,9 @@ use crate::clr::layout::{Layout, Missing};
 use crate::clr::types::fields::et;
 use crate::clr::types::methodtable::{MethodTable, Parts};
 use crate::clr::types::typename::{Named, TypeName};
-use crate::dump::{AddressSpace, Dump};
+use crate::dump::{AddressSpace, Dump, Module};
 
+use super::byhash::ByHash;
 use super::image::{AotModule, section};
 use super::metadata::{FullName, Handle, Metadata};
 
@@ -106,6 +107,8 @@ pub struct Types {
     pub free: u64,
     names: Vec<OnceLock<Option<ModuleNames>>>,
     known: OnceLock<Known>,
+    by_hash: OnceLock<ByHash>,
+    all: OnceLock<Vec<u64>>,
 }
 
 /// Names of one module: its metadata, and which MethodTable is which definition.
@@ -148,10 +151,12 @@ impl Types {
             optional_fields: constant("OptionalFieldsFlag")?,
         };
         let names = modules.iter().map(|_| OnceLock::new()).collect();
-        Ok(Self { dump, modules, offsets, layout: layout.clone(), free, names, known: OnceLock::new() })
+        let (layout, known, by_hash, all) = (layout.clone(), OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Ok(Self { dump, modules, offsets, layout, free, names, known, by_hash, all })
     }
 
-    fn space(&self) -> &AddressSpace {
+    /// The memory of the process.
+    pub(super) fn space(&self) -> &AddressSpace {
         &self.dump.space
     }
 
@@ -177,6 +182,28 @@ impl Types {
         })
     }
 
+    /// Names by hash, read at first need.
+    pub(super) fn by_hash(&self) -> &ByHash {
+        self.by_hash.get_or_init(|| ByHash::of(&self.layout))
+    }
+
+    /// The hash of the type's name.
+    pub(super) fn hash_of(&self, address: u64) -> Option<u32> {
+        let at = address.checked_add(self.layout.try_offset("MethodTable", "HashCode")?)?;
+        self.space().u32(at).filter(|&h| h != 0)
+    }
+
+    /// The module of the dump at `base`.
+    pub(super) fn image(&self, base: u64) -> Option<&Module> {
+        self.dump.module_at(base).filter(|m| m.base == base)
+    }
+
+    /// Whether flags, base and what it is of are those of some kind of type.
+    pub(super) fn has_kind(&self, w: &Words) -> bool {
+        let of = w.related == 0 || w.related.is_multiple_of(8) && self.space().readable(w.related);
+        of && (w.element() != 0 || w.kind() == FUNCTION_POINTER) && w.element() <= element::FUNCTION_POINTER
+    }
+
     /// Whether instances hold references.
     fn contains_references(&self, w: &Words) -> bool {
         w.flags & self.offsets.contains_references != 0
@@ -196,8 +223,11 @@ impl Types {
 
     /// The module whose `TypeManager` the MethodTable leads to: the proof that it is one.
     pub fn module_of(&self, w: &Words) -> Option<usize> {
-        let manager = self.space().ptr(self.tail(w, 0)?)?;
-        self.modules.iter().position(|m| m.manager == manager)
+        let cell = self.tail(w, 0)?;
+        // The program writes to the cell as it starts: a heap dump may lack what it wrote.
+        let own = |m: &AotModule| m.header.start(section::TYPE_MANAGER) == Some(cell);
+        let manager = self.space().ptr(cell);
+        self.modules.iter().position(|m| manager == Some(m.manager) || own(m))
     }
 
     /// Whether it is the shape of a static base: the compiler writes flags, size and base type of it, and nothing else
@@ -217,6 +247,16 @@ impl Types {
     pub fn is_type(&self, w: &Words) -> bool {
         let sane = w.base_size < MAX_BASE && (w.base_size >= 16 || w.element() >= element::INTERFACE);
         sane && self.module_of(w).is_some()
+    }
+
+    /// Whether it is an interface, which has no base.
+    pub fn is_interface(&self, w: &Words) -> bool {
+        w.kind() == 0 && w.element() == element::INTERFACE && w.related == 0
+    }
+
+    /// Whether it is `System.Object[]`.
+    pub fn is_array_of_objects(&self, w: &Words) -> bool {
+        w.is_array() && w.element() == element::SZ_ARRAY && w.related != 0 && w.related == self.known().object
     }
 
     /// Whether it is a type with instances: no generic definition, which has no words behind its own.
@@ -321,12 +361,7 @@ impl Types {
 
     fn read_names(&self, module: &AotModule) -> Option<ModuleNames> {
         let blob = |id| module.header.blob(self.space(), id);
-        let fixups = blob(section::FIXUPS)?;
-        // Distances from their own place.
-        let place = |(i, b): (usize, &[u8; 4])| {
-            fixups.address.wrapping_add(4 * i as u64).wrapping_add_signed(i64::from(i32::from_le_bytes(*b)))
-        };
-        let pointers: Vec<u64> = fixups.bytes.as_chunks::<4>().0.iter().enumerate().map(place).collect();
+        let pointers = blob(section::FIXUPS)?.distances();
         let metadata = blob(section::METADATA).and_then(|b| Metadata::new(b, &self.layout)).unwrap_or_default();
         let mut definitions = FxHashMap::default();
         if let Some(map) = blob(section::TYPE_MAP).filter(|_| !metadata.is_empty()) {
@@ -343,6 +378,9 @@ impl Types {
 
     /// Name of the definition whose MethodTable is at `address`.
     pub fn full_name(&self, address: u64) -> Option<FullName> {
+        if !self.have_metadata() {
+            return self.name_by_hash(address);
+        }
         (0..self.modules.len()).find_map(|i| {
             let names = self.names(i)?;
             names.metadata.full_name(*names.definitions.get(&address)?)
@@ -355,12 +393,18 @@ impl Types {
         self.full_name(self.definition(&w).unwrap_or(address)).map(|n| n.name)
     }
 
-    /// All MethodTables the maps name, sorted.
+    /// All MethodTables the maps name, sorted; without metadata, all there are.
     pub fn all(&self) -> Vec<u64> {
-        let modules = (0..self.modules.len()).filter_map(|i| self.names(i));
-        let mut all: Vec<u64> = modules.flat_map(|n| n.definitions.keys().copied()).collect();
-        all.sort_unstable();
-        all
+        let read = || {
+            if !self.have_metadata() {
+                return self.found();
+            }
+            let modules = (0..self.modules.len()).filter_map(|i| self.names(i));
+            let mut all: Vec<u64> = modules.flat_map(|n| n.definitions.keys().copied()).collect();
+            all.sort_unstable();
+            all
+        };
+        self.all.get_or_init(read).clone()
     }
 
     /// Types that are asked for by what they are.
@@ -461,6 +505,6 @@ impl Types {
 }
 
 /// A string: components of two bytes behind length and terminator, no array.
-fn is_string(w: &Words) -> bool {
+pub(super) fn is_string(w: &Words) -> bool {
     w.flags & HAS_COMPONENT_SIZE != 0 && w.flags & 0xFFFF == 2 && w.base_size == 22 && w.kind() == 0
 }

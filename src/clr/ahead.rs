@@ -4,6 +4,8 @@
 //! modules with metadata, sync blocks and maps of code such a program keeps otherwise, or not at all: [`super::Clr`] asks
 //! for it here. Who implements it builds on this layer; nothing here knows it.
 
+use std::sync::Arc;
+
 use super::WellKnown;
 use super::gathered::Gathered;
 use super::runtime::syncblocks::SyncBlock;
@@ -59,6 +61,12 @@ pub trait Ahead: std::fmt::Debug + Send + Sync {
 
     /// Bases of the statics of a thread: the address of the slot that holds each, and the object.
     fn thread_statics(&self, thread: u64) -> Vec<(u64, u64)>;
+
+    /// Whose static references the object at `base` holds, where it is a base of them and the owner can be told.
+    fn owner_of_statics(&self, native: &Native, base: u64) -> Option<Arc<str>>;
+
+    /// Slots of static references whose owner can be told, sorted, with `Type.Field` or `Type+0x8`.
+    fn static_slots(&self, native: &Native) -> Vec<(u64, Arc<str>)>;
 
     /// Sync blocks in use; `threads` are the managed ones, which hold monitors.
     fn sync_blocks(&self, threads: &[ClrThread]) -> Gathered<SyncBlock>;

@@ -6,6 +6,7 @@ pub(crate) mod bytes;
 pub mod cache;
 pub mod elf;
 pub mod images;
+mod initial;
 pub mod map;
 mod memmap;
 mod minidump;
@@ -16,7 +17,7 @@ mod sniff;
 pub mod space;
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rustc_hash::FxHashMap;
 
@@ -385,7 +386,7 @@ pub enum OpenError {
 }
 
 /// A dump, opened.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Dump {
     /// The file the user named.
     pub path: PathBuf,
@@ -423,7 +424,7 @@ pub struct Dump {
     /// Where the file was unpacked to, when it was compressed.
     pub unpacked: Option<PathBuf>,
     /// Finds images that the dump does not hold.
-    pub images: ImageStore,
+    pub images: Arc<ImageStore>,
     /// How the dump was opened.
     pub options: OpenOptions,
     /// Places in [`Dump::threads`] by operating system id, made at first need.
@@ -451,7 +452,7 @@ impl Dump {
             auxv: Vec::new(),
             file_time: None,
             unpacked: None,
-            images: ImageStore::default(),
+            images: Arc::default(),
             options: OpenOptions::default(),
             thread_numbers: OnceLock::new(),
         }
@@ -460,7 +461,7 @@ impl Dump {
     /// Last step of opening, the same for every format.
     fn finish(&mut self, options: &OpenOptions) {
         self.options = options.clone();
-        self.images = ImageStore::new(&self.path, options);
+        self.images = Arc::new(ImageStore::new(&self.path, options));
         if !options.no_images {
             overlay::add(self);
         }

@@ -30,6 +30,14 @@ pub struct AddressSpace {
     meter: Meter,
 }
 
+/// The same memory, with a count of its own.
+impl Clone for AddressSpace {
+    fn clone(&self) -> Self {
+        let (sources, pieces) = (self.sources.clone(), self.pieces.clone());
+        Self { sources, pieces, ptr_size: self.ptr_size, meter: Meter::default() }
+    }
+}
+
 /// Counts what is read of an address space while it is on: look-ups, and the bytes that scans go through. Off, it costs a
 /// branch.
 #[derive(Debug, Default)]

@@ -56,6 +56,26 @@ impl Patch {
         fs::write(path, &self.bytes).unwrap();
     }
 
+    /// Leaves of the run of a core that begins at `start` the bytes between `kept`, as if the rest were not in the dump.
+    pub fn limit(&mut self, start: u64, kept: Range<u64>) {
+        let (table, size, count) =
+            (u64_at(&self.bytes, 32) as usize, u16_at(&self.bytes, 54) as usize, u16_at(&self.bytes, 56));
+        let mut headers = (0..count as usize).map(|i| table + size * i);
+        let header = headers.find(|&h| u64_at(&self.bytes, h + 16) == start).unwrap();
+        let offset = u64_at(&self.bytes, header + 8) + (kept.start - start);
+        let length = kept.end - kept.start;
+        for (field, value) in [(8, offset), (16, kept.start), (32, length), (40, length)] {
+            self.bytes[header + field..header + field + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        let run = self.runs.iter_mut().find(|r| r.start == start).unwrap();
+        *run = Run { start: kept.start, length, offset };
+    }
+
+    /// First address and length of every run inside the addresses.
+    pub fn runs(&self, image: &Range<u64>) -> Vec<(u64, u64)> {
+        self.runs.iter().filter(|r| image.contains(&r.start)).map(|r| (r.start, r.length)).collect()
+    }
+
     fn place(&self, address: u64, length: usize) -> Option<usize> {
         let inside = |r: &&Run| r.start <= address && address + length as u64 <= r.start + r.length;
         let run = self.runs.iter().find(inside)?;

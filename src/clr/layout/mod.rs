@@ -14,7 +14,7 @@ pub mod choose;
 pub mod collector;
 pub mod descriptor;
 pub mod discover;
-mod effort;
+pub mod effort;
 pub mod exports;
 pub mod gaps;
 pub mod gcdac;

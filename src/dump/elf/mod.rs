@@ -1,7 +1,7 @@
 //! Linux cores.
 
 mod arguments;
-mod header;
+pub(super) mod header;
 pub mod image;
 mod modules;
 mod notes;

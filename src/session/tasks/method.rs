@@ -94,6 +94,10 @@ impl Session {
     /// Name of an object where one is listed: the type's, or of a suspended method its own behind `async`.
     pub fn object_name(&self, address: u64) -> Arc<str> {
         let Ok(clr) = self.clr() else { return Arc::from("?") };
+        let owner = || clr.ahead()?.owner_of_statics(clr.native(), address);
+        if let Some(owner) = owner() {
+            return format!("static base of {owner}").into();
+        }
         let mt = clr.object_type(address).unwrap_or(0);
         self.method_name_of(clr, address, mt).unwrap_or_else(|| clr.type_name(mt))
     }
