@@ -49,6 +49,7 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("commands/graph/leaks/view.rs", "MAX_PATH", Never),
     ("commands/heap/select.rs", "MOST_FIELDS", Typed),
     ("commands/heap/select/read.rs", "MOST_PLANS", Search),
+    ("commands/heap/select/suggest.rs", "MOST_TYPES", Search),
     ("commands/heap/select/types.rs", "MOST_NAMES", Says),
     ("commands/heap/verifyheap.rs", "MAX_LISTED", Says),
     ("commands/memory/display.rs", "MOST_COLUMNS", Typed),

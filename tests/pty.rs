@@ -407,6 +407,23 @@ fn tab_completes_pipes_and_columns() {
 }
 
 #[test]
+fn tab_completes_types_and_fields_of_a_question() {
+    let mut t = Terminal::ready();
+    t.run("!dumpheap -stat -top 1");
+    t.keys("!select from Zoo.Sess\t");
+    t.see("from Zoo.Session");
+    t.keys(" wh\t");
+    t.see("where");
+    t.keys(" Us\t");
+    t.see("where User");
+    t.keys(".Le\t");
+    t.see("User.Length");
+    t.keys(" > 10 select Us\t, @addr\t\r");
+    t.see("select User, @address");
+    t.prompt();
+}
+
+#[test]
 fn output_longer_than_the_window_is_paged() {
     let mut t = Terminal::with(&leak(), &unpacked(), tempfile::tempdir().unwrap(), &[]);
     t.prompt();

@@ -4,6 +4,7 @@ mod judge;
 mod plan;
 mod query;
 mod read;
+mod suggest;
 mod types;
 
 use anyhow::{Result, bail};
@@ -62,7 +63,7 @@ pub const SELECT: Command = Command {
         Arg::opt("heap", Kind::Count, "only this heap of server GC"),
         Arg::opt("segment", Kind::Address, "only the segment at or around this address"),
         Arg::flag("nofield", "accepted; columns have their titles once").or(&["nospace"]),
-        Arg::pos("QUESTION", Kind::Rest, "FIELD, ... from TYPE [where CONDITION]"),
+        Arg::pos("QUESTION", Kind::Rest, "FIELD, ... from TYPE [where CONDITION]").completes(suggest::suggest),
     ],
     examples: &[
         Example {

@@ -104,8 +104,20 @@ impl Kind {
     }
 }
 
+/// What a command offers for its argument: asked with what is typed of it, and with the rest of the line.
+pub type Suggest = fn(&Session, &str, &str) -> Suggestion;
+
+/// What may stand at the end of what is typed, and from which place of it on.
+#[derive(Debug)]
+pub enum Suggestion {
+    /// The name of a type.
+    Type(usize),
+    /// One of these.
+    Words(usize, Vec<String>),
+}
+
 /// What completion offers for an argument, where its kind does not say enough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Offers {
     /// What the kind says.
     ByKind,
@@ -121,6 +133,8 @@ pub enum Offers {
     Files,
     /// Aliases.
     Aliases,
+    /// What the command says.
+    Asked(Suggest),
 }
 
 /// One argument of a command. Options are written `-name`, `--name` or `/name`, case-insensitive.
@@ -231,6 +245,11 @@ impl Arg {
     /// Has completion offer aliases.
     pub const fn completes_aliases(self) -> Self {
         self.offers(Offers::Aliases)
+    }
+
+    /// Has completion ask the command.
+    pub const fn completes(self, suggest: Suggest) -> Self {
+        self.offers(Offers::Asked(suggest))
     }
 
     /// Adds other spellings.

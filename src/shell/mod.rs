@@ -44,6 +44,6 @@ pub mod terminal;
 pub mod words;
 
 pub use args::Args;
-pub use command::{Arg, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request};
+pub use command::{Arg, Command, Ctx, Example, Group, Kind, Needs, Outcome, Prefix, Request, Suggestion};
 pub use out::{Cell, Col, Format, Out, digits, narrow_digits};
 pub use returns::{Fact, Returns, Table, Type};

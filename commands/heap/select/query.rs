@@ -36,7 +36,7 @@ pub struct From {
 }
 
 /// The words that begin a clause.
-const CLAUSES: [&str; 3] = ["select", "from", "where"];
+pub const CLAUSES: [&str; 3] = ["select", "from", "where"];
 
 /// Reads a question. Its clauses may come in any order; what stands before the first word of one are fields.
 pub fn read(text: &str) -> Result<Query, SyntaxError> {

@@ -59,7 +59,8 @@ impl Like {
         }
     }
 
-    fn takes(&self, clr: &Clr, mt: u64) -> bool {
+    /// Whether it means the type `mt`.
+    pub fn takes(&self, clr: &Clr, mt: u64) -> bool {
         let names = clr.type_names(mt);
         match self {
             Like::Part(p) => holds(&names.short, p) || holds(&names.long, p),

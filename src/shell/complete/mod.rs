@@ -13,7 +13,7 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper};
 
 use self::line::{SCRIPTS, atom_start, segment, word_start};
-use super::command::{Arg, Command, Kind, Offers};
+use super::command::{Arg, Command, Kind, Offers, Suggest, Suggestion};
 use super::parse::{COMMON, unfinished};
 use super::pipes;
 use super::state::Shell;
@@ -197,6 +197,7 @@ impl Prompt {
                 return found(atom_at, self.registers(atom), false, "no register begins so".into());
             }
             Offers::Files => return files(),
+            Offers::Asked(suggest) => return Ok(self.asked(suggest, &line[..pos], &line[pos..])),
             Offers::Registers | Offers::ByKind => {}
         }
         let expression = matches!(arg.kind, Kind::Address | Kind::Object | Kind::MethodTable) || arg.kind.is_raw();
@@ -224,6 +225,27 @@ impl Prompt {
                 found(atom_at, pairs, false, arg.help.into())
             }
             _ => found(pos, Vec::new(), false, arg.help.to_owned()),
+        }
+    }
+
+    /// What the command itself offers.
+    fn asked(&self, suggest: Suggest, before: &str, after: &str) -> Found {
+        let typed = segment(before).split_once(' ').map_or("", |t| t.1);
+        let start = before.len() - typed.len();
+        let suggestion = self.session.as_deref().map(|s| suggest(s, typed, after));
+        match suggestion {
+            None => Found { from: before.len(), pairs: Vec::new(), whole: false, why: self.no_dump() },
+            Some(Suggestion::Type(at)) => {
+                let from = start + at;
+                let pairs = self.types_or_addresses(&before[from..]);
+                Found { from, pairs, whole: true, why: Some(self.no_type()) }
+            }
+            Some(Suggestion::Words(at, words)) => {
+                let from = start + at;
+                let pairs =
+                    offer::matching(words.iter().map(String::as_str).filter(|w| offer::is_word(w)), &before[from..]);
+                Found { from, pairs, whole: false, why: Some("nothing that is known begins so".to_owned()) }
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ fn word(text: &str) -> Pair {
 
 /// Whether a name of the dump is one word of a line and nothing else: one that ends an argument, begins an option or a
 /// command, or acts on the terminal is not offered, as Enter behind it would run what the dump says.
-fn is_word(name: &str) -> bool {
+pub fn is_word(name: &str) -> bool {
     let begins = |c: char| c.is_alphanumeric() || matches!(c, '_' | '<' | '[' | '(' | '@');
     let ends = |c: char| acts(c) || matches!(c, ';' | '"' | '\'' | '|');
     // The arguments of a generic type stand behind a comma and a blank.
