@@ -14,7 +14,8 @@ mod pieces;
 fuzz_target!(|data: &[u8]| {
     let Some(pieces) = pieces::read(data) else { return };
     let arch = if pieces.space.ptr_size() == 8 { Arch::X64 } else { Arch::X86 };
-    let kind = DumpKind::ElfCore { writer: CoreWriter::Gcore };
+    let writer = if pieces.flags & 2 == 0 { CoreWriter::Gcore } else { CoreWriter::CreateDump };
+    let kind = DumpKind::ElfCore { writer };
     let mut dump = Dump::empty(Path::new("fuzz"), data.len() as u64, kind, Os::Linux, arch, pieces.space);
     let entry = |start, end| MapEntry {
         start,
