@@ -11,6 +11,7 @@ pub mod held;
 pub mod initializers;
 pub mod locks;
 mod lookup;
+mod memo;
 pub mod mixed;
 pub mod nativeowners;
 mod nativereach;
@@ -116,6 +117,7 @@ pub struct Session {
     native_heaps: Lazy<NativeHeaps>,
     native_holds: Lazy<nativeowners::Holds>,
     native_reached: Lazy<Vec<bool>>,
+    memo: memo::Memo,
 }
 
 impl Session {
@@ -157,6 +159,7 @@ impl Session {
             native_heaps: Lazy::default(),
             native_holds: Lazy::default(),
             native_reached: Lazy::default(),
+            memo: Default::default(),
         }
     }
 

@@ -90,7 +90,7 @@ fn leaks(path: &Path) -> bool {
 fn the_four_things_are_found() {
     let (mut looked, mut named) = (0, 0);
     for (path, s) in sessions().filter(|d| leaks(&d.0)) {
-        let all = find(&s, &Limits::default()).unwrap().suspects;
+        let all = find(&s, &Limits::default()).unwrap().suspects.clone();
         let (facts, ids, at) = (facts(&path), &s.index().unwrap().ids, path.display());
         let id = |address: u64| ids.id_of(address).unwrap();
         let like = |s: &Session, from: u32, as_in: u64| {
@@ -155,7 +155,7 @@ fn every_dump_has_an_answer_and_no_byte_counts_twice() {
             assert!(s.dominators().is_err(), "{}", path.display());
             continue;
         };
-        let (all, live) = (all.suspects, s.dominators().unwrap().bytes(0));
+        let (all, live) = (all.suspects.clone(), s.dominators().unwrap().bytes(0));
         let held = all.iter().filter(|s| ["collection", "linked", "object"].contains(&s.kind)).map(|s| s.bytes);
         assert!(held.sum::<u64>() <= live, "{}: {all:#?}", path.display());
         assert!(all.iter().all(|s| (0.0..=100.0).contains(&s.share)), "{}: {all:#?}", path.display());

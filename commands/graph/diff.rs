@@ -5,6 +5,7 @@ mod show;
 pub mod side;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
@@ -148,12 +149,25 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     })
 }
 
-/// The live objects of the older dump in `file` and of this one.
-pub fn measure_both(session: &Session, file: &str) -> Result<(Side, Side)> {
-    let mut wanted = Wanted { live: true, ..Wanted::default() };
-    session.clr()?;
-    let (old, _) = measure_other(session, file, &mut wanted, false)?;
-    Ok((old, Side::measure(session, wanted)?))
+/// Live objects and uses of memory of an older dump, and why the objects are missing where they are.
+pub type Older = (Side, Option<String>);
+
+const COMPARED: Wanted = Wanted { live: true, all: false, regions: true, native: false };
+
+/// The older dump in `file`, measured once however many ask.
+pub fn older(session: &Session, file: &str) -> Result<Arc<Older>> {
+    session.once(&format!("older {file}"), || measure(session, file))
+}
+
+/// As [`older`], anew.
+pub fn measure(session: &Session, file: &str) -> Result<Older> {
+    let mut wanted = COMPARED;
+    measure_other(session, file, &mut wanted, session.clr().is_err())
+}
+
+/// This dump, measured as older ones are.
+pub fn own(session: &Session) -> Result<Arc<Side>> {
+    session.once("own side", || Side::measure(session, Wanted { live: session.clr().is_ok(), ..COMPARED }))
 }
 
 /// Opens the other dump, measures it and closes it before anything of this one is read: only one graph is in memory more

@@ -1,7 +1,11 @@
 //! `!leaks`: what keeps much alive, with the evidence and what to type next.
 
+mod content;
+mod copies;
 pub mod evidence;
 mod held;
+mod holders;
+mod library;
 mod loads;
 mod native;
 mod runtime;
@@ -10,6 +14,7 @@ mod space;
 mod view;
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
@@ -43,9 +48,16 @@ pub const LEAKS: Command = Command {
            arenas      many arenas of a C heap with little in use\n\
            free        free space between objects of one generation, and what stands behind it: pinned objects or others\n\
            sparse      arrays of one type most of whose elements are null or zero\n\
-           strings     the same texts many times\n\n\
+           strings     the same texts many times\n\
+           copies      byte arrays with the same content, those of zeros left out\n\
+           capacity    collections and builders with room for far more than they hold: less than 40% of it is used\n\
+           boxed       values (numbers, structs) in boxes, but for those in which the runtime keeps static variables\n\
+           weak        weak references whose target is gone, more of them than of others with the same holder\n\
+           clients     HttpClients with handlers of their own, held by objects of one type\n\
+           registrations  callbacks registered with one source of cancellation and not taken back\n\
+           tracker     an old context of entities (EF) that tracks many and is held by no work under way\n\n\
            Bytes are those that would be freed with the holder; of collections, linked and single objects no byte counts \
-           for two of them, other kinds may overlap with these. Shares are of all live bytes, of `free` of the whole heap; \
+           for two of them, other kinds may overlap with these. Of copies, capacity and boxed less than 64 KB is not told. Shares are of all live bytes, of `free` of the whole heap; \
            native memory has none. \
            One dump shows what is held, never that it grows: a cache that is full looks the same. Compare with a dump \
            taken later.",
@@ -54,9 +66,13 @@ pub const LEAKS: Command = Command {
         Arg::opt(
             "min-count",
             Kind::Count,
-            "least number of like elements, delegates, state machines, handles, ready objects: 100",
+            "least number of like elements, delegates, state machines, handles, ready objects, boxes, registrations: 100",
         ),
-        Arg::opt("few", Kind::Count, "least number of handlers of an event, of timers of one kind: 10"),
+        Arg::opt(
+            "few",
+            Kind::Count,
+            "least number of handlers of an event, timers of one kind, clients of one holder: 10",
+        ),
         Arg::opt("free", Kind::Text, "least percent of free space in a generation: 25"),
         Arg::opt("empty", Kind::Text, "least percent of null or zero elements of an array: 80"),
         Arg::opt("top", Kind::Count, "so many suspects, 20 without this option; 0 for all"),
@@ -90,6 +106,9 @@ impl Default for Limits {
         Self { share: 2.0, min_count: 100, few: 10, free: 25.0, empty: 80.0 }
     }
 }
+
+/// Fewer bytes that could be saved are not worth changing a program for, whatever their share.
+const LEAST: u64 = 64 << 10;
 
 /// Smallest share taken, in percent: it bounds the number of suspects.
 const LEAST_SHARE: f64 = 0.01;
@@ -126,7 +145,10 @@ pub struct Suspect {
 impl Suspect {
     /// Whether its bytes are space that could be saved, held by nothing or by others.
     pub fn is_waste(&self) -> bool {
-        matches!(self.kind, "free" | "strings" | "sparse" | "cheap" | "arenas")
+        matches!(
+            self.kind,
+            "free" | "strings" | "copies" | "sparse" | "capacity" | "boxed" | "weak" | "cheap" | "arenas"
+        )
     }
 
     /// Type of the elements, where they are of one.
@@ -134,7 +156,9 @@ impl Suspect {
         match self.kind {
             "event" => self.element.strip_prefix(HANDLERS),
             "strings" => Some("System.String"),
+            "copies" => Some("System.Byte[]"),
             "free" | "finalizer" | "native" | "cheap" | "arenas" => None,
+            "capacity" | "boxed" | "weak" | "registrations" | "tracker" => None,
             _ => Some(&self.element),
         }
     }
@@ -152,14 +176,19 @@ pub struct Found {
     pub nameless: bool,
 }
 
-/// All suspects, those that keep most first, then those that waste most.
-pub fn find(session: &Session, limits: &Limits) -> Result<Found> {
+/// All suspects, those that keep most first, then those that waste most. The search is made once for the same limits.
+pub fn find(session: &Session, limits: &Limits) -> Result<Arc<Found>> {
+    session.once(&format!("{limits:?}"), || search(session, limits))
+}
+
+fn search(session: &Session, limits: &Limits) -> Result<Found> {
     let view = View::new(session, *limits)?;
     let mut all = Vec::new();
     let mut told = rustc_hash::FxHashSet::default();
     loads::events(&view, &mut all, &mut told)?;
     loads::timers(&view, &mut all)?;
     loads::state_machines(&view, &mut all)?;
+    library::registrations(&view, &mut all, &mut told)?;
     loads::delegates(&view, &told, &mut all)?;
     loads::roots(&view, &mut all, &mut told)?;
     held::find(&view, &told, &mut all)?;
@@ -169,8 +198,15 @@ pub fn find(session: &Session, limits: &Limits) -> Result<Found> {
     native::kept(&view, &mut all)?;
     native::arenas(&view, &mut all)?;
     space::fragmented(&view, &mut all)?;
-    space::sparse(&view, &mut all)?;
-    runtime::strings(&view, &mut all)?;
+    let mut roomy = rustc_hash::FxHashSet::default();
+    content::capacity(&view, &mut all, &mut roomy)?;
+    space::sparse(&view, &roomy, &mut all)?;
+    copies::strings(&view, &mut all)?;
+    copies::buffers(&view, &mut all)?;
+    content::boxed(&view, &mut all)?;
+    library::weak(&view, &mut all)?;
+    library::clients(&view, &mut all)?;
+    library::trackers(&view, &mut all)?;
     runtime::contexts(&view, &mut all)?;
     for s in all.iter_mut().filter(|s| !matches!(s.kind, "free" | "native" | "cheap" | "arenas")) {
         s.share = view.share_of(s.bytes);
@@ -200,7 +236,8 @@ fn limits(args: &Args) -> Result<Limits> {
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let limits = limits(args)?;
-    let Found { suspects: all, nameless } = find(session, &limits)?;
+    let found = find(session, &limits)?;
+    let (all, nameless) = (&found.suspects, found.nameless);
     if all.is_empty() {
         ctx.out.note("Nothing stands out. Lower thresholds show more: !leaks -share 0.5 -min-count 50 -few 5")?;
         return super::empty(session);
@@ -210,7 +247,7 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         Some(0) => usize::MAX,
         Some(n) => usize::try_from(n).unwrap_or(usize::MAX),
     };
-    let shown = all.get(..top.min(all.len())).unwrap_or(&all);
+    let shown = all.get(..top.min(all.len())).unwrap_or(all);
     show::summary(ctx.out, shown)?;
     for (i, s) in shown.iter().enumerate() {
         show::evidence(session.clr()?, ctx.out, i + 1, s)?;

@@ -3,6 +3,7 @@
 pub mod item;
 pub mod parts;
 pub mod read;
+pub mod room;
 mod special;
 mod unchanging;
 

@@ -30,16 +30,16 @@ pub struct Suspect {
 /// All of them.
 pub fn all(session: &Session) -> Result<Vec<Suspect>> {
     let found = leaks::find(session, &leaks::Limits::default())?;
-    let one = |s: leaks::Suspect| Suspect {
+    let one = |s: &leaks::Suspect| Suspect {
         kind: s.kind,
         bytes: s.bytes,
         share: s.share,
         count: s.count,
-        element: s.element,
-        owner: s.owner,
+        element: s.element.clone(),
+        owner: s.owner.clone(),
         holder: Some(s.holder).filter(|&a| a != 0),
         example: Some(s.example).filter(|&a| a != 0),
-        evidence: s.facts.into_iter().map(|f| f.text).collect(),
+        evidence: s.facts.iter().map(|f| f.text.clone()).collect(),
     };
-    Ok(found.suspects.into_iter().map(one).collect())
+    Ok(found.suspects.iter().map(one).collect())
 }

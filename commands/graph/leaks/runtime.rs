@@ -1,9 +1,7 @@
-//! Suspects from the runtime's own state: the finalizer queue, texts held twice, contexts that stay.
-
-use std::hash::{Hash, Hasher};
+//! Suspects from the runtime's own state: the finalizer queue, contexts that stay.
 
 use anyhow::Result;
-use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Suspect;
 use super::evidence::{Evidence, Item};
@@ -107,63 +105,6 @@ fn blocked(view: &View<'_>) -> Result<Option<(Vec<Evidence>, Vec<String>)>> {
     let item = item.ty(view.name_at(lock.object)).at(lock.object).thread(owner).name(kind);
     facts.push(Evidence::new(text, item));
     Ok(Some((facts, vec!["!syncblk".into(), format!("!dumpobj {:x}", lock.object)])))
-}
-
-/// Live strings with the same text.
-pub fn strings(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
-    let string = view.all.iter().find(|t| t.is_string).map(|t| t.id);
-    let live = |a: u64| view.position_of(a);
-    view.session.watch.progress.start("comparing strings", view.walker.heap.allocated());
-    let (parts, _) = view.walker.parallel(
-        &view.walker.heap.segments,
-        |_| Vec::new(),
-        |acc: &mut Vec<(u64, u64, u32)>, _, o| {
-            if Some(o.ty.id) != string {
-                return;
-            }
-            // What lies in two pieces of the dump is put together: a part of a text is another text.
-            let whole = (o.bytes.len() as u64) < o.size;
-            let whole = whole.then(|| view.clr.space().bytes(o.address, o.size as usize)).flatten();
-            let text = whole.as_deref().unwrap_or(o.bytes).get(view.clr.header() as usize..);
-            if let (Some(text), Some(p)) = (text, live(o.address)) {
-                let mut hash = FxHasher::default();
-                text.hash(&mut hash);
-                acc.push((hash.finish(), o.size, p));
-            }
-        },
-    )?;
-    view.session.watch.progress.finish();
-    let mut all: Vec<(u64, u64, u32)> = parts.concat();
-    all.sort_unstable();
-    let mut texts: Vec<(u64, u64, u32)> = Vec::new();
-    let (mut saved, mut count) = (0u64, 0u64);
-    for (i, same) in all.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).enumerate() {
-        view.check(i)?;
-        let (Some(first), more) = (same.first(), same.len() as u64 - 1) else { continue };
-        saved = saved.saturating_add(more.saturating_mul(first.1));
-        count += more;
-        if more > 0 {
-            texts.push((more.saturating_mul(first.1), more + 1, first.2));
-        }
-    }
-    if saved < view.threshold() || count < view.limits.min_count {
-        return Ok(());
-    }
-    texts.sort_unstable_by(|a, b| b.cmp(a));
-    let mut s = Suspect { kind: "strings", bytes: saved, count, ..Suspect::default() };
-    s.element = "strings whose text another has".into();
-    s.owner = "bytes to be saved".into();
-    s.example = texts.first().and_then(|t| view.address(t.2)).unwrap_or(0);
-    for &(bytes, n, p) in texts.iter().take(3) {
-        let address = view.address(p).unwrap_or(0);
-        let text = view.clr.string_at(address, 60).map_or(String::new(), |t| t.1);
-        let item = Item::of("copies of one text, with the bytes to be saved").count(n).bytes(bytes).text(address);
-        let text = format!("{} times \"{text}\", {} bytes to be saved", thousands(n), thousands(bytes));
-        s.facts.push(Evidence::new(text, item));
-    }
-    s.next = vec!["!dumpheap -strings".into(), format!("!gcroot {:x}", s.example)];
-    out.push(s);
-    Ok(())
 }
 
 /// `AssemblyLoadContext._state` (dotnet/runtime v8.0 `src/libraries/System.Private.CoreLib/src/System/Runtime/Loader/

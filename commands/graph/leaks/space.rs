@@ -156,8 +156,8 @@ impl Empty {
     }
 }
 
-/// Live arrays most of whose elements are null or zero, by type.
-pub fn sparse(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
+/// Live arrays most of whose elements are null or zero, by type. `told` are positions of arrays of collections that are told of.
+pub fn sparse(view: &View<'_>, told: &FxHashSet<u32>, out: &mut Vec<Suspect>) -> Result<()> {
     let statics = statics_arrays(view.session, view.retained)?;
     view.session.watch.progress.start("looking into arrays", view.walker.heap.allocated());
     let (parts, _) = view.walker.parallel(
@@ -180,7 +180,7 @@ pub fn sparse(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
                 let id = view.retained.tree.node(p);
                 statics.contains(&p) || o.ty.mt.contains_pointers() && id.is_none_or(|id| view.above(id).is_none())
             };
-            if let Some(p) = view.position_of(o.address).filter(|&p| !is_own(p)) {
+            if let Some(p) = view.position_of(o.address).filter(|p| !told.contains(p) && !is_own(*p)) {
                 let arrays = Tally { count: 1, bytes: o.size };
                 acc.entry(o.ty.id).or_default().merge(Empty { arrays, zero, most: (p, zero) });
             }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::evidence::{Place, Step};
 use super::{Limits, Suspect};
 use crate::clr::Clr;
 use crate::commands::heap::gcroot::static_between;
+use crate::commands::objects::collections::room::bare as bare_name;
 use crate::graph::Adjacency;
 use crate::graph::paths::Holders;
 use crate::heap::graph::ObjectGraph;
@@ -18,11 +20,16 @@ use crate::heap::roots::{Root, RootKind};
 use crate::heap::{TypeInfo, Walker};
 use crate::session::Session;
 
-const NONE: u32 = u32::MAX;
+/// No type, or no object.
+pub const NONE: u32 = u32::MAX;
 /// Objects between two looks at the cancellation flag.
 const CHECK: usize = 1 << 14;
 /// Objects of a path that are printed; of longer ones the middle is left out.
 const PATH: usize = 8;
+/// Objects that one worker looks at in a row.
+const CHUNK: usize = 1 << 16;
+/// Arrays in arrays that are passed over on the way to what holds them.
+const MAX_ARRAYS: usize = 8;
 /// Bound on the length of a path: objects are numbered with 32 bits, and none is on it twice.
 const MAX_PATH: usize = u32::MAX as usize;
 
@@ -133,6 +140,56 @@ impl<'a> View<'a> {
         self.types.iter().enumerate().filter(move |(_, t)| is(t)).map(|(p, _)| p as u32)
     }
 
+    /// Adds up over the live objects of the flagged types, in parallel and in the order of positions: one sum for each
+    /// stretch of positions that has some.
+    pub fn gather<A: Default + Send>(&self, wanted: &[bool], visit: impl Fn(&mut A, u32) + Sync) -> Result<Vec<A>> {
+        let is = |t: &u32| wanted.get(*t as usize).copied().unwrap_or(false);
+        let one = |(n, types): (usize, &[u32])| {
+            self.session.watch.cancel.check()?;
+            let mut sum = None;
+            for (i, _) in types.iter().enumerate().filter(|(_, t)| is(t)) {
+                visit(sum.get_or_insert_with(A::default), (n * CHUNK + i) as u32);
+            }
+            Ok(sum)
+        };
+        let sums: Vec<Option<A>> = self.types.par_chunks(CHUNK).enumerate().map(one).collect::<Result<_>>()?;
+        Ok(sums.into_iter().flatten().collect())
+    }
+
+    /// Flags for types whose class, or one it inherits from, has one of these names without type arguments.
+    pub fn types_of_class(&self, classes: &[&str]) -> Vec<bool> {
+        let is =
+            |mt: u64| self.clr.class_chain(mt).any(|c| classes.contains(&&*bare_name(&self.clr.type_name(c.address))));
+        self.all.iter().map(|t| !t.is_free && !t.mt.is_array() && is(t.mt.address)).collect()
+    }
+
+    /// What holds the object at a position on a shortest way from a root; arrays are passed over, for they are somebody's.
+    /// `None` where a root or a static variable does.
+    pub fn owner_of(&self, position: u32) -> Option<u32> {
+        let mut id = self.retained.tree.node(position)?;
+        for _ in 0..MAX_ARRAYS {
+            id = self.holders.above(id)?;
+            let at = self.retained.tree.position(id)?;
+            if !self.info(self.type_at(at)).is_some_and(|t| t.mt.is_array()) {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// The type of [`View::owner_of`]; `u32::MAX` for none.
+    pub fn owner_type(&self, position: u32) -> u32 {
+        self.owner_of(position).map_or(NONE, |p| self.type_at(p))
+    }
+
+    /// Length of the array at `address` and bytes of an element, as the walk found them; `None` when no live one starts there.
+    pub fn array(&self, address: u64) -> Option<(u64, u64)> {
+        let position = self.position_of(address)?;
+        let mt = &self.info(self.type_at(position)).filter(|t| t.mt.is_array())?.mt;
+        let unit = u64::from(mt.component_size()).max(1);
+        Some((self.retained.weights.own(position).saturating_sub(u64::from(mt.base_size)) / unit, unit))
+    }
+
     /// Whether types of the class library have their names: delegates, timers and state machines are told by them.
     pub fn has_names(&self) -> bool {
         let named = |class: u64| &*self.clr.type_name(class) == "System.MulticastDelegate";
@@ -201,6 +258,17 @@ impl<'a> View<'a> {
         }
         path.reverse();
         path
+    }
+
+    /// Whether `id` is held by something else than a stack, over objects none of whose types has one of these in its name.
+    pub fn lives_long(&self, id: u32, at_work: &[&str]) -> bool {
+        let path = self.way(id);
+        let root = path.first().and_then(|r| self.roots.get(r));
+        let works = |id: &u32| {
+            let name = self.retained.tree.position(*id).map(|p| self.type_name(self.type_at(p)));
+            name.is_none_or(|n| at_work.iter().any(|w| n.contains(w)))
+        };
+        root.is_some_and(|r| !r.is_stack()) && !path.iter().any(works)
     }
 
     fn steps(&self, path: &[u32]) -> Vec<Step> {

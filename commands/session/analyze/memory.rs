@@ -1,6 +1,6 @@
 //! Memory: what keeps it, what the collector says, what grew.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::{Analysis, Area, Finding, SMALL, Sure};
 use crate::commands::graph::diff;
@@ -74,6 +74,10 @@ fn finding(s: &Suspect, committed: u64) -> Finding {
         "free" => format!("{bytes} bytes of free space between objects of {}", s.owner),
         "strings" => format!("{bytes} bytes are strings whose text another has"),
         "sparse" => format!("{bytes} bytes of {} are null or zero, in {}", s.element, s.owner),
+        "copies" => format!("{bytes} bytes are byte arrays whose content another has"),
+        "capacity" => format!("{bytes} bytes are room that {} {} do not use", thousands(s.count), s.element),
+        "boxed" => format!("{bytes} bytes are values in boxes: {}", thousands(s.count)),
+        "weak" => format!("{} {}, in {}", thousands(s.count), s.element, s.owner),
         "native" => {
             format!("{bytes} bytes of native memory are owned by {}: {} blocks", s.owner, thousands(s.count))
         }
@@ -99,8 +103,13 @@ fn finding(s: &Suspect, committed: u64) -> Finding {
 
 /// Adds what grew since an older dump, in front of everything of memory.
 pub fn growth(session: &Session, older: &str, all: &mut Analysis) -> Result<()> {
-    let (old, new) = diff::measure_both(session, older)?;
-    let ways = diff::grow::Ways::new(&old, &new);
+    session.clr()?;
+    let (older_side, new) = (diff::older(session, older)?, diff::own(session)?);
+    let (old, missing) = &*older_side;
+    if let Some(why) = missing {
+        bail!("{why}");
+    }
+    let ways = diff::grow::Ways::new(old, &new);
     let mut owners = ways.owners();
     owners.sort_by_key(|(_, c)| std::cmp::Reverse(c.bytes()));
     let grown = owners.iter().filter(|(_, c)| c.bytes() > 0).take(MOST_GROWN);

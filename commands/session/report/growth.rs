@@ -4,13 +4,13 @@ use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use rustc_hash::FxHashMap;
 use serde_json::{Value as Json, json};
 
+use crate::commands::graph::diff;
 use crate::commands::graph::diff::grow::{Ways, difference};
-use crate::commands::graph::diff::side::{Side, Wanted};
-use crate::dump::Dump;
+use crate::commands::graph::diff::side::Side;
 use crate::heap::stat::Tally;
 use crate::session::Session;
 use crate::shell::numbers::rfc3339;
@@ -32,9 +32,9 @@ struct Sums {
 }
 
 impl Sums {
-    fn of(side: Side) -> Self {
+    fn of(side: &Side) -> Self {
         let nothing = Side::default();
-        let owners = Ways::new(&nothing, &side).owners();
+        let owners = Ways::new(&nothing, side).owners();
         let mapped = side.regions.values().fold(0u64, |all, t| all.saturating_add(t.bytes));
         let about = json!([
             file_name(&side.file),
@@ -47,12 +47,12 @@ impl Sums {
             mapped
         ]);
         Self {
-            types: side.types.into_iter().collect(),
+            types: side.types.iter().map(|(n, t)| (n.clone(), *t)).collect(),
             owners: owners.into_iter().map(|(o, c)| (o.words, c.new)).collect(),
-            memory: side.regions.into_iter().map(|(n, t)| (n.into(), t)).collect(),
+            memory: side.regions.iter().map(|(n, t)| (n.as_str().into(), *t)).collect(),
             about,
             time: side.time,
-            partial: side.partial,
+            partial: side.partial.clone(),
         }
     }
 }
@@ -67,18 +67,16 @@ fn file_name(path: &str) -> String {
 /// Compares the open dump with older ones. Each is measured and closed before the next is opened. The tables have a column
 /// for each dump, the oldest first; the open one is the last.
 pub fn build(session: &Session, older: &[&str]) -> Result<Json> {
-    let live = session.clr().is_ok();
-    let wanted = Wanted { live, all: false, regions: true, native: false };
     let mut all = Vec::new();
-    for file in older {
-        let dump = Dump::open(Path::new(file), &session.dump().options, &session.watch)
-            .with_context(|| format!("the older dump, {file}"))?;
-        let other = Session::new(dump, session.watch.clone());
-        let live = live && other.clr().is_ok();
-        all.push(Sums::of(Side::measure(&other, Wanted { live, ..wanted })?));
+    for (i, file) in older.iter().enumerate() {
+        // The verdict has asked for the first of them.
+        match i {
+            0 => all.push(Sums::of(&diff::older(session, file)?.0)),
+            _ => all.push(Sums::of(&diff::measure(session, file)?.0)),
+        }
     }
     all.sort_by_key(|s| s.time);
-    all.push(Sums::of(Side::measure(session, wanted)?));
+    all.push(Sums::of(&*diff::own(session)?));
     let (mut types, mut owners, mut memory) = (Trend::default(), Trend::default(), Trend::default());
     for (i, sums) in all.iter().enumerate() {
         for (trend, list) in [(&mut types, &sums.types), (&mut owners, &sums.owners), (&mut memory, &sums.memory)] {
