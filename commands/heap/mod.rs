@@ -8,6 +8,7 @@ pub mod ephrefs;
 pub mod filter;
 pub mod finalizequeue;
 pub mod finq;
+pub mod gchandleleaks;
 pub mod gchandles;
 pub mod gcroot;
 pub mod gcwhere;

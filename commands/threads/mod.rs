@@ -18,3 +18,4 @@ pub mod threadpoolqueue;
 pub mod threadstacks;
 pub mod timerinfo;
 pub mod waits;
+pub mod web;

@@ -20,27 +20,11 @@ pub const INSTEAD: &[(&[&str], &str)] = &[
         &["dumpgcdata", "dgc"],
         "counters that the collector keeps for its makers are not read; `!eeheap -gc` and `!gcheapstat` have its memory",
     ),
-    (
-        &["dumphttp", "whttp"],
-        "`!dumpheap -type HttpRequestMessage` finds requests to others, `!dumpasync` what waits for their answers",
-    ),
-    (
-        &[
-            "dumprequests",
-            "dumphttpcontext",
-            "dumphttpruntime",
-            "dumprequesttable",
-            "aspxpages",
-            "aspxpagesext",
-            "dumpaspnetrequesttable",
-        ],
-        "`!dumpheap -type HttpContext` finds the requests that are served, `!dumpasync` where they wait",
-    ),
+    (&["dumphttpruntime"], "`!dumprequests` lists the requests that are served, `!dumphttp` those that were sent"),
     (
         &["dumplog", "histinit", "histclear", "histobj", "histobjfind", "hof", "histroot", "histstats"],
         "the stress log, which is off unless DOTNET_StressLog=1 was set, is not read; `!gcwhere ADDR` says where an object is, `!gcroot ADDR` what holds it",
     ),
-    (&["gchandleleaks"], "`!gchandles` lists the handles, `s -q RANGE HANDLE` finds who keeps one"),
     (&["notreachableinrange"], "`!dumpheap -dead START END` lists what nothing reaches"),
     (
         &["dumpobjgcrefs"],
