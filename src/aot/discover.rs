@@ -11,7 +11,7 @@ use crate::clr::layout::effort::Effort;
 use crate::clr::layout::gcdac::GcDacVars;
 use crate::clr::layout::report::{Discovered, RuntimeModule};
 use crate::clr::layout::scan::{Span, find_gc_dac_vars, read_gc_dac_vars, runs};
-use crate::clr::layout::verdict::Verdict;
+use crate::clr::layout::verdict::{Check, Verdict};
 use crate::dump::{Dump, Module};
 use crate::watch::Watch;
 
@@ -72,7 +72,33 @@ pub fn discover(dump: &Arc<Dump>, watch: &Watch) -> Option<Result<Opened, String
             },
         }
     }
-    refused.map(Err)
+    let program = dump.modules.first().filter(|m| refused.is_none() && types_in_image(dump, m));
+    refused.or_else(|| Some(format!("{}: {NOT_DESCRIBED}", program?.file_name()))).map(Err)
+}
+
+/// What is said of a program that only its objects give away.
+const NOT_DESCRIBED: &str = "its types lie in its own image, but the pages that describe it are not in the dump; give the program's \
+                             file with -i FOLDER";
+
+/// Whether the collector's variables lie in the module and the first object of a region is of a type in it: types of other
+/// runtimes are made elsewhere.
+fn types_in_image(dump: &Dump, module: &Module) -> bool {
+    let (space, span) = (&dump.space, Span::of(module));
+    let layout = TABLES.first().map(Table::layout).unwrap_or_default();
+    let first = |gc: &GcDacVars| {
+        let heap = || gc.g_heaps.and_then(|a| space.ptr(a)).and_then(|a| space.ptr(a));
+        let offset = || gc.gc_heap_field_offsets.get(18).copied().filter(|&o| o >= 0);
+        let table = gc.generation_table.or_else(|| heap()?.checked_add(offset()? as u64))?;
+        let start = gc.generation_field_offsets[1].max(0) as u64;
+        let of_generation = |i: u64| {
+            let record = table.checked_add(i * gc.generation_size)?;
+            let segment = space.ptr_at(record, start).filter(|&s| s != 0)?;
+            let object = space.ptr_at(segment, layout.try_offset("HeapSegment", "Mem")?)?;
+            space.ptr(object).map(|mt| mt & !7)
+        };
+        (0..u64::from(gc.generation_count.min(5))).find_map(|i| of_generation(i).filter(|&mt| mt != 0))
+    };
+    find_gc_dac_vars(dump, span).iter().filter(|gc| gc.is_known()).filter_map(first).any(|mt| span.contains(mt))
 }
 
 /// What is said when no more may be read.
@@ -98,7 +124,7 @@ fn open(dump: &Arc<Dump>, module: &Module, found: &Found, effort: &Effort<'_>) -
         .layout
         .global("RuntimeInstance")
         .map_err(|_| "its RuntimeInstance is not in the dump; give the program's file with -i FOLDER")?;
-    let mut best: Option<(i64, &Table, Checked)> = None;
+    let mut best: Option<((bool, i64), &Table, Checked)> = None;
     for table in ordered(dump, found, instance) {
         if effort.is_over() {
             return Err(GIVEN_UP.into());
@@ -112,16 +138,20 @@ fn open(dump: &Arc<Dump>, module: &Module, found: &Found, effort: &Effort<'_>) -
         let checked = check(dump, layout, modules, &gc, span, table);
         let count = |v: fn(&Verdict) -> bool| checked.checks.iter().filter(|c| v(&c.verdict)).count() as i64;
         let (passed, failed) = (count(|v| *v == Verdict::Passed), count(|v| *v == Verdict::Failed));
-        let score = passed - 2 * failed;
+        // The format's own version is believed, unless nothing can be read by it.
+        let exact =
+            table.layout().constant("ReadyToRunMajor").ok() == checked.modules.first().map(|m| m.header.major.into());
+        let stands = exact && first_unmet(&checked).is_none();
+        let score = (stands, passed - 2 * failed);
         if best.as_ref().is_none_or(|b| score > b.0) {
             best = Some((score, table, checked));
         }
-        if failed == 0 {
+        if failed == 0 || stands {
             break;
         }
     }
     let (_, table, checked) = best.ok_or("no module with a ReadyToRun header is in the dump")?;
-    if let Some(c) = checked.checks.iter().find(|c| c.verdict == Verdict::Failed && checked.needed.contains(&c.name)) {
+    if let Some(c) = first_unmet(&checked) {
         return Err(format!(
             "the nearest layout is {}, but {}: expected {}, found {}",
             table.name, c.name, c.expected, c.found
@@ -167,6 +197,11 @@ fn open(dump: &Arc<Dump>, module: &Module, found: &Found, effort: &Effort<'_>) -
     })
 }
 
+/// The first invariant that failed of those without which nothing can be read.
+fn first_unmet(checked: &Checked) -> Option<&Check> {
+    checked.checks.iter().find(|c| c.verdict == Verdict::Failed && checked.needed.contains(&c.name))
+}
+
 /// What is to be said where the program's metadata cannot be read.
 fn names_missing(dump: &Dump, modules: &[AotModule]) -> Option<&'static str> {
     let blobs: Vec<_> = modules.iter().map(|m| m.header.blob(&dump.space, section::METADATA)).collect();
@@ -193,10 +228,19 @@ fn name(dump: &Dump, span: Span, found: &mut Found) {
             () if read_gc_dac_vars(dump, value, span).is_some() => "GcDacVars",
             () if free() => "FreeObjectMethodTable",
             () if instance() => "RuntimeInstance",
+            () if is_thread_store(dump, value) => "ThreadStore",
             () => continue,
         };
         found.layout.set_global(name, value, Source::Calibrated);
     }
+}
+
+/// Whether the first thread of the list that begins there is a thread of the dump.
+fn is_thread_store(dump: &Dump, at: u64) -> bool {
+    let layout = TABLES.last().map(Table::layout).unwrap_or_default();
+    let field = |of: u64, ty: &str, name: &str| dump.space.ptr_at(of, layout.try_offset(ty, name)?);
+    let id = field(at, "ThreadStore", "FirstThreadLink").and_then(|thread| field(thread, "Thread", "OSId"));
+    id.is_some_and(|id| dump.thread_of(id).is_some())
 }
 
 /// Tables, those first that the version of the ReadyToRun header speaks for: the newest that is not newer than it.

@@ -36,6 +36,10 @@ impl Types {
                     if !(1..1 << 24).contains(&size) || all.len() >= MAX_TYPES {
                         continue;
                     }
+                    // A pointer looks like both: its upper half like a size.
+                    if self.space().readable(u64::from_le_bytes(*head)) {
+                        continue;
+                    }
                     let address = start + skip + 8 * i as u64;
                     let words = self.words(address).filter(|w| w.slots < MAX_SLOTS && w.interfaces < MAX_SLOTS);
                     all.extend(words.filter(|w| self.is_type(w) && self.has_kind(w)).map(|w| w.address));
@@ -76,10 +80,20 @@ impl Types {
         kept
     }
 
+    /// The parts of the images that the program writes to, where it makes its MethodTables as it starts; the whole of one
+    /// whose map is not known.
     fn spans(&self) -> Vec<Span> {
-        let mut spans: Vec<Span> = self.modules().iter().filter_map(|m| self.image(m.base)).map(Span::of).collect();
-        spans.sort_by_key(|s| s.base);
-        spans.dedup();
+        let mut images: Vec<Span> = self.modules().iter().filter_map(|m| self.image(m.base)).map(Span::of).collect();
+        images.sort_by_key(|s| s.base);
+        images.dedup();
+        let mut spans = Vec::new();
+        for image in images {
+            let written = self.writable(image);
+            match written.is_empty() {
+                true => spans.push(image),
+                false => spans.extend(written),
+            }
+        }
         spans
     }
 }

@@ -8,8 +8,13 @@ use crate::clr::layout::scan::{Span, runs, words_equal};
 use crate::clr::layout::{Layout, Source, descriptor, exports};
 use crate::dump::{Dump, Module};
 
+use super::image;
+use super::tables::TABLES;
+
 /// The export that names the debug header, where an image has exports.
 const EXPORT: &str = "DotNetRuntimeDebugHeader";
+/// What a contract descriptor begins with.
+const MAGIC: [u8; 8] = *b"DNCCDAC\0";
 /// `DNDH`.
 const COOKIE: u32 = u32::from_le_bytes(*b"DNDH");
 /// Major versions whose arrays are known; a new one is a new form.
@@ -83,7 +88,7 @@ pub struct Found {
 /// Looks for the runtime of a program compiled ahead of time in `module`; `None` where it holds none.
 pub fn find(dump: &Dump, module: &Module) -> Option<Found> {
     let span = Span::of(module);
-    debug_header(dump, span).or_else(|| described(dump, span))
+    debug_header(dump, span).or_else(|| described(dump, span)).or_else(|| bare_descriptor(dump, span))
 }
 
 /// Whether the module holds one, as far as its header or descriptor tell.
@@ -219,4 +224,28 @@ fn described(dump: &Dump, span: Span) -> Option<Found> {
     }
     let version = layout.text("RuntimeProductVersionString").map(str::to_owned);
     Some(Found { layout, what: parts.describe(), descriptor: true, version, ..Found::default() })
+}
+
+/// A contract descriptor whose text is not in the dump: what its pointers lead to, where the program's instance is among it.
+fn bare_descriptor(dump: &Dump, span: Span) -> Option<Found> {
+    let space = &dump.space;
+    let low = u64::from(u32::from_le_bytes([MAGIC[0], MAGIC[1], MAGIC[2], MAGIC[3]]));
+    let places = words_equal(space, span, 4, low).into_iter().filter(|a| a.is_multiple_of(8)).take(MAX_PLACES);
+    for at in places {
+        // Flags and size of the text, its address, the number of pointers, their address.
+        let (text, count, pointers) = (space.ptr_at(at, 16), space.u32(at.saturating_add(24)), space.ptr_at(at, 32));
+        let (Some(text), Some(count), Some(pointers)) = (text, count, pointers) else { continue };
+        let magic = space.u64(at) == Some(u64::from_le_bytes(MAGIC));
+        if !magic || space.readable(text) || !span.contains(text) || u64::from(count) > MAX_ENTRIES {
+            continue;
+        }
+        let cell = |i: u64| space.ptr_at(pointers, 8 * i).and_then(|cell| space.ptr(cell)).filter(|&v| v != 0);
+        let unnamed: Vec<u64> = (0..u64::from(count)).filter_map(cell).collect();
+        let instance = |v: &u64| TABLES.iter().any(|t| !image::modules(space, &t.layout(), *v).is_empty());
+        if unnamed.iter().any(instance) {
+            let what = format!("at {at:x}, its text not in the dump: built-in tables stand for it");
+            return Some(Found { what, descriptor: true, unnamed, ..Found::default() });
+        }
+    }
+    None
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use rustc_hash::FxHashMap;
 
 use crate::clr::image::metadata::sig::primitive_name;
+use crate::clr::layout::scan::Span;
 use crate::clr::layout::{Layout, Missing};
 use crate::clr::types::fields::et;
 use crate::clr::types::methodtable::{MethodTable, Parts};
@@ -32,6 +33,8 @@ const HAS_FINALIZER: u32 = 0x0010_0000;
 const HAS_SEALED_SLOTS: u32 = 0x0040_0000;
 const GENERIC: u32 = 0x0200_0000;
 const HAS_COMPONENT_SIZE: u32 = 0x8000_0000;
+/// `PAGE_READWRITE`, `PAGE_WRITECOPY`, and the same of code.
+const WRITABLE_PAGES: [u32; 4] = [0x04, 0x08, 0x40, 0x80];
 /// Deepest nesting of type arguments followed.
 const MAX_DEPTH: u32 = 24;
 /// More type arguments than any type has.
@@ -196,6 +199,14 @@ impl Types {
     /// The module of the dump at `base`.
     pub(super) fn image(&self, base: u64) -> Option<&Module> {
         self.dump.module_at(base).filter(|m| m.base == base)
+    }
+
+    /// The parts of an image that are writable by the memory map.
+    pub(super) fn writable(&self, image: Span) -> Vec<Span> {
+        let (map, first) = (&self.dump.map, self.dump.map.partition_point(|e| e.end <= image.base));
+        let inside = map.iter().skip(first).take_while(|e| e.start < image.end);
+        let written = inside.filter(|e| WRITABLE_PAGES.contains(&e.protect));
+        written.map(|e| Span { base: e.start.max(image.base), end: e.end.min(image.end) }).collect()
     }
 
     /// Whether flags, base and what it is of are those of some kind of type.
