@@ -155,6 +155,8 @@ fn objects_are_as_the_program_said() {
         "!syncblk".into(),
         "!threads".into(),
         of("!gcroot", "plainRoot"),
+        of("!dumpdelegate", "staticDelegate"),
+        of("!dumpdelegate", "closure"),
     ];
     let said = ask::ask(&testdata(DYN, "core.zst"), &commands);
     let text: Vec<String> = said.iter().map(|b| b.join("\n")).collect();
@@ -172,6 +174,8 @@ fn objects_are_as_the_program_said() {
         assert!(trace.contains(&format!("{} + {offset}", name.replace("System.String[]", "String[] a"))), "{trace}");
     }
     assert!(text[2].contains("strong handle") && text[2].contains("Dyn.Refl"), "{}", text[2]);
+    assert!(text[6].contains("Dyn.P.Twice(Int32)"), "{}", text[6]);
+    assert!(text[7].contains("Dyn.P+<>c__DisplayClass6_0.<Main>b__0(Int32)"), "{}", text[7]);
     // Whose statics they are the image does not say; the code that refers to them does.
     for (root, owner) in [(&text[2], "Dyn.P"), (&text[5], "Dyn.Plain")] {
         assert!(root.contains(&format!("static base of {owner}\n")), "{root}");

@@ -128,6 +128,10 @@ fn pool(session: &Session, clr: &Clr) -> Result<Option<(u64, u64)>> {
 
 /// What can be said where the pool's own counters cannot be read: through 3.1 they are in native code.
 fn without_pool(ctx: &mut Ctx<'_>, session: &Session, clr: &Clr) -> Result<Outcome> {
+    if clr.ahead().is_some() {
+        ctx.out.note("The fields of the thread pool are not known: NativeAOT keeps no metadata of them.")?;
+        return Ok(Outcome::Empty);
+    }
     let workers =
         clr.threads().items.iter().filter(|t| !t.is_dead() && t.state & state::THREAD_POOL_WORKER != 0).count();
     if !session.find_types("System.Threading.PortableThreadPool")?.is_empty() || workers == 0 {

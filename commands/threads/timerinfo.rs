@@ -155,7 +155,9 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
             (&["_longTimers", "m_longTimers"][..], false),
             (&["_timers", "m_timers"][..], false),
         ] {
-            let mut at = queue.object(names);
+            // What a queue of an unknown layout has there is no timer.
+            let is_timer = |t: &Value<'_>| t.has(&["_dueTime", "m_dueTime"]);
+            let mut at = queue.object(names).filter(is_timer);
             while let Some(t) = at.filter(|t| seen.len() < MAX_TIMERS && seen.insert(t.address())) {
                 session.watch.cancel.check()?;
                 let timer = Timer::read(session, &t, short);

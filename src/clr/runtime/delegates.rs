@@ -121,7 +121,32 @@ impl Clr {
             data: word(shape.data)?,
             method: word(shape.method)?,
         };
-        Some(self.judge(address, &raw))
+        Some(if self.ahead().is_some() { self.judge_ahead(address, &raw) } else { self.judge(address, &raw) })
+    }
+
+    /// Of a program compiled ahead of time: one word is what the code behind a thunk is, or the count of the list; a static
+    /// method closed over an object has that beside itself (dotnet/runtime
+    /// `src/coreclr/nativeaot/System.Private.CoreLib/src/System/Delegate.cs`).
+    fn judge_ahead(&self, address: u64, raw: &Raw) -> Delegate {
+        let mut d = Delegate {
+            address,
+            kind: DelegateKind::Closed,
+            target: raw.target,
+            code: raw.code,
+            helper: 0,
+            count: 0,
+            named: 0,
+        };
+        if self.is_list(raw.list) && self.component_count(raw.list).is_some_and(|n| raw.data <= u64::from(n)) {
+            (d.kind, d.helper, d.count) = (DelegateKind::Multicast, raw.list, raw.data);
+        } else if raw.target == address && raw.aux != 0 {
+            d.code = raw.aux;
+            match raw.list {
+                0 => d.kind = DelegateKind::Open,
+                closed => d.target = closed,
+            }
+        }
+        d
     }
 
     fn judge(&self, address: u64, raw: &Raw) -> Delegate {
@@ -204,7 +229,9 @@ impl Clr {
 
     /// The method a single delegate calls; `None` for a list, a native function, and code that is not known.
     pub fn delegate_method(&self, d: &Delegate) -> Option<MethodDesc> {
-        if matches!(d.kind, DelegateKind::Multicast | DelegateKind::Wrapper | DelegateKind::Unmanaged) {
+        let none = matches!(d.kind, DelegateKind::Multicast | DelegateKind::Wrapper | DelegateKind::Unmanaged);
+        // Compiled ahead of time there are no MethodDescs.
+        if none || self.ahead().is_some() {
             return None;
         }
         let compiled = || {

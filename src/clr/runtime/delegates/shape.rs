@@ -42,10 +42,23 @@ pub(super) fn find(clr: &Clr) -> Result<DelegateShape, String> {
     DelegateShape::by_structure(clr)
 }
 
-/// Offsets of fields by the names they have through 10, and since 11.
+/// Offsets of fields by the names they have through 10, and since 11; by those of NativeAOT.
 fn by_names(clr: &Clr, class: &MethodTable) -> Option<DelegateShape> {
     let fields = clr.fields(class.address);
     let at = |name: &str| Some(clr.header() + fields.instance.iter().find(|f| &*f.name == name)?.offset());
+    if clr.ahead().is_some() {
+        let (helper, extra) = (at("_helperObject")?, at("_extraFunctionPointerOrData")?);
+        return Some(DelegateShape {
+            class: class.address,
+            size: class.base_size,
+            target: at("_firstParameter")?,
+            code: at("_functionPointer")?,
+            aux: extra,
+            list: helper,
+            data: extra,
+            method: helper,
+        });
+    }
     let list = at("_invocationList").or_else(|| at("_helperObject"))?;
     Some(DelegateShape {
         class: class.address,
@@ -164,7 +177,9 @@ impl DelegateShape {
         let single = [self.target, self.code, self.aux, self.list, self.data];
         let inside = |o: &u64| *o >= ptr && o.is_multiple_of(ptr) && o + ptr <= end;
         let among = |o: u64| single.iter().filter(|&&s| s == o).count();
-        let apart = single.iter().all(|&o| among(o) == 1);
+        // Compiled ahead of time one word is either.
+        let shared = |o: u64| clr.ahead().is_some() && o == self.aux && o == self.data;
+        let apart = single.iter().all(|&o| among(o) == 1 || shared(o) && among(o) == 2);
         single.iter().chain([&self.method]).all(inside)
             && apart
             && (self.method == self.list || among(self.method) == 0)
