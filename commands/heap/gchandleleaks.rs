@@ -214,12 +214,13 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         (o.as_ref().map(|o| o.size), o.map(|o| clr.type_name(o.ty.mt.address)))
     };
     if args.has("all") {
-        found(ctx, session, handles.iter().zip(&places).filter(|p| p.1.count > 0), &named)?;
+        found(ctx, session, handles.iter().zip(&places).filter(|p| p.1.count > 0), |h| named(h).1)?;
         ctx.out.done(&FOUND)?;
         ctx.out.note("")?;
     }
     ctx.out.open(&LEAKED)?;
-    let (mut types, mut objects): (BTreeMap<Arc<str>, Tally>, Vec<(u64, u64)>) = Default::default();
+    let mut types: BTreeMap<Arc<str>, Tally> = BTreeMap::new();
+    let mut objects: Vec<(u64, u64)> = Vec::new();
     for (h, _) in handles.iter().zip(&places).filter(|p| p.1.count == 0) {
         let (size, name) = named(h);
         let cells = [Cell::Addr(h.address), Cell::text(h.kind.name()), Cell::Addr(h.object)];
@@ -259,7 +260,7 @@ fn found<'h>(
     ctx: &mut Ctx<'_>,
     session: &Session,
     all: impl Iterator<Item = (&'h Handle, &'h Places)>,
-    named: &dyn Fn(&Handle) -> (Option<u64>, Option<Arc<str>>),
+    named: impl Fn(&Handle) -> Option<Arc<str>>,
 ) -> Result<()> {
     let ranges = classify(session.dump(), &session.managed_ranges()?);
     let usage = |at: u64| {
@@ -268,7 +269,7 @@ fn found<'h>(
     };
     ctx.out.open(&FOUND)?;
     for (h, p) in all {
-        let name = named(h).1;
+        let name = named(h);
         ctx.out.row(&[
             Cell::Addr(h.address),
             Cell::text(h.kind.name()),
