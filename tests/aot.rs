@@ -4,6 +4,8 @@
 
 #[path = "support/ask.rs"]
 mod ask;
+#[path = "support/debug_file.rs"]
+mod debug_file;
 #[path = "support/patch.rs"]
 mod patch;
 
@@ -15,6 +17,7 @@ use clrscope::aot::image::{self, section};
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
 use clrscope::watch::Watch;
+use debug_file::DebugFile;
 use patch::Patch;
 
 const DYN: &str = "linux-x64-9.0-nativeaot-dyn-full";
@@ -306,6 +309,71 @@ fn a_heap_dump_is_read_with_the_programs_file() {
     let facts = fs::read_to_string(testdata(DYN, "facts.tsv")).unwrap();
     let contended = facts.lines().find_map(|l| l.strip_prefix("address:contended\t")).unwrap();
     assert!(said[1].join("\n").contains(contended), "{said:?}");
+}
+
+#[test]
+fn debug_information_gives_fields_and_owners_of_statics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("whole.core");
+    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let facts = fs::read_to_string(testdata(DYN, "facts.tsv")).unwrap();
+    let fact =
+        |name: &str| facts.lines().find_map(|l| l.strip_prefix(&format!("address:{name}\t"))).unwrap().to_owned();
+    let whole = session(&path);
+    let (image, module) = image_of(&whole);
+    let patch = Patch::open(&path);
+    let types = whole.clr().unwrap().ahead().unwrap();
+    let place = |name: &str| types.type_named(name).unwrap() - image.start;
+    // The cell of a base whose first field holds the delegate, of which no code tells the owner.
+    let delegate = u64::from_str_radix(&fact("staticDelegate"), 16).unwrap();
+    let (start, end) = module.header.section(section::GC_STATICS).unwrap();
+    let cell = |at: u64| {
+        let distance = i32::from_le_bytes(patch.read(at, 4).unwrap().try_into().unwrap());
+        at.wrapping_add_signed(distance.into())
+    };
+    let holds = |&c: &u64| patch.ptr(c).and_then(|base| patch.ptr(base + 8)) == Some(delegate);
+    let cell = (start..end).step_by(4).map(cell).find(holds).unwrap();
+
+    let mut file = DebugFile::new();
+    let (int, double) = (file.number("int", 5, 4), file.number("double", 4, 8));
+    let (object, string) = (file.declared("S_P_CoreLib_System_Object"), file.declared("String"));
+    let (string, this) = (file.reference(string), file.declared("Dyn_Dyn_Plain"));
+    let this = file.reference(this);
+    let members = [
+        ("Count", int, Some(0x20)),
+        ("Text", string, Some(8)),
+        ("All", this, None),
+        ("Next", this, Some(0x10)),
+        ("Weight", double, Some(0x18)),
+        ("Number", int, Some(0x24)),
+    ];
+    file.class("Dyn_Dyn_Plain", 0x28, object, &members);
+    // A number where the MethodTable has a reference: of another build, whatever its identity says.
+    file.class("Dyn_Dyn_Refl", 0x28, object, &[("Wrong", int, Some(8))]);
+    file.symbol("_ZTV13Dyn_Dyn_Plain", place("Dyn.Plain"));
+    file.symbol("_ZTV12Dyn_Dyn_Refl", place("Dyn.Refl"));
+    file.symbol("_ZTV6String", place("System.String"));
+    file.symbol("__GCSTATICSDyn_Dyn_Delegates", cell - image.start);
+    let id = whole.dump().module_at(image.start).unwrap().build_id.clone().unwrap();
+    fs::write(folder.path().join("zoo.dbg"), file.finish(&id)).unwrap();
+
+    let commands = [("!do", "plain"), ("!do", "refl"), ("!gcroot", "staticDelegate")];
+    let said = ask::ask(&path, &commands.map(|(c, n)| format!("{c} {}", fact(n))));
+    let field = |name: &str| -> Vec<String> {
+        let line = said[0].iter().find(|l| l.split_whitespace().last() == Some(name));
+        line.unwrap_or_else(|| panic!("{name}: {said:?}")).split_whitespace().map(str::to_owned).collect()
+    };
+    assert_eq!(field("Text")[3..4], ["System.String"]);
+    assert_eq!(field("Next")[2..4], ["10", "Dyn.Plain"]);
+    for (name, ty, value) in
+        [("Weight", "System.Double", "2.500000"), ("Count", "System.Int32", "1"), ("Number", "System.Int32", "9")]
+    {
+        let row = field(name);
+        assert!(row.contains(&ty.to_owned()) && row.contains(&value.to_owned()), "{row:?}");
+    }
+    assert!(!said[0].join("\n").contains("+0x"), "{said:?}");
+    assert!(!said[1].join("\n").contains("Wrong") && said[1].join("\n").contains(" N"), "{said:?}");
+    assert!(said[2].join("\n").contains("static base of Dyn_Dyn_Delegates"), "{said:?}");
 }
 
 fn session(path: &Path) -> Session {

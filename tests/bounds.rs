@@ -265,6 +265,8 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("src/heap/walk.rs", "MAX_PROBLEMS", Says),
     ("src/heap/walk.rs", "MAX_STARTS", Search),
     ("src/live/proc.rs", "MOST", Search),
+    ("src/native/classes.rs", "MAX_CLASSES", Never),
+    ("src/native/classes.rs", "MAX_STEPS", Never),
     ("src/native/cfi.rs", "MOST_BYTES", Never),
     ("src/native/cfi.rs", "MOST_ENTRY", Never),
     ("src/native/cfi.rs", "MOST_INDEXED", Never),

@@ -33,6 +33,9 @@ impl Aot {
         }
         for m in chain.iter().rev() {
             self.reflected_fields(m, &references, &mut fields.instance);
+            if self.described_fields(m, &references, &mut fields.instance) {
+                continue;
+            }
             self.known_fields(m, &references, &mut fields.instance);
             // The only word of a base class of the least size may be a field of what derives from it.
             if m.address == mt || m.base_size > LEAST {
@@ -52,6 +55,19 @@ impl Aot {
             let element = self.element_of(&f.ty, Some(references.binary_search(&offset).is_ok()));
             into.push(field(mt.address, (f.name.clone(), offset, element), Some(f.ty.clone())));
         }
+    }
+
+    /// Those that debug information has; whether there are any, and so all of them.
+    fn described_fields(&self, mt: &MethodTable, references: &[u64], into: &mut Vec<Field>) -> bool {
+        let described = self.debug_fields(mt, references);
+        let all = !described.is_empty();
+        for (name, offset, element, ty) in described {
+            let twice = into.iter().any(|f| f.declaring == mt.address && f.name == name);
+            if !twice {
+                into.push(field(mt.address, (name, offset, element), ty));
+            }
+        }
+        all
     }
 
     /// Statics, with their place as the record's address.

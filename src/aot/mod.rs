@@ -7,6 +7,7 @@
 mod byhash;
 pub mod checks;
 mod code;
+mod debug;
 pub mod discover;
 mod fields;
 pub mod format;
@@ -42,6 +43,7 @@ use crate::dump::Dump;
 use crate::native::{Context, Native};
 use crate::watch::Watch;
 
+use self::debug::Debug;
 use self::managed::Managed;
 use self::methods::Method;
 use self::reflected::Reflected;
@@ -60,6 +62,8 @@ pub struct Aot {
     by_name: OnceLock<FxHashMap<String, u64>>,
     methods: OnceLock<Vec<Method>>,
     reflected: OnceLock<FxHashMap<u64, Vec<Reflected>>>,
+    /// Debug information of each module that has any.
+    debug: OnceLock<Vec<Debug>>,
     /// Cells of static bases.
     cells: OnceLock<Cells>,
     /// Owners of cells that the image names.
@@ -83,8 +87,21 @@ pub fn open(dump: &Arc<Dump>, watch: &Watch) -> Option<Result<Clr, String>> {
     };
     let managed = Managed::of(opened.found.era.0);
     let gc = opened.found.gc.clone();
-    let (by_name, methods, reflected, cells, bases, owners) = Default::default();
-    let aot = Aot { dump: dump.clone(), layout, gc, types, managed, by_name, methods, reflected, cells, bases, owners };
+    let (by_name, methods, reflected, debug, cells, bases, owners) = Default::default();
+    let aot = Aot {
+        dump: dump.clone(),
+        layout,
+        gc,
+        types,
+        managed,
+        by_name,
+        methods,
+        reflected,
+        debug,
+        cells,
+        bases,
+        owners,
+    };
     Some(Ok(Clr::compiled_ahead(dump.clone(), opened.found, Box::new(aot))))
 }
 

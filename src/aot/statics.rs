@@ -123,7 +123,7 @@ impl Aot {
     /// Owners of cells that the image names itself.
     fn named_owners(&self) -> &FxHashMap<u64, Arc<str>> {
         self.bases.get_or_init(|| {
-            let mut found: FxHashMap<u64, Arc<str>> = FxHashMap::default();
+            let mut found: FxHashMap<u64, Arc<str>> = self.debug_owners().into_iter().collect();
             let spell = |mt: u64| self.types.tree(mt, 0).display().into();
             for (i, m) in self.types.modules().iter().enumerate() {
                 self.instantiations(i, m, |mt, cell| drop(found.insert(cell, spell(mt))));

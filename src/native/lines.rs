@@ -55,6 +55,11 @@ impl Lines {
 fn read(file: &FileMap) -> Option<Dwarf<EndianArcSlice<LittleEndian>>> {
     let parsed = object::File::parse(&file[..]).ok()?;
     parsed.section_by_name(".debug_line").or_else(|| parsed.section_by_name(".zdebug_line"))?;
+    dwarf(&parsed)
+}
+
+/// The debug information of a file.
+pub(super) fn dwarf(parsed: &object::File<'_>) -> Option<Dwarf<EndianArcSlice<LittleEndian>>> {
     let load = |id: SectionId| -> Result<_, gimli::Error> {
         let bytes = parsed.section_by_name(id.name()).and_then(|s| bytes(&s)).unwrap_or_default();
         Ok(EndianArcSlice::new(Arc::from(bytes), LittleEndian))

@@ -4,6 +4,7 @@
 //! else from a file with its identity.
 
 pub mod cfi;
+pub mod classes;
 pub mod context;
 mod debugfiles;
 pub mod demangle;
