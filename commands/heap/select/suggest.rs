@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn quotes_hold_words_together() {
         let all: Vec<_> = words("a,  from \"A<B, C\" x").collect();
-        assert_eq!(all, [(0, "a,"), (4, "from"), (9, "\"A<B, C\""), (19, "x")]);
+        assert_eq!(all, [(0, "a,"), (4, "from"), (9, "\"A<B, C\""), (18, "x")]);
         assert_eq!(words("from \"A<B, ").last(), Some((5, "\"A<B, ")));
     }
 
