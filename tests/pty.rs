@@ -178,7 +178,7 @@ fn leaves_well_after_a_failed_command() {
 #[test]
 fn tab_completes_commands_options_types_and_addresses() {
     let mut t = Terminal::ready();
-    t.keys("!dumph\t");
+    t.keys("!dumphe\t");
     t.see("!dumpheap");
     t.keys(" -stri\t");
     t.see("-strings");
@@ -381,7 +381,7 @@ fn loops_are_interrupted() {
 #[test]
 fn tab_completes_in_blocks_and_script_names() {
     let mut t = Terminal::ready();
-    t.keys(".foreach (o {!dumph\t");
+    t.keys(".foreach (o {!dumphe\t");
     t.see("{!dumpheap");
     t.control('c');
     t.prompt();
@@ -455,7 +455,7 @@ fn tab_keeps_an_alias_and_lists_the_others() {
     t.see("!do = !dumpobj");
     t.see("!dominators");
     // The line stays as it is: its command runs.
-    t.keys("\x15!sos.dumph\t");
+    t.keys("\x15!sos.dumphe\t");
     t.see("!sos.dumpheap");
 }
 

@@ -22,8 +22,8 @@ use crate::heap::summary::{Summary, View};
 const PART_A_QUESTION: u64 = 4;
 /// What all questions of a session may, before the graph pays.
 const HEAPS_A_SESSION: u64 = 8;
-/// Small heaps are never too dear.
-const SMALL: u64 = 1 << 20;
+/// So much is never too dear.
+const SMALL: u64 = 1 << 22;
 
 /// What is kept between questions.
 #[derive(Debug, Default)]
