@@ -312,6 +312,45 @@ fn a_heap_dump_is_read_with_the_programs_file() {
 }
 
 #[test]
+fn without_metadata_types_of_the_core_library_have_names_by_hash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("whole.core");
+    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let (_, module) = image_of(&session(&path));
+    let mut patch = Patch::open(&path);
+    let gone = [
+        section::TYPE_MAP,
+        section::METADATA,
+        section::FIELD_MAP,
+        section::INVOKE_MAP,
+        section::STACK_TRACE_MAP,
+        section::STATICS_TABLE,
+    ];
+    for (i, (id, start, _)) in module.header.sections.iter().enumerate().filter(|(_, s)| gone.contains(&s.0)) {
+        // An empty hash table, as the compiler writes what it keeps nothing of; its end behind it.
+        patch.write(*start, &[0, 2, 2, 0]);
+        patch.write(module.header.address + 16 + 24 * i as u64 + 16, &(start + 3).to_le_bytes());
+        assert_ne!(*id, 0);
+    }
+    let bare = folder.path().join("bare.core");
+    patch.save(&bare);
+    let facts = fs::read_to_string(testdata(DYN, "facts.tsv")).unwrap();
+    let exception = facts.lines().find_map(|l| l.strip_prefix("address:exception\t")).unwrap();
+    let commands = ["!runtimes -v".into(), "!dumpheap -stat".into(), format!("!pe {exception}"), "!threads".into()];
+    let said = ask::ask(&bare, &commands);
+    let text: Vec<String> = said.iter().map(|b| b.join("\n")).collect();
+    assert!(text[0].contains("NativeAOT runtime 9.0") && text[0].contains("built without metadata"), "{}", text[0]);
+    assert!(text[0].contains(" 0 failed"), "{}", text[0]);
+    for name in ["System.Collections.Generic.List<System.Object>", "System.Threading.Thread", "System.Object[]"] {
+        assert!(said[1].iter().any(|l| l.ends_with(&format!(" {name}"))), "{name}: {}", text[1]);
+    }
+    // The program's own types have none.
+    assert!(!text[1].contains("Dyn.") && text[1].contains("zoo!0x"), "{}", text[1]);
+    assert!(text[2].contains("wrapped"), "{}", text[2]);
+    assert!(text[3].contains("lock owner"), "{}", text[3]);
+}
+
+#[test]
 fn debug_information_gives_fields_and_owners_of_statics() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("whole.core");

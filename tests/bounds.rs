@@ -125,6 +125,7 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("src/aot/metadata.rs", "MAX_NODES", Never),
     ("src/aot/methods.rs", "MAX_PARAMETERS", Never),
     ("src/aot/owners.rs", "MOST_CODE", Never),
+    ("src/aot/owners.rs", "MOST_PLACES", Never),
     ("src/aot/statics.rs", "MAX_CELLS", Never),
     ("src/aot/statics.rs", "MAX_ELEMENTS", Never),
     ("src/aot/threads.rs", "MAX_NESTED", Says),

@@ -66,6 +66,8 @@ pub struct Aot {
     debug: OnceLock<Vec<Debug>>,
     /// Cells of static bases.
     cells: OnceLock<Cells>,
+    /// The cell of each type of bases that has one base alone.
+    shapes: OnceLock<FxHashMap<u64, Option<u64>>>,
     /// Owners of cells that the image names.
     bases: OnceLock<FxHashMap<u64, Arc<str>>>,
     /// Owners of base objects, told by code too.
@@ -87,7 +89,7 @@ pub fn open(dump: &Arc<Dump>, watch: &Watch) -> Option<Result<Clr, String>> {
     };
     let managed = Managed::of(opened.found.era.0);
     let gc = opened.found.gc.clone();
-    let (by_name, methods, reflected, debug, cells, bases, owners) = Default::default();
+    let (by_name, methods, reflected, debug, cells, shapes, bases, owners) = Default::default();
     let aot = Aot {
         dump: dump.clone(),
         layout,
@@ -99,6 +101,7 @@ pub fn open(dump: &Arc<Dump>, watch: &Watch) -> Option<Result<Clr, String>> {
         reflected,
         debug,
         cells,
+        shapes,
         bases,
         owners,
     };

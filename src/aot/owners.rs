@@ -21,6 +21,8 @@ use super::statics::Cell;
 const ROUNDS: usize = 8;
 /// Cells that code refers to are looked for in so much of it, in bytes; programs have some 10 MB.
 const MOST_CODE: u64 = 1 << 30;
+/// As many places in code are asked about; each class has a few of its cell.
+const MOST_PLACES: usize = 1 << 22;
 /// The static constructor.
 const STATIC_CONSTRUCTOR: &str = ".cctor";
 /// Classes that the compiler of C# makes for lambdas and method groups, which have statics and whose users do the work.
@@ -99,6 +101,7 @@ impl Aot {
     fn references_in_code(&self, cells: &FxHashMap<u64, usize>, mut each: impl FnMut(usize, u64)) {
         let space = &self.dump.space;
         let (Some(low), Some(high)) = (cells.keys().min().copied(), cells.keys().max().copied()) else { return };
+        let mut places = 0;
         for (start, end) in self.managed_code() {
             let end = end.min(start.saturating_add(MOST_CODE));
             for (from, to) in space.runs(start, end) {
@@ -115,7 +118,9 @@ impl Aot {
                     let target = ip.wrapping_add(5).wrapping_add_signed(i64::from(i32::from_le_bytes(distance)));
                     if (low..=high).contains(&target)
                         && let Some(&cell) = cells.get(&target)
+                        && places < MOST_PLACES
                     {
+                        places += 1;
                         each(cell, ip);
                     }
                 }

@@ -201,17 +201,17 @@ impl Aot {
 
     /// The owner of the only base of the type `mt`, where the image itself names it.
     pub fn only_owner(&self, mt: u64) -> Option<TypeName> {
-        let named = self.named_owners();
-        let mut owner = None;
-        for c in self.cells().modules.iter().flatten().filter(|c| c.base != 0) {
-            if self.object_type(c.base) == Some(mt) {
-                if owner.is_some() {
-                    return None;
-                }
-                owner = Some(named.get(&c.address));
+        let of_shape = self.shapes.get_or_init(|| {
+            let mut cells: FxHashMap<u64, Option<u64>> = FxHashMap::default();
+            for c in self.cells().modules.iter().flatten().filter(|c| c.base != 0) {
+                let Some(shape) = self.object_type(c.base) else { continue };
+                cells.entry(shape).and_modify(|one| *one = None).or_insert(Some(c.address));
             }
-        }
-        Some(TypeName::plain(format!("static base of {}", owner??), ""))
+            cells
+        });
+        let cell = of_shape.get(&mt).copied().flatten()?;
+        let owner = self.named_owners().get(&cell)?;
+        Some(TypeName::plain(format!("static base of {owner}"), ""))
     }
 }
 

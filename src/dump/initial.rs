@@ -65,6 +65,11 @@ impl Laid {
         let bias = base.wrapping_sub(image.low);
         let loads: Vec<_> = image.segments.iter().filter(|s| s.kind == PT_LOAD).collect();
         let written = loads.iter().filter(|s| s.flags & WRITABLE != 0);
+        // Segments do not overlap in the file of an image.
+        let size = written.clone().fold(0u64, |sum, s| sum.saturating_add(s.file_size));
+        if size > file.len() as u64 {
+            return None;
+        }
         let pieces = written
             .filter_map(|s| Some((bias.wrapping_add(s.address), bytes::slice(file, s.offset, s.file_size)?.to_vec())))
             .collect();
