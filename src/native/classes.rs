@@ -94,7 +94,7 @@ impl Classes {
 
     fn unit(&mut self, dwarf: &Dwarf<Slice>, unit: &Unit<Slice>) -> Result<(), gimli::Error> {
         let mut types: FxHashMap<UnitOffset, Type> = FxHashMap::default();
-        let mut classes: Vec<(Arc<str>, Vec<(Arc<str>, u64, UnitOffset)>)> = Vec::new();
+        let mut classes: Vec<(Arc<str>, Vec<Unresolved>)> = Vec::new();
         // The class whose children are read, and how deep it lies.
         let mut inside: Option<isize> = None;
         let mut entries = unit.entries();
@@ -153,6 +153,9 @@ impl Classes {
         Ok(())
     }
 }
+
+/// A member as its entry says: name, offset, where its type is.
+type Unresolved = (Arc<str>, u64, UnitOffset);
 
 /// A type as its entry says.
 enum Type {

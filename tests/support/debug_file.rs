@@ -21,7 +21,9 @@ const DECLARATION: u8 = 7;
 const STATIC_MEMBER: u8 = 8;
 
 /// Code, tag, whether it has children; attributes and forms.
-const ABBREVIATIONS: &[(u8, u8, u8, &[(u8, u8)])] = &[
+type Abbreviation = (u8, u8, u8, &'static [(u8, u8)]);
+
+const ABBREVIATIONS: &[Abbreviation] = &[
     (COMPILE_UNIT, 0x11, 1, &[(0x03, 0x08)]),
     (CLASS, 0x02, 1, &[(0x03, 0x08), (0x0b, 0x06)]),
     (INHERITANCE, 0x1c, 0, &[(0x49, 0x13), (0x38, 0x0b)]),
@@ -31,6 +33,9 @@ const ABBREVIATIONS: &[(u8, u8, u8, &[(u8, u8)])] = &[
     (DECLARATION, 0x02, 0, &[(0x03, 0x08), (0x3c, 0x19)]),
     (STATIC_MEMBER, 0x0d, 0, &[(0x03, 0x08), (0x49, 0x13), (0x3f, 0x19), (0x3c, 0x19)]),
 ];
+
+/// Name, kind, content, link, info, bytes of an entry.
+type Section = (&'static str, u32, Vec<u8>, u32, u32, u64);
 
 impl DebugFile {
     /// An empty unit.
@@ -131,8 +136,7 @@ impl DebugFile {
             names.extend(name.bytes().chain([0]));
         }
         let locals = symbols.len() as u32 / 24;
-        // Name, kind, content, link, info, bytes of an entry.
-        let sections: [(&str, u32, Vec<u8>, u32, u32, u64); 5] = [
+        let sections: [Section; 5] = [
             (".note.gnu.build-id", 7, note, 0, 0, 0),
             (".debug_abbrev", 1, abbreviations, 0, 0, 0),
             (".debug_info", 1, self.info, 0, 0, 0),
