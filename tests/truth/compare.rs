@@ -64,6 +64,11 @@ const SHARED_CORE: &[&str] = &["-2.1-", "-2.2-"];
 /// Dumps whose truth comes from the runtime's own library, asked directly, by a part of their names.
 const OWN_LIBRARY: &[&str] = &["-old"];
 
+/// Whether the truth of `name` comes from the runtime's own library.
+pub fn is_own_library(name: &str) -> bool {
+    OWN_LIBRARY.iter().any(|k| name.contains(k))
+}
+
 /// What is known of a truth's reader.
 #[derive(Debug, Clone, Copy)]
 struct Reader {
@@ -104,7 +109,7 @@ pub fn folders(name: &str, truth: &Path, ours: &Path, unanswered: &[(&str, &str)
             let asked = |c: &&&str| !unanswered.contains(&(*table, **c));
             let columns: Vec<&str> = columns.iter().filter(known).filter(asked).copied().collect();
             let is = |parts: &[&str]| parts.iter().any(|k| name.contains(k));
-            let reader = Reader { shared_core: is(SHARED_CORE), own_library: is(OWN_LIBRARY) };
+            let reader = Reader { shared_core: is(SHARED_CORE), own_library: is_own_library(name) };
             one(truth, ours, table, &keys, &columns, lacking(table), &unnamed, reader)
         })
         .chain((!mini).then(|| delegates::compare(truth, ours, named)).flatten())
@@ -245,7 +250,7 @@ fn one(
 }
 
 /// Where the segments of a truth begin and end.
-fn segments(truth: &Path) -> Vec<(u64, u64)> {
+pub fn segments(truth: &Path) -> Vec<(u64, u64)> {
     let Some(all) = load(&truth.join("segments.tsv")) else { return Vec::new() };
     let (Some(start), Some(end)) = (all.column("objects_start"), all.column("objects_end")) else { return Vec::new() };
     let hex = |s: &String| u64::from_str_radix(s, 16).unwrap_or(0);

@@ -15,6 +15,7 @@ mod compare;
 mod delegates;
 #[path = "../support/eleven.rs"]
 mod eleven;
+mod frames;
 #[path = "../support/patch.rs"]
 mod patch;
 #[path = "../support/pattern.rs"]
@@ -130,8 +131,10 @@ fn run(case: &Case, providers: &str) -> Result<(), Failed> {
         .map(|u| (u.0, u.1))
         .filter(|_| !providers.is_empty())
         .collect();
-    let outcomes = compare::folders(&case.name, &truth, &out, &unanswered);
+    let mut outcomes = compare::folders(&case.name, &truth, &out, &unanswered);
     if providers.is_empty() {
+        // Without a provider explicit frames may not be told apart, and where they cannot the stack says so.
+        outcomes.extend(frames::compare(&case.name, &truth, &out));
         accuracy::add(&case.name, &truth, &outcomes);
     }
     let wrong: Vec<String> = outcomes.into_iter().filter_map(|o| o.wrong).collect();

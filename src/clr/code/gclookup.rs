@@ -1,8 +1,10 @@
 //! The GC information of the method that an address is in.
 
+use super::gcinfo::x86::FrameInfo;
 use super::gcinfo::{self, Encoding, GcInfo};
 use super::jitcode::{self, CodeHeader};
 use super::lookup::{Code, CodeAt, CodeKind};
+use crate::dump::Arch;
 
 /// Most methods whose GC information tells its version, and most starts looked at in search of them.
 const SAMPLES: usize = 64;
@@ -21,15 +23,25 @@ impl Code<'_> {
         };
         let info = GcInfo::decode(self.bytes(address, gcinfo::most_bytes(length)), encoding)?;
         // What lies elsewhere than the GC information of this method decodes to something else.
-        info.fits(at.length).then_some(info)
+        (info.fits(at.length) && at.native <= info.header.length).then_some(info)
+    }
+
+    /// How the method `at` is in lays out its frame on x86; `None` where its GC information is not at hand or not understood.
+    pub fn frame_info(&self, at: &CodeAt) -> Option<FrameInfo> {
+        (self.arch() == Arch::X86).then_some(())?;
+        let address = at.gc_info?;
+        let length = at.length.or_else(|| gcinfo::x86::code_length(&self.bytes(address, HEAD)))?;
+        let info = FrameInfo::decode(self.bytes(address, gcinfo::most_bytes(length)))?;
+        (info.header.length == length).then_some(info)
     }
 
     /// Version of the GC information of the method `at` is in.
     pub fn gc_version(&self, at: &CodeAt) -> Option<u32> {
         match at.kind {
             CodeKind::ReadyToRun => self.image_version(at).map(|v| gcinfo::version_of_image(v.0, v.1)),
-            CodeKind::Jit => self.jit_gc_version(),
-            CodeKind::Fragile | CodeKind::Ahead | CodeKind::Stub(_) => None,
+            // Made for the runtime that is there.
+            CodeKind::Jit | CodeKind::Fragile => self.jit_gc_version(),
+            CodeKind::Ahead | CodeKind::Stub(_) => None,
         }
     }
 

@@ -8,11 +8,12 @@ use rustc_hash::FxHashMap;
 use super::debuginfo::{self, AsyncPoint, DebugInfo, Form};
 use super::forms;
 use super::fragile::Fragile;
+use super::gcinfo;
 use super::jitcode::{self, CodeHeader, JitHeap};
 use super::methods::MethodDesc;
 use super::ranges::{self, CodeRange, RangeKind};
 use super::readytorun::{Image, View};
-use super::unwind::Function;
+use super::unwind::{self, Function};
 use crate::clr::Clr;
 use crate::clr::image::metadata::debug::SourceLine;
 use crate::clr::image::modules::Module;
@@ -240,18 +241,10 @@ impl<'a> Code<'a> {
         Some(at)
     }
 
-    /// Bytes of a method on x86, where functions are not recorded: its GC information begins with them, seven bits a byte,
-    /// the highest first (dotnet/runtime `src/coreclr/inc/gcdecoder.cpp`, `decodeUnsigned`).
+    /// Bytes of a method on x86, where functions are not recorded: its GC information begins with them.
     fn length_of_x86(&self, gc_info: u64) -> Option<u32> {
         (self.clr.dump.arch == Arch::X86 && gc_info != 0).then_some(())?;
-        let mut length = 0u32;
-        for byte in self.bytes(gc_info, 4) {
-            length = length << 7 | u32::from(byte & 0x7F);
-            if byte & 0x80 == 0 {
-                return Some(length).filter(|&l| l > 0);
-            }
-        }
-        None
+        gcinfo::x86::code_length(&self.bytes(gc_info, 5))
     }
 
     /// Token and module of the MethodDesc.
@@ -317,8 +310,23 @@ impl<'a> Code<'a> {
         let mut at = bare(ip, main.start, CodeKind::Fragile, index, range);
         (at.method, at.module) = (Some(method), module);
         (at.function, at.main) = (Some(function), Some(main));
+        at.gc_info = self.fragile_gc_info(&main);
+        at.length = at.gc_info.and_then(|g| self.length_of_x86(g));
         self.name_method(&mut at);
         Some(at)
+    }
+
+    /// GC information of a method in an image of that kind: on x86 it stands in place of unwind information, else behind it and
+    /// the address of a personality routine (dotnet/coreclr v1.0 `src/vm/codeman.cpp`, `GetUnwindDataBlob`).
+    fn fragile_gc_info(&self, main: &Function) -> Option<u64> {
+        match self.clr.dump.arch {
+            Arch::X86 => Some(unwind::of_x86(|at| self.clr.space().u32(at), main.unwind).0),
+            Arch::X64 => {
+                let codes = *self.bytes(main.unwind, 4).get(2)?;
+                main.unwind.checked_add((4 + 2 * u64::from(codes) + 4).next_multiple_of(4))
+            }
+            _ => None,
+        }
     }
 
     /// Runs `run` with the image that `address` lies in and its bytes.

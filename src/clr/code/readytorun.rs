@@ -286,6 +286,9 @@ impl Image {
     /// Bytes of code of the method with the main body `main`, funclets included, by its GC information.
     pub fn code_length(&self, clr: &Clr, view: &View<'_>, main: &Function) -> Option<u32> {
         let rva = self.gc_info(clr, view, main)?;
+        if clr.dump.arch == Arch::X86 {
+            return gcinfo::x86::code_length(&view.run(rva, 8));
+        }
         let version = gcinfo::version_of_image(self.version.0, self.version.1);
         gcinfo::code_length(&view.run(rva, 16), version, clr.dump.arch).filter(|&l| l > 0)
     }
@@ -307,8 +310,10 @@ impl Image {
                     4 + if single { 0 } else { 4 * epilogs } + 4 * words + PERSONALITY
                 }
             }
-            // The length of the function alone.
-            Arch::X86 => 4,
+            Arch::X86 => {
+                let word = |at: u64| view.u32(u32::try_from(at).ok()?);
+                return u32::try_from(unwind::of_x86(word, at.into()).0).ok();
+            }
             Arch::Arm => return None,
         };
         at.checked_add(size)

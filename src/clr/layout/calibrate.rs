@@ -185,8 +185,11 @@ pub fn missing(search: &Search<'_>, layout: &mut Layout) -> Vec<String> {
         let mut hits = Vec::new();
         let mut trial = layout.clone();
         s.with.iter().for_each(|(ty, field)| trial.take_back(ty, field));
-        let step = s.step.min(u64::from(search.dump.space.ptr_size()));
-        for offset in (s.reach.0..s.reach.1).step_by(step as usize) {
+        let ptr = u64::from(search.dump.space.ptr_size());
+        let step = s.step.min(ptr);
+        // Behind a class's own words comes the next class: with smaller pointers sooner.
+        let end = if s.ty == "EEClass" { s.reach.1 / 8 * ptr } else { s.reach.1 };
+        for offset in (s.reach.0..end).step_by(step as usize) {
             trial.place(s.ty, s.field, offset, &Source::Calibrated);
             if search.effort.is_over() {
                 return found;

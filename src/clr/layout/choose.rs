@@ -6,7 +6,7 @@ use super::calibrate;
 use super::checks::Probe;
 use super::descriptor::{self, Descriptor};
 use super::effort::Effort;
-use super::gcdac::GcDacVars;
+use super::gcdac::{GcDacVars, GcSource, context_size};
 use super::provider::{DiscoverOptions, Provider};
 use super::report::RuntimeModule;
 use super::scan::{Anchor, AnchorKind, Span};
@@ -111,8 +111,7 @@ impl Chooser<'_> {
     pub fn best(&self) -> Option<Settled> {
         let mut best: Option<Attempt> = None;
         if self.options.allows(Provider::Tables) {
-            let here = Some((self.dump.os, self.dump.arch));
-            for table in TABLES.iter().filter(|t| t.platform == here) {
+            for table in self.tables() {
                 if best.as_ref().is_some_and(Attempt::fits_throughout) || self.effort.is_over() {
                     break;
                 }
@@ -134,6 +133,19 @@ impl Chooser<'_> {
         // Every word of the image is asked only where the DAC table leads nowhere.
         let shape = self.shapes(self.anchors.iter().map(Some)).or_else(|| self.shapes([None].into_iter()));
         sounder(table, shape.map(|s| self.complete(s)))
+    }
+
+    /// The tables of the dump's system, newest first. Where no DAC table leads to variables, those that fit best without them
+    /// first: what a search may cost is spent on them.
+    fn tables(&self) -> Vec<&'static Table> {
+        let here = Some((self.dump.os, self.dump.arch));
+        let own = TABLES.iter().filter(|t| t.platform == here);
+        if !self.anchors.is_empty() || !self.options.allows(Provider::Structure) {
+            return own.collect();
+        }
+        let mut all: Vec<(i64, &Table)> = own.filter_map(|t| Some((self.likeness(t, None)?, t))).collect();
+        all.sort_by_key(|a| std::cmp::Reverse(a.0));
+        all.into_iter().map(|a| a.1).collect()
     }
 
     /// The shape that fits best under what the descriptor says. Each variable it does not name is taken from the DAC table,
@@ -228,11 +240,41 @@ impl Chooser<'_> {
     fn shapes<'b>(&self, anchors: impl Iterator<Item = Option<&'b Anchor>> + Clone) -> Option<Attempt> {
         let mut best: Option<Attempt> = None;
         let pointer = self.dump.arch.pointer_size();
+        let mut all: Vec<(i64, &'static Table, Option<&'b Anchor>)> = Vec::new();
         for shape in SHAPES.iter().filter(|s| s.pointer_size == pointer) {
-            let anchors = anchors.clone().take_while(|_| !self.effort.is_over());
-            best = anchors.fold(best, |b, a| better(b, self.shape(shape, a)));
+            all.extend(anchors.clone().filter_map(|a| Some((self.likeness(shape, a)?, shape, a))));
+        }
+        // The likelier first: what a search may cost is spent on them. Of those alike the newest.
+        all.sort_by_key(|a| std::cmp::Reverse(a.0));
+        for (_, shape, anchor) in all.into_iter().take_while(|_| !self.effort.is_over()) {
+            best = better(best, self.shape(shape, anchor));
+            if best.as_ref().is_some_and(Attempt::fits_throughout) {
+                break;
+            }
         }
         best
+    }
+
+    /// Whether the table of generations that structure found is one of the runtimes `layout` is of: those that have their
+    /// collector's variables in the DAC table know where a generation begins, and that place has moved since.
+    fn agrees(&self, layout: &Layout) -> bool {
+        let found = self.gc.generation_field_offsets.get(1).copied().and_then(|o| u64::try_from(o).ok());
+        let ptr = self.dump.space.ptr_size().into();
+        let own = layout.try_offset("Generation", "StartSegment").unwrap_or(context_size(ptr));
+        self.gc.source != GcSource::Structure || found == Some(own)
+    }
+
+    /// How well a table or shape fits before anything but the well-known types is searched for; `None` where those are not found.
+    fn likeness(&self, table: &'static Table, anchor: Option<&Anchor>) -> Option<i64> {
+        let mut layout = self.options.layout(table);
+        if let Some(anchor) = anchor {
+            (AnchorKind::of(&layout) == anchor.kind).then_some(())?;
+            bind(self.dump, &mut layout, anchor);
+        }
+        self.agrees(&layout).then_some(())?;
+        self.search(anchor, |s| s.well_known(&mut layout));
+        layout.global("StringMethodTable").ok()?;
+        Some(score(&self.checks(&layout, Source::Table(table.name.to_owned()))))
     }
 
     /// Binds `table` to the DAC table at `anchor` and checks everything.

@@ -328,10 +328,12 @@ impl<'a> Finder<'a> {
             }
             let Some((offset, g)) = self.heap(heap) else { continue };
             let heaps = self.heaps(array, offset);
-            let Some(parts) = self.parts(&heaps, g.count, offset) else { continue };
+            let together = self.parts(&heaps, g.count, offset).map(|p| [p, p + self.ptr, p + 2 * self.ptr]);
+            let apart = || self.parts_apart(&heaps, g, offset);
+            let Some([end, segment, queue]) = together.or_else(apart) else { continue };
             let count = words_equal(self.space, image, 4, heaps.len() as u64).first().copied();
             let mut offsets = vec![-1; 19];
-            for (index, at) in [(0, parts), (1, parts + self.ptr), (2, parts + 2 * self.ptr), (18, offset)] {
+            for (index, at) in [(0, end), (1, segment), (2, queue), (18, offset)] {
                 offsets[index] = at as i32;
             }
             return Some(GcDacVars {
@@ -344,9 +346,14 @@ impl<'a> Finder<'a> {
         None
     }
 
+    /// Whether the segment names `heap`: behind its flags, its successor and two more words, through 1.x two words further on.
+    fn owned(&self, segment: u64, heap: u64) -> bool {
+        [8, 10].iter().any(|&i| self.word(segment, i) == Some(heap))
+    }
+
     /// Offset of the table of generations in a heap.
     fn heap(&self, heap: u64) -> Option<(u64, Generations)> {
-        let owned = |segment: u64| self.word(segment, 8) == Some(heap);
+        let owned = |segment: u64| self.owned(segment, heap);
         (0..HEAP_REACH).step_by(self.ptr as usize).find_map(|o| {
             let first = heap.checked_add(o)?;
             self.space.ptr(first).filter(|&s| s > 0x1_0000 && owned(s))?;
@@ -360,7 +367,7 @@ impl<'a> Finder<'a> {
         let all = (0..MOST_HEAPS as u64).map_while(|i| {
             let heap = self.word(array, i).filter(|&h| h != 0)?;
             let first = self.space.ptr_at(heap, offset + self.context() * self.ptr)?;
-            (self.word(first, 8) == Some(heap)).then_some(heap)
+            self.owned(first, heap).then_some(heap)
         });
         all.collect()
     }
@@ -370,11 +377,35 @@ impl<'a> Finder<'a> {
         // Some of many heaps may have nothing to finalize, but not all.
         let fits = |heap: u64, o: u64| {
             let [end, segment, queue] = [0, 1, 2].map(|i| self.space.ptr_at(heap, o + i * self.ptr).unwrap_or(0));
-            let (mem, committed, _) = self.segment(segment).filter(|_| self.word(segment, 8) == Some(heap))?;
+            let (mem, committed, _) = self.segment(segment).filter(|_| self.owned(segment, heap))?;
             if (mem..=committed).contains(&end) { self.finalize_queue(queue, generations) } else { None }
         };
         let used = |o: u64| heaps.iter().map(|&h| fits(h, o)).try_fold(false, |any, used| Some(any | used?));
         let all = (0..HEAP_REACH).step_by(self.ptr as usize).filter(|&o| o != table);
         all.into_iter().find(|&o| used(o) == Some(true))
+    }
+
+    /// The same through 1.x, where the three do not stand together: the segment allocated in is the one that generation 0 begins
+    /// with, the end of allocation stands close in front of the table of generations.
+    fn parts_apart(&self, heaps: &[u64], g: Generations, table: u64) -> Option<[u64; 3]> {
+        const NEAR: u64 = 4;
+        g.older.then_some(())?;
+        let youngest = |heap: u64| self.space.ptr_at(heap, table + (self.context() + 1) * self.ptr);
+        let all = |fits: &dyn Fn(u64, u64) -> Option<bool>, o: u64| -> Option<bool> {
+            heaps.iter().map(|&h| fits(h, self.space.ptr_at(h, o)?)).try_fold(false, |any, hit| Some(any | hit?))
+        };
+        let end = |heap: u64, value: u64| {
+            let (mem, committed, _) = self.segment(youngest(heap)?)?;
+            let least = self.word(youngest(heap)?, 0)?.max(mem);
+            (least..=committed).contains(&value).then_some(true)
+        };
+        let segment = |heap: u64, value: u64| (youngest(heap)? == value).then_some(true);
+        let queue = |_: u64, value: u64| self.finalize_queue(value, g.count);
+        let outside = |o: &u64| !(table..table + g.size * u64::from(g.count)).contains(o);
+        let find = |fits: &dyn Fn(u64, u64) -> Option<bool>| {
+            (0..HEAP_REACH).step_by(self.ptr as usize).filter(outside).find(|&o| all(fits, o) == Some(true))
+        };
+        let near = (1..=NEAR).filter_map(|i| table.checked_sub(i * self.ptr));
+        Some([near.into_iter().find(|&o| all(&end, o) == Some(true))?, find(&segment)?, find(&queue)?])
     }
 }

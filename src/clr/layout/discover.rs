@@ -156,6 +156,11 @@ fn choose(
     effort: &Effort<'_>,
 ) -> Result<Discovered, NoRuntime> {
     let mut runtime = runtime_module(dump, module);
+    let mut gc = gc.clone();
+    if gc.handle_table_map.is_none() && options.allows(Provider::Structure) && !options.allows(Provider::Tables) {
+        gc.handle_table_map = super::collector::handle_map(dump, span);
+    }
+    let gc = &gc;
     runtime.gc_module = gc
         .handle_table_map
         .filter(|&a| !span.contains(a))

@@ -2,7 +2,7 @@
 //! slots hold references at each place of it.
 //!
 //! Format: dotnet/runtime `src/coreclr/vm/gcinfodecoder.cpp`, `inc/gcinfotypes.h`, `docs/design/datacontracts/GCInfo.md`
-//! for x64 and arm64, versions 1 to 5. x86 has another format, which is not read.
+//! for x64 and arm64, versions 1 to 5. x86 has another format ([`x86`]).
 //!
 //! The bytes say nowhere how many they are: what is read is bounded by what was given, and every number by the bits left.
 
@@ -12,6 +12,7 @@ mod live;
 #[cfg(test)]
 mod tests;
 mod version;
+pub mod x86;
 
 pub use live::{Live, Stop, Transition};
 pub use version::{Encoding, OF_JIT, version_of_image};

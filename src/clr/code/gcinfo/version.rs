@@ -1,12 +1,13 @@
 //! Which version of the format GC information has, and what each changed.
 //!
-//! dotnet/runtime `src/coreclr/inc/gcinfo.h`, `inc/gcinfotypes.h`, `vm/gcinfodecoder.cpp`: 2 (2.1 to 8.0), 3 (9.0), 4 (10.0)
-//! and 5 (11.0), which differs on x86 alone; 1 in images of 2.0 and older.
+//! dotnet/runtime `src/coreclr/inc/gcinfo.h`, `inc/gcinfotypes.h`, `vm/gcinfodecoder.cpp`: 2 (2.0 to 8.0), 3 (9.0), 4 (10.0)
+//! and 5 (11.0), which differs on x86 alone; 1 of 1.0 and .NET Framework (dotnet/coreclr v1.0.0 `src/inc/gcinfodecoder.h`,
+//! `vm/gcinfodecoder.cpp`: nine flags, and nothing is said of the value returned).
 
 use crate::dump::Arch;
 
-/// Versions that JIT code may have, newest first; 5 is 4 but for x86, 1 was gone before any runtime that is read.
-pub const OF_JIT: &[u32] = &[4, 3, 2];
+/// Versions that JIT code may have, newest first; 5 is 4 but for x86.
+pub const OF_JIT: &[u32] = &[4, 3, 2, 1];
 
 /// Version of the GC information of a ReadyToRun image by the version of the image's format (dotnet/runtime
 /// `src/coreclr/vm/readytoruninfo.h`, `GetGcInfoVersion`).
@@ -45,7 +46,7 @@ impl Encoding {
 
     /// Whether the header says what kind of value the method returns.
     pub fn has_return_kind(self) -> bool {
-        self.version < 4
+        (2..4).contains(&self.version)
     }
 
     /// Whether a slot for the security object and one for the previous stack pointer can be announced.

@@ -83,6 +83,17 @@ impl Clr {
         Some(out)
     }
 
+    /// x86: bytes of arguments that the function the frame stands for takes off the stack when it returns; `None` where its
+    /// method or its arguments cannot be told.
+    pub(super) fn popped_by(&self, frame: &Explicit) -> Option<u64> {
+        (self.dump.arch == Arch::X86).then_some(())?;
+        let md = self.method_desc(self.method_of_frame(frame)?)?;
+        let owner = self.method_table(md.owner)?;
+        let module = self.module(self.defining_module(&owner)?);
+        let signature = sig::method(module.metadata(self)?.method(md.rid)?.signature)?;
+        on_stack_x86(&signature, !self.type_arguments(&owner).is_empty())
+    }
+
     /// Where the arguments of a call lie that a stub's frame stands for.
     fn places(&self, frame: &Explicit) -> Option<Places> {
         let block = contexts::field(self, frame.address, ("FramedMethodFrame", "TransitionBlockPtr"), 2)?;
@@ -121,6 +132,24 @@ fn told(signature: &MethodSig, this: What, shared: bool) -> Option<Vec<What>> {
     first.into_iter().chain(signature.params.iter().map(what)).collect()
 }
 
+/// x86: bytes of the arguments that lie on the stack: all but the first two that are one word and no floating-point number
+/// (dotnet/coreclr `src/vm/callingconvention.h`, `IsArgumentInRegister`).
+fn on_stack_x86(signature: &MethodSig, shared: bool) -> Option<u64> {
+    const REGISTERS: u32 = 2;
+    let all = told(signature, What::Reference, shared)?;
+    let has_this = all.len().checked_sub(signature.params.len())?;
+    let (mut taken, mut bytes) = (has_this as u32, 0);
+    for ty in &signature.params {
+        match ty {
+            TypeSig::Primitive(element::I8 | element::U8 | element::R8) => bytes += 8,
+            TypeSig::Primitive(element::R4) => bytes += 4,
+            _ if taken < REGISTERS => taken += 1,
+            _ => bytes += 4,
+        }
+    }
+    Some(bytes)
+}
+
 fn what(ty: &TypeSig) -> Option<What> {
     Some(match ty {
         TypeSig::Primitive(element::R4 | element::R8) => What::Float,
@@ -138,11 +167,24 @@ fn what(ty: &TypeSig) -> Option<What> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     fn all(blob: &[u8], shared: bool) -> Option<Vec<What>> {
         told(&sig::method(blob)?, What::Reference, shared)
+    }
+
+    #[test]
+    fn x86_passes_two_words_in_registers() {
+        let bytes = |blob: &[u8]| on_stack_x86(&sig::method(blob).unwrap(), false);
+        // void (object, int, double, ref string, object[]) of an instance: `this` and the object go in registers.
+        assert_eq!(bytes(&[0x20, 5, 0x01, 0x1C, 0x08, 0x0D, 0x10, 0x0E, 0x1D, 0x1C]), Some(20));
+        // bool (object, uint, bool, bool), static.
+        assert_eq!(bytes(&[0x00, 4, 0x02, 0x1C, 0x09, 0x02, 0x02]), Some(8));
+        // A long never does, what is behind it may.
+        assert_eq!(bytes(&[0x00, 3, 0x01, 0x0A, 0x08, 0x08]), Some(8));
+        assert_eq!(bytes(&[0x00, 1, 0x01, 0x11, 0x09]), None);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub enum Given {
 pub fn of(reader: &Reader<'_>, frame: &Explicit, thread: u64) -> Given {
     let given = match frame.class {
         Class::Mark => Some(Given::Nothing),
-        Class::InlinedCall => inlined_call(reader.clr, frame.address),
+        Class::InlinedCall => inlined_call(reader, frame.address),
         Class::Helper => helper::caller(reader, frame.address, thread).map(Given::Caller),
         Class::SoftwareException => thrown(reader.clr, frame.address).map(Given::Caller),
         Class::FaultingException => fault(reader, frame.address).map(Given::Interrupted),
@@ -37,7 +37,14 @@ pub fn of(reader: &Reader<'_>, frame: &Explicit, thread: u64) -> Given {
             at.and_then(|at| context(reader.clr, reader.clr.space().ptr(at)?)).map(Given::Interrupted)
         }
         Class::Hijack => hijack(reader.clr, frame.address).map(Given::Caller),
-        Class::Transition => transition(reader.clr, frame.address).map(Given::Caller),
+        Class::Transition => {
+            let popped = reader.clr.popped_by(frame).unwrap_or(0);
+            let behind = |mut c: Context| {
+                c.set_sp(c.sp().wrapping_add(popped));
+                Given::Caller(c)
+            };
+            transition(reader.clr, frame.address).map(behind)
+        }
     };
     given.unwrap_or(Given::Lost)
 }
@@ -64,8 +71,10 @@ pub fn context(clr: &Clr, at: u64) -> Option<Context> {
     Some(context)
 }
 
-/// Where a call of native code returns to. The caller keeps no other register live across it.
-fn inlined_call(clr: &Clr, address: u64) -> Option<Given> {
+/// Where a call of native code returns to. The caller keeps no other register live across it. On x86 the stack pointer is that
+/// of the call, arguments included, which whom is called may take off: when it has returned it is that of the frame.
+fn inlined_call(reader: &Reader<'_>, address: u64) -> Option<Given> {
+    let clr = reader.clr;
     let first = clr.frame_classes().call_site;
     let read = |name: &str, own: u64| clr.space().ptr(field(clr, address, ("InlinedCallFrame", name), first + own)?);
     let ip = read("CallerReturnAddress", 1)?;
@@ -76,6 +85,8 @@ fn inlined_call(clr: &Clr, address: u64) -> Option<Given> {
     if let Some(fp) = read("CalleeSavedFP", 2) {
         context.set(registers::frame_pointer(clr.dump.arch), fp);
     }
+    let base = reader.frame_base(&context).filter(|&base| context.sp() <= base);
+    context.set_sp(base.unwrap_or(context.sp()));
     Some(Given::Caller(context))
 }
 

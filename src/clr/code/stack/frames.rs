@@ -125,14 +125,15 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Follows the chain from `head`. Newer frames lie at lower addresses.
+    /// Follows the chain from `head`. Newer frames lie at lower addresses, but for those that one native function has made: the
+    /// compiler laid out its variables.
     pub fn read(clr: &Clr, head: u64) -> Self {
         let mut chain = Self::default();
         let next = clr.layout().try_offset("Frame", "Next").unwrap_or(clr.header());
         let end = if clr.ptr_size() == 8 { u64::MAX } else { u64::from(u32::MAX) };
-        let mut at = head;
+        let (mut at, mut met) = (head, FxHashSet::default());
         while at != end && at != 0 {
-            if !at.is_multiple_of(clr.header()) || chain.frames.last().is_some_and(|&l| at <= l) {
+            if !at.is_multiple_of(clr.header()) || !met.insert(at) {
                 chain.partial = Some(format!("the chain of explicit frames goes wrong at {at:x}"));
                 break;
             }

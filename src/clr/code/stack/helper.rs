@@ -9,6 +9,7 @@
 use super::reader::Reader;
 use super::registers::{self, Context};
 use super::saved::{callee_saved, read_saved};
+use super::x86;
 use crate::clr::Clr;
 use crate::dump::{Arch, Os};
 use crate::native::x64::Memory;
@@ -42,7 +43,7 @@ pub fn caller(reader: &Reader<'_>, address: u64, thread: u64) -> Option<Context>
     let state = state(clr, address)?;
     match clr.dump.arch {
         Arch::X64 => x64(reader, state),
-        Arch::X86 => x86(reader, state),
+        Arch::X86 => of_x86(reader, state),
         Arch::Arm64 => arm64(reader, state),
         Arch::Arm => None,
     }
@@ -111,11 +112,12 @@ fn x64(reader: &Reader<'_>, state: u64) -> Option<Context> {
     let mut context = Context::new(Arch::X64, read(places.capture_ip)?, read(places.capture_sp)?.checked_add(8)?);
     read_saved(clr, &mut context, state.checked_add(places.captured)?);
     let described = by_tables(reader, context);
-    if unix { described.or_else(|| by_frame_pointers(reader, &context, 16)) } else { described }
+    let chained = || by_frame_pointers(reader, &context, 16).map(|found| found.0);
+    if unix { described.or_else(chained) } else { described }
 }
 
 /// `_pEdi edi _pEsi esi _pEbx ebx _pEbp ebp esp pRetAddr`, then the helper's ebp, esp and eip.
-fn x86(reader: &Reader<'_>, state: u64) -> Option<Context> {
+fn of_x86(reader: &Reader<'_>, state: u64) -> Option<Context> {
     const VALUES: [(usize, u64); 4] = [(7, 4), (6, 12), (3, 20), (5, 28)];
     let clr = reader.clr;
     let read = |at: u64| clr.space().ptr_at(state, at);
@@ -130,7 +132,12 @@ fn x86(reader: &Reader<'_>, state: u64) -> Option<Context> {
     }
     let mut context = Context::new(Arch::X86, read(48)?, read(44)?);
     context.set(registers::frame_pointer(Arch::X86), read(40)?);
-    by_frame_pointers(reader, &context, 8)
+    let (mut caller, last) = by_frame_pointers(reader, &context, 8)?;
+    // Who was called takes the arguments off the stack: the method's signature tells how many, else the function itself.
+    let frame = clr.frame_classes().at(clr, state.checked_sub(6 * clr.header())?);
+    let popped = clr.popped_by(&frame).or_else(|| x86::popped(reader, last)).unwrap_or(0);
+    caller.set_sp(caller.sp().wrapping_add(popped));
+    Some(caller)
 }
 
 /// x19 to x29 as captured, pointers to them, then instruction and stack pointer and whether they are valid, on Unix the
@@ -142,25 +149,26 @@ fn arm64(reader: &Reader<'_>, state: u64) -> Option<Context> {
     let fp = read(SAVED - 1)?;
     let mut context = Context::new(Arch::Arm64, 0, fp);
     context.set(registers::frame_pointer(Arch::Arm64), fp);
-    by_frame_pointers(reader, &context, 0)
+    by_frame_pointers(reader, &context, 0).map(|found| found.0)
 }
 
 /// Follows the chain of frame pointers to the first return address in a method. `behind`: bytes from where a frame pointer
-/// points to the caller's stack; 0 where that is not known, and the caller's frame pointer stands for it.
-fn by_frame_pointers(reader: &Reader<'_>, from: &Context, behind: u64) -> Option<Context> {
+/// points to the caller's stack; 0 where that is not known, and the caller's frame pointer stands for it. With the address in
+/// the last native function.
+fn by_frame_pointers(reader: &Reader<'_>, from: &Context, behind: u64) -> Option<(Context, u64)> {
     let ptr = reader.clr.header();
-    let mut fp = from.fp()?;
+    let (mut fp, mut last) = (from.fp()?, from.ip);
     for _ in 0..MAX_NATIVE {
         let (next, ip) = (reader.pointer(fp)?, reader.pointer(fp.checked_add(ptr)?)?);
         if reader.is_method(ip) {
             let sp = if behind == 0 { next } else { fp.checked_add(behind)? };
             let mut context = Context::new(from.arch, ip, sp);
             context.set(registers::frame_pointer(from.arch), next);
-            return Some(context);
+            return Some((context, last));
         }
         // Older frames lie higher.
         (next > fp).then_some(())?;
-        fp = next;
+        (fp, last) = (next, ip);
     }
     None
 }

@@ -15,6 +15,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod x86;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -25,6 +26,7 @@ pub use self::frames::{Class, Explicit};
 pub use self::registers::Context;
 pub use self::slots::{LiveSlot, LiveSlots};
 use super::gcinfo::GcInfo;
+use super::gcinfo::x86::FrameInfo;
 use super::lookup::{Code, CodeAt};
 use crate::clr::Clr;
 use crate::clr::runtime::threads::ClrThread;
@@ -104,6 +106,7 @@ pub struct Stacks {
     functions: OnceLock<named::Functions>,
     by_thread: Mutex<FxHashMap<u64, Arc<Stack>>>,
     gc_infos: Mutex<FxHashMap<u64, Option<Arc<GcInfo>>>>,
+    frame_infos: Mutex<FxHashMap<u64, Option<Arc<FrameInfo>>>>,
 }
 
 impl Clr {

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 
 use rustc_hash::FxHashMap;
 
+use super::registers::Context;
+use super::x86;
 use crate::clr::Clr;
 use crate::clr::code::lookup::{Code, CodeAt, CodeKind};
 use crate::clr::code::ranges::RangeKind;
@@ -58,6 +60,12 @@ impl<'a> Reader<'a> {
         // A call that does not return may be a method's last instruction.
         let before = ip.checked_sub(1).and_then(|b| self.at(b));
         before.map(|b| b.behind()).or(at)
+    }
+
+    /// x86: the stack pointer of the method with the registers `context` when it has pushed no arguments.
+    pub fn frame_base(&self, context: &Context) -> Option<u64> {
+        let info = self.clr.kept_frame_info(&self.code_of(context.ip, false)?)?;
+        if info.header.frame { x86::base_of(self, &info.header, context.fp()?) } else { None }
     }
 
     /// Where `address` is, for people.

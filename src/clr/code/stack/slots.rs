@@ -8,12 +8,15 @@
 //! - A filter runs before anything is left: its method speaks for itself, and for what is always live.
 //! - Code that threw or faulted does not go on: it holds only what it would if interrupted there.
 
+mod x86;
+
 use std::sync::{Arc, PoisonError};
 
 use super::frames::Class;
 use super::{Frame, FrameKind, Stack, helper, registers};
 use crate::clr::Clr;
 use crate::clr::code::clauses::ClauseKind;
+use crate::clr::code::gcinfo::x86::FrameInfo;
 use crate::clr::code::gcinfo::{Base, GcInfo, Place, Slot, Stop, register_name};
 use crate::clr::code::lookup::{Code, CodeAt};
 use crate::clr::runtime::threads::ClrThread;
@@ -73,14 +76,26 @@ impl Clr {
         let stack = self.stack(thread);
         let mut c =
             Collector { clr: self, code: self.code(), thread, stack: &stack, top, low: sp, out: LiveSlots::default() };
-        if !matches!(self.dump.arch, Arch::X64 | Arch::Arm64) || self.ahead().is_some() {
-            // GC information of other architectures is not read, nor that of programs compiled ahead of time.
+        if self.dump.arch == Arch::Arm || self.ahead().is_some() {
+            // GC information of 32-bit ARM is not read, nor that of programs compiled ahead of time.
             c.unknown(sp, top);
             c.out.registers = known.map(|r| r.general.clone()).unwrap_or_default();
             return c.out;
         }
         c.all(sp);
         c.out
+    }
+
+    /// How the method of `at` lays out its frame on x86, decoded once.
+    pub(super) fn kept_frame_info(&self, at: &CodeAt) -> Option<Arc<FrameInfo>> {
+        let place = at.gc_info?;
+        let kept = self.stacks.frame_infos.lock().unwrap_or_else(PoisonError::into_inner).get(&place).cloned();
+        let info = kept.unwrap_or_else(|| {
+            let info = self.code().frame_info(at).map(Arc::new);
+            let mut all = self.stacks.frame_infos.lock().unwrap_or_else(PoisonError::into_inner);
+            all.entry(place).or_insert(info).clone()
+        });
+        info.filter(|i| at.native <= i.header.length)
     }
 
     /// GC information of the method of `at`, decoded once.
@@ -287,6 +302,16 @@ impl Collector<'_> {
     }
 
     fn managed(&mut self, index: usize, (frame, at): (&Frame, &CodeAt), asked: Asked) {
+        if self.clr.dump.arch == Arch::X86 {
+            // Where the frame was only searched for, what it says of registers and stack pointer does not hold.
+            let info = self.clr.kept_frame_info(at).filter(|_| !frame.guessed);
+            let told = info.and_then(|info| self.managed_x86(index, (frame, at), &info, asked));
+            if told.is_none() {
+                self.guess(index, frame);
+                self.unknown(asked.below.0, asked.below.1);
+            }
+            return;
+        }
         let info = self.clr.kept_gc_info(at);
         let live = info.as_ref().and_then(|i| i.live(at.native, asked.stop));
         let (Some(info), Some(live)) = (info, live) else {

@@ -7,7 +7,7 @@ use super::contexts::{self, Given};
 use super::frames::{Chain, Class};
 use super::reader::Reader;
 use super::registers::{self, Context, LINK};
-use super::{Frame, FrameKind, Stack, arm64};
+use super::{Frame, FrameKind, Stack, arm64, x86};
 use crate::clr::Clr;
 use crate::clr::code::lookup::CodeAt;
 use crate::clr::runtime::threads::ClrThread;
@@ -45,7 +45,8 @@ pub fn walk(clr: &Clr, thread: &ClrThread, from: Option<(Context, bool)>) -> Sta
     let own = os_thread.registers.as_ref().map(|r| (Context::of_thread(clr.dump.arch, r), true));
     let begin = from.or(own);
     let native = begin.map_or(0, |(c, _)| c.ip);
-    let mut walk = Walk { reader: &reader, thread: thread.address, out, top, reached: 0, native };
+    let chain = &chain.frames;
+    let mut walk = Walk { reader: &reader, thread: thread.address, chain, out, top, reached: 0, native };
     match begin {
         Some((context, exact)) => {
             // Frames below those registers are not theirs.
@@ -54,7 +55,7 @@ pub fn walk(clr: &Clr, thread: &ClrThread, from: Option<(Context, bool)>) -> Sta
         }
         None => walk.partial(|| "the dump has no registers of the thread".into()),
     }
-    for &frame in &chain.frames {
+    for &frame in chain {
         // What lies below belongs to frames already shown.
         if frame >= walk.reached && !walk.full() {
             walk.explicit(frame);
@@ -67,6 +68,8 @@ struct Walk<'a> {
     reader: &'a Reader<'a>,
     /// Address of the `Thread`; 0 for none.
     thread: u64,
+    /// Its explicit frames, the newest first.
+    chain: &'a [u64],
     out: Stack,
     /// End of the thread's stack.
     top: u64,
@@ -211,6 +214,9 @@ impl Walk<'_> {
                 }
                 Ok(Some(searched)) => guessed = searched,
             }
+            if self.is_handler_above(&at, sp, caller.sp()) {
+                return;
+            }
             self.reached = caller.sp();
             if !self.reader.is_method(caller.ip) {
                 match self.hijacked(&caller) {
@@ -237,13 +243,42 @@ impl Walk<'_> {
                 let f = function()?;
                 arm64::unwind(self.reader, context, f.start, f.unwind, leaf).map(|()| Some(false))
             }
-            Arch::X86 => self.search(context),
+            Arch::X86 => {
+                let info = self.reader.clr.kept_frame_info(at).ok_or(Stop::NoUnwindData(context.ip));
+                let mut caller = *context;
+                let place = (at.start, at.native);
+                match info.and_then(|info| x86::unwind(self.reader, &info, &mut caller, place, leaf)) {
+                    // What is no return address shows that the frame stands elsewhere.
+                    Ok(()) if self.may_be_return(caller.ip) => *context = caller,
+                    _ => return self.search(context),
+                }
+                Ok(Some(false))
+            }
             Arch::Arm => Err(Stop::NoUnwindData(context.ip)),
         }
     }
 
-    /// x86 code has no tables to unwind by: the frame pointer's chain, where it leads to managed code, else the next word of
-    /// the stack that is a return address there.
+    /// On x86 handlers run on the frame of their method, whose caller is found from there; but the frames that the exception
+    /// passed are still on the stack in between, and the explicit ones among them lead to them. Whether those follow.
+    fn is_handler_above(&self, at: &CodeAt, sp: u64, caller: u64) -> bool {
+        let clr = self.reader.clr;
+        let handles = |at: &CodeAt| clr.kept_frame_info(at).is_some_and(|i| i.header.handlers);
+        if clr.dump.arch != Arch::X86 || !handles(at) {
+            return false;
+        }
+        self.chain.iter().filter(|&&f| sp < f && f < caller).any(|&f| {
+            let explicit = clr.frame_classes().at(clr, f);
+            match contexts::of(self.reader, &explicit, self.thread) {
+                Given::Caller(c) | Given::Interrupted(c) => {
+                    explicit.class != Class::InlinedCall && self.reader.is_method(c.ip)
+                }
+                Given::Nothing | Given::Lost => false,
+            }
+        })
+    }
+
+    /// Where GC information is not at hand x86 code has no tables to unwind by: the frame pointer's chain, where it leads to
+    /// managed code, else the next word of the stack that is a return address there.
     fn search(&self, context: &mut Context) -> Result<Option<bool>, Stop> {
         let (reader, sp) = (self.reader, context.sp());
         let number = registers::frame_pointer(context.arch);
@@ -265,6 +300,12 @@ impl Walk<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether nothing speaks against `ip` being a return address.
+    fn may_be_return(&self, ip: u64) -> bool {
+        let code = ip.checked_sub(1).is_some_and(|at| self.reader.clr.space().readable(at));
+        !code || !self.reader.is_method(ip) || self.is_return(ip)
     }
 
     /// Whether `ip` is behind a call in a method.
@@ -323,7 +364,8 @@ fn explain(reader: &Reader<'_>, stop: Stop, context: &Context) -> String {
 /// `thread`, 0 for none, return addresses that the collector replaced are told.
 pub fn caller(clr: &Clr, thread: u64, from: &Context, leaf: bool) -> Result<Context, String> {
     let reader = Reader::new(clr);
-    let walk = Walk { reader: &reader, thread, out: Stack::default(), top: u64::MAX, reached: 0, native: 0 };
+    let walk =
+        Walk { reader: &reader, thread, chain: &[], out: Stack::default(), top: u64::MAX, reached: 0, native: 0 };
     let missing = || format!("no tables of code for {}: give the file with -i", reader.place(from.ip));
     let at = reader.code_of(from.ip, leaf).ok_or_else(missing)?;
     let mut caller = *from;
