@@ -90,6 +90,8 @@ const BEHIND: [&str; 5] =
 const NUMBERS: u64 = 0x100;
 /// Slots of the DAC table behind its anchor in which the vtables are looked for.
 const MAX_SLOTS: i32 = 1 << 10;
+/// Bytes within which the variables of one native function lie.
+const NATIVE_FRAME: u64 = 0x400;
 /// Most frames of one thread.
 const MAX_CHAIN: usize = 1 << 16;
 
@@ -133,7 +135,8 @@ impl Chain {
         let end = if clr.ptr_size() == 8 { u64::MAX } else { u64::from(u32::MAX) };
         let (mut at, mut met) = (head, FxHashSet::default());
         while at != end && at != 0 {
-            if !at.is_multiple_of(clr.header()) || !met.insert(at) {
+            let strays = chain.frames.last().is_some_and(|&l| at.saturating_add(NATIVE_FRAME) <= l);
+            if !at.is_multiple_of(clr.header()) || strays || !met.insert(at) {
                 chain.partial = Some(format!("the chain of explicit frames goes wrong at {at:x}"));
                 break;
             }
@@ -155,7 +158,8 @@ impl Chain {
 impl Classes {
     /// Finds how the frames of this runtime are told apart.
     pub fn read(clr: &Clr) -> Self {
-        let heads = clr.threads().items.iter().map(|t| t.frame);
+        // What lay on the stack of a thread that has ended is another's now.
+        let heads = clr.threads().items.iter().filter(|t| t.os_id != 0).map(|t| t.frame);
         let frames: Vec<Vec<u64>> = heads.map(|h| Chain::read(clr, h).frames).filter(|f| !f.is_empty()).collect();
         let words = |chain: &Vec<u64>| chain.iter().filter_map(|&f| clr.space().ptr(f)).collect::<Vec<u64>>();
         let chains: Vec<Vec<u64>> = frames.iter().map(words).collect();
