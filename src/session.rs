@@ -255,9 +255,11 @@ impl Session {
             let clr = self.clr()?;
             let mut out = Gathered::default();
             for heap in &self.heap()?.heaps {
-                match finalizer::read(clr, heap.finalize_queue)? {
-                    Some(q) => out.items.push((heap.index, q)),
-                    None => out.because(format!("the finalizer queue of heap {} is not in the dump", heap.index)),
+                match finalizer::read(clr, heap.finalize_queue) {
+                    // The rest of the heap is readable without.
+                    Err(missing) => out.because(missing.to_string()),
+                    Ok(Some(q)) => out.items.push((heap.index, q)),
+                    Ok(None) => out.because(format!("the finalizer queue of heap {} is not in the dump", heap.index)),
                 }
             }
             Ok(out)

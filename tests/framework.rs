@@ -7,11 +7,11 @@ mod make_minidump;
 
 use std::collections::BTreeMap;
 
-use clrscope::clr::layout::Layout;
 use clrscope::clr::layout::provider::Provider;
 use clrscope::clr::layout::scan::AnchorKind;
 use clrscope::clr::layout::standing::Standing;
 use clrscope::clr::layout::tables::{TABLES, Table};
+use clrscope::clr::layout::{Layout, Source};
 use clrscope::clr::runtime::domains;
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
@@ -77,10 +77,32 @@ impl Builder {
         self.m.u32(at, v);
     }
 
+    /// CLR 2.0: MethodTables with inline vtables.
+    fn inline(&self) -> bool {
+        self.l.constant("InlineVtables").is_ok()
+    }
+
     /// A MethodTable with its class.
     fn type_of(&mut self, flags: u32, size: u32, rid: u32, parent: u64, module: u64) -> u64 {
         const MT: &str = "MethodTable";
-        let (mt, class) = (self.m.make(0x100), self.m.make(0x100));
+        // In front of it is room for what tells where references lie.
+        let (mt, class) = (self.m.make(0x100) + 0x40, self.m.make(0x100));
+        if self.inline() {
+            // The low word is the size of a component; type and module are in the class.
+            self.half(
+                mt,
+                MT,
+                "MTFlags",
+                if flags & 0x8000_0000 != 0 { flags & 0x3_FFFF | flags >> 5 & 0x8_0000 } else { 0 },
+            );
+            self.half(mt, MT, "BaseSize", size);
+            self.field(mt, MT, "ParentMethodTable", parent);
+            self.field(mt, MT, "EEClassOrCanonMT", class);
+            self.field(class, "EEClass", "Module", module);
+            self.half(class, "EEClass", "Token", 0x0200_0000 | rid);
+            self.field(class, "EEClass", "MethodTable", mt);
+            return mt;
+        }
         self.half(mt, MT, "MTFlags", flags);
         self.half(mt, MT, "BaseSize", size);
         self.half(mt, MT, "MTFlags2", rid << 16);
@@ -116,10 +138,32 @@ struct Made {
     strings: Vec<u64>,
     domains: [u64; 2],
     locked: u64,
+    /// Of CLR 2.0: an array of the strings, with the type of its elements in front of them.
+    array: u64,
+}
+
+/// A layout of CLR 2.0, with places for what its table leaves to be found.
+fn with_places(mut l: Layout, ptr: u64) -> Layout {
+    if l.constant("InlineVtables").is_ok() {
+        for (ty, field, words) in [
+            ("ThreadStore", "FirstThreadLink", 9),
+            ("ThreadStore", "ThreadCount", 12),
+            ("Thread", "LinkNext", 40),
+            ("Thread", "OSId", 60),
+            ("Thread", "AppDomain", 90),
+            ("AppDomain", "Id", 1),
+            ("Generation", "!", 21),
+            ("Generation", "StartSegment", 9),
+            ("Generation", "AllocationStart", 10),
+        ] {
+            l.set_field(ty, field, words * ptr, Source::Calibrated);
+        }
+    }
+    l
 }
 
 fn build(table: &Table) -> Made {
-    let l = table.layout();
+    let l = with_places(table.layout(), u64::from(table.pointer_size));
     let ptr = u64::from(table.pointer_size);
     let regions = [(RUNTIME, 0x1_0000), (SEGMENT, 0x4000), (LARGE, 0x2000), (IMAGE, 0x1_0000)];
     let regions = regions.iter().map(|&(at, n)| (at, vec![0; n])).collect();
@@ -130,10 +174,12 @@ fn build(table: &Table) -> Made {
     let module = b.m.make(0x800);
     let three = 3 * ptr as u32;
     let free = b.m.make(0x80);
-    b.half(free, "MethodTable", "MTFlags", 0x8000_0001);
+    let inline = b.inline();
+    b.half(free, "MethodTable", "MTFlags", if inline { 1 } else { 0x8000_0001 });
     b.half(free, "MethodTable", "BaseSize", three);
     let object = b.type_of(0x200, three, 2, 0, module);
-    let string = b.type_of(0x8000_0002, 2 * ptr as u32 + 10, 3, object, module);
+    let base = 2 * ptr as u32 + if inline { 8 } else { 10 };
+    let string = b.type_of(0x8000_0002, base, 3, object, module);
     let middle = b.type_of(0x200, three, 4, object, module);
     let runtime_type = b.type_of(0x0100_0200, 2 * three, 5, middle, module);
 
@@ -151,10 +197,29 @@ fn build(table: &Table) -> Made {
     for text in ["Framework", "two domains", "x"] {
         let units: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
         b.m.word(at, string);
-        b.m.u32(at + ptr, text.len() as u32);
-        b.m.put(at + ptr + 4, &units);
+        // In CLR 2.0 the capacity stands in front of the length.
+        b.m.u32(at + ptr, text.len() as u32 + u32::from(inline));
+        b.m.u32(at + ptr + if inline { 4 } else { 0 }, text.len() as u32);
+        b.m.put(at + ptr + if inline { 8 } else { 4 }, &units);
         strings.push(at);
         at += (2 * ptr + 10 + units.len() as u64).next_multiple_of(ptr);
+    }
+    let mut array = 0;
+    if inline {
+        // An array of references: the type of its elements, then these. All behind the base size are references.
+        let of_strings = b.type_of(0x8103_0000 | ptr as u32, 4 * ptr as u32, 6, object, module);
+        let minus = 0u64.wrapping_sub(4 * ptr);
+        b.m.word(of_strings - ptr, 1);
+        b.m.word(of_strings - 2 * ptr, 3 * ptr);
+        b.m.word(of_strings - 3 * ptr, minus);
+        array = at;
+        b.m.word(at, of_strings);
+        b.m.u32(at + ptr, strings.len() as u32);
+        b.m.word(at + 2 * ptr, string);
+        for (i, &s) in strings.iter().enumerate() {
+            b.m.word(at + (3 + i as u64) * ptr, s);
+        }
+        at += (4 + strings.len() as u64) * ptr;
     }
     let locked = at;
     b.m.word(at, object);
@@ -179,10 +244,12 @@ fn build(table: &Table) -> Made {
     let domains = [("DefaultDomain", 1), ("Second", 2)].map(|(name, id)| {
         let domain = b.m.make(0x1800);
         b.half(domain, "AppDomain", "Id", id);
-        let text = b.text(name);
-        b.field(domain, "AppDomain", "FriendlyName", text);
-        let list = b.at(domain, "AppDomain", "DomainAssemblyList");
-        b.list(list, &[assembly]);
+        if !inline {
+            let text = b.text(name);
+            b.field(domain, "AppDomain", "FriendlyName", text);
+            let list = b.at(domain, "AppDomain", "DomainAssemblyList");
+            b.list(list, &[assembly]);
+        }
         domain
     });
     let threads = [0, 1].map(|i: usize| {
@@ -243,6 +310,7 @@ fn build(table: &Table) -> Made {
             "SystemDomain" => system,
             "SharedDomain" => shared,
             "HeapType" => 1,
+            "RuntimeBase" => IMAGE,
             "GCHeapAllocAllocated" => at,
             "GCHeapEphemeralHeapSegment" => SEGMENT,
             _ => 0,
@@ -278,7 +346,7 @@ fn build(table: &Table) -> Made {
     mini.modules(&[MiniModule {
         base: IMAGE,
         size: 0x1_0000,
-        name: "C:\\Windows\\Microsoft.NET\\clr.dll",
+        name: if inline { "C:\\Windows\\Microsoft.NET\\mscorwks.dll" } else { "C:\\Windows\\Microsoft.NET\\clr.dll" },
         timestamp: 7,
         version: VERSION,
         pdb: "",
@@ -286,12 +354,12 @@ fn build(table: &Table) -> Made {
     let threads: Vec<MiniThread> = OS_IDS.iter().map(|&id| MiniThread { id, ..MiniThread::default() }).collect();
     mini.threads(&threads);
     mini.memory64(b.m.regions.into_iter().collect());
-    Made { bytes: mini.finish(), strings, domains, locked }
+    Made { bytes: mini.finish(), strings, domains, locked, array }
 }
 
 #[test]
 fn a_heap_of_the_tables_shape_is_read() {
-    let tables: Vec<&Table> = TABLES.iter().filter(|t| t.name.starts_with("clr-")).collect();
+    let tables: Vec<&Table> = TABLES.iter().filter(|t| t.name.starts_with("clr-4")).collect();
     assert_eq!(tables.len(), 4);
     for table in tables {
         let made = build(table);
@@ -319,5 +387,69 @@ fn a_heap_of_the_tables_shape_is_read() {
         assert_eq!(named, [(first, 1, "DefaultDomain"), (second, 2, "Second")], "{}", table.name);
         let of_threads: Vec<u64> = clr.threads().items.iter().map(|t| t.domain).collect();
         assert_eq!(of_threads, made.domains, "{}", table.name);
+    }
+}
+
+/// CLR 2.0: nobody has seen one. Its table is completed by shape, and refused where an invariant fails.
+#[test]
+fn a_heap_of_the_shape_of_clr_2_is_read_and_said_to_be_experimental() {
+    let tables: Vec<&Table> = TABLES.iter().filter(|t| t.name.starts_with("clr-2.0")).collect();
+    assert_eq!(tables.len(), 2);
+    for table in tables {
+        let made = build(table);
+        let file = tempfile::Builder::new().suffix(".dmp").tempfile().unwrap();
+        std::fs::write(file.path(), &made.bytes).unwrap();
+        let dump = Dump::open(file.path(), &OpenOptions::default(), &Watch::default()).unwrap();
+        let s = Session::new(dump, Watch::default());
+        let clr = s.clr().unwrap_or_else(|e| panic!("{}: {e:#}", table.name));
+        assert_eq!((clr.found.table.as_deref(), clr.found.standing), (Some(table.name), Standing::Experimental));
+        let said = clr.found.warnings.join("\n");
+        assert!(
+            said.contains("experimental") && said.contains("!runtimes -v") && said.contains("mscorwks.dll"),
+            "{said}"
+        );
+        let ids = &s.index().unwrap().ids;
+        for (&at, text) in made.strings.iter().zip(["Framework", "two domains", "x"]) {
+            assert!(ids.id_of(at).is_some(), "{}: {at:x}", table.name);
+            assert_eq!(clr.string_at(at, 100).unwrap().1, text, "{}", table.name);
+        }
+        assert!(ids.id_of(made.array).is_some() && ids.id_of(made.locked).is_some(), "{}", table.name);
+        // References of the array are its elements, and nothing else is one.
+        let (shape, first) = clr.array_shape(made.array, true, 1).unwrap();
+        assert_eq!((shape, first), (vec![(3, 0)], made.array + 3 * u64::from(table.pointer_size)), "{}", table.name);
+        let graph = s.graph().unwrap();
+        assert_eq!(graph.misses, 0, "{}", table.name);
+        let checked = s.heap_check().unwrap();
+        assert_eq!(checked.verdicts().1, 0, "{}: {:?}", table.name, checked);
+        let os_ids: Vec<u64> = clr.threads().items.iter().map(|t| t.os_id).collect();
+        assert_eq!(os_ids, OS_IDS.map(u64::from), "{}", table.name);
+
+        let say = |command: &str| {
+            let run = std::process::Command::new(env!("CARGO_BIN_EXE_clrscope"));
+            let out =
+                { run }.arg(file.path()).args(["-c", command]).stdin(std::process::Stdio::null()).output().unwrap();
+            String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
+        };
+        assert!(say("!eeversion").contains("experimental"), "{}", say("!eeversion"));
+        assert!(say("!dumpheap -stat").contains("System.String"), "{}", say("!dumpheap -stat"));
+        assert!(say(&format!("!dumpobj {:x}", made.strings[1])).contains("two domains"));
+        let array = say(&format!("!dumparray {:x}", made.array));
+        assert!(made.strings.iter().all(|s| array.contains(&format!("{s:x}"))), "{array}");
+        assert!(say("!eeheap -gc").contains(&format!("{:x}", SEGMENT + 0x1000)), "{}", say("!eeheap -gc"));
+        let refs = say(&format!("!refs {:x}", made.strings[2]));
+        assert!(refs.contains(&format!("{:x}", made.array)), "{refs}");
+
+        // Without the variable that holds the image's own base, or with generations that begin nowhere, it is refused.
+        let base = (IMAGE as u32).to_le_bytes();
+        let mut broken = made.bytes.clone();
+        let places: Vec<usize> = broken.windows(4).enumerate().filter(|w| w.1 == base).map(|w| w.0).collect();
+        let last = *places.last().unwrap();
+        broken[last..last + 4].fill(0x11);
+        std::fs::write(file.path(), &broken).unwrap();
+        let refused = say("!dumpheap -stat");
+        assert!(
+            refused.contains("mscorwks.dll") && refused.contains("a report with what !runtimes -v prints"),
+            "{refused}"
+        );
     }
 }

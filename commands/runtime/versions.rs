@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::clr::Clr;
+use crate::clr::layout::standing::Standing;
 use crate::clr::layout::verdict::{Check, Verdict};
 use crate::dump::Os;
 use crate::session::Session;
@@ -159,6 +160,11 @@ fn eeversion(ctx: &mut Ctx<'_>, _args: &Args) -> Result<Outcome> {
     };
     let heaps = heaps.map_or(Cell::None, |n| Cell::Num(n as u64));
     ctx.out.facts(&[("server_gc", Cell::Bool(server)), ("heaps", heaps)], line)?;
+    // Nobody may take what was never seen for what was verified.
+    let standing = clr.found.standing;
+    if standing.is_prediction() && standing != Standing::Structural {
+        ctx.out.note(format!("Standing: {}", standing.sentence()))?;
+    }
     Ok(Outcome::Complete)
 }
 

@@ -87,7 +87,8 @@ struct RecordOffsets {
     committed: u64,
     reserved: u64,
     mem: u64,
-    flags: u64,
+    /// CLR 2.0 may have none.
+    flags: Option<u64>,
     next: u64,
     heap: Option<u64>,
 }
@@ -100,7 +101,7 @@ impl RecordOffsets {
             committed: f("Committed")?,
             reserved: f("Reserved")?,
             mem: f("Mem")?,
-            flags: f("Flags")?,
+            flags: clr.layout().try_offset("HeapSegment", "Flags"),
             next: f("Next")?,
             heap: clr.layout().try_offset("HeapSegment", "Heap"),
         })
@@ -158,7 +159,7 @@ impl Reader<'_> {
             committed: r.committed,
             reserved: r.reserved,
             mem: r.mem,
-            flags: r.flags,
+            flags: r.flags.unwrap_or(u64::MAX),
             heap: r.heap,
         };
         let mut extra =
@@ -281,7 +282,8 @@ impl Reader<'_> {
     fn segment(&self, sub: &SubHeap, generation: usize, record: u64) -> Option<Segment> {
         let value = |o| self.space.ptr_at(record, o);
         let r = &self.record;
-        let (start, committed, flags) = (value(r.mem)?, value(r.committed)?, value(r.flags)?);
+        let (start, committed) = (value(r.mem)?, value(r.committed)?);
+        let flags = r.flags.map_or(Some(0), value)?;
         let ephemeral = record == sub.ephemeral;
         let end = if ephemeral { sub.alloc_allocated } else { value(r.allocated)? };
         if start == 0 || end < start || start >= TOP {

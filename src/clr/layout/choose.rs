@@ -332,6 +332,7 @@ pub(super) fn bind(dump: &Dump, layout: &mut Layout, anchor: &Anchor) {
             layout.set_global(&name, cell, Source::DacTable(index));
         }
     }
+    super::inline::complete(dump, layout, anchor);
     calibrate::domain_of_thread(dump, layout);
 }
 

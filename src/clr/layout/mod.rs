@@ -18,6 +18,7 @@ pub mod effort;
 pub mod exports;
 pub mod gaps;
 pub mod gcdac;
+mod inline;
 mod older;
 pub mod provider;
 pub mod report;

@@ -67,6 +67,8 @@ pub const TABLES: &[Table] = &[
     table!("clr-4.8-windows-x86", Windows, X86),
     table!("clr-4.6-windows-x64", Windows, X64),
     table!("clr-4.6-windows-x86", Windows, X86),
+    table!("clr-2.0-windows-x64", Windows, X64),
+    table!("clr-2.0-windows-x86", Windows, X86),
 ];
 
 /// What each generation of the runtime has in common on every system: where structural discovery starts, newest first.

@@ -195,6 +195,21 @@ pub struct MtReader {
     relative: (bool, bool),
     /// Flag of a parent that is behind a cell; 0 where images compiled ahead of time hold no MethodTables.
     indirect_parent: u32,
+    /// Of CLR 2.0: where the class has module and token, and the variable with System.Object.
+    inline: Option<(u64, u64, u64)>,
+    /// Where a string has its length and its text, where a layout says so.
+    string: Option<(u64, u64)>,
+}
+
+/// Flags of CLR 2.0, whose low word is always the size of a component; its second word has none that are known.
+mod old {
+    pub const ARRAY: u32 = 0x3_0000;
+    pub const VECTOR: u32 = 0x2_0000;
+    pub const REFERENCES: u32 = 0x8_0000;
+    pub const FINALIZER: u32 = 0x10_0000;
+    /// Table of a token, and the rest of it.
+    pub const TYPE_DEF: u32 = 0x02;
+    pub const ROW: u32 = 0xFF_FFFF;
 }
 
 impl MtReader {
@@ -219,6 +234,14 @@ impl MtReader {
             overflow_rid: if l.constant("MethodTableTokenBits")? == 16 { 0xFFFF } else { u32::MAX },
             relative: (l.is_relative("MethodTable", "Module"), l.is_relative("EEClass", "MethodTable")),
             indirect_parent: l.constant("IndirectParentFlag").unwrap_or(0) as u32,
+            inline: match l.constant("InlineVtables") {
+                Ok(_) => {
+                    let object = l.global("ObjectMethodTable").unwrap_or(0);
+                    Some((l.offset("EEClass", "Module")?, l.offset("EEClass", "Token")?, object))
+                }
+                Err(_) => None,
+            },
+            string: l.try_offset("String", "Length").zip(l.try_offset("String", "FirstChar")),
         })
     }
 
@@ -229,6 +252,9 @@ impl MtReader {
             return None;
         }
         address.checked_add(256)?;
+        if let Some(of_class) = self.inline {
+            return self.read_inline(space, address, of_class);
+        }
         let flags2 = space.u32(address + self.flags2)?;
         let (flags2, rid) = match self.token {
             Some(t) => (flags2 & 0xFFFF, u32::from(space.u16(address + t)?)),
@@ -256,6 +282,52 @@ impl MtReader {
             self.resolve(space, &mut mt);
         }
         Some(mt)
+    }
+
+    /// One of CLR 2.0, its flags spelled as CoreCLR does: type, module and token are those of the class.
+    fn read_inline(
+        &self,
+        space: &AddressSpace,
+        address: u64,
+        (module, token, object): (u64, u64, u64),
+    ) -> Option<MethodTable> {
+        let flags = space.u32(address + self.flags)?;
+        let class = space.ptr(address + self.class)?;
+        let own = if class == 0 { None } else { space.ptr_at(class, module) };
+        let token = class.checked_add(token).filter(|_| class != 0).and_then(|at| space.u32(at)).unwrap_or(0);
+        let parts = Parts {
+            address,
+            component_size: Some(flags & 0xFFFF).filter(|&size| size != 0),
+            references: flags & old::REFERENCES != 0,
+            finalizer: flags & old::FINALIZER != 0,
+            array: flags & old::ARRAY != 0,
+            vector: flags & old::VECTOR != 0,
+            base_size: space.u32(address + self.base_size)?,
+            virtuals: space.u16(address + self.virtuals)?,
+            interfaces: space.u16(address + self.interfaces)?,
+            parent: space.ptr(address + self.parent)?,
+            module: own.unwrap_or(space.ptr(address + self.module)?),
+            // All arrays of references have one type; what their elements are says the array itself.
+            element: match flags & (old::ARRAY | old::REFERENCES) > old::REFERENCES {
+                true if flags & 0xFFFF == u32::from(space.ptr_size()) => space.ptr(object).unwrap_or(0),
+                _ => 0,
+            },
+            ..Parts::default()
+        };
+        let rid = if token >> 24 == old::TYPE_DEF { token & old::ROW } else { 0 };
+        Some(MethodTable { rid, class_or_canonical: class, ..MethodTable::from_parts(parts) })
+    }
+
+    /// Where a string has its length and its text, where that is not behind its MethodTable: in CLR 2.0 its capacity stands
+    /// there.
+    pub fn string_places(&self) -> Option<(u64, u64)> {
+        self.string
+    }
+
+    /// Whether arrays of references name the type of their elements in front of them, as through CLR 2.0: then the first
+    /// element lies where the base size ends.
+    pub fn has_element_types(&self) -> bool {
+        self.inline.is_some()
     }
 
     /// Takes the cells out of a MethodTable's pointers: images compiled ahead of time (through 2.2) lead to other images

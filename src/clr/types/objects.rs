@@ -46,13 +46,13 @@ impl Clr {
 
     /// As [`Clr::string_units`], the bytes as they lie in the dump.
     pub fn string_bytes(&self, address: u64, max: usize) -> Option<(u32, Cow<'_, [u8]>)> {
-        let start = address.checked_add(self.header())?;
-        let length = self.space().u32(start)?;
+        let (length_at, text_at) = self.mts.string_places().unwrap_or((self.header(), self.header() + 4));
+        let length = self.space().u32(address.checked_add(length_at)?)?;
         if length > i32::MAX as u32 {
             return None;
         }
         let units = (length as usize).min(max);
-        let (space, text) = (self.space(), start.checked_add(4)?);
+        let (space, text) = (self.space(), address.checked_add(text_at)?);
         let bytes = match space.slice(text, units * 2) {
             Some(whole) => Cow::Borrowed(whole),
             None => Cow::Owned(space.bytes(text, units * 2)?),
@@ -68,7 +68,11 @@ impl Clr {
     /// Shape of the array at `address` with `rank` dimensions: (length, lower bound) of each, and the address of the
     /// first element. Vectors have one dimension with lower bound 0.
     pub fn array_shape(&self, address: u64, sz: bool, rank: u32) -> Option<(Vec<(u32, i32)>, u64)> {
-        let data = address.checked_add(2 * self.header())?;
+        let mut data = address.checked_add(2 * self.header())?;
+        if self.mts.has_element_types() {
+            let mt = self.method_table(self.object_type(address)?)?;
+            data = address.checked_add(u64::from(mt.base_size).checked_sub(self.header())?)?;
+        }
         if sz {
             return Some((vec![(self.component_count(address)?, 0)], data));
         }

@@ -82,6 +82,11 @@ impl Clr {
             c.out.registers = known.map(|r| r.general.clone()).unwrap_or_default();
             return c.out;
         }
+        if c.code.ranges().is_empty() {
+            // What is a frame nobody can tell.
+            c.unknown(sp, top);
+            c.out.registers = known.map(|r| r.general.clone()).unwrap_or_default();
+        }
         c.all(sp);
         c.out
     }

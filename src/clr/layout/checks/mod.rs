@@ -65,8 +65,8 @@ fn distances(p: &mut Probe<'_>) {
 
 /// Base sizes of `System.String` for pointers of `ptr` bytes: header, MethodTable, length, terminator; through 2.2 the
 /// padding was counted too, four more bytes.
-pub fn string_sizes(ptr: u64) -> [u32; 2] {
-    [2 * ptr as u32 + 6, 2 * ptr as u32 + 10]
+pub fn string_sizes(ptr: u64) -> [u32; 3] {
+    [2 * ptr as u32 + 6, 2 * ptr as u32 + 10, 2 * ptr as u32 + 8]
 }
 
 /// What a check found.

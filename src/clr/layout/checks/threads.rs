@@ -54,6 +54,10 @@ fn list(p: &mut Probe<'_>) -> Option<Vec<u64>> {
             let seen = format!("count {count}, list of {listed}");
             (Found::when(ok, seen.clone()), Found::when(listed == count, seen), ok.then_some(threads))
         }
+        None if p.layout.try_offset("Thread", "LinkNext").is_none() => {
+            let none = || Found::Absent("no provider names Thread.LinkNext".into());
+            (none(), none(), None)
+        }
         None => (Found::Bad("not readable".into()), Found::Bad("not readable".into()), None),
     };
     p.record("thread list", FIELDS, "about as many threads as the store counts", found);
@@ -365,6 +369,10 @@ fn collectible_entries(p: &mut Probe<'_>, threads: &[u64]) {
 }
 
 fn domain(p: &mut Probe<'_>) {
+    if p.layout.constant("InlineVtables").is_ok() {
+        // Of the modules of CLR 2.0 nothing is known that would prove a list of them.
+        return;
+    }
     const FIELDS: &[&str] = &[
         "&AppDomain",
         "AppDomain.DomainAssemblyList",

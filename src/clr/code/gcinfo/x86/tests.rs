@@ -72,7 +72,7 @@ fn calls_of_a_frame_with_ebp() {
 fn steps_of_code_that_is_interrupted_anywhere() {
     // Number 0x1D: interruptible, edi and esi saved. ecx live at 3; a reference pushed at 5, another word at 6; ecx dead at 7;
     // both popped at 9.
-    let info = decode(&[0x40, 0x1D, 0x4B, 0x82, 0xB1, 0x09, 0xD2, 0xFF]);
+    let info = decode(&[0x40, 0x1D, 0x3D, 0x4B, 0x82, 0xB1, 0x09, 0xD2, 0xFF]);
     assert!(info.header.interruptible && !info.header.frame);
     assert_eq!(info.live(4, Stop::Instruction), Some(vec![register(1)]));
     // A call keeps nothing there.
