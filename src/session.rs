@@ -103,6 +103,7 @@ pub struct Session {
     scanned_roots: Lazy<Gathered<Root>>,
     reach: reach::Kept,
     dominators: Lazy<Retained>,
+    live_types: Lazy<Vec<u32>>,
     retained_by_type: Lazy<Vec<GroupSize>>,
     static_slots: Lazy<Vec<(u64, Arc<str>)>>,
     thread_statics: Lazy<Vec<(u64, Arc<str>)>>,
@@ -145,6 +146,7 @@ impl Session {
             scanned_roots: Lazy::default(),
             reach: Default::default(),
             dominators: Lazy::default(),
+            live_types: Lazy::default(),
             retained_by_type: Lazy::default(),
             static_slots: Lazy::default(),
             thread_statics: Lazy::default(),
@@ -361,6 +363,11 @@ impl Session {
         })
     }
 
+    /// Type numbers of the live objects by their position in the dominator tree: 4 bytes an object.
+    pub fn live_types(&self) -> Result<&Vec<u32>> {
+        self.live_types.get(|| Ok(self.dominators()?.types(&self.walker()?, self.index()?)?))
+    }
+
     /// What the live objects of each type retain, by type number.
     pub fn retained_by_type(&self) -> Result<&Vec<GroupSize>> {
         self.retained_by_type.get(|| {
@@ -368,7 +375,7 @@ impl Session {
                 return Ok(sizes);
             }
             let retained = self.dominators()?;
-            let types = retained.types(&self.walker()?, self.index()?)?;
+            let types = self.live_types()?;
             let sizes = retained.by_group(|p| types.get(p as usize).copied(), self.types.len(), &self.watch)?;
             Ok(self.computed(sizes))
         })

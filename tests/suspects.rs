@@ -6,6 +6,7 @@
 mod captured;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use captured::open;
 use clrscope::commands::graph::leaks::{Limits, Suspect, find};
@@ -158,6 +159,17 @@ fn what_is_said_to_type_next_can_be_typed() {
             assert!(!out.0.lock().unwrap().is_empty(), "{dump}: {line} says nothing");
         }
     }
+}
+
+#[test]
+fn who_asks_again_gets_what_was_found() {
+    let (shell, _) = open(&data("linux-x64-10.0-leak-heap.core.zst"));
+    let session = shell.session.as_ref().unwrap();
+    let search = |share: f64| find(session, &Limits { share, ..Limits::default() }).unwrap();
+    assert!(Arc::ptr_eq(&search(2.0), &search(2.0)) && !Arc::ptr_eq(&search(2.0), &search(1.0)));
+    let older = data("linux-x64-10.0-leaktwice-heap.core.zst").display().to_string();
+    let measured = || clrscope::commands::graph::diff::older(session, &older).unwrap();
+    assert!(Arc::ptr_eq(&measured(), &measured()) && measured().0.live.count > 30_000);
 }
 
 #[test]

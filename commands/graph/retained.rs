@@ -169,7 +169,7 @@ fn by_name(
 ) -> Result<Tally> {
     let clr = session.clr()?;
     let retained = session.dominators()?;
-    let types = retained.types(&session.walker()?, session.index()?)?;
+    let types = session.live_types()?;
     let mut numbers: HashMap<String, u32> = HashMap::new();
     let group_of: Vec<u32> = session
         .types()

@@ -1,5 +1,6 @@
 //! `.report`: what the commands say of a dump, as one page to hand on.
 
+mod ahead;
 mod chart;
 mod growth;
 mod icicle;
@@ -165,8 +166,8 @@ impl Section {
         let mut drawn = Vec::new();
         for chart in self.charts {
             let made = match chart {
-                Chart::Treemap => treemap::build(session),
-                Chart::Icicle => icicle::build(session),
+                Chart::Treemap => treemap::chart(session).map(|c| (*c).clone()),
+                Chart::Icicle => icicle::chart(session).map(|c| (*c).clone()),
                 Chart::Waits => Ok(waitgraph::build(answer)),
             };
             match made {
@@ -252,6 +253,7 @@ fn build(ctx: &mut Ctx<'_>, args: &Args, missing: &mut Missing) -> Result<Json> 
     let redact = ctx.settings.redact || args.has(REDACT);
     let older: Vec<&str> = args.texts("diff").collect();
     let mut sections = Vec::new();
+    ahead::make(ctx.session()?);
     for section in SECTIONS.iter().filter(|s| values || !s.values) {
         let mut given = section.args();
         if let (true, Some(first)) = (section.command.name == ANALYZE.name, older.first()) {

@@ -127,7 +127,12 @@ pub struct ObjectIds {
     bits: Vec<u64>,
     ranks: Vec<u32>,
     count: u32,
+    /// Block of the object whose id is each multiple of [`NEAR`], and number of its range.
+    near: Vec<(u32, u32)>,
 }
+
+/// Objects between two of which the block is known, so that the others are found near them.
+const NEAR: u32 = if cfg!(test) { 8 } else { 1 << 9 };
 
 impl ObjectIds {
     /// Joins the ranges, which must not overlap. More than `u32::MAX - 1` objects cannot be numbered: the rest gets no id.
@@ -154,6 +159,20 @@ impl ObjectIds {
         }
         self.count = rank.min(u64::from(u32::MAX - 1)) as u32;
         self.bits = bits;
+        let (mut block, mut range) = (0, 0);
+        self.near = (0..self.count)
+            .step_by(NEAR as usize)
+            .map(|id| {
+                while self.ranks.get(block + 1).is_some_and(|r| *r <= id) {
+                    block += 1;
+                }
+                // The first of those that begin behind the block's first word.
+                while self.ranges.get(range).is_some_and(|r| r.word <= block * WORDS) {
+                    range += 1;
+                }
+                (block as u32, range as u32)
+            })
+            .collect();
         self
     }
 
@@ -334,7 +353,10 @@ impl ObjectIds {
         if id >= self.count {
             return None;
         }
-        let block = self.ranks.partition_point(|&r| r <= id).checked_sub(1)?;
+        let at = (id / NEAR) as usize;
+        let (first, range) = self.near.get(at).map(|n| (n.0 as usize, n.1 as usize))?;
+        let end = self.near.get(at + 1).map_or(self.ranks.len(), |n| n.0 as usize + 1);
+        let block = first + self.ranks.get(first..end)?.partition_point(|&r| r <= id).checked_sub(1)?;
         let mut left = id - self.ranks.get(block)?;
         for (i, w) in self.bits.get(block * WORDS..)?.iter().enumerate() {
             let ones = w.count_ones();
@@ -347,7 +369,14 @@ impl ObjectIds {
                 bits &= bits - 1;
             }
             let bit = (block * WORDS + i) * 64 + bits.trailing_zeros() as usize;
-            let r = self.ranges.get(self.ranges.partition_point(|r| r.word * 64 <= bit).checked_sub(1)?)?;
+            let last = self.near.get(at + 1).map_or(self.ranges.len(), |n| n.1 as usize).max(range);
+            let later = self.ranges.get(range..last).unwrap_or(&[]);
+            // One that begins in the block itself is behind those that begin before it.
+            let mut next = range + later.partition_point(|r| r.word * 64 <= bit);
+            while self.ranges.get(next).is_some_and(|r| r.word * 64 <= bit) {
+                next += 1;
+            }
+            let r = self.ranges.get(next.checked_sub(1)?)?;
             return Some(r.start + (((bit - r.word * 64) as u64) << r.shift));
         }
         None

@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use rayon::prelude::*;
 use rustc_hash::FxHashMap;
 
 use super::Session;
 use crate::clr::Clr;
 use crate::graph::paths::Holders;
+use crate::heap::reader::Reader;
 use crate::heap::roots::RootKind;
-use crate::heap::walk::Found;
+use crate::heap::walk::{Found, pointer_in};
 use crate::heap::{TypeInfo, Walker};
 
 /// Longest cycle of types that is told as one step that repeats.
 const MAX_PERIOD: usize = 8;
 /// Objects between two looks at the cancellation flag.
 const CHECK: usize = 1 << 12;
+/// Parents that one worker looks through at once.
+const CHUNK: usize = 1 << 14;
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +158,24 @@ struct Merger<'a> {
     roots: FxHashMap<u32, Arc<str>>,
     labels: Vec<Arc<str>>,
     label_numbers: FxHashMap<Arc<str>, u32>,
+    /// By type number: whether objects of it may be continuations.
+    continuations: Vec<bool>,
+    /// Objects on the way from an instance up to what has a node already.
+    way: Vec<u32>,
+    /// The node asked for last: neighbours are alike.
+    last: Option<(Key, u32)>,
+}
+
+/// What one worker found out about some of the parents.
+#[derive(Default)]
+struct Slots {
+    /// Types of the parents.
+    types: Vec<u32>,
+    /// Objects that a parent holds, with the index of the slot's key.
+    held: Vec<(u32, u32)>,
+    /// Slots that have names of their own, each with an object that has it: its type, its address, the slot's offset.
+    keys: Vec<(u32, u64, u64)>,
+    numbers: FxHashMap<(u32, u64), u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -260,6 +282,9 @@ impl<'a> Merger<'a> {
             roots,
             labels: Vec::new(),
             label_numbers: FxHashMap::default(),
+            continuations: continuations(session)?,
+            way: Vec::new(),
+            last: None,
         })
     }
 
@@ -281,7 +306,7 @@ impl<'a> Merger<'a> {
                 at = up;
             }
         }
-        parents.sort_unstable();
+        parents.par_sort_unstable();
         parents.dedup();
         self.parents = parents;
         Ok(())
@@ -289,8 +314,15 @@ impl<'a> Merger<'a> {
 
     /// What an instance is listed as.
     fn group(&self, i: &Instance) -> u32 {
-        let made = self.session.types().by_id(i.ty).filter(|t| self.clr.may_be_continuation(t.mt.address));
-        made.and_then(|_| self.object(i.id)).map_or(i.ty, |o| self.session.group_of(o.address, &o.ty))
+        if !self.may_continue(i.ty) {
+            return i.ty;
+        }
+        self.object(i.id).map_or(i.ty, |o| self.session.group_of(o.address, &o.ty))
+    }
+
+    /// Whether objects of the type may be continuations; a type met after they were listed may be.
+    fn may_continue(&self, ty: u32) -> bool {
+        self.continuations.get(ty as usize).copied().unwrap_or(true)
     }
 
     fn object(&self, id: u32) -> Option<Found<'a>> {
@@ -300,70 +332,86 @@ impl<'a> Merger<'a> {
     /// Looks through each parent once for the slots that hold what is marked.
     fn name_slots(&mut self) -> Result<()> {
         let parents = std::mem::take(&mut self.parents);
+        let slots = statics_slots(self.session)?;
+        let found: Vec<Slots> =
+            parents.par_chunks(CHUNK).map(|some| self.slots_of(some, &slots)).collect::<Result<_>>()?;
         self.parent_types.reserve(parents.len());
-        for (n, &parent) in parents.iter().enumerate() {
-            if n.is_multiple_of(CHECK) {
-                self.session.watch.cancel.check()?;
-            }
-            let o = self.object(parent);
-            self.parent_types.push(o.as_ref().map_or(NONE, |o| self.session.group_of(o.address, &o.ty)));
-            if let Some(o) = o {
-                self.name_slots_of(parent, &o)?;
+        for some in found {
+            self.session.watch.cancel.check()?;
+            let numbers: Vec<u32> = some.keys.iter().map(|k| self.number(*k)).collect();
+            self.parent_types.extend(&some.types);
+            for (id, key) in some.held {
+                // The first slot that leads to an object names it.
+                let wanted = self.slots.get_mut(id as usize).filter(|s| **s == WANTED);
+                if let (Some(slot), Some(number)) = (wanted, numbers.get(key as usize)) {
+                    *slot = FIRST + number;
+                }
             }
         }
         self.parents = parents;
         Ok(())
     }
 
-    fn name_slots_of(&mut self, parent: u32, o: &Found<'a>) -> Result<()> {
+    /// The slots of some parents. `statics` are the addresses of slots of static fields, sorted.
+    fn slots_of(&self, parents: &[u32], statics: &[u64]) -> Result<Slots> {
         let (ids, graph) = (&self.session.index()?.ids, self.session.graph()?);
-        let statics = self.session.statics_within(o.address, o.size);
-        let cancel = &self.session.watch.cancel;
-        // Where every reference hits an object, the targets of the edges are those of the slots, in order.
-        let mut targets = graph.forward.of(parent).iter();
-        let mut seen = 0usize;
-        o.slots(self.clr.space(), |offset| {
-            seen += 1;
-            if seen.is_multiple_of(1 << 20) && cancel.is_set() {
-                return;
-            }
-            let Some(target) = self.pointer(o, offset).filter(|&t| t != 0) else { return };
-            let id = if graph.misses == 0 { targets.next().copied() } else { ids.id_of(target) };
-            let Some(id) = id else { return };
-            if self.slots.get(id as usize) == Some(&WANTED) && self.holders.above(id) == Some(parent) {
-                let number = self.number(&o.ty, o.address, offset, &statics);
-                self.slots[id as usize] = FIRST + number;
-            }
-        });
-        if seen >= CHECK {
+        let (cancel, space) = (&self.session.watch.cancel, self.clr.space());
+        let mut reader = Reader::new(self.walker, self.session.links()?);
+        let mut found = Slots::default();
+        for &parent in parents {
             cancel.check()?;
+            let Some(o) = ids.address_of(parent).and_then(|a| reader.read(a)) else {
+                found.types.push(NONE);
+                continue;
+            };
+            let group = if self.may_continue(o.ty.id) { self.session.group_of(o.address, o.ty) } else { o.ty.id };
+            found.types.push(group);
+            let first = statics.partition_point(|s| *s < o.address);
+            let has_statics = statics.get(first).is_some_and(|s| *s < o.address.saturating_add(o.size));
+            // Where every reference hits an object, the targets of the edges are those of the slots, in order.
+            let mut targets = graph.forward.of(parent).iter();
+            let mut seen = 0usize;
+            o.slots(space, |offset| {
+                seen += 1;
+                if seen.is_multiple_of(1 << 20) && cancel.is_set() {
+                    return;
+                }
+                let Some(target) = pointer_in(space, &o, offset).filter(|&t| t != 0) else { return };
+                let id = if graph.misses == 0 { targets.next().copied() } else { ids.id_of(target) };
+                let Some(id) = id else { return };
+                if self.slots.get(id as usize) == Some(&WANTED) && self.holders.above(id) == Some(parent) {
+                    let key = match has_statics {
+                        true => (NONE, o.address + offset),
+                        false => (o.ty.id, self.session.slot_key(self.clr, o.ty, offset)),
+                    };
+                    let next = found.keys.len() as u32;
+                    let number = *found.numbers.entry(key).or_insert(next);
+                    if number == next {
+                        found.keys.push((o.ty.id, if has_statics { o.address } else { 0 }, offset));
+                    }
+                    found.held.push((id, number));
+                }
+            });
         }
-        Ok(())
+        cancel.check()?;
+        found.numbers = FxHashMap::default();
+        Ok(found)
     }
 
-    /// The reference at `offset` of `o`.
-    fn pointer(&self, o: &Found<'_>, offset: u64) -> Option<u64> {
-        let at = offset as usize;
-        match (self.clr.ptr_size(), o.bytes.get(at..at + 8)) {
-            (8, Some(b)) => Some(u64::from_le_bytes(b.try_into().ok()?)),
-            _ => self.clr.space().ptr(o.address + offset),
-        }
-    }
-
-    /// Number of the slot at `offset` of an object of type `ty` at `address`.
-    fn number(&mut self, ty: &TypeInfo, address: u64, offset: u64, statics: &[(u64, Arc<str>)]) -> u32 {
-        let is_static = !statics.is_empty();
-        let key = match is_static {
-            true => (NONE, address + offset),
-            false => (ty.id, self.session.slot_key(self.clr, ty, offset)),
-        };
+    /// Number of the slot at `offset` of an object of the type numbered `ty`, at `address` where it is one that holds static
+    /// fields.
+    fn number(&mut self, (ty, address, offset): (u32, u64, u64)) -> u32 {
+        let info = self.session.types().by_id(ty);
+        let of_type = || info.as_ref().map_or(offset, |t| self.session.slot_key(self.clr, t, offset));
+        let key = if address != 0 { (NONE, address + offset) } else { (ty, of_type()) };
         if let Some(&n) = self.numbers.get(&key) {
             return n;
         }
-        let at = statics.binary_search_by_key(&(address + offset), |s| s.0);
-        let name = match at.ok().and_then(|i| statics.get(i)) {
-            Some((_, name)) => SlotName { name: name.clone(), is_static: true },
-            None => SlotName { name: self.session.slot_name(self.clr, ty, offset), is_static: false },
+        let own = || self.session.statics_within(address + offset, 1).into_iter().next();
+        let name = match (own().filter(|_| address != 0), &info) {
+            (Some((_, name)), _) => SlotName { name, is_static: true },
+            (None, Some(ty)) => SlotName { name: self.session.slot_name(self.clr, ty, offset), is_static: false },
+            (None, None) => SlotName { name: "?".into(), is_static: false },
         };
         let n = self.names.len() as u32;
         self.names.push(name);
@@ -373,7 +421,8 @@ impl<'a> Merger<'a> {
 
     /// Number of the node of an object of type `ty` that a root reaches; gives nodes to what holds it on the way.
     fn place(&mut self, id: u32, ty: u32) -> Result<u32> {
-        let mut way = Vec::new();
+        let mut way = std::mem::take(&mut self.way);
+        way.clear();
         let mut at = id;
         let mut node = loop {
             if let Some(n) = self.nodes.get(at as usize).and_then(|n| n.checked_sub(1)) {
@@ -399,6 +448,7 @@ impl<'a> Merger<'a> {
             }
             node = Some(n);
         }
+        self.way = way;
         Ok(node.unwrap_or(0))
     }
 
@@ -472,11 +522,16 @@ impl<'a> Merger<'a> {
     }
 
     fn node(&mut self, key: Key) -> u32 {
+        if let Some((_, node)) = self.last.filter(|l| l.0 == key) {
+            return node;
+        }
         let tree = &mut self.tree;
-        *self.places.entry(key).or_insert_with(|| {
+        let node = *self.places.entry(key).or_insert_with(|| {
             tree.push(Node { key, repeats: false, count: 0, bytes: 0, example: 0 });
             tree.len() as u32 - 1
-        })
+        });
+        self.last = Some((key, node));
+        node
     }
 
     fn nodes(&self) -> Vec<HeldNode> {
@@ -521,6 +576,20 @@ impl<'a> Merger<'a> {
         let by_stack = root.starts_with(STACK);
         HeldPath { root, by_stack, steps, count: node.count, bytes: node.bytes, example }
     }
+}
+
+/// By type number: whether objects of it may be continuations.
+fn continuations(session: &Session) -> Result<Vec<bool>> {
+    let clr = session.clr()?;
+    Ok(session.types().all().iter().map(|t| clr.may_be_continuation(t.mt.address)).collect())
+}
+
+/// Addresses of the slots of static fields and thread statics, sorted.
+fn statics_slots(session: &Session) -> Result<Vec<u64>> {
+    let lists = [session.static_slots()?, session.thread_static_slots()?];
+    let mut all: Vec<u64> = lists.into_iter().flatten().map(|s| s.0).collect();
+    all.sort_unstable();
+    Ok(all)
 }
 
 /// A root in words, without what tells it from others of its kind.

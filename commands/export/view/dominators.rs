@@ -24,7 +24,7 @@ struct Group {
 /// The tree. Objects of one type below the same types are one frame; one that hangs below its own type is part of it.
 pub fn tree(session: &Session) -> Result<(Tree, Option<String>)> {
     let (clr, retained) = (session.clr()?, session.dominators()?);
-    let types = retained.types(&session.walker()?, session.index()?)?;
+    let types = session.live_types()?;
     let mut groups: Vec<Group> = Vec::new();
     let mut known: FxHashMap<(u32, u32), u32> = FxHashMap::default();
     // Positions are a preorder: the groups an object hangs below are those whose subtree is not yet over.

@@ -133,13 +133,18 @@ pub fn strings(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
     Ok(())
 }
 
+/// Whether all bytes are zero: looked at many at a time, as processors like it.
+fn are_zeros(bytes: &[u8]) -> bool {
+    bytes.chunks(64).all(|some| some.iter().fold(0, |all, b| all | b) == 0)
+}
+
 /// Live byte arrays with the same content. Arrays of zeros are left out: nobody has written into them yet.
 pub fn buffers(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
     let wanted = view.types_where(|n| n == "System.Byte[]");
     view.session.watch.progress.start("comparing byte arrays", 0);
     // The length stands in front of the bytes.
     let first = view.clr.header() as usize;
-    let copies = find(view, &wanted, |b| b.get(first..).is_some_and(|b| b.iter().any(|b| *b != 0)))?;
+    let copies = find(view, &wanted, |b| b.get(first..).is_some_and(|b| !are_zeros(b)))?;
     view.session.watch.progress.finish();
     if copies.beyond.bytes < view.threshold().max(LEAST) {
         return Ok(());
@@ -159,4 +164,22 @@ pub fn buffers(view: &View<'_>, out: &mut Vec<Suspect>) -> Result<()> {
     s.next = vec![format!("!db {:x}", s.example), format!("!gcroot {:x}", s.example)];
     out.push(s);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::are_zeros;
+
+    #[test]
+    fn one_byte_is_enough_wherever_it_stands() {
+        for length in [1, 63, 64, 65, 200] {
+            let mut bytes = vec![0; length];
+            assert!(are_zeros(&bytes) && are_zeros(&[]));
+            for at in [0, length / 2, length - 1] {
+                bytes[at] = 1;
+                assert!(!are_zeros(&bytes), "{at} of {length}");
+                bytes[at] = 0;
+            }
+        }
+    }
 }

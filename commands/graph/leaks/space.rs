@@ -159,33 +159,28 @@ impl Empty {
 /// Live arrays most of whose elements are null or zero, by type. `told` are positions of arrays of collections that are told of.
 pub fn sparse(view: &View<'_>, told: &FxHashSet<u32>, out: &mut Vec<Suspect>) -> Result<()> {
     let statics = statics_arrays(view.session, view.retained)?;
-    view.session.watch.progress.start("looking into arrays", view.walker.heap.allocated());
-    let (parts, _) = view.walker.parallel(
-        &view.walker.heap.segments,
-        |_| FxHashMap::default(),
-        |acc: &mut FxHashMap<u32, Empty>, _, o| {
-            if o.size < ARRAY || !o.ty.mt.is_array() {
-                return;
-            }
-            let size = u64::from(o.ty.mt.component_size());
-            // The base size counts the header word in front of the object.
-            let first = u64::from(o.ty.mt.base_size).saturating_sub(view.clr.header());
-            let elements = o.bytes.get(first as usize..).unwrap_or(&[]);
-            let zero = zeros(elements, size as usize).saturating_mul(size);
-            if zero as f64 * 100.0 < view.limits.empty * elements.len().max(1) as f64 {
-                return;
-            }
-            // The runtime makes its own arrays, of static fields and of literals, larger than needed: a handle holds them.
-            let is_own = |p: u32| {
-                let id = view.retained.tree.node(p);
-                statics.contains(&p) || o.ty.mt.contains_pointers() && id.is_none_or(|id| view.above(id).is_none())
-            };
-            if let Some(p) = view.position_of(o.address).filter(|p| !told.contains(p) && !is_own(*p)) {
-                let arrays = Tally { count: 1, bytes: o.size };
-                acc.entry(o.ty.id).or_default().merge(Empty { arrays, zero, most: (p, zero) });
-            }
-        },
-    )?;
+    let wanted: Vec<bool> = view.all.iter().map(|t| !t.is_free && t.mt.is_array()).collect();
+    view.session.watch.progress.start("looking into arrays", 0);
+    let parts = view.gather(&wanted, |acc: &mut FxHashMap<u32, Empty>, p| {
+        let (bytes, ty) = (view.retained.weights.own(p), view.type_at(p));
+        let Some(info) = view.info(ty).filter(|_| bytes >= ARRAY && !told.contains(&p)) else { return };
+        let size = u64::from(info.mt.component_size());
+        // The base size counts the header word in front of the object.
+        let first = u64::from(info.mt.base_size).saturating_sub(view.clr.header());
+        let run = view.address(p).and_then(|a| view.clr.space().run(a)).unwrap_or(&[]);
+        let elements = run.get(first as usize..(bytes as usize).min(run.len())).unwrap_or(&[]);
+        let zero = zeros(elements, size as usize).saturating_mul(size);
+        if zero as f64 * 100.0 < view.limits.empty * elements.len().max(1) as f64 {
+            return;
+        }
+        // The runtime makes its own arrays, of static fields and of literals, larger than needed: a handle holds them.
+        let id = view.retained.tree.node(p);
+        let held = id.is_some_and(|id| view.above(id).is_some());
+        if !statics.contains(&p) && (held || !info.mt.contains_pointers()) {
+            let arrays = Tally { count: 1, bytes };
+            acc.entry(ty).or_default().merge(Empty { arrays, zero, most: (p, zero) });
+        }
+    })?;
     view.session.watch.progress.finish();
     let mut all: BTreeMap<u32, Empty> = BTreeMap::new();
     parts.into_iter().flatten().for_each(|(ty, e)| all.entry(ty).or_default().merge(e));

@@ -44,7 +44,7 @@ pub struct View<'a> {
     pub retained: &'a Retained,
     pub limits: Limits,
     /// Type numbers by position in the tree.
-    pub types: Vec<u32>,
+    pub types: &'a [u32],
     /// All types, by number.
     pub all: Vec<Arc<TypeInfo>>,
     /// What holds each live object on a shortest way from a root.
@@ -57,7 +57,7 @@ impl<'a> View<'a> {
     pub fn new(session: &'a Session, limits: Limits) -> Result<Self> {
         let (walker, index) = (session.walker()?, session.index()?);
         let retained = session.dominators()?;
-        let types = retained.types(&walker, index)?;
+        let types = session.live_types()?;
         // Both directions are read from an index at once, when there is one.
         session.reverse()?;
         // As for the holders: what is certain comes first, a stack may hold by chance.

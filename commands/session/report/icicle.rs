@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use anyhow::Result;
 use serde_json::Value as Json;
@@ -66,8 +67,13 @@ impl Paths {
     }
 }
 
+/// The chart, made once.
+pub fn chart(session: &Session) -> Result<Arc<Json>> {
+    session.once("icicle", || build(session))
+}
+
 /// The chart: a row for each part, behind the one above it.
-pub fn build(session: &Session) -> Result<Json> {
+fn build(session: &Session) -> Result<Json> {
     let tree = session.held_tree(|t| !t.is_free)?;
     let paths = Paths::new(tree.nodes);
     let (mut objects, mut live) = (0u64, 0u64);

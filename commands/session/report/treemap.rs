@@ -2,6 +2,7 @@
 //! alive lies in one of them.
 
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use anyhow::Result;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -50,17 +51,22 @@ impl Area {
 struct Cut<'a> {
     session: &'a Session,
     retained: &'a Retained,
-    types: Vec<u32>,
+    types: &'a [u32],
     /// The arrays in which the runtime keeps static fields: what the fields hold stands at the top.
     statics: FxHashSet<u32>,
     live: u64,
     areas: Vec<Area>,
 }
 
+/// The chart, made once.
+pub fn chart(session: &Session) -> Result<Arc<Json>> {
+    session.once("treemap", || build(session))
+}
+
 /// The chart: a row for each rectangle, behind the one it lies in.
-pub fn build(session: &Session) -> Result<Json> {
+fn build(session: &Session) -> Result<Json> {
     let retained = session.dominators()?;
-    let types = retained.types(&session.walker()?, session.index()?)?;
+    let types = session.live_types()?;
     let statics = statics_arrays(session, retained)?;
     let live = retained.bytes(0);
     let mut cut = Cut { session, retained, types, statics, live, areas: Vec::new() };
