@@ -84,6 +84,7 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("commands/session/list.rs", "MOST", Says),
     ("commands/session/printf.rs", "MOST_TEXT", Typed),
     ("commands/session/printf.rs", "MOST_WIDTH", Typed),
+    ("commands/session/report/ahead.rs", "MOST_OBJECTS", Search),
     ("commands/session/report/chart.rs", "MOST_NAME", Shown),
     ("commands/session/report/growth.rs", "MOST_ROWS", Says),
     ("commands/session/report/icicle.rs", "MOST_BELOW", Says),
