@@ -7,8 +7,9 @@ use super::scan::{Anchor, Span, runs};
 use crate::dump::Dump;
 use crate::dump::little_endian;
 
-/// Slots of the DAC table looked at, before and behind the one of `g_gcDacGlobals`.
-const SLOTS: std::ops::RangeInclusive<i32> = -64..=160;
+/// Slots of the DAC table looked at, before and behind the one of `g_gcDacGlobals`, or of the type of free blocks, which stands
+/// some fifty further back.
+const SLOTS: std::ops::RangeInclusive<i32> = -128..=160;
 /// Most cells of one image.
 const MOST_CELLS: usize = 1 << 20;
 
