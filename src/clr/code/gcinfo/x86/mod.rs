@@ -285,7 +285,9 @@ impl FrameInfo {
             r.signed()?;
         }
         for _ in 0..self.lifetimes {
-            (r.unsigned()?, r.unsigned()?, r.unsigned()?);
+            r.unsigned()?;
+            r.unsigned()?;
+            r.unsigned()?;
         }
         Some(r)
     }
