@@ -197,7 +197,7 @@ fn dumps_that_crash_other_readers_answer() {
 #[test]
 fn every_reference_hits_an_object() {
     for dump in
-        ["linux-x64-10.0-wks-heap.core.zst", "linux-x64-8.0-svr-heap.core.zst", "linux-x64-3.1-wks-heap.core.zst"]
+        ["linux-x64-10.0-wks-heap.core.zst", "linux-x64-9.0-svr-heap.core.zst", "linux-x64-3.1-wks-heap.core.zst"]
     {
         let (status, out, err) = on(dump, &["-c", "!verifyheap"]);
         assert_eq!(status, 0, "{dump}: {err}");

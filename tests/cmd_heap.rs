@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Dumps of the zoo: 3.1, 8, 9 and 10, segments and regions, both kinds of GC, Linux and Windows.
 const ZOOS: &[&str] = &[
-    "linux-x64-8.0-svr-heap.core.zst",
+    "linux-x64-8.0-wks-heap.core.zst",
     "linux-x64-9.0-svr-heap.core.zst",
     "linux-x64-10.0-clrgc-heap.core.zst",
     "linux-x64-10.0-wks-heap.core.zst",

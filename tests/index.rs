@@ -71,7 +71,7 @@ fn same(a: &Session, b: &Session) -> bool {
 const DUMPS: [&str; 4] = [
     "linux-x64-10.0-leak-heap.core.zst",
     "linux-x64-3.1-leak-heap.core.zst",
-    "linux-x64-8.0-svr-heap.core.zst",
+    "linux-x64-9.0-svr-heap.core.zst",
     "win-x64-10.0-wks-full.dmp.zst",
 ];
 

@@ -202,7 +202,7 @@ fn the_parts_of_memory_add_up_to_what_the_dump_lists() {
     let dumps = [
         "linux-x64-10.0-leak-heap.core.zst",
         "linux-x64-3.1-leak-heap.core.zst",
-        "linux-x64-8.0-svr-heap.core.zst",
+        "linux-x64-9.0-svr-heap.core.zst",
         "native/linux-x64-glibc-2.36-break.core.zst",
         "native/linux-x64-glibc-2.36-blocked.core.zst",
         "native/linux-x64-musl-1.2.3.core.zst",

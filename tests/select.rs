@@ -234,7 +234,7 @@ fn other_runtimes_are_read_alike() {
         LEAK,
         "win-x64-3.1-wks-full.dmp.zst",
         "win-x86-3.1-small.dmp.zst",
-        "linux-x64-8.0-svr-heap.core.zst",
+        "linux-x64-9.0-svr-heap.core.zst",
         "linux-x64-10.0-ingc-heap.core.zst",
         "linux-x64-11.0-eleven-heap.core.zst",
         "aot/linux-x64-9.0-nativeaot-dyn-full.core.zst",

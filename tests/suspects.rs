@@ -141,7 +141,7 @@ fn what_is_said_to_type_next_can_be_typed() {
         "linux-x64-10.0-shop-heap.core.zst",
         "web/linux-x64-10.0-web-heap.core.zst",
         "linux-x64-3.1-leak-heap.core.zst",
-        "linux-x64-8.0-svr-heap.core.zst",
+        "linux-x64-9.0-svr-heap.core.zst",
         "win-x64-10.0-wks-full.dmp.zst",
         "win-x64-3.1-wks-full.dmp.zst",
     ];

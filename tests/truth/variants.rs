@@ -116,7 +116,7 @@ const ALL: &[Variant] = &[
 
 const GC_DUMPS: &[&str] = &[
     "linux-x64-3.1-wks-heap",
-    "linux-x64-8.0-svr-heap",
+    "linux-x64-8.0-wks-heap",
     "linux-x64-9.0-svr-heap",
     "linux-x64-10.0-wks-heap",
     "linux-x64-10.0-clrgc-heap",

@@ -124,7 +124,8 @@ impl Cut<'_> {
         for (ty, group) in groups {
             self.split(at, ty, group, &mut inside);
         }
-        inside.sort_by_key(|a| (std::cmp::Reverse(a.bytes), a.ty, a.first));
+        // Numbers of types differ from run to run, places in the tree do not.
+        inside.sort_by_key(|a| (std::cmp::Reverse(a.bytes), a.first, a.ty));
         let rest = inside.split_off(inside.len().min(MOST_INSIDE).min(room.saturating_sub(2)));
         self.areas.append(&mut inside);
         if own > 0 {
