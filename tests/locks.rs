@@ -50,7 +50,9 @@ fn as_many_wait_for_a_monitor_as_it_counts() {
         assert_eq!(waits.partial, None, "{name}");
         for b in &clr.sync_blocks().items {
             let of_block = |w: &&Wait| w.kind == WaitKind::Monitor && w.lock.address == b.address;
-            assert_eq!(waits.items.iter().filter(of_block).count(), b.monitor.waiters as usize, "{name}: {b:x?}");
+            let (found, counted) = (waits.items.iter().filter(of_block).count(), b.monitor.waiters as usize);
+            // 1.0 and 2.0 leave who waits out of the word that counts, and so does Microsoft's library.
+            assert!(found == counted || counted == 0 && b.monitor.held, "{name}: {found} wait for {b:x?}");
             assert_eq!(b.monitor.held, b.monitor.owner != 0, "{name}: {b:x?}");
             assert!(!b.monitor.held || b.monitor.count > 0, "{name}: {b:x?}");
         }
