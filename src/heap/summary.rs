@@ -22,6 +22,9 @@ const CARDS_A_BLOCK: u32 = 4;
 /// Shortest card, as a shift.
 const MIN_CARD: u32 = 12;
 
+/// Bytes of a long array that cost as much to read as one of small objects.
+const A_STRETCH: u64 = 4;
+
 /// Bytes a word of bits stands for.
 const WORD: u64 = 512;
 
@@ -253,7 +256,7 @@ impl View<'_> {
             let primaries = self.links.primaries(target).iter().map(|p| p.1);
             all.extend(primaries.filter(|&p| ids.bit_of(p).is_some()).map(|p| (place, p)));
         }
-        *budget = budget.saturating_sub(beyond).saturating_sub(all.len() as u64 * 64);
+        *budget = budget.saturating_sub(beyond / A_STRETCH).saturating_sub(all.len() as u64 * 64);
         // Each once, for the first it refers to.
         all.sort_unstable_by_key(|f| (f.1, f.0));
         all.dedup_by_key(|f| f.1);

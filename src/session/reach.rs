@@ -19,7 +19,7 @@ use crate::heap::summary::{Summary, View};
 
 /// What one question may read at most before the graph is built: the heap by so much. What is near is found with far less,
 /// and what is not would have paid for it twice.
-const PART_A_QUESTION: u64 = 4;
+const PART_A_QUESTION: u64 = 2;
 /// What all questions of a session may, before the graph pays.
 const HEAPS_A_SESSION: u64 = 8;
 /// So much is never too dear.

@@ -16,7 +16,9 @@ pub fn disable() {
 
 /// An error message for stderr.
 pub fn error(text: &str) -> String {
-    let text = format!("error: {text}");
+    // A line with a caret below it stands on a line of its own: the caret shows the place only there.
+    let gap = if text.starts_with(' ') { '\n' } else { ' ' };
+    let text = format!("error:{gap}{text}");
     if OFF.load(Ordering::Relaxed) {
         return text;
     }

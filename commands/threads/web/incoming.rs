@@ -335,7 +335,10 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let count = requests.iter().filter(|r| r.is_served()).count() as u64;
     ctx.out.fact("requests", Cell::Num(count), format!("Found {} active requests", thousands(count)))?;
     if idle > 0 {
-        let line = format!("{} connections and streams serve none", thousands(idle));
+        let line = match idle {
+            1 => "1 connection or stream serves none".to_owned(),
+            n => format!("{} connections and streams serve none", thousands(n)),
+        };
         ctx.out.fact("idle", Cell::Num(idle), line)?;
     }
     Ok(match partial.or_else(|| work.and_then(|w| w.partial)) {
