@@ -46,9 +46,10 @@ pub const DUMPALC: Command = Command {
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let clr = session.clr()?;
-    let (contexts, partial) = contexts(session)?;
+    let known = session.once("load contexts", || contexts(session))?;
+    let (contexts, partial) = &*known;
     match args.number("ADDR") {
-        None => list(clr, ctx.out, &contexts)?,
+        None => list(clr, ctx.out, contexts)?,
         Some(address) => {
             let Some(mt) = clr.object_type(address) else { bail!("{address:x} is no object; !dumpheap lists them") };
             let own = contexts.items.iter().find(|c| c.object == address);
@@ -61,17 +62,17 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
                 let (name, w) = (clr.module(kept).display_name(clr), digits());
                 ctx.out.note(format!("LoaderAllocator {address:0w$x} of {name}"))?;
             }
-            match own.or_else(|| clr.load_context_of(module, &contexts)) {
-                Some(c) => one(clr, ctx.out, c, &contexts)?,
+            match own.or_else(|| clr.load_context_of(module, contexts)) {
+                Some(c) => one(clr, ctx.out, c, contexts)?,
                 None => {
                     ctx.out.datum("context", &Cell::None);
                     ctx.out.note("Default ALC - The managed instance of this context doesn't exist yet.")?;
-                    assemblies(clr, ctx.out, None, &contexts)?;
+                    assemblies(clr, ctx.out, None, contexts)?;
                 }
             }
         }
     }
-    Ok(partial.map_or(Outcome::Complete, Outcome::Partial))
+    Ok(partial.clone().map_or(Outcome::Complete, Outcome::Partial))
 }
 
 /// All context objects on the heap, and why some may be missing.
