@@ -290,7 +290,7 @@ fn dump(kit: &Path, folder: &Path, kind: &str, count: u32, out: &Path) {
 }
 
 fn main() {
-    let Some(kit) = std::env::var_os("CLRSCOPE_KIT").map(PathBuf::from) else {
+    let Some(kit) = std::env::var_os("CLRSCOPE_KIT").map(|kit| std::path::absolute(kit).unwrap()) else {
         return println!("CLRSCOPE_KIT names no kit of runtimes: nothing measured");
     };
     let chosen = std::env::var("CLRSCOPE_KINDS").unwrap_or_default();
@@ -299,6 +299,8 @@ fn main() {
     let all = std::env::var_os("CLRSCOPE_ALL").is_some();
     let folder = tempfile::tempdir().unwrap();
     compile(&kit, &folder.path().join("Scale.dll"), &[]);
+    // Some lines write into the folder they are typed in.
+    std::env::set_current_dir(folder.path()).unwrap();
     std::fs::create_dir(folder.path().join("new")).unwrap();
     compile(&kit, &folder.path().join("new/Scale.dll"), &["/features:runtime-async=on", "/nowarn:SYSLIB5007"]);
     println!(
