@@ -223,9 +223,13 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let mut objects: Vec<(u64, u64)> = Vec::new();
     for (h, _) in handles.iter().zip(&places).filter(|p| p.1.count == 0) {
         let (size, name) = named(h);
-        let cells = [Cell::Addr(h.address), Cell::text(h.kind.name()), Cell::Addr(h.object)];
-        let [a, b, c] = cells;
-        ctx.out.row(&[a, b, c, size.map_or(Cell::None, Cell::Num), Cell::maybe(name.as_deref())])?;
+        ctx.out.row(&[
+            Cell::Addr(h.address),
+            Cell::text(h.kind.name()),
+            Cell::Addr(h.object),
+            size.map_or(Cell::None, Cell::Num),
+            Cell::maybe(name.as_deref()),
+        ])?;
         types.entry(name.unwrap_or_else(|| "?".into())).or_default().add(size.unwrap_or(0));
         objects.push((h.object, size.unwrap_or(0)));
     }

@@ -168,21 +168,22 @@ pub fn print(out: &mut Out, clr: &Clr, texts: &[Text]) -> Result<()> {
         let whole = out.wants_data();
         return Ok(out.fill_bare(&TEXTS, texts.iter().map(|t| cells(clr, t, whole)))?);
     };
-    let made = |rows: &[Text]| -> Vec<Vec<u8>> { rows.par_chunks(ROWS).map(|r| rendered(clr, &text, r)).collect() };
+    let made = |some: &[Text]| -> Vec<(Vec<u8>, u64)> {
+        some.par_chunks(ROWS).map(|rows| (rendered(clr, &text, rows), rows.len() as u64)).collect()
+    };
     let mut batches = texts.chunks(ROWS * rayon::current_num_threads() * 4);
-    let mut ready = batches.next().map(|rows| (made(rows), rows.len()));
-    while let Some((parts, rows)) = ready.take() {
+    let mut ready = batches.next().map(made);
+    while let Some(parts) = ready.take() {
         let mut written = Ok(());
         // One batch goes out while the next is made.
         rayon::in_place_scope(|scope| {
             if let Some(next) = batches.next() {
                 let (ready, made) = (&mut ready, &made);
-                scope.spawn(move |_| *ready = Some((made(next), next.len())));
+                scope.spawn(move |_| *ready = Some(made(next)));
             }
-            written = parts.iter().try_for_each(|bytes| out.rendered(bytes, 0));
+            written = parts.iter().try_for_each(|(bytes, rows)| out.rendered(bytes, *rows));
         });
         written?;
-        out.rendered(&[], rows as u64)?;
     }
     Ok(())
 }
