@@ -31,6 +31,7 @@ use anyhow::{Result, anyhow};
 
 use crate::aot;
 use crate::clr::gathered::Gathered;
+use crate::clr::layout::asks::asks;
 use crate::clr::layout::discover::{DiscoverOptions, discover};
 use crate::clr::layout::version;
 use crate::clr::runtime::finalizer::{self, FinalizerQueue};
@@ -234,7 +235,9 @@ impl Session {
             }
             None => {}
         }
-        let clr = Clr::new(self.dump.clone(), found?).map_err(|m| NoRuntime::Refused(m.to_string()))?;
+        let found = found?;
+        let build = asks(&self.dump, &found.module);
+        let clr = Clr::new(self.dump.clone(), found).map_err(|m| NoRuntime::Refused(format!("{m}; {build}")))?;
         Ok(Arc::new(clr))
     }
 

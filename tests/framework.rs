@@ -1,365 +1,25 @@
 //! Dumps of the shape of .NET Framework, built from the tables: no heap of one was at hand. They prove the code against the
-//! tables, not the tables against a runtime. Each has two app domains, a thread in either, and a heap with a few objects.
+//! tables, not the tables against a runtime.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/make_framework.rs"]
+mod make_framework;
+#[path = "support/make_image.rs"]
+mod make_image;
 #[path = "support/make_minidump.rs"]
 mod make_minidump;
+#[path = "support/make_mscorwks.rs"]
+mod make_mscorwks;
 
-use std::collections::BTreeMap;
-
+use clrscope::clr::layout::Source;
 use clrscope::clr::layout::provider::Provider;
-use clrscope::clr::layout::scan::AnchorKind;
 use clrscope::clr::layout::standing::Standing;
 use clrscope::clr::layout::tables::{TABLES, Table};
-use clrscope::clr::layout::{Layout, Source};
-use clrscope::clr::runtime::domains;
+use clrscope::clr::runtime::{domains, finalizer};
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
 use clrscope::watch::Watch;
-use make_minidump::{Mini, MiniModule, MiniThread, X64, X86};
-
-/// Where everything lies: low enough for pointers of four bytes.
-const IMAGE: u64 = 0x6F00_0000;
-const RUNTIME: u64 = 0x2000_0000;
-const SEGMENT: u64 = 0x3000_0000;
-const LARGE: u64 = 0x3800_0000;
-const VERSION: [u16; 4] = [4, 8, 9999, 0];
-const OS_IDS: [u32; 2] = [0x1234, 0x5678];
-
-/// Memory that is written to, by region.
-struct Memory {
-    regions: BTreeMap<u64, Vec<u8>>,
-    ptr: u64,
-    next: u64,
-}
-
-impl Memory {
-    fn put(&mut self, at: u64, bytes: &[u8]) {
-        let (start, region) = self.regions.range_mut(..=at).next_back().unwrap();
-        let i = (at - start) as usize;
-        region[i..i + bytes.len()].copy_from_slice(bytes);
-    }
-
-    fn word(&mut self, at: u64, v: u64) {
-        let bytes = v.to_le_bytes();
-        self.put(at, &bytes[..self.ptr as usize]);
-    }
-
-    fn u32(&mut self, at: u64, v: u32) {
-        self.put(at, &v.to_le_bytes());
-    }
-
-    /// A structure of `size` bytes among those of the runtime.
-    fn make(&mut self, size: u64) -> u64 {
-        let at = self.next;
-        self.next += size.next_multiple_of(16);
-        at
-    }
-}
-
-struct Builder {
-    m: Memory,
-    l: Layout,
-}
-
-impl Builder {
-    fn at(&self, base: u64, ty: &str, field: &str) -> u64 {
-        base + self.l.offset(ty, field).unwrap()
-    }
-
-    fn field(&mut self, base: u64, ty: &str, field: &str, v: u64) {
-        let at = self.at(base, ty, field);
-        self.m.word(at, v);
-    }
-
-    fn half(&mut self, base: u64, ty: &str, field: &str, v: u32) {
-        let at = self.at(base, ty, field);
-        self.m.u32(at, v);
-    }
-
-    /// CLR 2.0: MethodTables with inline vtables.
-    fn inline(&self) -> bool {
-        self.l.constant("InlineVtables").is_ok()
-    }
-
-    /// A MethodTable with its class.
-    fn type_of(&mut self, flags: u32, size: u32, rid: u32, parent: u64, module: u64) -> u64 {
-        const MT: &str = "MethodTable";
-        // In front of it is room for what tells where references lie.
-        let (mt, class) = (self.m.make(0x100) + 0x40, self.m.make(0x100));
-        if self.inline() {
-            // The low word is the size of a component; type and module are in the class.
-            self.half(
-                mt,
-                MT,
-                "MTFlags",
-                if flags & 0x8000_0000 != 0 { flags & 0x3_FFFF | flags >> 5 & 0x8_0000 } else { 0 },
-            );
-            self.half(mt, MT, "BaseSize", size);
-            self.field(mt, MT, "ParentMethodTable", parent);
-            self.field(mt, MT, "EEClassOrCanonMT", class);
-            self.field(class, "EEClass", "Module", module);
-            self.half(class, "EEClass", "Token", 0x0200_0000 | rid);
-            self.field(class, "EEClass", "MethodTable", mt);
-            return mt;
-        }
-        self.half(mt, MT, "MTFlags", flags);
-        self.half(mt, MT, "BaseSize", size);
-        self.half(mt, MT, "MTFlags2", rid << 16);
-        self.field(mt, MT, "ParentMethodTable", parent);
-        self.field(mt, MT, "Module", module);
-        self.field(mt, MT, "EEClassOrCanonMT", class);
-        self.field(class, "EEClass", "MethodTable", mt);
-        mt
-    }
-
-    fn text(&mut self, text: &str) -> u64 {
-        let at = self.m.make(2 * text.len() as u64 + 2);
-        let units: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        self.m.put(at, &units);
-        at
-    }
-
-    /// An `ArrayList` at `list`.
-    fn list(&mut self, list: u64, items: &[u64]) {
-        let first = self.at(list, "ArrayListBase", "FirstBlock");
-        self.half(list, "ArrayListBase", "Count", items.len() as u32);
-        self.half(first, "ArrayListBlock", "Size", 5);
-        let start = self.at(first, "ArrayListBlock", "ArrayStart");
-        for (i, &item) in items.iter().enumerate() {
-            self.m.word(start + i as u64 * self.m.ptr, item);
-        }
-    }
-}
-
-/// What a dump was given.
-struct Made {
-    bytes: Vec<u8>,
-    strings: Vec<u64>,
-    domains: [u64; 2],
-    locked: u64,
-    /// Of CLR 2.0: an array of the strings, with the type of its elements in front of them.
-    array: u64,
-}
-
-/// A layout of CLR 2.0, with places for what its table leaves to be found.
-fn with_places(mut l: Layout, ptr: u64) -> Layout {
-    if l.constant("InlineVtables").is_ok() {
-        for (ty, field, words) in [
-            ("ThreadStore", "FirstThreadLink", 9),
-            ("ThreadStore", "ThreadCount", 12),
-            ("Thread", "LinkNext", 40),
-            ("Thread", "OSId", 60),
-            ("Thread", "AppDomain", 90),
-            ("AppDomain", "Id", 1),
-            ("Generation", "!", 21),
-            ("Generation", "StartSegment", 9),
-            ("Generation", "AllocationStart", 10),
-        ] {
-            l.set_field(ty, field, words * ptr, Source::Calibrated);
-        }
-    }
-    l
-}
-
-fn build(table: &Table) -> Made {
-    build_with(table, with_places(table.layout(), u64::from(table.pointer_size)))
-}
-
-/// As [`build`], by another layout than the table's own.
-fn build_with(table: &Table, l: Layout) -> Made {
-    let ptr = u64::from(table.pointer_size);
-    let regions = [(RUNTIME, 0x1_0000), (SEGMENT, 0x4000), (LARGE, 0x2000), (IMAGE, 0x1_0000)];
-    let regions = regions.iter().map(|&(at, n)| (at, vec![0; n])).collect();
-    let mut b = Builder { m: Memory { regions, ptr, next: RUNTIME + 0x100 }, l };
-    b.m.put(IMAGE, b"MZ");
-
-    // Types: the free one has no class; the others are of one module.
-    let module = b.m.make(0x800);
-    let three = 3 * ptr as u32;
-    let free = b.m.make(0x80);
-    let inline = b.inline();
-    b.half(free, "MethodTable", "MTFlags", if inline { 1 } else { 0x8000_0001 });
-    b.half(free, "MethodTable", "BaseSize", three);
-    let object = b.type_of(0x200, three, 2, 0, module);
-    let base = 2 * ptr as u32 + if inline { 8 } else { 10 };
-    let string = b.type_of(0x8000_0002, base, 3, object, module);
-    let middle = b.type_of(0x200, three, 4, object, module);
-    let runtime_type = b.type_of(0x0100_0200, 2 * three, 5, middle, module);
-
-    // The heap: free blocks where generations begin, strings, an object whose header has the number of its domain and of
-    // the thread that locks it.
-    let mem = SEGMENT + 0x1000;
-    let mut at = mem;
-    let mut starts = [0; 3];
-    for start in starts.iter_mut().rev() {
-        *start = at;
-        b.m.word(at, free);
-        at += u64::from(three);
-    }
-    let mut strings = Vec::new();
-    for text in ["Framework", "two domains", "x"] {
-        let units: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        b.m.word(at, string);
-        // In CLR 2.0 the capacity stands in front of the length.
-        b.m.u32(at + ptr, text.len() as u32 + u32::from(inline));
-        b.m.u32(at + ptr + if inline { 4 } else { 0 }, text.len() as u32);
-        b.m.put(at + ptr + if inline { 8 } else { 4 }, &units);
-        strings.push(at);
-        at += (2 * ptr + 10 + units.len() as u64).next_multiple_of(ptr);
-    }
-    let mut array = 0;
-    if inline {
-        // An array of references: the type of its elements, then these. All behind the base size are references.
-        let of_strings = b.type_of(0x8103_0000 | ptr as u32, 4 * ptr as u32, 6, object, module);
-        let minus = 0u64.wrapping_sub(4 * ptr);
-        b.m.word(of_strings - ptr, 1);
-        b.m.word(of_strings - 2 * ptr, 3 * ptr);
-        b.m.word(of_strings - 3 * ptr, minus);
-        array = at;
-        b.m.word(at, of_strings);
-        b.m.u32(at + ptr, strings.len() as u32);
-        b.m.word(at + 2 * ptr, string);
-        for (i, &s) in strings.iter().enumerate() {
-            b.m.word(at + (3 + i as u64) * ptr, s);
-        }
-        at += (4 + strings.len() as u64) * ptr;
-    }
-    let locked = at;
-    b.m.word(at, object);
-    b.m.u32(at - 4, 2 << 16 | 1);
-    at += u64::from(three);
-    for (segment, first, end) in [(SEGMENT, mem, at), (LARGE, LARGE + 0x1000, LARGE + 0x1000 + u64::from(three))] {
-        let committed = segment + 0x2000;
-        for (field, v) in
-            [("Allocated", end), ("Committed", committed), ("Reserved", committed + 0x1000), ("Mem", first)]
-        {
-            b.field(segment, "HeapSegment", field, v);
-        }
-        b.field(segment, "HeapSegment", "Used", end);
-    }
-    b.m.word(LARGE + 0x1000, free);
-
-    // Domains, one assembly in each, and threads.
-    let shared = b.m.make(0x100);
-    let system = b.m.make(0x100);
-    let assembly = b.m.make(0x200);
-    b.field(assembly, "DomainAssembly", "Module", module);
-    let domains = [("DefaultDomain", 1), ("Second", 2)].map(|(name, id)| {
-        let domain = b.m.make(0x1800);
-        b.half(domain, "AppDomain", "Id", id);
-        if !inline {
-            let text = b.text(name);
-            b.field(domain, "AppDomain", "FriendlyName", text);
-            let list = b.at(domain, "AppDomain", "DomainAssemblyList");
-            b.list(list, &[assembly]);
-        }
-        domain
-    });
-    let threads = [0, 1].map(|i: usize| {
-        let thread = b.m.make(0xA00);
-        b.m.word(thread, IMAGE + 0x40);
-        b.half(thread, "Thread", "Id", i as u32 + 1);
-        b.half(thread, "Thread", "OSId", OS_IDS[i]);
-        b.field(thread, "Thread", "AppDomain", domains[i]);
-        b.field(thread, "Thread", "Frame", u64::MAX);
-        thread
-    });
-    let store = b.m.make(0x200);
-    let links = threads.map(|t| b.at(t, "Thread", "LinkNext"));
-    let head = b.at(store, "ThreadStore", "FirstThreadLink");
-    b.m.word(head, links[0]);
-    b.m.word(links[0], links[1]);
-    b.m.word(head + 2 * ptr, links[1]);
-    b.half(store, "ThreadStore", "ThreadCount", 2);
-
-    // The collector's table of generations.
-    let newer = AnchorKind::of(&b.l) == AnchorKind::GcDacVars;
-    let (size, start, allocation) = match (newer, ptr) {
-        (true, 8) => (0xF0, 0x38, 0x40),
-        (true, _) => (0x88, 0x28, 0x2C),
-        (false, _) => {
-            let o = |f: &str| b.l.offset("Generation", f).unwrap();
-            (o("!"), o("StartSegment"), o("AllocationStart"))
-        }
-    };
-    let generations = IMAGE + 0x8000;
-    for (g, (segment, from)) in
-        [(SEGMENT, starts[0]), (SEGMENT, starts[1]), (SEGMENT, starts[2]), (LARGE, LARGE + 0x1000)].iter().enumerate()
-    {
-        b.m.word(generations + g as u64 * size + start, *segment);
-        b.m.word(generations + g as u64 * size + allocation, *from);
-    }
-
-    // Variables, and the slots that lead to them.
-    let map = IMAGE + 0x9000;
-    let index_list = IMAGE + 0x9100;
-    b.list(index_list, &domains);
-    let mut cell = IMAGE + 0x4000;
-    let anchor = IMAGE + 0x2000;
-    let slots: Vec<(String, i32)> = b.l.dac_slots.iter().map(|(n, &i)| (n.clone(), i)).collect();
-    let mut variable = |b: &mut Builder, v: u64| {
-        cell += 16;
-        b.m.word(cell, v);
-        cell
-    };
-    for (name, index) in slots {
-        let value = match name.as_str() {
-            "FreeObjectMethodTable" => free,
-            "ObjectMethodTable" => object,
-            "StringMethodTable" => string,
-            "RuntimeTypeMethodTable" => runtime_type,
-            "ThreadStore" => store,
-            "FinalizerThread" => threads[0],
-            "SystemDomain" => system,
-            "SharedDomain" => shared,
-            "HeapType" => 1,
-            "RuntimeBase" => IMAGE,
-            "GCHeapAllocAllocated" => at,
-            "GCHeapEphemeralHeapSegment" => SEGMENT,
-            _ => 0,
-        };
-        let place = match name.as_str() {
-            "AppDomainIndexList" => index_list,
-            "GCHeapGenerationTable" => generations,
-            "HandleTableMap" => map,
-            _ => variable(&mut b, value),
-        };
-        b.m.u32(anchor.checked_add_signed(4 * i64::from(index)).unwrap(), (place - IMAGE) as u32);
-    }
-    if newer {
-        let vars = IMAGE + 0x6000;
-        let globals = variable(&mut b, vars);
-        b.m.u32(anchor, (globals - IMAGE) as u32);
-        b.m.word(vars, 1);
-        b.m.word(vars + ptr, size);
-        for i in 0..27 {
-            let place = match i {
-                3 => generations,
-                26 => map,
-                19 | 20 => continue,
-                _ => variable(&mut b, [(4, 2), (7, SEGMENT), (12, at)].iter().find(|v| v.0 == i).map_or(0, |v| v.1)),
-            };
-            b.m.word(vars + (2 + i) * ptr, place);
-        }
-    }
-
-    let mut mini = Mini::new();
-    mini.flags = 2;
-    mini.system(if ptr == 8 { X64 } else { X86 }, 2);
-    mini.modules(&[MiniModule {
-        base: IMAGE,
-        size: 0x1_0000,
-        name: if inline { "C:\\Windows\\Microsoft.NET\\mscorwks.dll" } else { "C:\\Windows\\Microsoft.NET\\clr.dll" },
-        timestamp: 7,
-        version: VERSION,
-        pdb: "",
-    }]);
-    let threads: Vec<MiniThread> = OS_IDS.iter().map(|&id| MiniThread { id, ..MiniThread::default() }).collect();
-    mini.threads(&threads);
-    mini.memory64(b.m.regions.into_iter().collect());
-    Made { bytes: mini.finish(), strings, domains, locked, array }
-}
+use make_framework::{IMAGE, Made, OS_IDS, SEGMENT, build, build_as, build_with, with_places};
 
 #[test]
 fn a_heap_of_the_tables_shape_is_read() {
@@ -434,6 +94,7 @@ fn a_heap_of_the_shape_of_clr_2_is_read_and_said_to_be_experimental() {
                 { run }.arg(file.path()).args(["-c", command]).stdin(std::process::Stdio::null()).output().unwrap();
             String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
         };
+        names_handles_and_queue(&say, &made, table.name);
         assert!(say("!eeversion").contains("experimental"), "{}", say("!eeversion"));
         assert!(say("!dumpheap -stat").contains("System.String"), "{}", say("!dumpheap -stat"));
         assert!(say(&format!("!dumpobj {:x}", made.strings[1])).contains("two domains"));
@@ -455,6 +116,110 @@ fn a_heap_of_the_shape_of_clr_2_is_read_and_said_to_be_experimental() {
             refused.contains("mscorwks.dll") && refused.contains("a report with what !runtimes -v prints"),
             "{refused}"
         );
+    }
+}
+
+/// Names from metadata, fields, instantiations, handles, the finalizer's queue and roots.
+fn names_handles_and_queue(say: &dyn Fn(&str) -> String, made: &Made, table: &str) {
+    let has = |command: &str, wanted: &[&str]| {
+        let said = say(command);
+        let lower = said.to_ascii_lowercase();
+        assert!(
+            wanted.iter().all(|w| lower.contains(&w.to_ascii_lowercase())),
+            "{table}: {command}: not all of {wanted:?} in\n{said}"
+        );
+    };
+    let hex = |address: u64| format!("{address:x}");
+    let m = &made.more;
+    let (list, stream, dead) = (hex(m.list), hex(m.stream), hex(m.dead_stream));
+    has(
+        "!dumpheap -stat",
+        &["System.Collections.Generic.List<System.String>", "System.Int32[]", "System.IO.FileStream"],
+    );
+    has(&format!("!dumpobj {list}"), &["System.Collections.Generic.List", "_items", &hex(made.array)]);
+    has(&format!("!dumpobj {}", hex(m.number)), &["System.Int32", "m_value", "42"]);
+    has(&format!("!dumparray {}", hex(m.numbers)), &["System.Int32[]", "7", "9"]);
+    has("!gchandles", &["Strong", "WeakShort", &list, &hex(m.number), &hex(m.handle)]);
+    has("!finalizequeue", &["System.IO.FileStream"]);
+    has("!finalizequeue -allready", &[&dead]);
+    has(&format!("!gcroot {}", hex(made.strings[1])), &[&hex(m.handle), &list, &hex(made.array)]);
+    has("!dumpdomain", &["mscorlib.dll"]);
+    has(&format!("!dumpobj {stream}"), &["System.IO.FileStream"]);
+}
+
+/// Several heaps: each with its own table of generations, whose places are found.
+#[test]
+fn server_heaps_of_the_shape_of_clr_2_are_read() {
+    for table in TABLES.iter().filter(|t| t.name.starts_with("clr-2.0")) {
+        let made = build_as(table, with_places(table.layout(), u64::from(table.pointer_size)), true);
+        let file = tempfile::Builder::new().suffix(".dmp").tempfile().unwrap();
+        std::fs::write(file.path(), &made.bytes).unwrap();
+        let dump = Dump::open(file.path(), &OpenOptions::default(), &Watch::default()).unwrap();
+        let s = Session::new(dump, Watch::default());
+        let clr = s.clr().unwrap_or_else(|e| panic!("{}: {e:#}", table.name));
+        assert!(clr.found.gc.is_server(), "{}", table.name);
+        let heap = s.heap().unwrap();
+        assert_eq!((heap.heaps.len(), heap.segments.len()), (2, 4), "{}: {:?}", table.name, heap.problems);
+        assert_eq!(heap.problems, Vec::<String>::new(), "{}", table.name);
+        let ids = &s.index().unwrap().ids;
+        let all = made.strings.iter().chain([&made.array, &made.more.list, &made.more.dead_stream]);
+        assert!(all.into_iter().all(|&o| ids.id_of(o).is_some()), "{}", table.name);
+        assert_eq!(s.graph().unwrap().misses, 0, "{}", table.name);
+        assert_eq!(&*clr.type_name(clr.object_type(made.more.stream).unwrap()), "System.IO.FileStream");
+        let queue = finalizer::read(clr, heap.heaps[0].finalize_queue).unwrap().unwrap();
+        assert_eq!(finalizer::objects(clr, queue.all_ready()).items, [made.more.dead_stream], "{}", table.name);
+        let handles = clr.handles();
+        assert_eq!(handles.items.len(), 2, "{}: {:?}", table.name, handles.partial);
+    }
+}
+
+/// Places that the shared source does not tell are found wherever they are; what is proved by nothing is refused, aloud.
+#[test]
+fn places_of_clr_2_are_found_or_refused() {
+    for table in TABLES.iter().filter(|t| t.name.starts_with("clr-2.0")) {
+        let ptr = u64::from(table.pointer_size);
+        let mut l = with_places(table.layout(), ptr);
+        for (ty, field, words) in [
+            ("Module", "PEAssembly", 3),
+            ("Module", "TypeDefToMethodTableMap", 91),
+            ("PEImage", "Path", 20),
+            ("PEImage", "LoadedImageLayout", 40),
+            ("HandleTable", "SegmentList", 22),
+            ("FinalizeQueue", "Array", 6),
+            ("FinalizeQueue", "FillPointers", 0),
+            ("EEClass", "ArrayElement", 30),
+            ("Generation", "!", 26),
+            ("Generation", "StartSegment", 12),
+            ("Generation", "AllocationStart", 13),
+        ] {
+            l.set_field(ty, field, words * ptr, Source::Calibrated);
+        }
+        let made = build_with(table, l);
+        let file = tempfile::Builder::new().suffix(".dmp").tempfile().unwrap();
+        let read = |bytes: &[u8]| {
+            std::fs::write(file.path(), bytes).unwrap();
+            let dump = Dump::open(file.path(), &OpenOptions::default(), &Watch::default()).unwrap();
+            Session::new(dump, Watch::default())
+        };
+        let s = read(&made.bytes);
+        let clr = s.clr().unwrap();
+        let name = |object: u64| clr.type_name(clr.object_type(object).unwrap());
+        assert_eq!(&*name(made.more.list), "System.Collections.Generic.List<System.String>", "{}", table.name);
+        assert_eq!(&*name(made.more.numbers), "System.Int32[]", "{}", table.name);
+        assert_eq!(clr.handles().items.len(), 2, "{}", table.name);
+        let queue = finalizer::read(clr, s.heap().unwrap().heaps[0].finalize_queue).unwrap().unwrap();
+        assert_eq!(finalizer::objects(clr, queue.all_ready()).items, [made.more.dead_stream], "{}", table.name);
+
+        // An image that calls System.String otherwise is not the core library's: no name is taken from it.
+        let mut other = made.bytes.clone();
+        let at = other.windows(8).position(|w| w == b"\0String\0").unwrap();
+        other[at + 1] = b'Q';
+        let s = read(&other);
+        let clr = s.clr().unwrap();
+        let gaps = clr.found.gaps.join("\n");
+        assert!(gaps.contains("images and metadata"), "{}: {gaps}", table.name);
+        assert!(clr.type_name(clr.object_type(made.more.stream).unwrap()).contains("!0x02000008"), "{}", table.name);
+        assert_eq!(clr.string_at(made.strings[1], 100).unwrap().1, "two domains", "{}", table.name);
     }
 }
 

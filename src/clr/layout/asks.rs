@@ -1,7 +1,7 @@
 //! The line that asks for builds nobody has seen.
 
 use super::report::RuntimeModule;
-use crate::dump::{Dump, Os};
+use crate::dump::{Dump, MapEntry, Os, Presence};
 
 /// Asks for what is missing: which build it is, and what of it would help.
 pub fn asks(dump: &Dump, module: &RuntimeModule) -> String {
@@ -19,4 +19,29 @@ pub fn asks(dump: &Dump, module: &RuntimeModule) -> String {
         if dump.os == Os::Windows { "Windows" } else { "Linux" },
         dump.arch.name()
     )
+}
+
+/// What to collect where the dump lacks the memory: no report would tell more.
+pub fn collect(dump: &Dump) -> &'static str {
+    match dump.os {
+        Os::Windows => "take a heap or full dump (clrscope collect -t heap, procdump -ma)",
+        _ => "take a heap or full dump (clrscope collect -t heap, gcore)",
+    }
+}
+
+/// Whether the runtime's variables are in the dump, as they are in each but the smallest: memory of its image that can be
+/// written, or, where the dump does not tell, most of the image.
+pub fn holds_data(dump: &Dump, module: &RuntimeModule) -> bool {
+    /// `PAGE_READWRITE`, `PAGE_WRITECOPY`, the same with `EXECUTE`.
+    const WRITABLE: u32 = 0x04 | 0x08 | 0x40 | 0x80;
+    let inside = |e: &&MapEntry| e.start < module.end && e.end > module.base && e.presence == Presence::Dumped;
+    let (mut present, mut told) = (0, false);
+    for entry in dump.map.iter().filter(inside) {
+        if entry.protect & WRITABLE != 0 {
+            return true;
+        }
+        told |= entry.protect != 0;
+        present += entry.end.min(module.end) - entry.start.max(module.base);
+    }
+    !told && present > (module.end - module.base) / 2
 }

@@ -175,6 +175,7 @@ pub fn missing(search: &Search<'_>, layout: &mut Layout) -> Vec<String> {
             found.push("the list of threads".into());
         }
     }
+    super::inline::domain_of_threads(search, layout);
     domain_of_thread(search.dump, layout);
     let core = search.has_core(layout);
     for s in FIELDS {

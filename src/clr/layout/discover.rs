@@ -3,7 +3,7 @@
 //! Nothing here looks at version texts, module names or paths to choose offsets: a module counts as the runtime when its
 //! image holds a `GcDacVars` and a DAC table around it, and a built-in table is taken when its invariants hold.
 
-use super::asks::asks;
+use super::asks::{self, asks};
 use super::checks::Probe;
 use super::choose::{Chooser, Settled, failed, passed};
 use super::effort::Effort;
@@ -54,7 +54,7 @@ fn search(dump: &Dump, options: &DiscoverOptions, effort: &Effort<'_>) -> Result
             }
         }
     }
-    Err(refused.or(ahead).unwrap_or_else(|| not_found(dump)))
+    Err(refused.or(ahead).unwrap_or_else(|| not_found(dump, options)))
 }
 
 /// The collector's variables in a module, best first: by `GcDacVars`, by the descriptor, or by structure where neither is
@@ -105,22 +105,22 @@ fn candidates(dump: &Dump) -> Vec<&Module> {
     all
 }
 
-fn not_found(dump: &Dump) -> NoRuntime {
-    let framework = ["clr.dll", "mscorwks.dll"];
+fn not_found(dump: &Dump, options: &DiscoverOptions) -> NoRuntime {
     for m in &dump.modules {
         if native_aot(dump, m) {
             return NoRuntime::NativeAot(m.file_name().to_owned());
         }
-        if framework.iter().any(|n| m.file_name().eq_ignore_ascii_case(n)) {
-            return NoRuntime::Refused(format!(
-                "{}: of this .NET Framework the collector's variables are not found, or not in the dump; {}",
-                m.path,
-                asks(dump, &runtime_module(dump, m))
-            ));
-        }
         if RUNTIME_NAMES.iter().any(|n| m.file_name().eq_ignore_ascii_case(n)) {
+            let runtime = runtime_module(dump, m);
+            let (what, next) = if !options.disabled.is_empty() {
+                ("not found by the providers that may be asked", "ask them all".to_owned())
+            } else if asks::holds_data(dump, &runtime) {
+                ("not found", asks::asks(dump, &runtime))
+            } else {
+                ("not in the dump", asks::collect(dump).to_owned())
+            };
             return NoRuntime::Refused(format!(
-                "{} is loaded, but the collector's variables are not in the dump; take a heap or full dump",
+                "{} is loaded, but the collector's variables are {what}; {next}",
                 m.path
             ));
         }
@@ -257,12 +257,13 @@ fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, Stri
     // A mini dump has none of the memory the core checks look at: then the others must carry the table.
     let core_absent = again.iter().filter(|c| CORE.contains(&c.name)).all(|c| c.verdict != Verdict::Passed);
     if core_absent && (passed(&again) < MIN_PASSED || failed(&again) > 0) {
+        let (good, bad) = (passed(&again), failed(&again));
+        // What failed was in the dump: then it is the build that is not known, too.
+        let build = if bad > 0 { format!("; {}", asks(chooser.dump, &runtime)) } else { String::new() };
         return Err(NoRuntime::Refused(format!(
-            "{}: the memory that would prove a layout is not in the dump ({} checks passed, {} failed); take a heap or \
-             full dump",
+            "{}: the memory that would prove a layout is not in the dump ({good} checks passed, {bad} failed); {}{build}",
             runtime.path,
-            passed(&again),
-            failed(&again)
+            asks::collect(chooser.dump)
         )));
     }
     let era = runtime.version.as_deref().filter(|_| described).and_then(version::number).unwrap_or(era(table.name));

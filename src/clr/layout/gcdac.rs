@@ -111,6 +111,7 @@ impl GcDacVars {
         let offset = |ty, field| layout.try_offset(ty, field).map_or(-1, |o| o as i32);
         let global = |name| layout.global(name).ok();
         let start = layout.try_offset("Generation", "StartSegment")? as i32;
+        let context = offset("Generation", "AllocationContext");
         let mut offsets = vec![-1; 22];
         for (index, field) in GC_HEAP_FIELDS {
             offsets[*index] = offset("GCHeap", field);
@@ -132,7 +133,8 @@ impl GcDacVars {
             handle_table_map: global("HandleTableMap"),
             gc_heap_field_offsets: offsets,
             generation_field_offsets: [
-                offset("Generation", "AllocationContext").max(0),
+                // First of all its members, unless its form was found by others.
+                if layout.constant("InlineVtables").is_ok() { context } else { context.max(0) },
                 start,
                 offset("Generation", "AllocationStart"),
             ],

@@ -7,7 +7,7 @@
 //! their type, and `relative` names pointers stored as distance from their own place. Tables named `shape-*` hold what no system and architecture moves: structural discovery starts
 //! from them and searches the rest. The algorithms read only a [`Layout`].
 
-mod asks;
+pub mod asks;
 pub mod calibrate;
 pub mod checks;
 pub mod choose;
@@ -333,9 +333,16 @@ impl Layout {
                 None => self.follows.remove(&(ty.to_owned(), field.to_owned())),
             };
         }
-        for name in json.get("relative").and_then(Value::as_array).into_iter().flatten() {
-            if let Some((ty, field)) = name.as_str().and_then(|n| n.split_once('.')) {
-                self.relative.entry(ty.to_owned()).or_default().insert(field.to_owned());
+        for name in json.get("relative").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+            // A minus sign takes one away that a baseline has.
+            let plain = name.strip_prefix('-');
+            if let Some((ty, field)) = plain.unwrap_or(name).split_once('.') {
+                let fields = self.relative.entry(ty.to_owned()).or_default();
+                if plain.is_some() {
+                    fields.remove(field)
+                } else {
+                    fields.insert(field.to_owned())
+                };
             }
         }
         for (name, v) in json.get("dacSlots").and_then(Value::as_object).into_iter().flatten() {

@@ -58,6 +58,11 @@ pub fn counts(space: &AddressSpace, l: &Layout, mts: &MtReader, mt: &MethodTable
         return Ok(words.map(|w| Counts { instance: w[0], methods: w[1], statics: w[2], non_virtual_slots: w[10] }));
     }
     let half = |f| Ok(space.u16(class.saturating_add(l.offset("EEClass", f)?)).map(u32::from));
+    if mts.has_element_types() {
+        // CLR 2.0 counts its methods in their chunks alone.
+        let fields = half("NumInstanceFields")?.zip(half("NumStaticFields")?);
+        return Ok(fields.map(|(instance, statics)| Counts { instance, statics, ..Counts::default() }));
+    }
     Ok(match (half("NumInstanceFields")?, half("NumStaticFields")?, half("NumMethods")?) {
         (Some(instance), Some(statics), Some(methods)) => {
             let non_virtual_slots = half("NumNonVirtualSlots")?.unwrap_or(0);
@@ -146,13 +151,16 @@ pub struct Records {
     wide_tokens: bool,
     /// Whether the owner is stored as distance (through 2.2).
     relative_owner: bool,
+    /// Bit of fields that live in the image: in CLR 2.0 that of context statics stands in front of it.
+    rva_bit: u32,
 }
 
 impl Records {
     /// As the layout says.
     pub fn of(l: &Layout) -> Result<Self, Missing> {
         let wide_tokens = l.constant("FieldDescTokenBits")? == 24;
-        Ok(Self { wide_tokens, relative_owner: l.is_relative("FieldDesc", "MTOfEnclosingClass") })
+        let rva_bit = l.constant("FieldDescRvaBit").map_or(26, |bit| (bit & 31) as u32);
+        Ok(Self { wide_tokens, relative_owner: l.is_relative("FieldDesc", "MTOfEnclosingClass"), rva_bit })
     }
 
     /// The record at `address`.
@@ -168,7 +176,7 @@ impl Records {
             rid: a & mask,
             is_static: a & 1 << 24 != 0,
             is_thread_static: a & 1 << 25 != 0,
-            is_rva: a & 1 << 26 != 0,
+            is_rva: a >> self.rva_bit & 1 != 0,
             offset: b & 0x07FF_FFFF,
             element_type: (b >> 27) as u8,
         })

@@ -15,6 +15,8 @@ const CATEGORY_ARRAY: u32 = 0x0008_0000;
 const CATEGORY_INTERFACE: u32 = 0x000C_0000;
 const SZ_ARRAY: u32 = 0x0002_0000;
 const GENERICS: u32 = 0x30;
+/// Beside the category of a value type: a primitive, no enum.
+const TRUE_PRIMITIVE: u32 = 0x0003_0000;
 
 /// The fixed fields of one MethodTable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,16 +197,33 @@ pub struct MtReader {
     relative: (bool, bool),
     /// Flag of a parent that is behind a cell; 0 where images compiled ahead of time hold no MethodTables.
     indirect_parent: u32,
-    /// Of CLR 2.0: where the class has module and token, and the variable with System.Object.
-    inline: Option<(u64, u64, u64)>,
+    /// Of CLR 2.0.
+    inline: Option<OfClass>,
     /// Where a string has its length and its text, where a layout says so.
     string: Option<(u64, u64)>,
 }
 
-/// Flags of CLR 2.0, whose low word is always the size of a component; its second word has none that are known.
+/// What CLR 2.0 keeps in the class.
+#[derive(Debug, Clone, Copy)]
+struct OfClass {
+    module: u64,
+    token: u64,
+    /// Type of an array's elements, where its place is known.
+    element: Option<u64>,
+    /// The variable with System.Object.
+    object: u64,
+}
+
+/// Flags of CLR 2.0, whose low word is always the size of a component; its second word has none that are known. Source: the
+/// shared source, `clr/src/vm/methodtable.h`, `WFLAGS_ENUM`.
 mod old {
-    pub const ARRAY: u32 = 0x3_0000;
+    pub const ARRAY: u32 = 0x1_0000;
+    /// Of an array.
     pub const VECTOR: u32 = 0x2_0000;
+    /// Of what is no array: primitive (2), class (4), value type (6).
+    pub const KIND: u32 = 0x6_0000;
+    pub const PRIMITIVE: u32 = 0x2_0000;
+    pub const VALUE_TYPE: u32 = 0x6_0000;
     pub const REFERENCES: u32 = 0x8_0000;
     pub const FINALIZER: u32 = 0x10_0000;
     /// Table of a token, and the rest of it.
@@ -237,7 +256,8 @@ impl MtReader {
             inline: match l.constant("InlineVtables") {
                 Ok(_) => {
                     let object = l.global("ObjectMethodTable").unwrap_or(0);
-                    Some((l.offset("EEClass", "Module")?, l.offset("EEClass", "Token")?, object))
+                    let (module, token) = (l.offset("EEClass", "Module")?, l.offset("EEClass", "Token")?);
+                    Some(OfClass { module, token, element: l.try_offset("EEClass", "ArrayElement"), object })
                 }
                 Err(_) => None,
             },
@@ -285,37 +305,40 @@ impl MtReader {
     }
 
     /// One of CLR 2.0, its flags spelled as CoreCLR does: type, module and token are those of the class.
-    fn read_inline(
-        &self,
-        space: &AddressSpace,
-        address: u64,
-        (module, token, object): (u64, u64, u64),
-    ) -> Option<MethodTable> {
+    fn read_inline(&self, space: &AddressSpace, address: u64, of: OfClass) -> Option<MethodTable> {
         let flags = space.u32(address + self.flags)?;
         let class = space.ptr(address + self.class)?;
-        let own = if class == 0 { None } else { space.ptr_at(class, module) };
-        let token = class.checked_add(token).filter(|_| class != 0).and_then(|at| space.u32(at)).unwrap_or(0);
+        let in_class = |at: u64| class.checked_add(at).filter(|_| class != 0);
+        let token = in_class(of.token).and_then(|at| space.u32(at)).unwrap_or(0);
+        let array = flags & old::ARRAY != 0;
+        let kind = flags & old::KIND;
         let parts = Parts {
             address,
             component_size: Some(flags & 0xFFFF).filter(|&size| size != 0),
             references: flags & old::REFERENCES != 0,
             finalizer: flags & old::FINALIZER != 0,
-            array: flags & old::ARRAY != 0,
-            vector: flags & old::VECTOR != 0,
+            array,
+            vector: array && flags & old::VECTOR != 0,
+            value_type: !array && (kind == old::PRIMITIVE || kind == old::VALUE_TYPE),
             base_size: space.u32(address + self.base_size)?,
             virtuals: space.u16(address + self.virtuals)?,
             interfaces: space.u16(address + self.interfaces)?,
             parent: space.ptr(address + self.parent)?,
-            module: own.unwrap_or(space.ptr(address + self.module)?),
+            module: in_class(of.module).and_then(|at| space.ptr(at)).unwrap_or(space.ptr(address + self.module)?),
             // All arrays of references have one type; what their elements are says the array itself.
-            element: match flags & (old::ARRAY | old::REFERENCES) > old::REFERENCES {
-                true if flags & 0xFFFF == u32::from(space.ptr_size()) => space.ptr(object).unwrap_or(0),
-                _ => 0,
+            element: match flags & old::REFERENCES != 0 && flags & 0xFFFF == u32::from(space.ptr_size()) {
+                _ if !array => space.ptr(address + self.per_inst)?,
+                true => space.ptr(of.object).unwrap_or(0),
+                false => of.element.and_then(in_class).and_then(|at| space.ptr(at)).unwrap_or(0),
             },
             ..Parts::default()
         };
-        let rid = if token >> 24 == old::TYPE_DEF { token & old::ROW } else { 0 };
-        Some(MethodTable { rid, class_or_canonical: class, ..MethodTable::from_parts(parts) })
+        let rid = if token >> 24 == old::TYPE_DEF && !array { token & old::ROW } else { 0 };
+        let mut mt = MethodTable { rid, class_or_canonical: class, ..MethodTable::from_parts(parts) };
+        if !array && kind == old::PRIMITIVE {
+            mt.flags |= TRUE_PRIMITIVE;
+        }
+        Some(mt)
     }
 
     /// Where a string has its length and its text, where that is not behind its MethodTable: in CLR 2.0 its capacity stands
@@ -370,7 +393,22 @@ impl MtReader {
     /// Whether the EEClass points back, or to the type it is shared with: the proof that the address is a MethodTable.
     pub fn round_trips(&self, space: &AddressSpace, mt: &MethodTable) -> bool {
         self.eeclass(space, mt).and_then(|class| self.owner(space, class)) == Some(self.canonical(mt))
-            || self.shares_class(space, mt)
+            || match self.inline {
+                Some(_) => self.is_instantiation(space, mt),
+                None => self.shares_class(space, mt),
+            }
+    }
+
+    /// Whether it is an instantiation of CLR 2.0 that shares its class with others: the class leads to one of them, which
+    /// leads back (the shared source, `clr/src/vm/generics.cpp`, `Generics::CreateTypeHandleForNonCanonicalGenericInstantiation`).
+    fn is_instantiation(&self, space: &AddressSpace, mt: &MethodTable) -> bool {
+        let owner = self.owner(space, mt.class_or_canonical).filter(|&a| a != mt.address);
+        owner.and_then(|a| self.read(space, a)).is_some_and(|first| {
+            first.class_or_canonical == mt.class_or_canonical
+                && (first.base_size, first.flags) == (mt.base_size, mt.flags)
+                && first.per_inst != 0
+                && mt.per_inst != 0
+        })
     }
 
     /// Whether the EEClass is in the dump.

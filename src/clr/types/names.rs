@@ -122,6 +122,9 @@ impl Clr {
     }
 
     fn read_arguments(&self, mt: &MethodTable) -> Option<Vec<u64>> {
+        if self.mts().has_element_types() {
+            return self.inline_arguments(mt);
+        }
         if !mt.is_generic() || mt.per_inst == 0 {
             return None;
         }
@@ -135,6 +138,22 @@ impl Clr {
         }
         let own = through_cell(space, space.ptr_at(mt.per_inst, ptr * u64::from(dictionaries - 1))?)?;
         (0..u64::from(count)).map(|i| through_cell(space, space.ptr_at(own, i * ptr)?)).collect()
+    }
+
+    /// The same in CLR 2.0, whose dictionaries have no sizes in front: metadata knows how many arguments a type has, and each
+    /// generic one above it has a dictionary in front of its own. What is no type is no argument.
+    fn inline_arguments(&self, mt: &MethodTable) -> Option<Vec<u64>> {
+        let arity = |m: &MethodTable| {
+            let module = self.module(self.defining_module(m)?);
+            let params = module.metadata(self)?.generic_params(0x0200_0000 | self.type_rid(m)).len();
+            Some(params.min(usize::from(MAX_ARGS)))
+        };
+        let count = arity(mt).filter(|&n| n > 0 && mt.per_inst != 0 && !mt.is_array())?;
+        let before = self.class_chain(mt.parent).filter(|m| arity(m).is_some_and(|n| n > 0)).count();
+        let (space, ptr) = (self.space(), self.header());
+        let own = space.ptr_at(mt.per_inst, ptr * before as u64)?;
+        let is_type = |h: &u64| h & 2 != 0 || self.valid_method_table(*h).is_some();
+        (0..count as u64).map(|i| space.ptr_at(own, i * ptr).filter(is_type)).collect()
     }
 
     /// The name behind a type handle as a tree.

@@ -145,11 +145,11 @@ impl<'a> Probe<'a> {
         address.is_multiple_of(self.ptr()) && (0x1_0000..1 << 56).contains(&address)
     }
 
-    /// Address of the first heap's generation table and finalize queue.
+    /// Address of the first heap's generation table and finalize queue, 0 where that is not known.
     fn first_heap(&self) -> Option<(u64, u64)> {
         let space = self.space();
         if let Some(table) = self.gc.generation_table {
-            return Some((table, space.ptr(self.gc.finalize_queue?)?));
+            return Some((table, self.gc.finalize_queue.and_then(|c| space.ptr(c)).unwrap_or(0)));
         }
         let heap = space.ptr(space.ptr(self.gc.g_heaps?)?)?;
         let offset = |i: usize, f: &str| match self.gc.gc_heap_field_offsets.get(i) {
@@ -157,7 +157,8 @@ impl<'a> Probe<'a> {
             _ => self.layout.try_offset("GCHeap", f),
         };
         let table = heap.checked_add(offset(18, "GenerationTable")?)?;
-        Some((table, space.ptr_at(heap, offset(2, "FinalizeQueue")?)?))
+        let queue = offset(2, "FinalizeQueue").and_then(|o| space.ptr_at(heap, o));
+        Some((table, queue.unwrap_or(0)))
     }
 
     /// The map of handle tables: the collector's own variable, through 2.0 the runtime's.

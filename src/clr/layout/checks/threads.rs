@@ -369,8 +369,8 @@ fn collectible_entries(p: &mut Probe<'_>, threads: &[u64]) {
 }
 
 fn domain(p: &mut Probe<'_>) {
-    if p.layout.constant("InlineVtables").is_ok() {
-        // Of the modules of CLR 2.0 nothing is known that would prove a list of them.
+    if p.layout.constant("InlineVtables").is_ok() && p.layout.try_offset("AppDomain", "DomainAssemblyList").is_none() {
+        // Which list of CLR 2.0's app domain it is, is found or not told.
         return;
     }
     const FIELDS: &[&str] = &[

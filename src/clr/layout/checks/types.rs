@@ -16,13 +16,13 @@ pub fn run(p: &mut Probe<'_>) {
         return;
     };
     round_trip(p, &object, &string);
-    if p.layout.constant("InlineVtables").is_ok() {
-        // Of the modules, fields and statics of CLR 2.0 nothing is known.
-        return;
-    }
+    let inline = p.layout.constant("InlineVtables").is_ok();
     module_of(p, &object, &string);
-    fields(p, &string);
-    statics(p, &string);
+    fields(p, &string, if inline { &[0, 4, 8] } else { &[0, 4] });
+    // Where CLR 2.0 keeps its statics is not known.
+    if !inline {
+        statics(p, &string);
+    }
 }
 
 /// Judges a well-known MethodTable: memory that is not in the dump proves nothing.
@@ -293,7 +293,8 @@ fn tokens(p: &mut Probe<'_>, object: &MethodTable, string: &MethodTable, metadat
     }
 }
 
-fn fields(p: &mut Probe<'_>, string: &MethodTable) {
+/// `places` are those of String's fields: its length and first character, in CLR 2.0 its capacity in front of them.
+fn fields(p: &mut Probe<'_>, string: &MethodTable, places: &[u32]) {
     const FIELDS: &[&str] = &[
         "EEClass.FieldDescList",
         "EEClass.NumInstanceFields",
@@ -316,13 +317,14 @@ fn fields(p: &mut Probe<'_>, string: &MethodTable) {
                     .is_some_and(|f| f.owner == string.address && f.rid == last.rid + 1)
             });
             let ends = !further;
-            let ok = own == 2 && owned && first == [0, 4] && ends && list.partial.is_none();
+            let ok = own == places.len() && owned && first == places && ends && list.partial.is_none();
             let seen = format!("{} fields, {own} of instances at {first:?}, owners right: {owned}", list.items.len());
             if list.items.is_empty() && !ok { p.unreadable(seen) } else { Found::when(ok, seen) }
         }
         Err(m) => Found::Bad(m.to_string()),
     };
-    p.record("fields of String", FIELDS, "two instance fields at 0 and 4, every record String's own", found);
+    let expected = format!("instance fields at {places:?}, every record String's own");
+    p.record("fields of String", FIELDS, expected, found);
 }
 
 fn statics(p: &mut Probe<'_>, string: &MethodTable) {
