@@ -166,11 +166,19 @@ impl Search<'_> {
 pub fn missing(search: &Search<'_>, layout: &mut Layout) -> Vec<String> {
     let mut found = Vec::new();
     let lost = |l: &Layout| l.try_offset("Thread", "LinkNext").is_none() || l.try_offset("Thread", "OSId").is_none();
-    if lost(layout)
+    let elsewhere = search.starts_elsewhere(layout);
+    if elsewhere
+        || lost(layout)
         || layout.global("ThreadStore").is_err()
         || layout.try_offset("ThreadStore", "ThreadCount").is_none()
     {
         search.threads(layout);
+        match elsewhere {
+            true if search.starts_elsewhere(layout) => layout.drop_field("Thread", "LinkNext"),
+            // What was judged by another start may be right.
+            true => layout.take_back_all("Thread"),
+            false => {}
+        }
         if !lost(layout) {
             found.push("the list of threads".into());
         }

@@ -5,7 +5,7 @@
 
 use super::asks::{self, asks};
 use super::checks::Probe;
-use super::choose::{Chooser, Settled, failed, passed};
+use super::choose::{CORE, Chooser, Settled, failed, passed};
 use super::effort::Effort;
 use super::gcdac::{self, GcDacVars, GcSource};
 pub use super::provider::{DiscoverOptions, Provider};
@@ -208,10 +208,6 @@ fn choose(
     }
     Ok(found)
 }
-
-/// Checks that must hold: without them nothing can be read.
-const CORE: &[&str] =
-    &["the type of free blocks", "System.Object", "System.String", "MethodTable and EEClass point at each other"];
 
 /// Checks that must have passed where none of the core ones could be made.
 const MIN_PASSED: usize = 5;

@@ -292,6 +292,12 @@ impl Layout {
         }
     }
 
+    /// Takes all refused fields of `ty` back.
+    pub fn take_back_all(&mut self, ty: &str) {
+        let fields: Vec<String> = self.refused.keys().filter(|k| k.0 == ty).map(|k| k.1.clone()).collect();
+        fields.iter().for_each(|field| self.take_back(ty, field));
+    }
+
     /// Removes a refused global.
     pub fn drop_global(&mut self, name: &str) {
         self.globals.remove(name);

@@ -8,7 +8,7 @@ use rustc_hash::FxHashSet;
 
 use super::checks::Probe;
 use super::search::Search;
-use super::{Layout, Source, checks};
+use super::{Layout, Source, checks, threadlist};
 use crate::clr::types::methodtable::{MethodTable, MtReader};
 
 /// Bytes of a `ThreadStore` looked through for the head of its list.
@@ -200,6 +200,15 @@ impl Search<'_> {
             let os_id = (whole && managed.len() == count).then(|| self.ids(layout, &threads, known, 0)).flatten()?;
             Some(ThreadsFound { threads, link, os_id: u64::try_from(os_id).ok()? })
         })
+    }
+
+    /// Whether threads begin elsewhere than the place of their link says: the variable of the finalizer thread leads into one of
+    /// them, and not to its start. A link and an operating system id that moved alike look right otherwise.
+    pub fn starts_elsewhere(&self, layout: &Layout) -> bool {
+        let value = |name| layout.global(name).ok().and_then(|c| self.dump.space.ptr(c)).filter(|&v| v != 0);
+        let threads = value("ThreadStore").and_then(|store| threadlist::follow(self.dump, layout, store));
+        let (Some(finalizer), Some(list)) = (value("FinalizerThread"), threads) else { return false };
+        list.end == threadlist::End::Closed && checks::is_inside(finalizer, &list.threads)
     }
 
     /// The finalizer thread, where no slot names it: the one thread that variables of the runtime hold.

@@ -8,6 +8,8 @@ mod tails;
 mod threads;
 mod types;
 
+pub use threads::is_inside;
+
 use super::gcdac::GcDacVars;
 use super::report::RuntimeModule;
 use super::verdict::{Check, Verdict};

@@ -24,12 +24,20 @@ pub fn run(p: &mut Probe<'_>) {
         super::tails::starts(p, threads);
         let finalizer = p.variable("FinalizerThread").unwrap_or(0);
         let found = Found::when(finalizer == 0 || threads.contains(&finalizer), format!("{finalizer:x}"));
-        p.record("finalizer thread", &["&FinalizerThread"], "one of the threads", found);
+        // A variable that leads into a thread is the right one: then threads begin elsewhere.
+        let field = if is_inside(finalizer, threads) { "Thread.LinkNext" } else { "&FinalizerThread" };
+        p.record("finalizer thread", &[field], "one of the threads", found);
     }
     domain(p);
     dynamic_modules(p);
     let all = modules(p);
     super::tails::module_indexes(p, &all);
+}
+
+/// Whether `address` is none of the threads, but close to one.
+pub fn is_inside(address: u64, threads: &[u64]) -> bool {
+    const NEAR: u64 = 0x400;
+    address != 0 && !threads.contains(&address) && threads.iter().any(|t| t.abs_diff(address) < NEAR)
 }
 
 /// How far the thread list may be from the count: in a dump written while the process ran on (6.0 and later, Windows) a
