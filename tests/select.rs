@@ -300,6 +300,9 @@ fn lines_of_netext_are_understood() {
     let types = a.rows("!wfrom -implement System.MulticastDelegate select $typename() | group type count");
     assert!(types.len() > 2);
     assert_eq!(a.rows("!select -derived @type from System.MulticastDelegate | group type count"), types);
+    let lists = a.rows("!wfrom -implement System.Collections.Generic.IList`1 select $typename() | group type count");
+    let named = |name: &str| lists.iter().any(|r| r.first() == Some(&Value::String(name.to_owned())));
+    assert!(named("System.Collections.Generic.List<System.Object>") && !named("System.String"), "{lists:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use self::judge::Judge;
 use self::plan::{Own, Path};
 use self::query::Query;
 use self::read::{At, Reader, Value};
-use self::types::{Found, Like, Types};
+use self::types::{Found, Kin, Like, Types};
 use super::filter::Filter;
 use crate::heap::ordered::Make;
 use crate::heap::{Generation, Object, Segment, WalkReport};
@@ -51,7 +51,11 @@ pub const SELECT: Command = Command {
            $wildcardmatch(F, \"x*\") $isnull(F).",
     args: &[
         Arg::flag("derived", "types that derive from TYPE too").or(&["inherited"]),
-        Arg::opt("implement", Kind::TypeName, "only types that derive from one whose name contains this"),
+        Arg::opt(
+            "implement",
+            Kind::TypeName,
+            "only types that derive from a class, or implement an interface, whose name contains this",
+        ),
         Arg::opt("mt", Kind::MethodTable, "only this MethodTable"),
         Arg::opt("type", Kind::TypeName, "only types whose name contains this (case matters)"),
         Arg::opt("obj", Kind::Object, "only this object"),
@@ -182,7 +186,7 @@ fn types_of(session: &Session, args: &Args, query: &Query) -> Result<Types> {
     let one = args.number("obj").or_else(|| one_object(session, query));
     if let Some(address) = one {
         let Some(found) = session.value(address) else { bail!("no object starts at {address:x}") };
-        return types::wanted(session, None, Some(found.mt), false);
+        return types::wanted(session, None, Some(found.mt), Kin::Itself);
     }
     let option = args.text("type").or(args.text("implement"));
     let like = match (&query.from, option) {
@@ -195,8 +199,12 @@ fn types_of(session: &Session, args: &Args, query: &Query) -> Result<Types> {
         (None, None) if args.has("mt") => None,
         (None, None) => bail!("whose fields? FIELD, ... from TYPE [where CONDITION], -type or -mt"),
     };
-    let derived = args.has("derived") || args.has("implement");
-    let types = types::wanted(session, like.as_ref(), args.number("mt"), derived)?;
+    let kin = match (args.has("implement"), args.has("derived")) {
+        (true, _) => Kin::Implementing,
+        (_, true) => Kin::Derived,
+        _ => Kin::Itself,
+    };
+    let types = types::wanted(session, like.as_ref(), args.number("mt"), kin)?;
     if types.all.is_empty() {
         let from = query.from.as_ref().map_or(option.unwrap_or(""), |f| &f.text.text);
         types::none(session, like.as_ref(), from)?;

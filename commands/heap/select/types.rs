@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use rustc_hash::FxHashMap;
 
 use super::plan::{self, Leaf, Made, Own, Part, Path, Then};
 use super::query::From;
 use crate::clr::Clr;
 use crate::clr::types::fields::et;
+use crate::clr::types::methodtable::MethodTable;
 use crate::clr::types::typename::canonical;
 use crate::commands::heap::filter::holds;
 use crate::heap::TypeInfo;
@@ -68,16 +70,44 @@ impl Like {
             Like::Pattern(p) => p.fits(names.short.chars()) || p.fits(names.long.chars()),
         }
     }
+
+    /// Whether it means the interface of this name in metadata.
+    fn takes_name(&self, name: &str) -> bool {
+        match self {
+            Like::Part(p) => holds(name, p),
+            Like::Exact(e) => name == e,
+            Like::Pattern(p) => p.fits(name.chars()),
+        }
+    }
 }
 
-/// The types of the heap that are meant: `mt` alone where there is one, `derived` those that derive from such too.
-pub fn wanted(session: &Session, like: Option<&Like>, mt: Option<u64>, derived: bool) -> Result<Types> {
+/// Which relatives of a type are meant with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kin {
+    /// None.
+    Itself,
+    /// What derives from it.
+    Derived,
+    /// What derives from it or implements it.
+    Implementing,
+}
+
+/// The types of the heap that are meant: `mt` alone where there is one, and their `kin`.
+pub fn wanted(session: &Session, like: Option<&Like>, mt: Option<u64>, kin: Kin) -> Result<Types> {
     session.stat()?;
     let clr = session.clr()?;
     let own = |at: u64| mt.is_none_or(|mt| at == mt) && like.is_none_or(|l| l.takes(clr, at));
-    let takes = |t: &TypeInfo| match derived {
-        true => clr.class_chain(t.mt.address).any(|m| own(m.address)),
-        false => own(t.mt.address),
+    // Classes share their bases: each is asked about its interfaces once.
+    let mut known: FxHashMap<u64, bool> = FxHashMap::default();
+    let mut implements = |mt: &MethodTable| {
+        *known
+            .entry(mt.address)
+            .or_insert_with(|| like.is_some_and(|l| clr.declared_interfaces(mt).iter().any(|name| l.takes_name(name))))
+    };
+    let mut takes = |t: &TypeInfo| match kin {
+        Kin::Itself => own(t.mt.address),
+        Kin::Derived => clr.class_chain(t.mt.address).any(|m| own(m.address)),
+        Kin::Implementing => clr.class_chain(t.mt.address).any(|m| own(m.address) || implements(&m)),
     };
     let free = matches!(like, Some(Like::Exact(_))) || mt.is_some();
     let all: Vec<Arc<TypeInfo>> =

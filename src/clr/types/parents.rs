@@ -1,7 +1,9 @@
-//! The classes a type derives from.
+//! The classes a type derives from, and the interfaces these declare.
 
 use super::methodtable::MethodTable;
 use crate::clr::Clr;
+use crate::clr::il::names::of_token;
+use crate::clr::image::metadata::table;
 
 /// Most classes in a row that are followed. The runtime and the compilers set no limit, programs have a dozen; a damaged dump
 /// may have a row as long as itself, which must not be walked anew for every type. What meets it says so
@@ -46,5 +48,28 @@ impl Clr {
     /// The class whose MethodTable is at `mt`, and those it derives from, the nearest first.
     pub fn class_chain(&self, mt: u64) -> ClassChain<'_> {
         ClassChain { clr: self, at: mt, left: MAX_PARENTS }
+    }
+
+    /// Names of the interfaces that the definition of a class declares, by its metadata: `System.IDisposable`,
+    /// ``System.Collections.Generic.IList`1``, generic ones whatever their arguments. Compilers list those that an interface
+    /// itself asks for too. Empty for arrays, whose interfaces are the runtime's, and where there is no metadata.
+    pub fn declared_interfaces(&self, mt: &MethodTable) -> Vec<String> {
+        if self.ahead().is_some() || mt.is_array() {
+            return Vec::new();
+        }
+        let Some(module) = self.defining_module(mt) else { return Vec::new() };
+        let module = self.module(module);
+        let Some(metadata) = module.metadata(self) else { return Vec::new() };
+        let name = |token: u32| match (token >> 24) as u8 {
+            table::TYPE_DEF => metadata.full_name(token & 0x00FF_FFFF),
+            table::TYPE_REF => metadata.typeref_full_name(token & 0x00FF_FFFF),
+            // `class [System.Runtime]System.Collections.Generic.IList`1<!0>`
+            _ => {
+                let text = of_token(metadata, token);
+                let open = text.split('<').next().unwrap_or_default();
+                open.rsplit([' ', ']']).next().unwrap_or_default().to_owned()
+            }
+        };
+        metadata.interfaces(self.type_rid(mt)).map(name).collect()
     }
 }
