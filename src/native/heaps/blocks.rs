@@ -1,5 +1,7 @@
 //! The blocks of native heaps: 16 bytes each, sorted by address, and an index by page that finds the block of an address.
 
+use rayon::prelude::*;
+
 /// What a block is to its allocator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -76,6 +78,9 @@ pub struct Block {
 }
 
 impl Block {
+    /// No block: no bytes at address 0.
+    pub(super) const NONE: Block = Block { at: 0, bits: 0 };
+
     /// A block of `size` usable bytes at `address`, which is what the program got.
     #[inline]
     pub fn new(address: u64, size: u64, state: State, kind: Kind, arena: u16) -> Self {
@@ -145,6 +150,68 @@ const NEAR_WORDS: usize = 1024;
 /// Blocks further apart than this lie in spans of their own, so that the index is of the order of the blocks.
 const GAP: u64 = 1 << 16;
 
+/// Blocks looked at by one thread at a time.
+const PART: usize = 1 << 16;
+
+/// Whether blocks lie one behind the other.
+fn in_order(list: &[Block]) -> bool {
+    let part = |n: usize| list.get(n * PART..list.len().min((n + 1) * PART + 1));
+    let parts = list.len().div_ceil(PART);
+    (0..parts).into_par_iter().all(|n| part(n).is_some_and(|p| p.is_sorted_by(|a, b| a.end() <= b.at)))
+}
+
+/// The index of some of the blocks.
+#[derive(Default)]
+struct Indexed {
+    spans: Vec<Span>,
+    pages: Vec<u32>,
+}
+
+impl Indexed {
+    /// That of `blocks`, the first of which has the number `first`.
+    fn of(blocks: &[Block], first: usize) -> Self {
+        let mut all = Self::default();
+        for (i, b) in blocks.iter().enumerate() {
+            all.add((b.at, b.end().max(b.at.saturating_add(1))), first + i);
+        }
+        all
+    }
+
+    /// Goes on with what begins at `from` and ends at `end`, the block of that number the first there.
+    fn add(&mut self, (from, end): (u64, u64), number: usize) {
+        let page = self.pages.len();
+        let known = match self.spans.last_mut() {
+            Some(s) if from.saturating_sub(s.end) <= GAP => {
+                s.end = end;
+                *s
+            }
+            _ => {
+                let span = Span { start: from & !0xFFF, end, page };
+                self.spans.push(span);
+                span
+            }
+        };
+        // Pages up to the one of the last byte whose first block is not known yet begin with this one.
+        let known = known.page + ((known.end - 1 - known.start) >> PAGE_SHIFT) as usize + 1;
+        self.pages.resize(known.max(page), number as u32);
+    }
+
+    /// Goes on with the index of the blocks behind; `list` are all of them.
+    fn join(&mut self, behind: Indexed, list: &[Block]) {
+        for (n, s) in behind.spans.iter().enumerate() {
+            let end = behind.spans.get(n + 1).map_or(behind.pages.len(), |next| next.page);
+            let Some((&first, pages)) = behind.pages.get(s.page..end).and_then(|p| p.split_first()) else { continue };
+            let from = list.get(first as usize).map_or(s.start, |b| b.at);
+            // Its first page may be the last one of those before, whose first block is known.
+            self.add((from, (s.start | 0xFFF).saturating_add(1).min(s.end)), first as usize);
+            if let Some(last) = self.spans.last_mut() {
+                last.end = s.end;
+            }
+            self.pages.extend(pages);
+        }
+    }
+}
+
 /// All blocks by address.
 #[derive(Debug, Default)]
 pub struct Blocks {
@@ -161,7 +228,7 @@ impl Blocks {
     /// The table of these blocks, in any order; of those that overlap the one of the lower address stays.
     pub fn new(mut list: Vec<Block>) -> Self {
         // Sorted and disjoint already, as the walks leave them: looked through once.
-        if !list.is_sorted_by(|a, b| a.end() <= b.at) {
+        if !in_order(&list) {
             list.sort_unstable();
             let mut last = 0;
             list.retain(|b| {
@@ -173,28 +240,19 @@ impl Blocks {
         list.truncate(u32::MAX as usize);
         list.shrink_to_fit();
         let mut blocks = Self { list, ..Self::default() };
-        blocks.index();
+        blocks.index(PART);
         blocks
     }
 
-    fn index(&mut self) {
-        self.near = vec![0; NEAR_WORDS];
-        let mut span: Option<Span> = None;
-        for (i, b) in self.list.iter().enumerate() {
-            let room = span.is_some_and(|s| b.at.saturating_sub(s.end) <= GAP);
-            if !room {
-                self.spans.extend(span.take());
-            }
-            let s = span.get_or_insert(Span { start: b.at & !0xFFF, end: b.at, page: self.pages.len() });
-            s.end = b.end().max(b.at.saturating_add(1));
-            // Pages up to the one of the block's last byte whose first block is not known yet begin with this one.
-            let known = s.page + ((s.end - 1 - s.start) >> PAGE_SHIFT) as usize + 1;
-            while self.pages.len() < known {
-                self.pages.push(i as u32);
-            }
-        }
-        self.spans.extend(span);
+    /// Makes the index, of so many blocks at once.
+    fn index(&mut self, part: usize) {
+        let parts: Vec<Indexed> =
+            self.list.par_chunks(part).enumerate().map(|(n, blocks)| Indexed::of(blocks, n * part)).collect();
+        let mut all = Indexed::default();
+        parts.into_iter().for_each(|p| all.join(p, &self.list));
+        (self.spans, self.pages) = (all.spans, all.pages);
         self.pages.shrink_to_fit();
+        self.near = vec![0; NEAR_WORDS];
         for s in &self.spans {
             // A span longer than all bits are for sets each of them once.
             let stretches = (s.start >> NEAR_SHIFT)..=(s.end >> NEAR_SHIFT);
@@ -403,5 +461,14 @@ mod tests {
         }
         lookups.finish(&mut hits);
         assert_eq!(hits, one_by_one);
+        for part in [1, 2, 7, 100, 333] {
+            let mut again = Blocks { list: list.clone(), ..Blocks::default() };
+            again.index(part);
+            assert_eq!(
+                (&again.spans, &again.pages, &again.near),
+                (&blocks.spans, &blocks.pages, &blocks.near),
+                "{part}"
+            );
+        }
     }
 }

@@ -412,16 +412,26 @@ fn extent(space: &AddressSpace, layout: &ArenaLayout, done: &Done) -> Range {
     (start, end.min(done.piece.end).max(start))
 }
 
-/// Lists that follow one another in one, sorted; the largest is not copied.
+/// Lists that follow one another in one, sorted. One long list is not copied, several are by all threads: memory that is
+/// touched for the first time costs more than what is written there.
 fn joined(mut lists: Vec<Vec<Block>>) -> Vec<Block> {
     lists.retain(|l| !l.is_empty());
-    lists.sort_by_key(|l| l.first().map(Block::address));
-    let total = lists.iter().map(Vec::len).sum();
-    let mut out = Vec::with_capacity(total);
-    for mut list in lists {
-        out.append(&mut list);
+    if lists.len() < 2 {
+        return lists.pop().unwrap_or_default();
     }
-    out
+    lists.sort_by_key(|l| l.first().map(Block::address));
+    let mut starts = Vec::with_capacity(lists.len());
+    let mut total = 0;
+    for l in &lists {
+        starts.push(total);
+        total += l.len();
+    }
+    let of = |i: usize| {
+        let n = starts.partition_point(|&s| s <= i).saturating_sub(1);
+        let list = lists.get(n).zip(starts.get(n));
+        list.and_then(|(l, s)| l.get(i - s)).copied().unwrap_or(Block::NONE)
+    };
+    (0..total).into_par_iter().with_min_len(1 << 14).map(of).collect()
 }
 
 impl Sum {
