@@ -7,6 +7,8 @@
 mod make_core;
 #[path = "../tests/support/make_minidump.rs"]
 mod make_minidump;
+#[path = "seeds/native.rs"]
+mod native;
 
 use std::collections::HashSet;
 use std::fs;
@@ -16,7 +18,7 @@ use clrscope::clr::Clr;
 use clrscope::clr::layout::descriptor;
 use clrscope::clr::layout::scan::Span;
 use clrscope::commands;
-use clrscope::dump::{Dump, OpenOptions};
+use clrscope::dump::{AddressSpace, Dump, OpenOptions};
 use clrscope::graph::container::Writer;
 use clrscope::graph::pack::{Coding, pack};
 use clrscope::session::Session;
@@ -46,6 +48,7 @@ fn main() {
     let folder = args.next().expect("fuzz_seeds FOLDER DUMP...");
     let mut seeds = Seeds { folder: folder.into(), count: 0 };
     made(&mut seeds);
+    native::made(&mut seeds);
     for path in args {
         of_dump(&mut seeds, Path::new(&path));
     }
@@ -108,7 +111,11 @@ fn of_dump(seeds: &mut Seeds, path: &Path) {
         seeds.add("elf_core", &cut_core(&file));
     }
     let session = Session::new(dump, Watch::default());
+    native::of_session(seeds, &session);
     let Ok(clr) = session.clr() else { return };
+    if clr.ahead().is_some() {
+        return;
+    }
     session.stat().unwrap();
     handle_table(seeds, clr);
     types(seeds, &session, clr);
@@ -174,17 +181,17 @@ fn cut_minidump(file: &[u8]) -> Vec<u8> {
 }
 
 /// Memory as `fuzz/pieces.rs` reads it.
-struct Pieces<'a>(&'a Clr, Vec<u8>, HashSet<u64>);
+struct Pieces<'a>(&'a AddressSpace, Vec<u8>, HashSet<u64>);
 
 impl<'a> Pieces<'a> {
-    fn new(clr: &'a Clr, flags: u8, root: u64) -> Self {
-        let narrow = u8::from(clr.ptr_size() == 4);
-        Self(clr, [&[flags | narrow][..], &root.to_le_bytes()].concat(), HashSet::new())
+    fn new(space: &'a AddressSpace, flags: u8, root: u64) -> Self {
+        let narrow = u8::from(space.ptr_size() == 4);
+        Self(space, [&[flags | narrow][..], &root.to_le_bytes()].concat(), HashSet::new())
     }
 
     fn add(&mut self, address: u64, length: usize) {
         let mut bytes = vec![0; length];
-        let n = self.0.space().read(address, &mut bytes);
+        let n = self.0.read(address, &mut bytes);
         if self.2.insert(address) && n > 0 {
             self.1.extend(address.to_le_bytes());
             self.1.extend((n as u16).to_le_bytes());
@@ -199,7 +206,7 @@ fn handle_table(seeds: &mut Seeds, clr: &Clr) {
     let (space, l, ptr) = (clr.space(), clr.layout(), u64::from(clr.ptr_size()));
     let o = |ty, field| l.offset(ty, field).unwrap();
     let at = |base: u64, offset: u64| space.ptr_at(base, offset).unwrap_or(0);
-    let mut p = Pieces::new(clr, if clr.found.gc.is_server() { 4 } else { 0 }, map);
+    let mut p = Pieces::new(clr.space(), if clr.found.gc.is_server() { 4 } else { 0 }, map);
     p.add(map, 48);
     let buckets = at(map, o("HandleTableMap", "Buckets"));
     p.add(buckets, 2 * ptr as usize);
@@ -226,7 +233,7 @@ fn types(seeds: &mut Seeds, session: &Session, clr: &Clr) {
     for t in session.types().all() {
         let words = t.refs.words();
         if words > 0 && words < 64 && known.insert((words, t.mt.is_array())) && known.len() <= EACH {
-            let mut p = Pieces::new(clr, 2, t.mt.address);
+            let mut p = Pieces::new(clr.space(), 2, t.mt.address);
             let before = (words + 2) * u64::from(clr.ptr_size());
             p.add(t.mt.address - before, before as usize + 64);
             seeds.add("heap_tables", &p.1);

@@ -1,4 +1,4 @@
-//! Unwind data of native images, symbol files and decorated names from arbitrary bytes.
+//! Unwind data of native images, symbol files and decorated names from arbitrary bytes. The first byte chooses which.
 #![no_main]
 
 use clrscope::dump::Arch;
@@ -20,42 +20,43 @@ fn context(arch: Arch, ip: u64) -> Context {
 }
 
 fuzz_target!(|data: &[u8]| {
+    let [choice, data @ ..] = data else { return };
+    if choice & 6 == 6 {
+        return files(data);
+    }
+    let arch = if choice & 1 == 0 { Arch::X64 } else { Arch::Arm64 };
     let mut builder = SpaceBuilder::new(8);
     let source = builder.source(FileMap::owned(data.to_vec()));
     builder.add(BASE, source, 0, data.len() as u64);
     let space = builder.build().0;
     let read = |a: u64| space.u64(a);
     let (head, rest) = data.split_at(data.len().min(64));
-    for arch in [Arch::X64, Arch::Arm64] {
+    if choice & 2 == 0 {
         let whole = Cfi::of_sections(arch, None, Section::whole(BASE, data.to_vec()));
-        let split = Cfi::of_sections(
-            arch,
-            Some(Section::whole(BASE, head.to_vec())),
-            Section::whole(BASE + 64, rest.to_vec()),
-        );
-        for at in (BASE..BASE + 0x200).step_by(7) {
+        let header = Some(Section::whole(BASE, head.to_vec()));
+        let split = Cfi::of_sections(arch, header, Section::whole(BASE + 64, rest.to_vec()));
+        for at in (BASE..BASE + 0x200).step_by(29) {
             for cfi in [&whole, &split] {
                 let _ = (cfi.step(&context(arch, at), at, &read), cfi.function(at));
             }
         }
-        let image = Image {
-            index: 0,
-            base: BASE,
-            size: data.len() as u64,
-            name: "a".into(),
-            format: Format::Pe(Pe::default()),
-            file: None,
-        };
-        let code = xdata::Code { space: &space, image: &image, table: (0, 48), read: &read };
-        for at in (BASE..BASE + 0x200).step_by(5) {
-            for exact in [false, true] {
-                let _ = match arch {
-                    Arch::X64 => unwindinfo::step(&code, &context(arch, at), at, exact),
-                    _ => xdata::step(&code, &context(arch, at), at, exact),
-                };
-            }
+        return;
+    }
+    let (index, base, size, name) = (0, BASE, data.len() as u64, "a".into());
+    let image = Image { index, base, size, name, format: Format::Pe(Pe::default()), file: None };
+    let code = xdata::Code { space: &space, image: &image, table: (0, 48), read: &read };
+    for at in (BASE..BASE + 0x200).step_by(13) {
+        for exact in [false, true] {
+            let _ = match arch {
+                Arch::X64 => unwindinfo::step(&code, &context(arch, at), at, exact),
+                _ => xdata::step(&code, &context(arch, at), at, exact),
+            };
         }
     }
+});
+
+/// Symbols of an image, a symbol file, a decorated name.
+fn files(data: &[u8]) {
     let _ = minidebug::unpack(data);
     let file = FileMap::owned(data.to_vec());
     if pdb::identity(&file).is_ok() {
@@ -66,4 +67,4 @@ fuzz_target!(|data: &[u8]| {
             let _ = demangle::plain(&format!("{prefix}{text}"));
         }
     }
-});
+}

@@ -341,10 +341,12 @@ impl Command {
 }
 
 fn is_called(own: &str, aliases: &[&str], name: &str) -> bool {
-    let is = |known: &str| match known.bytes().any(|b| b.is_ascii_uppercase()) {
+    let same = |known: &str| match known.bytes().any(|b| b.is_ascii_uppercase()) {
         true => known == name,
         false => known.eq_ignore_ascii_case(name),
     };
+    // A line asks all names of all commands: most differ in length.
+    let is = |known: &str| known.len() == name.len() && same(known);
     is(own) || aliases.iter().any(|a| is(a))
 }
 
