@@ -70,7 +70,8 @@ impl Kit {
 
     fn sos(&self, line: &str) -> Command {
         let mut c = Command::new(self.folder.join("sos.sh"));
-        c.arg(&self.dump).arg(&self.runtime).arg(line);
+        // It refuses this option with one dash.
+        c.arg(&self.dump).arg(&self.runtime).arg(line.replace("dumpasync -", "dumpasync --"));
         c
     }
 

@@ -432,7 +432,12 @@ impl Session {
 
     /// MethodTable of a field's declared type, when it is loaded.
     pub fn field_type(&self, field: &Field) -> Option<u64> {
-        self.resolve_field_type(field).ok().flatten()
+        if let Some(known) = field.found.get() {
+            return *known;
+        }
+        // What was interrupted is looked for again.
+        let found = self.resolve_field_type(field).ok()?;
+        *field.found.get_or_init(|| found)
     }
 
     /// Ranges of memory the runtime owns, sorted by start: for telling them apart from the rest of the process.

@@ -1,6 +1,6 @@
 //! Fields of a type: those the core library is known to have, and the slots of what nothing names.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::clr::types::fielddesc::FieldDesc;
 use crate::clr::types::fields::{Element, Field, Fields, et};
@@ -161,5 +161,6 @@ fn field(owner: u64, (name, offset, element): (Arc<str>, u64, u8), type_name: Op
         offset: u32::try_from(offset.saturating_sub(8)).unwrap_or(u32::MAX),
         element_type: element,
     };
-    Field { desc, name, element: Element(element), type_name, declaring: owner, module: 0, sig: None }
+    let (element, found) = (Element(element), OnceLock::new());
+    Field { desc, name, element, type_name, declaring: owner, module: 0, sig: None, found }
 }

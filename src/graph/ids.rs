@@ -2,9 +2,7 @@
 //!
 //! About 1.4 bytes an object on ordinary heaps; both directions cost one cache miss or two.
 
-/// Bits per rank entry.
-const BLOCK: u64 = 512;
-const WORDS: usize = (BLOCK / 64) as usize;
+use super::ranked::{BLOCK, RankedBits, WORDS};
 
 /// Starts of one contiguous address range, filled by a worker.
 #[derive(Debug, Clone)]
@@ -124,9 +122,7 @@ impl Places {
 pub struct ObjectIds {
     ranges: Vec<Range>,
     places: Places,
-    bits: Vec<u64>,
-    ranks: Vec<u32>,
-    count: u32,
+    starts: RankedBits,
     /// Block of the object whose id is each multiple of [`NEAR`], and number of its range.
     near: Vec<(u32, u32)>,
 }
@@ -150,20 +146,13 @@ impl ObjectIds {
 
     /// Counts the bits of the ranges.
     fn ranked(mut self, bits: Vec<u64>) -> Self {
-        let mut rank = 0u64;
         self.places = Places::new(&self.ranges);
-        self.ranks.reserve_exact(bits.len().div_ceil(WORDS));
-        for block in bits.chunks(WORDS) {
-            self.ranks.push(rank as u32);
-            rank += block.iter().map(|w| u64::from(w.count_ones())).sum::<u64>();
-        }
-        self.count = rank.min(u64::from(u32::MAX - 1)) as u32;
-        self.bits = bits;
+        self.starts = RankedBits::new(bits);
         let (mut block, mut range) = (0, 0);
-        self.near = (0..self.count)
+        self.near = (0..self.len())
             .step_by(NEAR as usize)
             .map(|id| {
-                while self.ranks.get(block + 1).is_some_and(|r| *r <= id) {
+                while self.starts.ranks().get(block + 1).is_some_and(|r| *r <= id) {
                     block += 1;
                 }
                 // The first of those that begin behind the block's first word.
@@ -183,7 +172,7 @@ impl ObjectIds {
 
     /// The bits of all ranges, in their order.
     pub fn bits(&self) -> &[u64] {
-        &self.bits
+        self.starts.bits()
     }
 
     /// From the bits of `ranges`, which are empty; `None` when they have another number of bits.
@@ -200,12 +189,12 @@ impl ObjectIds {
 
     /// Number of objects.
     pub fn len(&self) -> u32 {
-        self.count
+        self.starts.count()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.len() == 0
     }
 
     fn range(&self, address: u64) -> Option<&Range> {
@@ -222,7 +211,7 @@ impl ObjectIds {
             return None;
         }
         let bit = r.word * 64 + (offset >> r.shift) as usize;
-        (self.bits.get(bit / 64)? >> (bit % 64) & 1 != 0).then_some(bit)
+        self.starts.has(bit).then_some(bit)
     }
 
     /// Calls `each` for every start that is set in `words` of `bits`, which are numbered as [`ObjectIds::bits`] are, in
@@ -255,18 +244,6 @@ impl ObjectIds {
         self.ranges.get(self.ranges.partition_point(|r| r.start <= start).checked_sub(1)?).map(|r| r.word)
     }
 
-    /// Objects before bit `bit`.
-    fn rank(&self, bit: usize) -> u32 {
-        let (word, inside) = (bit / 64, bit % 64);
-        let first = word / WORDS * WORDS;
-        let mut rank = self.ranks.get(word / WORDS).copied().unwrap_or(self.count);
-        for w in self.bits.get(first..word).unwrap_or(&[]) {
-            rank += w.count_ones();
-        }
-        let last = self.bits.get(word).copied().unwrap_or(0) & ((1u64 << inside) - 1);
-        rank + last.count_ones()
-    }
-
     /// Id of the object that starts at `address`.
     #[inline]
     pub fn id_of(&self, address: u64) -> Option<u32> {
@@ -291,9 +268,7 @@ impl ObjectIds {
         if offset & ((1 << r.shift) - 1) != 0 {
             return None;
         }
-        let bit = r.word * 64 + (offset >> r.shift) as usize;
-        let set = self.bits.get(bit / 64)? >> (bit % 64) & 1 != 0;
-        set.then(|| self.rank(bit)).filter(|&id| id < self.count)
+        self.starts.number_of(r.word * 64 + (offset >> r.shift) as usize)
     }
 
     /// Number of objects that start at or before `address`.
@@ -301,11 +276,10 @@ impl ObjectIds {
         let next = self.ranges.partition_point(|r| r.start <= address);
         let Some(r) = next.checked_sub(1).and_then(|i| self.ranges.get(i)) else { return 0 };
         if address >= r.end {
-            return self.ranges.get(next).map_or(self.count, |n| self.rank(n.word * 64));
+            return self.ranges.get(next).map_or(self.len(), |n| self.starts.rank(n.word * 64));
         }
         let bit = r.word * 64 + ((address - r.start) >> r.shift) as usize;
-        let here = self.bits.get(bit / 64).map_or(0, |w| w >> (bit % 64) & 1);
-        self.rank(bit) + here as u32
+        self.starts.rank(bit) + u32::from(self.starts.has(bit))
     }
 
     /// Number of objects that start before `address`.
@@ -332,7 +306,7 @@ impl ObjectIds {
     }
 
     fn sample_into(&self, first: u64, last: u64, most: usize, found: &mut Vec<u64>) {
-        let (from, to) = (self.before(first), last.checked_add(1).map_or(self.count, |end| self.before(end)));
+        let (from, to) = (self.before(first), last.checked_add(1).map_or(self.len(), |end| self.before(end)));
         let part = last.saturating_sub(first) / 16;
         if most < 2 || to.saturating_sub(from) as usize <= most || part == 0 {
             found.extend((from..to).take(most).filter_map(|id| self.address_of(id)));
@@ -350,15 +324,16 @@ impl ObjectIds {
 
     /// Address of the object numbered `id`.
     pub fn address_of(&self, id: u32) -> Option<u64> {
-        if id >= self.count {
+        if id >= self.len() {
             return None;
         }
+        let (bits, ranks) = (self.starts.bits(), self.starts.ranks());
         let at = (id / NEAR) as usize;
         let (first, range) = self.near.get(at).map(|n| (n.0 as usize, n.1 as usize))?;
-        let end = self.near.get(at + 1).map_or(self.ranks.len(), |n| n.0 as usize + 1);
-        let block = first + self.ranks.get(first..end)?.partition_point(|&r| r <= id).checked_sub(1)?;
-        let mut left = id - self.ranks.get(block)?;
-        for (i, w) in self.bits.get(block * WORDS..)?.iter().enumerate() {
+        let end = self.near.get(at + 1).map_or(ranks.len(), |n| n.0 as usize + 1);
+        let block = first + ranks.get(first..end)?.partition_point(|&r| r <= id).checked_sub(1)?;
+        let mut left = id - ranks.get(block)?;
+        for (i, w) in bits.get(block * WORDS..)?.iter().enumerate() {
             let ones = w.count_ones();
             if left >= ones {
                 left -= ones;

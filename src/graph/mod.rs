@@ -7,8 +7,10 @@ pub mod ids;
 pub mod mark;
 pub mod pack;
 pub mod paths;
+pub mod ranked;
 pub mod rounds;
 
 pub use adjacency::Adjacency;
 pub use dominators::{DominatorTree, Weights};
 pub use ids::ObjectIds;
+pub use ranked::RankedBits;

@@ -71,13 +71,7 @@ impl LoadedTypes {
             }
             // The assembly may only forward the type.
             let outer = name.split('+').next().unwrap_or(name);
-            let rows = 1..=metadata.rows(table::EXPORTED_TYPE);
-            let to = rows.filter_map(|r| metadata.exported_type(r)).find(|e| {
-                let full =
-                    if e.namespace.is_empty() { e.name.to_owned() } else { format!("{}.{}", e.namespace, e.name) };
-                full == outer
-            })?;
-            let token = to.implementation.filter(|t| t >> 24 == u32::from(table::ASSEMBLY_REF))?;
+            let token = metadata.forwarded_to(outer)?;
             module = *self.assemblies.get(metadata.assemblyref(token & 0x00FF_FFFF)?.name)?;
         }
         None

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::clr::Clr;
-use crate::graph::{Adjacency, ids::ObjectIds};
+use crate::graph::{Adjacency, ObjectIds, RankedBits};
 use crate::heap::retained::Retained;
 use crate::heap::roots::{Root, RootKind};
 use crate::heap::stat::Tally;
@@ -47,6 +47,41 @@ pub enum Edge {
     Rest,
 }
 
+/// Ids of the objects in the picture that others in it dominate, by what dominates them. None where nothing is left out.
+#[derive(Default)]
+struct Dominated {
+    ids: Vec<u32>,
+    /// Where those of each object in the picture begin, and end behind the last.
+    first: Vec<u32>,
+}
+
+impl Dominated {
+    /// From what dominates them and their ids.
+    fn new(mut pairs: Vec<(u32, u32)>, chosen: &RankedBits) -> Self {
+        pairs.retain(|p| chosen.has(p.0 as usize));
+        pairs.sort_unstable();
+        let mut first = vec![0u32; chosen.count() as usize + 1];
+        for n in pairs.iter().filter_map(|p| chosen.number_of(p.0 as usize)) {
+            if let Some(next) = first.get_mut(n as usize + 1) {
+                *next += 1;
+            }
+        }
+        let mut before = 0;
+        for n in &mut first {
+            before += *n;
+            *n = before;
+        }
+        Self { ids: pairs.into_iter().map(|p| p.1).collect(), first }
+    }
+
+    /// Those of the object with this number among those in the picture.
+    fn of(&self, number: u32) -> &[u32] {
+        let at = number as usize;
+        let (Some(&from), Some(&to)) = (self.first.get(at), self.first.get(at + 1)) else { return &[] };
+        self.ids.get(from as usize..to as usize).unwrap_or(&[])
+    }
+}
+
 /// The picture.
 pub struct Picture<'s> {
     /// Whose heap it is.
@@ -56,14 +91,15 @@ pub struct Picture<'s> {
     ids: &'s ObjectIds,
     forward: &'s Adjacency,
     retained: &'s Retained,
-    /// By id, the number of the node; 0 where there is none.
-    numbers: Vec<u32>,
+    /// Ids of the objects in it, whose nodes are numbered in their order: bits, because references are looked up all over.
+    chosen: RankedBits,
     /// Kinds of roots with the ids they hold, sorted.
     pub kinds: Vec<(String, Vec<u32>)>,
-    /// Ids that something in the picture dominates, by what dominates them; sorted. Empty where nothing is left out.
-    dominated: Vec<(u32, u32)>,
+    dominated: Dominated,
+    /// In the order of their ids.
     rests: Vec<Rest>,
-    included: u32,
+    /// Ids that have a rest.
+    with_rest: RankedBits,
     /// What was left out.
     pub left_out: Tally,
     /// Objects that nothing reaches.
@@ -83,17 +119,16 @@ impl<'s> Picture<'s> {
             ids: &index.ids,
             forward: &graph.forward,
             retained,
-            numbers: vec![0; index.ids.len() as usize],
+            chosen: RankedBits::default(),
             kinds: kinds(&roots.items, &index.ids),
-            dominated: Vec::new(),
+            dominated: Dominated::default(),
             rests: Vec::new(),
-            included: 0,
+            with_rest: RankedBits::default(),
             left_out: Tally::default(),
             dead: u64::from(index.ids.len().saturating_sub(retained.tree.reached())),
             partial: roots.partial.clone().or(index.report.sentence()),
         };
         picture.choose(most)?;
-        picture.number();
         Ok(picture)
     }
 
@@ -110,7 +145,9 @@ impl<'s> Picture<'s> {
             last = *order.select_nth_unstable(at).1;
         }
         drop(order);
-        let mut together = Vec::new();
+        let (mut together, mut dominated) = (Vec::new(), Vec::new());
+        let words = (self.ids.len() as usize).div_ceil(64);
+        let (mut chosen, mut with_rest) = (vec![0u64; words], vec![0u64; words]);
         let stays = |p: u32| whole || (u64::MAX - self.retained.bytes(p), p) <= last;
         let mut position = 1;
         while position <= tree.reached() {
@@ -120,13 +157,10 @@ impl<'s> Picture<'s> {
             let above = tree.parent(position).filter(|&a| a != 0).and_then(|a| tree.node(a));
             if stays(position) {
                 if let Some(id) = tree.node(position) {
-                    if let Some(n) = self.numbers.get_mut(id as usize) {
-                        *n = 1;
-                    }
-                    self.included += 1;
+                    set(&mut chosen, id);
                     match above {
                         _ if whole => {}
-                        Some(above) => self.dominated.push((above, id)),
+                        Some(above) => dominated.push((above, id)),
                         None => together.push(id),
                     }
                 }
@@ -135,14 +169,17 @@ impl<'s> Picture<'s> {
             }
             let tally = Tally { count: self.retained.objects(position), bytes: self.retained.bytes(position) };
             self.left_out.merge(tally);
+            above.iter().for_each(|&id| set(&mut with_rest, id));
             self.rests.push(Rest { id: above.unwrap_or(ROOTS), tally });
             position = tree.subtree(position).end.max(position + 1);
         }
+        self.chosen = RankedBits::new(chosen);
         if !whole {
             together.sort_unstable();
             self.kinds.push((TOGETHER.to_owned(), together));
+            self.dominated = Dominated::new(dominated, &self.chosen);
         }
-        self.dominated.sort_unstable();
+        self.with_rest = RankedBits::new(with_rest);
         self.rests.sort_by_key(|r| r.id);
         self.rests.dedup_by(|next, kept| {
             let same = next.id == kept.id;
@@ -154,27 +191,24 @@ impl<'s> Picture<'s> {
         Ok(())
     }
 
-    /// Gives the nodes their numbers.
-    fn number(&mut self) {
-        let first = FIRST_KIND + self.kinds.len() as u32;
-        for (n, next) in self.numbers.iter_mut().filter(|n| **n != 0).zip(first..) {
-            *n = next;
-        }
-    }
-
     /// Objects in it.
     pub fn objects(&self) -> u64 {
-        self.included.into()
+        self.chosen.count().into()
     }
 
     /// Nodes in it.
     pub fn nodes(&self) -> u64 {
-        u64::from(FIRST_KIND) + self.kinds.len() as u64 + u64::from(self.included) + self.rests.len() as u64
+        u64::from(FIRST_KIND) + self.kinds.len() as u64 + self.objects() + self.rests.len() as u64
     }
 
     /// The number of the node of the object with this id.
     pub fn number_of(&self, id: u32) -> Option<u32> {
-        self.numbers.get(id as usize).copied().filter(|n| *n != 0)
+        let n = self.chosen.number_of(id as usize)?;
+        Some(FIRST_KIND + self.kinds.len() as u32 + n)
+    }
+
+    fn has(&self, id: u32) -> bool {
+        self.chosen.has(id as usize)
     }
 
     /// What is summed up, in the order of the nodes that follow the objects: bytes and objects.
@@ -192,7 +226,7 @@ impl<'s> Picture<'s> {
             let mut id = index.first_id(segment).unwrap_or(u32::MAX);
             let mut failed = None;
             walker.segment(segment, (segment.start, segment.end), &mut |o| {
-                if self.number_of(id).is_some() {
+                if self.has(id) {
                     failed = each(id, &o).err();
                 }
                 id = id.saturating_add(1);
@@ -207,15 +241,13 @@ impl<'s> Picture<'s> {
 
     /// How many references an object has in it.
     pub fn degree(&self, id: u32) -> u32 {
-        let kept = self.forward.of(id).iter().filter(|t| self.number_of(**t).is_some()).count() as u32;
+        let kept = self.forward.of(id).iter().filter(|t| self.has(**t)).count() as u32;
         kept + self.below(id).len() as u32 + u32::from(self.rest(id).is_some())
     }
 
     /// Ids that the object dominates, where some ways to them may be left out.
-    fn below(&self, id: u32) -> &[(u32, u32)] {
-        let start = self.dominated.partition_point(|d| d.0 < id);
-        let rest = self.dominated.get(start..).unwrap_or(&[]);
-        rest.get(..rest.partition_point(|d| d.0 == id)).unwrap_or(&[])
+    fn below(&self, id: u32) -> &[u32] {
+        self.chosen.number_of(id as usize).map_or(&[], |n| self.dominated.of(n))
     }
 
     /// Numbers of the nodes that a kind of root holds.
@@ -228,8 +260,14 @@ impl<'s> Picture<'s> {
 
     /// The number of the node in which is summed up what hangs below an object.
     fn rest(&self, id: u32) -> Option<u32> {
-        let at = self.rests.binary_search_by_key(&id, |r| r.id).ok()?;
-        Some(FIRST_KIND + self.kinds.len() as u32 + self.included + at as u32)
+        // That of the roots is the last.
+        let at = match id {
+            ROOTS => {
+                self.rests.len().checked_sub(1).filter(|&at| self.rests.get(at).is_some_and(|r| r.id == ROOTS))? as u32
+            }
+            id => self.with_rest.number_of(id as usize)?,
+        };
+        Some(FIRST_KIND + self.kinds.len() as u32 + self.chosen.count() + at)
     }
 
     /// Calls `each` with the references of an object, and the numbers of the nodes they lead to: as many as
@@ -250,8 +288,8 @@ impl<'s> Picture<'s> {
                 each(slot.map_or(Edge::Link, |s| Edge::Slot(s.1)), number)?;
             }
         }
-        for (_, to) in self.below(id) {
-            if let Some(number) = self.number_of(*to) {
+        for &to in self.below(id) {
+            if let Some(number) = self.number_of(to) {
                 each(Edge::Dominates, number)?;
             }
         }
@@ -271,6 +309,12 @@ impl<'s> Picture<'s> {
         let first = u64::from(ty.mt.base_size).saturating_sub(self.clr.header());
         let size = u64::from(ty.mt.component_size());
         offset.checked_sub(first).filter(|_| ty.mt.is_array())?.checked_div(size)
+    }
+}
+
+fn set(bits: &mut [u64], id: u32) {
+    if let Some(word) = bits.get_mut(id as usize / 64) {
+        *word |= 1 << (id % 64);
     }
 }
 

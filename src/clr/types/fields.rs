@@ -1,6 +1,6 @@
 //! Fields of a type by name: FieldDescs joined with metadata, cached.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
 
@@ -109,6 +109,8 @@ pub struct Field {
     pub module: u64,
     /// Signature, for resolving the type of a struct field.
     pub sig: Option<TypeSig>,
+    /// MethodTable of its type, once somebody looked for it among those that are loaded.
+    pub found: OnceLock<Option<u64>>,
 }
 
 impl Field {
@@ -231,7 +233,7 @@ impl Clr {
             Some(r) => r.name.into(),
             None => format!("0x{:08x}", 0x0400_0000 | desc.rid).into(),
         };
-        Field { desc, name, element, type_name, declaring, module, sig }
+        Field { desc, name, element, type_name, declaring, module, sig, found: OnceLock::new() }
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Metadata {
     /// Enclosing type of every TypeDef by rid, 0 for none.
     enclosing: Vec<u32>,
     index: OnceLock<NameIndex>,
+    /// ExportedType rows that forward a type.
+    forwarded: OnceLock<NameIndex>,
     /// For `#-` with pointer tables: position in the list by rid.
     field_positions: OnceLock<Vec<u32>>,
     method_positions: OnceLock<Vec<u32>>,
@@ -122,6 +124,7 @@ impl Metadata {
             pdb,
             enclosing,
             index: OnceLock::new(),
+            forwarded: OnceLock::new(),
             field_positions: OnceLock::new(),
             method_positions: OnceLock::new(),
             constants: OnceLock::new(),

@@ -2,10 +2,11 @@
 
 use rustc_hash::FxHashMap;
 
+use super::rows::ExportedType;
 use super::tables::table;
 use super::{MAX_NESTING, Metadata, Token};
 
-/// TypeDef rows by a hash of their full name. Collisions are settled by comparing names.
+/// Rows by a hash of their full name. Collisions are settled by comparing names.
 #[derive(Debug)]
 pub(super) struct NameIndex {
     first: FxHashMap<u64, u32>,
@@ -24,6 +25,42 @@ fn fnv(mut state: u64, bytes: &[u8]) -> u64 {
     state
 }
 const FNV_START: u64 = 0xCBF2_9CE4_8422_2325;
+
+/// Carries a hash on with `namespace.name`, or the bare name.
+fn segment_hash(mut state: u64, namespace: &str, name: &str) -> u64 {
+    if !namespace.is_empty() {
+        state = fnv(fnv(state, namespace.as_bytes()), b".");
+    }
+    fnv(state, name.as_bytes())
+}
+
+impl NameIndex {
+    /// Of rows with these hashes, by rid; there is no row 0.
+    fn of(hashes: &[u64]) -> Self {
+        let mut index = Self { first: FxHashMap::default(), next: vec![0; hashes.len()] };
+        // Backwards, so that the first row of a name heads its chain.
+        for (rid, &hash) in hashes.iter().enumerate().skip(1).rev() {
+            if let Some(later) = index.first.insert(hash, rid as u32)
+                && let Some(slot) = index.next.get_mut(rid)
+            {
+                *slot = later;
+            }
+        }
+        index
+    }
+
+    /// The first row of this hash that is the one meant.
+    fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        let mut at = *self.first.get(&hash)?;
+        for _ in 0..=MAX_CANDIDATES {
+            if at == 0 || is_it(at) {
+                return Some(at).filter(|&at| at != 0);
+            }
+            at = self.next.get(at as usize).copied().unwrap_or(0);
+        }
+        None
+    }
+}
 
 impl Metadata {
     /// Appends `namespace.name` (or the bare name) to `out`.
@@ -98,31 +135,31 @@ impl Metadata {
 
     /// The TypeDef row with exactly this full name (case matters). The first call builds an index of all types.
     pub fn typedef_by_name(&self, full_name: &str) -> Option<u32> {
-        let index = self.index.get_or_init(|| self.build_index());
-        let mut at = *index.first.get(&fnv(FNV_START, full_name.as_bytes()))?;
-        for _ in 0..MAX_CANDIDATES {
-            if at == 0 || self.full_name(at) == full_name {
-                break;
-            }
-            at = index.next.get(at as usize).copied().unwrap_or(0);
-        }
-        (at != 0 && self.full_name(at) == full_name).then_some(at)
+        let index = self.index.get_or_init(|| NameIndex::of(&self.name_hashes(self.typedef_count())));
+        index.find(fnv(FNV_START, full_name.as_bytes()), |rid| self.full_name(rid) == full_name)
     }
 
-    fn build_index(&self) -> NameIndex {
-        let count = self.typedef_count();
-        let hashes = self.name_hashes(count);
-        let mut index = NameIndex { first: FxHashMap::default(), next: vec![0; count as usize + 1] };
-        // Backwards, so that the first row of a name heads its chain.
-        for rid in (1..=count).rev() {
-            let Some(&hash) = hashes.get(rid as usize) else { continue };
-            if let Some(later) = index.first.insert(hash, rid)
-                && let Some(slot) = index.next.get_mut(rid as usize)
-            {
-                *slot = later;
-            }
-        }
-        index
+    /// The AssemblyRef token of the assembly to which the type of this full name, nested in no other, is forwarded. The
+    /// first call builds an index of all forwarded types.
+    pub fn forwarded_to(&self, full_name: &str) -> Option<Token> {
+        let index = self.forwarded.get_or_init(|| NameIndex::of(&self.forwarded_hashes()));
+        let found = index.find(fnv(FNV_START, full_name.as_bytes()), |rid| {
+            let mut name = String::new();
+            self.forwarded(rid).iter().for_each(|t| Self::push_segment(&mut name, t.namespace, t.name));
+            name == full_name
+        })?;
+        self.forwarded(found)?.implementation
+    }
+
+    fn forwarded_hashes(&self) -> Vec<u64> {
+        let hash = |rid| self.forwarded(rid).map_or(0, |t| segment_hash(FNV_START, t.namespace, t.name));
+        (0..=self.rows(table::EXPORTED_TYPE)).map(hash).collect()
+    }
+
+    /// An ExportedType row of a type that another assembly defines.
+    fn forwarded(&self, rid: u32) -> Option<ExportedType<'_>> {
+        let of_assembly = |t: Token| t >> 24 == u32::from(table::ASSEMBLY_REF);
+        self.exported_type(rid).filter(|t| t.implementation.is_some_and(of_assembly))
     }
 
     /// Hash of every full name, each carried on from that of the enclosing type: linear in the number of types.
@@ -153,10 +190,6 @@ impl Metadata {
 
     fn name_hash(&self, rid: u32, outer: Option<u64>) -> u64 {
         let Some(t) = self.typedef(rid) else { return 0 };
-        let mut state = outer.map_or(FNV_START, |outer| fnv(outer, b"+"));
-        if !t.namespace.is_empty() {
-            state = fnv(fnv(state, t.namespace.as_bytes()), b".");
-        }
-        fnv(state, t.name.as_bytes())
+        segment_hash(outer.map_or(FNV_START, |outer| fnv(outer, b"+")), t.namespace, t.name)
     }
 }

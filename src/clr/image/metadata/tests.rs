@@ -143,6 +143,9 @@ fn module(form: Form) -> Vec<u8> {
     b.row(0x20, &[D(0x8004), W(1), W(2), W(3), W(4), D(0), B(&[]), S("small"), S("")]);
     b.row(0x23, &[W(8), W(0), W(0), W(0), D(0), B(&[9, 8, 7]), S("System.Runtime"), S(""), B(&[])]);
     b.row(0x27, &[D(0), D(0), S("Gone"), S("A"), W(1 << 2 | 1)]);
+    // One nested in it.
+    b.row(0x27, &[D(0), D(0), S("Inner"), S(""), W(1 << 2 | 2)]);
+    b.row(0x27, &[D(0), D(0), S("Inner"), S(""), W(1 << 2 | 1)]);
     b.row(0x29, &[W(3), W(2)]);
     b.row(0x29, &[W(5), W(3)]);
     b.row(0x2A, &[W(0), W(0), W(2 << 1), S("TKey")]);
@@ -223,6 +226,8 @@ fn constants_layouts_and_other_rows() {
         assert_eq!(m.typedef(2).unwrap().extends, Some(0x0100_0001));
         assert_eq!(m.typedef(5).unwrap().extends, None);
         assert_eq!(m.exported_type(1).unwrap().implementation, Some(0x2300_0001));
+        assert_eq!((m.forwarded_to("A.Gone"), m.forwarded_to("Inner")), (Some(0x2300_0001), Some(0x2300_0001)));
+        assert_eq!((m.forwarded_to("Gone"), m.forwarded_to("A.Map`2"), m.forwarded_to("")), (None, None, None));
         let a = m.assembly().unwrap();
         assert_eq!((a.name, a.version), ("small", [1, 2, 3, 4]));
         let r = m.assemblyref(1).unwrap();
