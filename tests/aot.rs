@@ -14,6 +14,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clrscope::aot::image::{self, section};
+use clrscope::clr::code::gcinfo::Stop;
+use clrscope::clr::code::stack::LiveSlot;
+use clrscope::clr::runtime::threads::ClrThread;
 use clrscope::dump::{Dump, OpenOptions};
 use clrscope::session::Session;
 use clrscope::watch::Watch;
@@ -413,6 +416,61 @@ fn debug_information_gives_fields_and_owners_of_statics() {
     assert!(!said[0].join("\n").contains("+0x"), "{said:?}");
     assert!(!said[1].join("\n").contains("Wrong") && said[1].join("\n").contains(" N"), "{said:?}");
     assert!(said[2].join("\n").contains("static base of Dyn_Dyn_Delegates"), "{said:?}");
+}
+
+#[test]
+fn gc_information_is_that_of_the_code_and_names_references() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("whole.core");
+    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let whole = session(&path);
+    let clr = whole.clr().unwrap();
+    let (code, ahead) = (clr.code(), clr.ahead().unwrap());
+    let starts = ahead.method_starts();
+    assert!(starts.len() > 4000);
+    for &start in &starts {
+        let info = code.gc_info(&code.at(start).unwrap()).unwrap();
+        assert_eq!(Some(u64::from(info.header.length)), ahead.code_length(clr.native(), start), "{start:x}");
+        let known = info.safe_points.iter().all(|&p| info.live(p, Stop::Return).is_some());
+        assert!(known && info.is_whole(), "{start:x}");
+    }
+    let heap = whole.heap().unwrap();
+    let in_heap = |v: u64| heap.segments.iter().any(|s| (s.start..s.end).contains(&v));
+    let mut objects = 0;
+    for thread in &clr.threads().items {
+        let live = clr.live_slots(thread);
+        assert!(live.unknown.is_empty() && live.registers.is_empty(), "{:x}: {:?}", thread.os_id, live.unknown);
+        let (low, high) = clr.dump.thread_of(thread.os_id).unwrap().stack.unwrap();
+        for s in live.slots.iter().filter(|s| s.value != 0) {
+            let object = || in_heap(s.value) && clr.object_type(s.value).is_some_and(|mt| clr.valid_type(mt).is_some());
+            let inside = || in_heap(s.value) || (low..high).contains(&s.value);
+            assert!(if s.interior { inside() } else { object() }, "{s:x?}");
+            objects += usize::from(!s.interior);
+        }
+    }
+    assert!(objects >= 34, "{objects}");
+    // A handler speaks for its method; what the exception left behind has no say. The frames between are those of `Deep`.
+    let names = |t: &ClrThread| -> Vec<String> {
+        let frames = clr.stack(t).frames.clone();
+        let held = clr.live_slots(t).slots;
+        let name = |s: &LiveSlot| frames[s.frame].code.and_then(|c| code.name(&c)).unwrap_or_default();
+        held.iter().map(name).collect()
+    };
+    let handling = clr.threads().items.iter().find(|t| !t.in_flight.is_empty()).unwrap();
+    let held = names(handling);
+    assert!(held.iter().any(|n| n.starts_with("System.Runtime.EH.DispatchEx")), "{held:?}");
+    assert!(!held.iter().any(|n| n.starts_with("Dyn.P.Deep")), "{held:?}");
+    assert!(clr.live_slots(handling).slots.iter().any(|s| s.value == handling.in_flight[0]));
+}
+
+#[test]
+fn thread_statics_are_named_by_the_code_that_uses_them() {
+    let out = exported(&testdata(DYN, "core.zst"));
+    let roots = fs::read_to_string(out.path().join("roots.tsv")).unwrap();
+    for owner in ["System.Threading.ManagedThreadId+0x28", "System.Globalization.CultureInfo+0x", "thread statics"] {
+        let expected = !owner.contains("Culture");
+        assert_eq!(roots.contains(owner), expected, "{owner}: {roots}");
+    }
 }
 
 fn session(path: &Path) -> Session {

@@ -27,7 +27,7 @@ pub const GCINFO: Command = Command {
         Arg::flag("legacy", "accepted; there is one reader"),
     ],
     examples: &[Example { line: "!gcinfo $CODE", what: "the method an address is in" }],
-    needs: Needs::CoreClr,
+    needs: Needs::Clr,
     returns: Returns::facts(&[
         Fact::new("entry_point", "where the code of the method begins", Type::Address),
         Fact::new("ready_to_run", "the code is precompiled", Type::Bool),

@@ -2,7 +2,9 @@
 //! function belongs to.
 //!
 //! Source: dotnet/runtime `src/coreclr/nativeaot/Runtime/unix/UnixNativeCodeManager.cpp` (the data behind a function's unwind
-//! information), `inc/rhbinder.h` (`PInvokeTransitionFrame`).
+//! information), `inc/rhbinder.h` (`PInvokeTransitionFrame`). Data of a method's main body: a byte of flags, the distances of
+//! its own data and of its exception clauses, where it has such, GC information. Of a funclet: flags, the distance to the data
+//! of the method, its own distance from the method's start.
 
 use crate::clr::ahead::CompiledCode;
 use crate::native::context::names;
@@ -12,6 +14,12 @@ use super::Aot;
 
 /// Kinds of functions in the first byte of their data: 0 is a method's main body.
 const FUNCTION_KIND: u8 = 3;
+const FILTER: u8 = 2;
+/// Flags in the same byte: a distance follows.
+const HAS_CLAUSES: u8 = 4;
+const HAS_DATA: u8 = 0x10;
+/// Funclets of one method.
+const MOST_FUNCLETS: usize = 1 << 12;
 /// Where a funclet's distance from its method stands in its data: behind the kind and the distance to the method's data.
 const METHOD_AT: u64 = 5;
 /// Registers that a transition frame keeps, by bit, in the order they lie in it; the names are those of `Context`.
@@ -43,17 +51,37 @@ impl Aot {
     pub fn compiled_code(&self, native: &Native, ip: u64) -> Option<CompiledCode> {
         let function = native.function_at(ip)?;
         let image = native.image_at(ip)?.image.base;
-        Some(CompiledCode { start: self.main_body(native, function.0).unwrap_or(function.0), function, image })
+        let bare = CompiledCode { start: function.0, function, image, gc_info: None, clauses: false, filter: false };
+        let told = || {
+            let data = native.language_data_at(function.0)?;
+            let kind = self.dump.space.u8(data)? & FUNCTION_KIND;
+            let (start, data) = if kind == 0 { (function.0, data) } else { self.main_body(function.0, data)? };
+            let flags = self.dump.space.u8(data)?;
+            let distances = 4 * (u64::from(flags & HAS_DATA != 0) + u64::from(flags & HAS_CLAUSES != 0));
+            let gc_info = data.checked_add(1 + distances);
+            Some(CompiledCode { start, gc_info, clauses: flags & HAS_CLAUSES != 0, filter: kind == FILTER, ..bare })
+        };
+        Some(told().unwrap_or(bare))
     }
 
-    /// Start of the method that the funclet at `start` belongs to; `None` where it is no funclet.
-    fn main_body(&self, native: &Native, start: u64) -> Option<u64> {
-        let (space, data) = (&self.dump.space, native.language_data_at(start)?);
-        if space.u8(data)? & FUNCTION_KIND == 0 {
-            return None;
+    /// Start and data of the method that the funclet at `start` belongs to, by the funclet's own data.
+    fn main_body(&self, start: u64, data: u64) -> Option<(u64, u64)> {
+        let distance = |at: u64| Some(i64::from(self.dump.space.u32(at)? as i32));
+        let of_method = data.checked_add(1)?;
+        let main = of_method.wrapping_add_signed(distance(of_method)?);
+        Some((start.wrapping_sub(distance(data.checked_add(METHOD_AT)?)? as u64), main))
+    }
+
+    /// Bytes of code of the method at `start`, funclets included: they follow its main body.
+    pub fn length_of(&self, native: &Native, start: u64) -> Option<u64> {
+        let mut end = native.function_at(start)?.1;
+        for _ in 0..MOST_FUNCLETS {
+            match self.compiled_code(native, end) {
+                Some(next) if next.start == start && next.function.1 > end => end = next.function.1,
+                _ => break,
+            }
         }
-        let distance = space.u32(data.checked_add(METHOD_AT)?)?;
-        Some(start.wrapping_sub(i64::from(distance as i32) as u64))
+        end.checked_sub(start)
     }
 
     /// What the runtime noted as the thread left managed code.

@@ -23,13 +23,14 @@ mod reflected;
 mod statics;
 pub mod tables;
 mod threads;
+mod threadstatics;
 pub mod types;
 
 use std::sync::{Arc, OnceLock};
 
 use rustc_hash::FxHashMap;
 
-use crate::clr::ahead::{Ahead, CompiledCode};
+use crate::clr::ahead::{Ahead, CompiledCode, ExceptionRecord, ThreadSlot};
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::Layout;
 use crate::clr::layout::gcdac::GcDacVars;
@@ -72,6 +73,8 @@ pub struct Aot {
     bases: OnceLock<FxHashMap<u64, Arc<str>>>,
     /// Owners of base objects, told by code too.
     owners: OnceLock<FxHashMap<u64, Arc<str>>>,
+    /// Named slots of thread statics.
+    thread_slots: OnceLock<Vec<ThreadSlot>>,
 }
 
 /// The runtime of a program compiled ahead of time, where the dump holds one; an error with the reason where it does and
@@ -89,7 +92,7 @@ pub fn open(dump: &Arc<Dump>, watch: &Watch) -> Option<Result<Clr, String>> {
     };
     let managed = Managed::of(opened.found.era.0);
     let gc = opened.found.gc.clone();
-    let (by_name, methods, reflected, debug, cells, shapes, bases, owners) = Default::default();
+    let (by_name, methods, reflected, debug, cells, shapes, bases, owners, thread_slots) = Default::default();
     let aot = Aot {
         dump: dump.clone(),
         layout,
@@ -104,6 +107,7 @@ pub fn open(dump: &Arc<Dump>, watch: &Watch) -> Option<Result<Clr, String>> {
         shapes,
         bases,
         owners,
+        thread_slots,
     };
     Some(Ok(Clr::compiled_ahead(dump.clone(), opened.found, Box::new(aot))))
 }
@@ -185,6 +189,10 @@ impl Ahead for Aot {
         self.statics_of_thread(thread)
     }
 
+    fn thread_static_slots(&self, native: &Native) -> &[ThreadSlot] {
+        self.thread_slots(native)
+    }
+
     fn owner_of_statics(&self, native: &Native, base: u64) -> Option<Arc<str>> {
         self.owner_of_base(native, base)
     }
@@ -203,6 +211,18 @@ impl Ahead for Aot {
 
     fn code_at(&self, native: &Native, ip: u64) -> Option<CompiledCode> {
         self.compiled_code(native, ip)
+    }
+
+    fn code_length(&self, native: &Native, start: u64) -> Option<u64> {
+        self.length_of(native, start)
+    }
+
+    fn exception_records(&self, thread: u64) -> Vec<ExceptionRecord> {
+        self.records_of(thread)
+    }
+
+    fn registered_slots(&self, thread: u64) -> Vec<(u64, bool)> {
+        self.slots_registered(thread)
     }
 
     fn method_starts(&self) -> Vec<u64> {

@@ -30,9 +30,30 @@ const CACHES: [&str; 2] = ["<>c", "<>O"];
 
 /// A class that refers to a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Class(Arc<str>);
+pub struct Class(Arc<str>);
 
 impl Class {
+    /// That of this name.
+    pub fn new(name: String) -> Self {
+        Self(name.into())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// The class itself, or of state machines, closures and caches of lambdas the one they were made for.
+    pub fn outer(&self) -> Self {
+        let mut name = &*self.0;
+        while let Some((outer, last)) = name.rsplit_once('+')
+            && last.starts_with('<')
+        {
+            name = outer;
+        }
+        Self(name.into())
+    }
+
     /// Whether it can have static fields: state machines and closures have none.
     fn may_own(&self) -> bool {
         let last = self.0.rsplit(['+', '.']).next().unwrap_or(&self.0);
@@ -71,7 +92,7 @@ impl Aot {
             let method = of_function.entry(start).or_insert_with(|| {
                 let body = self.compiled_code(native, ip).map_or(start, |c| c.start);
                 let (class, name) = self.class_of_method(body)?;
-                Some((Class(class.into()), name == STATIC_CONSTRUCTOR))
+                Some((Class::new(class), name == STATIC_CONSTRUCTOR))
             });
             let (Some((class, constructor)), Some(r)) = (method, referred.get_mut(cell)) else { return };
             r.by.insert(class.clone());
@@ -86,7 +107,7 @@ impl Aot {
     }
 
     /// Classes that are no instantiations, with the place of their first code.
-    fn order_of_classes(&self, number: usize) -> FxHashMap<Class, u64> {
+    pub fn order_of_classes(&self, number: usize) -> FxHashMap<Class, u64> {
         let mut order: FxHashMap<Class, u64> = FxHashMap::default();
         for (start, class) in self.classes_of_methods(number) {
             // Behind a backtick: code of an instantiation, which lies elsewhere.
@@ -154,7 +175,7 @@ fn assign(cells: &[Referred], order: &FxHashMap<Class, u64>, known: &[Option<Cla
         // A class has one cell.
         let single: Vec<(usize, Class)> =
             found.into_iter().filter_map(|(c, at)| if let [i] = at[..] { Some((i, c)) } else { None }).collect();
-        let more = in_order(single, order);
+        let more = in_order(single, order, false);
         if more.is_empty() {
             break;
         }
@@ -186,17 +207,17 @@ fn anchors(cells: &[Referred], order: &FxHashMap<Class, u64>, known: &[Option<Cl
         }
     }
     single.extend(told.iter().map(|(i, c)| (*i, c.clone())));
-    in_order(single, order)
+    in_order(single, order, false)
 }
 
-/// The longest series whose classes are in the order of their code.
-fn in_order(mut found: Vec<(usize, Class)>, order: &FxHashMap<Class, u64>) -> BTreeMap<usize, Class> {
+/// The longest series whose classes are in the order of their code; `again` where one may occur more than once.
+pub fn in_order(mut found: Vec<(usize, Class)>, order: &FxHashMap<Class, u64>, again: bool) -> BTreeMap<usize, Class> {
     found.sort();
     let keys: Vec<u64> = found.iter().map(|(_, c)| order.get(c).copied().unwrap_or(0)).collect();
     // For each length the series that ends lowest, and of each member the one before it.
     let (mut ends, mut before): (Vec<usize>, Vec<Option<usize>>) = (Vec::new(), Vec::new());
     for (i, &key) in keys.iter().enumerate() {
-        let length = ends.partition_point(|&e| keys.get(e).is_some_and(|&k| k < key));
+        let length = ends.partition_point(|&e| keys.get(e).is_some_and(|&k| k < key || again && k == key));
         before.push(length.checked_sub(1).and_then(|l| ends.get(l)).copied());
         match ends.get_mut(length) {
             Some(end) => *end = i,

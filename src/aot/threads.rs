@@ -5,6 +5,7 @@
 
 use rustc_hash::FxHashSet;
 
+use crate::clr::ahead::ExceptionRecord;
 use crate::clr::gathered::Gathered;
 use crate::clr::layout::threadlist::MAX_THREADS;
 use crate::clr::runtime::threads::{ClrThread, state};
@@ -15,6 +16,11 @@ use super::Aot;
 
 /// Most exceptions thrown while others are handled on one thread; more say so.
 const MAX_NESTED: usize = 1 << 16;
+/// Kind of an exception (`ExKind`), without the flags beside it, and that of one the processor raised.
+const KIND: u8 = 3;
+const HARDWARE_FAULT: u8 = 2;
+/// Most slots that native code registers on one thread.
+const MOST_SLOTS: usize = 1 << 16;
 /// The loop of the thread that runs finalizers.
 const FINALIZERS: &str = "System.Runtime.__Finalizer.ProcessFinalizers";
 /// Frames looked through for it.
@@ -113,14 +119,48 @@ impl Aot {
     }
 
     /// The objects of a chain of `ExInfo`.
-    fn in_flight(&self, mut info: u64) -> Vec<u64> {
+    fn in_flight(&self, info: u64) -> Vec<u64> {
+        let thrown = self.chain_of(info).into_iter().filter_map(|r| self.dump.space.ptr(r.slot));
+        thrown.filter(|&o| o != 0 && self.is_object(o)).collect()
+    }
+
+    /// The chain of `ExInfo` that begins at `info`.
+    fn chain_of(&self, mut info: u64) -> Vec<ExceptionRecord> {
         let (space, l) = (&self.dump.space, &self.layout);
         let (mut found, mut seen) = (Vec::new(), FxHashSet::default());
-        let field = |of: u64, name| space.ptr_at(of, l.try_offset("ExInfo", name)?);
+        let place = |of: u64, name| of.checked_add(l.try_offset("ExInfo", name)?);
         while info != 0 && seen.insert(info) && seen.len() <= MAX_NESTED {
-            let Some(thrown) = field(info, "ThrownObject") else { break };
-            found.extend(Some(thrown).filter(|&o| o != 0 && self.is_object(o)));
-            info = field(info, "PreviousNestedInfo").unwrap_or(0);
+            let Some(slot) = place(info, "ThrownObject").filter(|&s| space.readable(s)) else { break };
+            let kind = place(info, "Kind").and_then(|at| space.u8(at)).unwrap_or(0);
+            found.push(ExceptionRecord { address: info, slot, faulted: kind & KIND == HARDWARE_FAULT });
+            info = place(info, "PreviousNestedInfo").and_then(|at| space.ptr(at)).unwrap_or(0);
+        }
+        found
+    }
+
+    /// Records of the exceptions that the thread at `address` handles, the newest first.
+    pub fn records_of(&self, address: u64) -> Vec<ExceptionRecord> {
+        let first =
+            self.layout.try_offset("Thread", "ExceptionTracker").and_then(|o| self.dump.space.ptr_at(address, o));
+        self.chain_of(first.unwrap_or(0))
+    }
+
+    /// Slots that native code registered for the collector on the thread at `address`, and whether they may point into
+    /// objects: a chain of records, each with an array of addresses of slots.
+    pub fn slots_registered(&self, address: u64) -> Vec<(u64, bool)> {
+        let (space, l) = (&self.dump.space, &self.layout);
+        let (mut found, mut seen) = (Vec::new(), FxHashSet::default());
+        let place = |of: u64, name| of.checked_add(l.try_offset("GCFrameRegistration", name)?);
+        let head = l.try_offset("Thread", "GCFrameRegistrations").and_then(|o| space.ptr_at(address, o));
+        let mut at = head.unwrap_or(0);
+        while at != 0 && seen.insert(at) && found.len() < MOST_SLOTS {
+            let word = |name| place(at, name).and_then(|p| space.u32(p));
+            let slots = place(at, "Refs").and_then(|p| space.ptr(p));
+            let (Some(slots), Some(count), Some(interior)) = (slots, word("Count"), word("Interior")) else { break };
+            let left = MOST_SLOTS.saturating_sub(found.len()) as u64;
+            let all = (0..u64::from(count).min(left)).map_while(|i| space.ptr_at(slots, 8 * i));
+            found.extend(all.map(|slot| (slot, interior != 0)));
+            at = place(at, "Next").and_then(|p| space.ptr(p)).unwrap_or(0);
         }
         found
     }

@@ -24,6 +24,34 @@ pub struct CompiledCode {
     pub function: (u64, u64),
     /// Base of the image.
     pub image: u64,
+    /// Where the method's GC information begins.
+    pub gc_info: Option<u64>,
+    /// Whether the method has exception clauses, and so funclets.
+    pub clauses: bool,
+    /// Whether the function is a filter.
+    pub filter: bool,
+}
+
+/// What the runtime keeps on the stack of an exception that a thread handles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExceptionRecord {
+    /// Where it lies: above the frames that handle it, below those that threw.
+    pub address: u64,
+    /// The slot that holds the exception.
+    pub slot: u64,
+    /// Whether the processor raised it.
+    pub faulted: bool,
+}
+
+/// The slot of a thread static that has a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadSlot {
+    /// Address of the `Thread`.
+    pub thread: u64,
+    /// Address of the slot.
+    pub slot: u64,
+    /// `Type.Field` or `Type+0x8`.
+    pub name: Arc<str>,
 }
 
 /// A runtime of programs compiled ahead of time, in an open dump.
@@ -62,6 +90,9 @@ pub trait Ahead: std::fmt::Debug + Send + Sync {
     /// Bases of the statics of a thread: the address of the slot that holds each, and the object.
     fn thread_statics(&self, thread: u64) -> Vec<(u64, u64)>;
 
+    /// Slots of references of thread statics whose owner can be told, by address.
+    fn thread_static_slots(&self, native: &Native) -> &[ThreadSlot];
+
     /// Whose static references the object at `base` holds, where it is a base of them and the owner can be told.
     fn owner_of_statics(&self, native: &Native, base: u64) -> Option<Arc<str>>;
 
@@ -77,6 +108,9 @@ pub trait Ahead: std::fmt::Debug + Send + Sync {
     /// The code at `ip`.
     fn code_at(&self, native: &Native, ip: u64) -> Option<CompiledCode>;
 
+    /// Bytes of code of the method at `start`, funclets included.
+    fn code_length(&self, native: &Native, start: u64) -> Option<u64>;
+
     /// First addresses of the methods that the image names.
     fn method_starts(&self) -> Vec<u64>;
 
@@ -85,6 +119,13 @@ pub trait Ahead: std::fmt::Debug + Send + Sync {
 
     /// Full name of the method whose code begins at `start`, with its parameters.
     fn method_name(&self, start: u64) -> Option<String>;
+
+    /// Records of the exceptions that the thread handles, the newest first: where each lies, the slot that holds the exception,
+    /// and whether the processor raised it.
+    fn exception_records(&self, thread: u64) -> Vec<ExceptionRecord>;
+
+    /// Slots that native code registered for the collector: their addresses, and whether they may point into objects.
+    fn registered_slots(&self, thread: u64) -> Vec<(u64, bool)>;
 
     /// The registers of the caller that the runtime noted when the thread left managed code, where it did.
     fn transition(&self, thread: u64) -> Option<Context>;

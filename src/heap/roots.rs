@@ -162,6 +162,14 @@ fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, closed: &[MethodTabl
             let kind = RootKind::ThreadStatic { os_id: t.os_id, name: name.clone() };
             out.items.extend(held.map(|(slot, object)| Root { kind: kind.clone(), slot, object, interior: false }));
         }
+        for s in ahead.thread_static_slots(clr.native()) {
+            let os_id = clr.threads().items.iter().find(|t| t.address == s.thread).map_or(0, |t| t.os_id);
+            let object = clr.space().ptr(s.slot).unwrap_or(0);
+            if object != 0 && index.ids.id_of(object).is_some() {
+                let kind = RootKind::ThreadStatic { os_id, name: s.name.clone() };
+                out.items.push(Root { kind, slot: s.slot, object, interior: false });
+            }
+        }
         return;
     }
     if clr.layout().text("StaticsKind") != Some("DynamicStaticsInfo") {

@@ -66,6 +66,10 @@ impl Session {
     pub fn thread_static_slots(&self) -> Result<&Vec<(u64, Arc<str>)>> {
         self.thread_statics.get(|| {
             let clr = self.clr()?;
+            if let Some(ahead) = clr.ahead() {
+                let slots = ahead.thread_static_slots(clr.native()).iter();
+                return Ok(slots.map(|s| (s.slot, s.name.clone())).collect());
+            }
             let mut slots = Vec::new();
             let indexed = clr.layout().text("StaticsKind") == Some("DynamicStaticsInfo");
             let threads: Vec<u64> = clr.threads().items.iter().map(|t| t.address).collect();

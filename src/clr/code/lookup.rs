@@ -185,6 +185,7 @@ impl<'a> Code<'a> {
         (at.module, at.function) = (found.image, Some(of(found.function)));
         at.main = at.function.filter(|f| f.start == found.start);
         at.length = at.main.and_then(|m| u32::try_from(m.end?.checked_sub(m.start)?).ok());
+        at.gc_info = found.gc_info;
         Some(at)
     }
 

@@ -36,13 +36,16 @@ fn run(clr: &Clr, context: Context, exact: bool) -> Stack {
     let (native, code) = (clr.native(), clr.code());
     let mut out = Stack::default();
     let (mut at, mut steps) = (Stepped { context, exact, guessed: false }, Walk::default());
+    // Whether any frame was since the last one shown.
+    let mut guessed = false;
     for _ in 0..MOST_FRAMES {
         let managed = code.is_managed(at.context.ip);
         let next = steps.next(native, &at);
+        guessed |= at.guessed;
         if managed {
             let frame = walk::bare(clr, &at.context, at.exact);
             let caller_sp = next.as_ref().ok().map(|n| n.context.sp());
-            out.frames.push(Frame { caller_sp, guessed: at.guessed, ..frame });
+            out.frames.push(Frame { caller_sp, guessed: std::mem::take(&mut guessed), ..frame });
         }
         match next {
             Ok(next) => at = next,

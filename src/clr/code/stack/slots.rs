@@ -8,6 +8,7 @@
 //! - A filter runs before anything is left: its method speaks for itself, and for what is always live.
 //! - Code that threw or faulted does not go on: it holds only what it would if interrupted there.
 
+mod ahead;
 mod x86;
 
 use std::sync::{Arc, PoisonError};
@@ -76,10 +77,14 @@ impl Clr {
         let stack = self.stack(thread);
         let mut c =
             Collector { clr: self, code: self.code(), thread, stack: &stack, top, low: sp, out: LiveSlots::default() };
-        if self.dump.arch == Arch::Arm || self.ahead().is_some() {
-            // GC information of 32-bit ARM is not read, nor that of programs compiled ahead of time.
+        if self.dump.arch == Arch::Arm {
+            // GC information of 32-bit ARM is not read.
             c.unknown(sp, top);
             c.out.registers = known.map(|r| r.general.clone()).unwrap_or_default();
+            return c.out;
+        }
+        if let Some(ahead) = self.ahead().filter(|_| !c.code.ranges().is_empty()) {
+            c.all_ahead(sp, ahead);
             return c.out;
         }
         if c.code.ranges().is_empty() {
@@ -237,6 +242,9 @@ impl Collector<'_> {
             }
             if self.dispatches(at) {
                 self.managed(index, (frame, at), asked);
+            } else if self.clr.ahead().is_some() && self.code.name(at).is_none() {
+                // A program can be built without names of methods.
+                self.guess(index, frame);
             }
             return parent;
         }
@@ -256,6 +264,9 @@ impl Collector<'_> {
     /// Whether the funclet of `at` is a filter.
     fn is_filter(&self, at: &CodeAt) -> bool {
         let Some(function) = at.function else { return false };
+        if let Some(ahead) = self.clr.ahead() {
+            return ahead.code_at(self.clr.native(), function.start).is_some_and(|c| c.filter);
+        }
         let begins = |offset: u32| at.start.checked_add(u64::from(offset)) == Some(function.start);
         self.code.clauses(at).items.iter().any(|c| matches!(c.kind, ClauseKind::Filter(offset) if begins(offset)))
     }

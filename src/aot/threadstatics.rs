@@ -1,0 +1,328 @@
+//! Thread statics: where the references of `[ThreadStatic]` fields lie, and whose they are.
+//!
+//! Source: dotnet/runtime `src/coreclr/tools/aot/ILCompiler.Compiler/Compiler/DependencyAnalysis/ThreadStaticsNode.cs`,
+//! `src/coreclr/jit/helperexpansion.cpp` (`fgExpandThreadLocalAccessForCallNativeAOT`). All thread statics of a module that
+//! are no generic ones lie in one object a thread, class by class, in the order in which the compiler sorts classes and their
+//! code. Code finds the object by a variable of the thread's own memory, always at the same distance from the thread
+//! pointer, and its fields by their offsets. So an offset that the code of one class alone refers to is of that class, where
+//! the order of classes agrees; of others it is the one class that refers to it and may lie there. Where two could be
+//! meant, none is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::clr::ahead::ThreadSlot;
+use crate::clr::code::disasm::{Flow, Instruction, LONGEST, Machine, Source};
+use crate::dump::Arch;
+use crate::native::Native;
+
+use super::Aot;
+use super::owners::{Class, in_order};
+
+/// The thread pointer, then the address of the variable at a distance that follows: `mov rax, fs:[0]`, `lea rax, [rax+...]`.
+const ACCESS: [u8; 12] = [0x64, 0x48, 0x8B, 0x04, 0x25, 0, 0, 0, 0, 0x48, 0x8D, 0x80];
+/// Register that has the variable's address then.
+const RAX: u8 = 0;
+/// Instructions behind it that are followed.
+const MOST_STEPS: usize = 64;
+/// Places in code that are followed; real programs have some thousands.
+const MOST_PLACES: usize = 1 << 16;
+/// Code that is looked through, in bytes.
+const MOST_CODE: u64 = 1 << 30;
+/// Offsets that code uses: no object of thread statics has more words.
+const MOST_OFFSETS: usize = 1 << 16;
+
+/// Classes that refer to each offset.
+type Users = BTreeMap<u64, FxHashSet<Class>>;
+
+impl Aot {
+    /// Slots of thread statics that have a name, by address.
+    pub fn thread_slots(&self, native: &Native) -> &[ThreadSlot] {
+        self.thread_slots.get_or_init(|| {
+            let mut slots = Vec::new();
+            for number in 0..self.types.modules().len() {
+                slots.append(&mut self.slots_of_module(native, number));
+            }
+            slots.sort_unstable_by_key(|s| s.slot);
+            slots.dedup_by_key(|s| s.slot);
+            slots
+        })
+    }
+
+    fn slots_of_module(&self, native: &Native, number: usize) -> Vec<ThreadSlot> {
+        let threads: Vec<u64> = self.read_threads().items.iter().map(|t| t.address).collect();
+        let base = |&thread: &u64| Some((thread, self.inlined_of(thread, number)?.1));
+        let bases: Vec<(u64, u64)> = threads.iter().filter_map(base).collect();
+        let Some(mt) = bases.first().and_then(|b| self.object_type(b.1)) else { return Vec::new() };
+        let names = self.names_of_offsets(native, number, &bases);
+        let mut slots = Vec::new();
+        for offset in self.references(mt) {
+            let Some(name) = names.get(&offset) else { continue };
+            let own = bases.iter().filter(|b| self.object_type(b.1) == Some(mt));
+            let slot = |&(thread, base): &(u64, u64)| {
+                Some(ThreadSlot { thread, slot: base.checked_add(offset)?, name: name.clone() })
+            };
+            slots.extend(own.filter_map(slot));
+        }
+        slots
+    }
+
+    /// Names of references by their offset in the object: class and offset. `bases`: threads and their objects.
+    fn names_of_offsets(&self, native: &Native, number: usize, bases: &[(u64, u64)]) -> FxHashMap<u64, Arc<str>> {
+        let Some(distance) = self.distance_of_variable(number) else { return FxHashMap::default() };
+        let order = self.order_of_classes(number);
+        let users = self.users_of_offsets(native, distance);
+        let value = |offset: u64| {
+            let objects = bases.iter().filter_map(|b| self.dump.space.ptr_at(b.1, offset));
+            let class = objects.filter_map(|o| self.object_type(o)).find_map(|mt| self.types.full_name(mt))?;
+            Some((offset, Class::new(class.name)))
+        };
+        let owners = assign(&users, &order, &users.keys().filter_map(|&o| value(o)).collect());
+        owners.into_iter().map(|(offset, class)| (offset, format!("{}+{offset:#x}", class.name()).into())).collect()
+    }
+
+    /// The record of a thread's inlined statics of a module: its address, which is the variable's, and the object.
+    fn inlined_of(&self, thread: u64, number: usize) -> Option<(u64, u64)> {
+        let manager = self.types.modules().get(number)?.manager;
+        let offset = |name| self.layout.try_offset("InlinedThreadStatics", name);
+        let (base, of_module) = (offset("Base")?, offset("TypeManager")?);
+        let mut records = self.inlined_statics(thread).into_iter();
+        records.find_map(|(slot, object)| {
+            let at = slot.checked_sub(base)?;
+            (self.dump.space.ptr_at(at, of_module)? == manager).then_some((at, object))
+        })
+    }
+
+    /// How far the variable lies from the thread pointer; `None` where threads do not agree.
+    fn distance_of_variable(&self, number: usize) -> Option<i32> {
+        (self.dump.arch == Arch::X64).then_some(())?;
+        let distance = |thread: u64, os_id: u64| {
+            let registers = self.dump.thread_of(os_id)?.registers.as_ref()?;
+            let at = self.inlined_of(thread, number)?.0;
+            i32::try_from(at.wrapping_sub(registers.tp?) as i64).ok()
+        };
+        let threads = self.read_threads().items;
+        let mut all: Vec<i32> = threads.iter().filter_map(|t| distance(t.address, t.os_id)).collect();
+        all.sort_unstable();
+        all.dedup();
+        if let [one] = all[..] { Some(one) } else { None }
+    }
+
+    /// Offsets in the object that code uses, each with the classes whose methods do.
+    fn users_of_offsets(&self, native: &Native, distance: i32) -> Users {
+        let mut users = Users::new();
+        let mut of_function: FxHashMap<u64, Option<Class>> = FxHashMap::default();
+        let Some(machine) = Machine::new(self.dump.arch, self.dump.os) else { return users };
+        for at in self.accesses(distance) {
+            let Some((start, end)) = native.function_at(at) else { continue };
+            let class = of_function.entry(start).or_insert_with(|| {
+                let body = self.compiled_code(native, at).map_or(start, |c| c.start);
+                Some(Class::new(self.class_of_method(body)?.0))
+            });
+            let Some(class) = class else { continue };
+            for offset in self.offsets_used(&machine, at, end) {
+                if users.len() < MOST_OFFSETS || users.contains_key(&offset) {
+                    users.entry(offset).or_default().insert(class.clone());
+                }
+            }
+        }
+        users
+    }
+
+    /// Where managed code has the address of the variable: behind the instructions that make it.
+    fn accesses(&self, distance: i32) -> Vec<u64> {
+        let wanted: Vec<u8> = ACCESS.into_iter().chain(distance.to_le_bytes()).collect();
+        let space = &self.dump.space;
+        let mut found = Vec::new();
+        for (start, end) in self.managed_code() {
+            let end = end.min(start.saturating_add(MOST_CODE));
+            for (from, to) in space.runs(start, end) {
+                let Some(code) = space.run(from) else { continue };
+                let code = code.get(..(to - from) as usize).unwrap_or(code);
+                let places = code.windows(wanted.len()).enumerate().filter(|w| w.1 == wanted).map(|w| w.0);
+                found.extend(places.take(MOST_PLACES - found.len()).map(|at| from + (at + wanted.len()) as u64));
+            }
+        }
+        found
+    }
+
+    /// Offsets that the code from `at` on uses in the object whose variable's address is in `rax` there.
+    fn offsets_used(&self, machine: &Machine, mut at: u64, end: u64) -> Vec<u64> {
+        let (mut found, mut follow) = (Vec::new(), Follow::default());
+        for _ in 0..MOST_STEPS {
+            let left = end.saturating_sub(at).min(LONGEST as u64) as usize;
+            let Some(i) = self.dump.space.bytes(at, left).and_then(|bytes| machine.decode(&bytes, at)) else { break };
+            found.extend(follow.used(&i));
+            at = match follow.step(&i) {
+                Some(next) if next > at && next < end => next,
+                _ => break,
+            };
+        }
+        found
+    }
+}
+
+/// Which registers have the object while code is followed.
+#[derive(Debug, Default)]
+struct Follow {
+    registers: u64,
+    /// Whether the variable was read, and not yet asked whether it is null.
+    fresh: bool,
+}
+
+impl Follow {
+    fn has(&self, register: u8) -> bool {
+        self.registers.checked_shr(register.into()).is_some_and(|r| r & 1 != 0)
+    }
+
+    /// Offsets of the object that the instruction uses.
+    fn used(&self, i: &Instruction) -> Option<u64> {
+        let place = match (i.mentions, i.sets) {
+            (Some(Source::At(r, o)), _) | (_, Some((_, Some(Source::At(r, o) | Source::Register(r, o))))) => (r, o),
+            _ => return None,
+        };
+        // A plain copy of the register uses nothing, nor does the word with the type.
+        let offset = u64::try_from(place.1).ok().filter(|&o| o >= 8)?;
+        self.has(place.0).then_some(offset)
+    }
+
+    /// Goes on behind the instruction: where to, if anywhere.
+    fn step(&mut self, i: &Instruction) -> Option<u64> {
+        let reads = matches!(i.sets, Some((_, Some(Source::At(RAX, 0)))));
+        if self.registers == 0 && !self.fresh {
+            // The first instruction reads the variable.
+            let (register, _) = i.sets.filter(|_| reads)?;
+            (self.registers, self.fresh) = (1 << register, true);
+            return Some(i.next());
+        }
+        let copies = match i.sets {
+            Some((to, Some(Source::Register(from, 0)))) if self.has(from) => 1u64 << to,
+            _ => 0,
+        };
+        let calls = if i.flow == Flow::Call { SCRATCH } else { 0 };
+        self.registers = self.registers & !(i.spoils | calls) | copies;
+        let asked = self.fresh;
+        self.fresh = asked && i.flow == Flow::Next;
+        match (i.flow, i.target) {
+            // Where the variable is null the object is made first.
+            (Flow::Branch, Some(Source::Value(target))) if asked && i.text.starts_with("jne") => Some(target),
+            (Flow::Jump | Flow::End, _) => None,
+            _ => (self.registers != 0).then(|| i.next()),
+        }
+    }
+}
+
+/// Registers that a call may change (System V): rax, rcx, rdx, rsi, rdi, r8 to r11.
+const SCRATCH: u64 = 0x0FC7;
+
+/// The owners of offsets. `values`: the class of the object that a slot holds.
+fn assign(users: &Users, order: &FxHashMap<Class, u64>, values: &FxHashMap<u64, Class>) -> BTreeMap<u64, Class> {
+    let offsets: Vec<(u64, FxHashSet<Class>)> =
+        users.iter().map(|(o, by)| (*o, by.iter().map(Class::outer).collect())).collect();
+    let sole = |by: &FxHashSet<Class>| {
+        let mut of = by.iter();
+        if let (Some(class), None) = (of.next(), of.next()) { Some(class.clone()) } else { None }
+    };
+    let alone = offsets.iter().enumerate().filter_map(|(i, (_, by))| Some((i, sole(by)?)));
+    let anchors = in_order(alone.filter(|(_, c)| order.contains_key(c)).collect(), order, true);
+    let key = |o: Option<(&usize, &Class)>| o.and_then(|(_, c)| order.get(c)).copied();
+    let last = anchors.keys().next_back().copied();
+    let mut owners = BTreeMap::new();
+    for (i, (offset, by)) in offsets.iter().enumerate() {
+        let low = key(anchors.range(..i).next_back()).unwrap_or(0);
+        let high = key(anchors.range(i + 1..).next()).unwrap_or(u64::MAX);
+        let within = |c: &Class| order.get(c).is_some_and(|&k| low <= k && k <= high);
+        let one = match anchors.get(&i) {
+            Some(class) => Some(class.clone()),
+            // Those of instantiations come last.
+            None if last.is_none_or(|l| i > l) => sole(by).filter(|c| !order.contains_key(c)),
+            None => sole(&by.iter().filter(|c| within(c)).cloned().collect()),
+        };
+        // A class may be the only one to use what another keeps of itself.
+        let own = |c: &Class| values.get(offset).is_none_or(|v| v == c || !within(v));
+        owners.extend(one.filter(own).map(|c| (*offset, c)));
+    }
+    owners
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::dump::Os;
+
+    /// Offsets that the code uses, which begins behind the two instructions that find the variable.
+    fn used(code: &[u8]) -> Vec<u64> {
+        let machine = Machine::new(Arch::X64, Os::Linux).unwrap();
+        let (mut found, mut follow, mut at) = (Vec::new(), Follow::default(), 0u64);
+        while let Some(i) = code.get(at as usize..).and_then(|c| machine.decode(c, at)) {
+            found.extend(follow.used(&i));
+            match follow.step(&i) {
+                Some(next) if next > at => at = next,
+                _ => break,
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn offsets_are_those_used_by_the_registers_that_have_the_object() {
+        // mov rcx, [rax]; test rcx, rcx; je +0x20; mov rax, rcx; mov [rbp-50h], rax; mov rcx, [rax+18h]; lea rdi, [rax+28h];
+        // mov rdx, [rcx+40h]; ret
+        let straight = [
+            0x48, 0x8B, 0x08, 0x48, 0x85, 0xC9, 0x74, 0x20, 0x48, 0x8B, 0xC1, 0x48, 0x89, 0x45, 0xB0, 0x48, 0x8B, 0x48,
+            0x18, 0x48, 0x8D, 0x78, 0x28, 0x48, 0x8B, 0x51, 0x40, 0xC3,
+        ];
+        assert_eq!(used(&straight), [0x18, 0x28]);
+        // mov rcx, [rax]; test rcx, rcx; jne +5; call +0 (makes the object); mov ecx, [rcx+10h]; ret
+        let made_first = [
+            0x48, 0x8B, 0x08, 0x48, 0x85, 0xC9, 0x75, 0x05, 0xE8, 0, 0, 0, 0, 0x8B, 0x49, 0x10, 0x8B, 0x49, 0x20, 0xC3,
+        ];
+        assert_eq!(used(&made_first), [0x10]);
+        // A call may change the register: mov rcx, [rax]; test rcx, rcx; je +0x20; call +0; mov eax, [rcx+10h]; ret
+        let lost = [0x48, 0x8B, 0x08, 0x48, 0x85, 0xC9, 0x74, 0x20, 0xE8, 0, 0, 0, 0, 0x8B, 0x41, 0x10, 0xC3];
+        assert!(used(&lost).is_empty());
+        // What is not read first is none of it.
+        assert!(used(&[0x48, 0x85, 0xC9, 0x8B, 0x41, 0x10, 0xC3]).is_empty());
+    }
+
+    fn class(name: &str) -> Class {
+        Class::new(name.to_owned())
+    }
+
+    fn owners(users: &[(u64, &[&str])], order: &[&str], values: &[(u64, &str)]) -> Vec<(u64, String)> {
+        let users = users.iter().map(|(o, by)| (*o, by.iter().map(|c| class(c)).collect())).collect();
+        let order = order.iter().enumerate().map(|(i, c)| (class(c), 16 * (1 + i as u64))).collect();
+        let values = values.iter().map(|(o, c)| (*o, class(c))).collect();
+        assign(&users, &order, &values).into_iter().map(|(o, c)| (o, c.name().to_owned())).collect()
+    }
+
+    #[test]
+    fn owners_are_classes_in_order() {
+        let order = ["A", "B", "C", "D", "D+<>c", "E"];
+        let users: &[(u64, &[&str])] = &[
+            (0x8, &["A"]),
+            (0x10, &["A"]),
+            // Of those that use it one may lie here.
+            (0x18, &["B", "E"]),
+            (0x20, &["C"]),
+            (0x24, &["C"]),
+            // Out of order.
+            (0x28, &["A"]),
+            // A lambda works for its class.
+            (0x30, &["D+<>c"]),
+            // Instantiations come last.
+            (0x38, &["Pool`1"]),
+        ];
+        let found = owners(users, &order, &[]);
+        let found: Vec<(u64, &str)> = found.iter().map(|(o, c)| (*o, &**c)).collect();
+        let expected = [(0x8, "A"), (0x10, "A"), (0x18, "B"), (0x20, "C"), (0x24, "C"), (0x30, "D"), (0x38, "Pool`1")];
+        assert_eq!(found, expected);
+        // What holds an object of a class that may lie here too could be of that class.
+        let users: &[(u64, &[&str])] = &[(0x8, &["A"]), (0x10, &["C"]), (0x18, &["D"])];
+        let found = owners(users, &order, &[(0x8, "B"), (0x10, "E")]);
+        assert_eq!(found, [(0x10, "C".to_owned()), (0x18, "D".to_owned())]);
+    }
+}
