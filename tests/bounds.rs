@@ -138,6 +138,7 @@ const BOUNDS: &[(&str, &str, Met)] = &[
     ("src/aot/threadstatics.rs", "MOST_OFFSETS", Never),
     ("src/aot/threadstatics.rs", "MOST_PLACES", Never),
     ("src/aot/threadstatics.rs", "MOST_STEPS", Search),
+    ("src/aot/threadstatics.rs", "MOST_THREADS", Search),
     ("src/aot/types.rs", "MAX_ARGUMENTS", Never),
     ("src/aot/types.rs", "MAX_BASE", Never),
     ("src/aot/types.rs", "MAX_DEPTH", Never),

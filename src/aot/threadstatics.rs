@@ -31,6 +31,8 @@ const MOST_STEPS: usize = 64;
 const MOST_PLACES: usize = 1 << 16;
 /// Code that is looked through, in bytes.
 const MOST_CODE: u64 = 1 << 30;
+/// Threads whose values are looked at.
+const MOST_THREADS: usize = 64;
 /// Offsets that code uses: no object of thread statics has more words.
 const MOST_OFFSETS: usize = 1 << 16;
 
@@ -75,7 +77,7 @@ impl Aot {
         let order = self.order_of_classes(number);
         let users = self.users_of_offsets(native, distance);
         let value = |offset: u64| {
-            let objects = bases.iter().filter_map(|b| self.dump.space.ptr_at(b.1, offset));
+            let objects = bases.iter().take(MOST_THREADS).filter_map(|b| self.dump.space.ptr_at(b.1, offset));
             let class = objects.filter_map(|o| self.object_type(o)).find_map(|mt| self.types.full_name(mt))?;
             Some((offset, Class::new(class.name)))
         };

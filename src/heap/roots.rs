@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::index::ObjectIndex;
 use super::walk::Walker;
 use crate::clr::gathered::Gathered;
@@ -162,8 +164,9 @@ fn thread_statics(walker: &Walker<'_>, index: &ObjectIndex, closed: &[MethodTabl
             let kind = RootKind::ThreadStatic { os_id: t.os_id, name: name.clone() };
             out.items.extend(held.map(|(slot, object)| Root { kind: kind.clone(), slot, object, interior: false }));
         }
+        let threads: FxHashMap<u64, u64> = clr.threads().items.iter().map(|t| (t.address, t.os_id)).collect();
         for s in ahead.thread_static_slots(clr.native()) {
-            let os_id = clr.threads().items.iter().find(|t| t.address == s.thread).map_or(0, |t| t.os_id);
+            let os_id = threads.get(&s.thread).copied().unwrap_or(0);
             let object = clr.space().ptr(s.slot).unwrap_or(0);
             if object != 0 && index.ids.id_of(object).is_some() {
                 let kind = RootKind::ThreadStatic { os_id, name: s.name.clone() };

@@ -23,6 +23,8 @@ impl Collector<'_> {
         let frames = &self.stack.frames;
         self.top_of(sp, frames.first(), ahead);
         let records = ahead.exception_records(self.thread.address);
+        let mut faulted: Vec<u64> = records.iter().filter(|r| r.faulted).map(|r| r.address).collect();
+        faulted.sort_unstable();
         let (mut parent, mut since, mut below): (Option<Parent>, _, _) = (None, sp, sp);
         let mut last = sp;
         for (i, frame) in frames.iter().enumerate() {
@@ -30,7 +32,7 @@ impl Collector<'_> {
                 // Frames may be missing before it.
                 self.unknown(below, frame.sp);
             }
-            let asked = Asked { stop: stop(frame, last, &records), tracked_only: false, below: (below, frame.sp) };
+            let asked = Asked { stop: stop(frame, last, &faulted), tracked_only: false, below: (below, frame.sp) };
             (last, below) = (frame.sp, frame.caller_sp.unwrap_or(frame.sp));
             let Some(at) = &frame.code else {
                 self.guess(i, frame);
@@ -82,8 +84,8 @@ impl Collector<'_> {
     fn recorded(&mut self, records: &[ExceptionRecord]) {
         let frames = &self.stack.frames;
         for r in records {
-            let handles = frames.iter().rposition(|f| f.sp < r.address);
-            self.kept(handles.unwrap_or(0), (r.slot, EXCEPTION), false);
+            let handles = frames.partition_point(|f| f.sp < r.address).saturating_sub(1);
+            self.kept(handles, (r.slot, EXCEPTION), false);
         }
     }
 
@@ -91,8 +93,8 @@ impl Collector<'_> {
     fn registered(&mut self, slots: Vec<(u64, bool)>) {
         let frames = &self.stack.frames;
         for (slot, interior) in slots {
-            let calls = frames.iter().position(|f| f.sp >= slot);
-            self.kept(calls.unwrap_or(frames.len().saturating_sub(1)), (slot, RECORD), interior);
+            let calls = frames.partition_point(|f| f.sp < slot).min(frames.len().saturating_sub(1));
+            self.kept(calls, (slot, RECORD), interior);
         }
     }
 
@@ -103,9 +105,11 @@ impl Collector<'_> {
     }
 }
 
-/// Why execution is not going on in `frame`; `last` is the stack pointer of the managed frame before.
-fn stop(frame: &Frame, last: u64, records: &[ExceptionRecord]) -> Stop {
-    match records.iter().any(|r| r.faulted && last < r.address && r.address < frame.sp) {
+/// Why execution is not going on in `frame`; `last` is the stack pointer of the managed frame before, `faulted` where records
+/// of exceptions lie that the processor raised, ascending.
+fn stop(frame: &Frame, last: u64, faulted: &[u64]) -> Stop {
+    let record = faulted.get(faulted.partition_point(|&at| at <= last));
+    match record.is_some_and(|&at| at < frame.sp) {
         true => Stop::Faulted,
         false if frame.leaf => Stop::Instruction,
         false => Stop::Return,
