@@ -259,9 +259,10 @@ fn arenas(dump: &Dump) -> Vec<Claim> {
     };
     // A heap may begin inside an entry: neighbouring mappings of one protection are one in a core.
     let anonymous = dump.map.iter().filter(|e| e.file.is_none() && e.module.is_none() && e.state == MapState::Commit);
-    let starts = anonymous.flat_map(|e| {
-        let first = e.start.checked_next_multiple_of(ARENA).unwrap_or(e.end);
-        (first..e.end).step_by(ARENA as usize)
+    // Only what can be read: a damaged entry may claim all addresses there are.
+    let starts = anonymous.flat_map(|e| space.runs(e.start, e.end)).flat_map(|(start, end)| {
+        let first = start.checked_next_multiple_of(ARENA).unwrap_or(end);
+        (first..end).step_by(ARENA as usize)
     });
     starts
         .filter(|&start| is_arena(start))
