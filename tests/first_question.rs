@@ -163,6 +163,9 @@ fn every_command_says_the_same_with_the_graph_and_without() {
             lines.push(format!("!gcroot {a:x} -nostacks -limit 2"));
             lines.push(format!("!objsize {a:x}"));
             lines.push(format!("!pathto {a:x} {b:x}"));
+            let reached = s.closure_of(*a).unwrap();
+            lines.push(format!("!pathto {a:x} {:x}", reached[reached.len() / 2]));
+            lines.push(format!("!pathto {a:x} {:x}", reached[reached.len() - 1]));
             lines.push(format!("!refs {a:x} -limit 30"));
             lines.push(format!("!refs {a:x} -out -limit 30"));
             lines.push(format!("!gcroot {:x}", a + 1));

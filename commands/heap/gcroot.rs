@@ -455,10 +455,9 @@ fn slot_between(slots: &[(u64, Arc<str>)], session: &Session, clr: &Clr, from: u
 fn pathto(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let (a, b) = (args.number("SOURCE").unwrap_or(0), args.number("TARGET").unwrap_or(0));
-    session.expect_ways()?;
     check_object(session, a)?;
     check_object(session, b)?;
-    let path = session.ways_to(b, std::iter::once(a))?.path(a);
+    let path = session.way_between(a, b)?;
     if path.is_empty() {
         ctx.out.note(format!("Could not find a path from {a:x} to {b:x}"))?;
         return Ok(Outcome::Empty);

@@ -1,7 +1,7 @@
 //! Everything one object reaches, at the cost of what it reaches: segments are walked only where a reference leads, and all
 //! of them only when there is much.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::index::ObjectIndex;
 use super::links::Links;
@@ -9,6 +9,75 @@ use super::reader::Reader;
 use super::starts::Starts;
 use super::walk::Walker;
 use crate::watch::Interrupted;
+
+/// References read at most on the way from one object to another, before the whole heap is asked.
+const FEW_REFERENCES: usize = 1 << 17;
+
+/// The objects that one reaches, as far as another, and who of them refers to whom.
+#[derive(Debug)]
+pub struct Onward {
+    /// By what is referred to.
+    to: FxHashMap<u64, Vec<u64>>,
+}
+
+impl Onward {
+    /// Those that refer to `sought`, with the least place among these, sorted by that and then by address.
+    pub fn referrers(&self, sought: &FxHashMap<u64, u32>) -> Vec<(u32, u64)> {
+        let mut least: FxHashMap<u64, u32> = FxHashMap::default();
+        for (target, &place) in sought {
+            for &from in self.to.get(target).into_iter().flatten() {
+                least.entry(from).and_modify(|p| *p = place.min(*p)).or_insert(place);
+            }
+        }
+        let mut all: Vec<(u32, u64)> = least.into_iter().map(|(from, place)| (place, from)).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+/// Looks from `source` on, round by round, until `target` is met: all references of what is nearer to `source`. `None` when
+/// there are too many. What is an object `known` says, else `starts`.
+pub fn onward(
+    walker: Walker<'_>,
+    links: &Links,
+    (source, target): (u64, u64),
+    starts: &Starts,
+    known: Option<&ObjectIndex>,
+) -> Result<Option<Onward>, Interrupted> {
+    let is_object = |address: u64| match known {
+        Some(index) => Ok(index.ids.bit_of(address).is_some()),
+        None => starts.has(&walker, address),
+    };
+    let mut reader = Reader::new(walker, links);
+    let mut found = Onward { to: FxHashMap::default() };
+    let (mut near, mut read, mut targets) = (vec![source], 0, Vec::new());
+    while !near.is_empty() && !found.to.contains_key(&target) && source != target {
+        let mut far = Vec::new();
+        for from in near {
+            if read > FEW_REFERENCES || known.is_none() && starts.is_enough(&walker) {
+                return Ok(None);
+            }
+            walker.watch.cancel.check()?;
+            reader.each_reference(from, |target| targets.push(target));
+            read += targets.len();
+            for to in targets.drain(..) {
+                let referrers = found.to.get_mut(&to);
+                if referrers.is_none() && (to == source || !is_object(to)?) {
+                    continue;
+                }
+                match referrers {
+                    Some(referrers) => referrers.push(from),
+                    None => {
+                        found.to.insert(to, vec![from]);
+                        far.push(to);
+                    }
+                }
+            }
+        }
+        near = far;
+    }
+    Ok(Some(found))
+}
 
 /// Objects beyond which a set by address costs more than the index.
 const FEW: usize = 1 << 16;

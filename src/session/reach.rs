@@ -11,7 +11,7 @@ use crate::graph::ObjectIds;
 use crate::graph::mark::Marked;
 use crate::graph::paths::{self, WaysTo};
 use crate::graph::rounds::Rounds;
-use crate::heap::closure::closure;
+use crate::heap::closure::{closure, onward};
 use crate::heap::links::Links;
 use crate::heap::reader::Reader;
 use crate::heap::starts::Starts;
@@ -206,6 +206,23 @@ impl Session {
             Some(ways) => Ok(Ways::Near(ways)),
             None => self.all_ways_to(target),
         }
+    }
+
+    /// A shortest way from the object at `source` to the one at `target`, both included; empty when there is none. Asks what
+    /// `source` reaches first, which mostly is little; the way is that of [`Session::ways_to`] all the same: every object on
+    /// a shortest way is among those met, in the same order.
+    pub fn way_between(&self, source: u64, target: u64) -> Result<Vec<u64>> {
+        if !self.has_reverse() && !self.only_walks()? {
+            let (known, ends) = (self.index.value.get(), (source, target));
+            if let Some(found) = onward(self.walker()?, self.links()?, ends, self.starts()?, known)? {
+                let wanted = FxHashSet::from_iter([source]);
+                let ways = Rounds::search(target, &wanted, &self.late_holders(), |sought| {
+                    Ok::<_, anyhow::Error>(Some(found.referrers(sought)))
+                })?;
+                return Ok(ways.map(|w| w.path(source)).unwrap_or_default());
+            }
+        }
+        Ok(self.ways_to(target, std::iter::once(source))?.path(source))
     }
 
     /// Addresses of the objects that refer to the one at `target`, ascending, each once.
