@@ -54,13 +54,21 @@ pub fn onward(
     while !near.is_empty() && !found.to.contains_key(&target) && source != target {
         let mut far = Vec::new();
         for from in near {
-            if read > FEW_REFERENCES || known.is_none() && starts.is_enough(&walker) {
+            walker.watch.cancel.check()?;
+            // A long array has more than is taken: one more than the bound tells.
+            reader.each_reference(from, |target| {
+                if targets.len() <= FEW_REFERENCES {
+                    targets.push(target);
+                }
+            });
+            read += targets.len();
+            if read > FEW_REFERENCES {
                 return Ok(None);
             }
-            walker.watch.cancel.check()?;
-            reader.each_reference(from, |target| targets.push(target));
-            read += targets.len();
             for to in targets.drain(..) {
+                if known.is_none() && starts.is_enough(&walker) {
+                    return Ok(None);
+                }
                 let referrers = found.to.get_mut(&to);
                 if referrers.is_none() && (to == source || !is_object(to)?) {
                     continue;
