@@ -11,11 +11,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use captured::open;
-use clrscope::dump::MapState;
+use clrscope::dump::map::FileMap;
+use clrscope::dump::space::SpaceBuilder;
+use clrscope::dump::{Arch, CoreWriter, Dump, DumpKind, MapEntry, MapState, MapType, Os, Presence};
 use clrscope::native::heaps::windows::{self, HeapKind};
-use clrscope::native::heaps::{Allocator, Kind, NO_ARENA, NativeHeaps, State};
+use clrscope::native::heaps::{self, Allocator, Kind, NO_ARENA, NativeHeaps, State};
 use clrscope::session::nativeowners::{Owner, Which};
 use clrscope::shell::Format;
+use clrscope::watch::Watch;
 use patch::Patch;
 
 /// Somebody else moved the break in between; aligned and large blocks, a further arena.
@@ -282,6 +285,34 @@ fn native_heaps_of_two_dumps_are_compared() {
 }
 
 /// Whatever stands in the heaps, the walk ends, nothing overlaps, the sums add up, and what is wrong is said.
+/// Damaged headers claim all addresses there are: what looks at steps of them would not end.
+#[test]
+fn entries_that_claim_everything_cost_what_can_be_read() {
+    const START: u64 = 0x10_0000;
+    const LENGTH: u64 = 0x1_0000;
+    let mut space = SpaceBuilder::new(8);
+    let source = space.source(FileMap::owned((0..LENGTH).map(|i| i as u8 | 1).collect()));
+    space.add(START, source, 0, LENGTH);
+    let kind = DumpKind::ElfCore { writer: CoreWriter::Gcore };
+    let mut dump = Dump::empty(Path::new("claims"), LENGTH, kind, Os::Linux, Arch::X64, space.build().0);
+    dump.map = vec![MapEntry {
+        start: START,
+        end: u64::MAX - 0xFFF,
+        state: MapState::Commit,
+        kind: MapType::Private,
+        protect: 0x04,
+        allocation_base: START,
+        allocation_protect: 0x04,
+        presence: Presence::Dumped,
+        module: None,
+        file: None,
+        file_offset: 0,
+    }];
+    // The secret of musl's allocator, for which every page is looked at.
+    dump.auxv = vec![(25, START)];
+    adds_up(&heaps::read(&dump, &[], &Watch::default()).unwrap());
+}
+
 #[test]
 fn damaged_heaps_are_partial() {
     let (shell, _) = open(&data(&format!("{BREAK}.core.zst")));

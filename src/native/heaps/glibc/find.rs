@@ -118,7 +118,8 @@ pub fn arenas(space: &AddressSpace, regions: &Regions, watch: &Watch) -> Result<
 fn aligned(space: &AddressSpace, regions: &Regions) -> Vec<u64> {
     let step = if space.ptr_size() == 8 { HEAP_ALIGN_64 } else { HEAP_ALIGN_32 };
     let mut out = Vec::new();
-    for &(start, end) in &regions.anonymous {
+    // Only what can be read: a damaged entry may claim all addresses there are.
+    for (start, end) in regions.anonymous.iter().flat_map(|r| space.runs(r.0, r.1)) {
         let Some(mut at) = start.checked_next_multiple_of(step) else { continue };
         while at < end {
             out.push(at);
