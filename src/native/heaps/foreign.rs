@@ -3,7 +3,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::regions::{Range, Regions};
+use super::regions::{Range, Regions, readable};
 use crate::dump::{AddressSpace, Dump};
 use crate::watch::{Interrupted, Watch};
 
@@ -103,8 +103,7 @@ const HEAD: u64 = 0x400;
 /// number of the process, which the main heap in the library's data holds too (`cookie`).
 fn is_mimalloc(space: &AddressSpace, regions: &Regions, data: &[Range], watch: &Watch) -> Result<bool, Interrupted> {
     let mut cookies = FxHashSet::default();
-    // Only what can be read: a damaged entry may claim all addresses there are.
-    for (start, end) in regions.anonymous.iter().flat_map(|r| space.runs(r.0, r.1)) {
+    for (start, end) in readable(space, &regions.anonymous) {
         watch.cancel.check()?;
         let Some(first) = start.checked_next_multiple_of(SEGMENT) else { continue };
         for segment in (first..end).step_by(SEGMENT as usize) {

@@ -3,7 +3,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::regions::{Range, Regions};
+use super::regions::{Range, Regions, readable};
 use super::{Allocator, Arena, Block, Blocks, Check, Kind, NO_ARENA, NativeHeaps, State, Stretch, Sum};
 use crate::dump::{AddressSpace, Dump};
 use crate::watch::{Interrupted, Watch};
@@ -87,9 +87,7 @@ pub fn read(dump: &Dump, regions: &Regions, watch: &Watch) -> Result<Option<Nati
     let random = dump.auxv.iter().find(|a| a.0 == AT_RANDOM).and_then(|a| space.u64(a.1.checked_add(8)?));
     let Some(secret) = random.filter(|&s| s != 0) else { return Ok(None) };
     let mut areas = Vec::new();
-    // Only what can be read: a damaged entry may claim all addresses there are.
-    let all = regions.anonymous.iter().chain(&regions.data);
-    for (start, end) in all.flat_map(|r| space.runs(r.0, r.1)) {
+    for (start, end) in readable(space, regions.anonymous.iter().chain(&regions.data)) {
         watch.cancel.check()?;
         let pages = (start.checked_next_multiple_of(PAGE).unwrap_or(end)..end).step_by(PAGE as usize);
         areas.extend(pages.filter(|&p| space.u64(p) == Some(secret)));

@@ -1,6 +1,6 @@
 //! Which memory an allocator's blocks can lie in: anonymous and writable, and nobody else's.
 
-use crate::dump::{Dump, MapEntry, MapState, Presence};
+use crate::dump::{AddressSpace, Dump, MapEntry, MapState, Presence};
 
 /// A half-open range of addresses.
 pub type Range = (u64, u64);
@@ -52,6 +52,15 @@ fn join(list: &mut Vec<Range>, range: Range) {
         Some(last) if last.1 == range.0 => last.1 = range.1,
         _ => list.push(range),
     }
+}
+
+/// What of `ranges` can be read: what looks at steps of a range takes these, since a damaged entry may claim all addresses
+/// there are.
+pub fn readable<'a>(
+    space: &'a AddressSpace,
+    ranges: impl IntoIterator<Item = &'a Range>,
+) -> impl Iterator<Item = Range> {
+    ranges.into_iter().flat_map(|r| space.runs(r.0, r.1))
 }
 
 /// What of `list` (sorted, disjoint) none of `held` (sorted by start) covers.

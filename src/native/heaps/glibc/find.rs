@@ -4,7 +4,7 @@ use rustc_hash::FxHashSet;
 
 use super::layout::{ArenaLayout, BINS, HEAP_ALIGN_32, HEAP_ALIGN_64, HEAP_MOST, LAYOUTS};
 use crate::dump::AddressSpace;
-use crate::native::heaps::regions::Regions;
+use crate::native::heaps::regions::{Regions, readable};
 use crate::watch::{Interrupted, Watch};
 
 /// An arena with the words of it that matter.
@@ -118,8 +118,7 @@ pub fn arenas(space: &AddressSpace, regions: &Regions, watch: &Watch) -> Result<
 fn aligned(space: &AddressSpace, regions: &Regions) -> Vec<u64> {
     let step = if space.ptr_size() == 8 { HEAP_ALIGN_64 } else { HEAP_ALIGN_32 };
     let mut out = Vec::new();
-    // Only what can be read: a damaged entry may claim all addresses there are.
-    for (start, end) in regions.anonymous.iter().flat_map(|r| space.runs(r.0, r.1)) {
+    for (start, end) in readable(space, &regions.anonymous) {
         let Some(mut at) = start.checked_next_multiple_of(step) else { continue };
         while at < end {
             out.push(at);
