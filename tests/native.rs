@@ -120,7 +120,7 @@ mod damaged {
     use clrscope::native::cfi::Cfi;
     use clrscope::native::image::{Format, Image, Pe, Section};
     use clrscope::native::table::Table;
-    use clrscope::native::{Context, End, Stepped, demangle, minidebug, pdb, unwindinfo, xdata};
+    use clrscope::native::{Context, End, Stepped, codeview, demangle, minidebug, pdb, unwindinfo, xdata};
     use proptest::prelude::*;
 
     const BASE: u64 = 0x40_0000;
@@ -316,8 +316,14 @@ mod damaged {
             let mut msf = b"Microsoft C/C++ MSF 7.00\r\n\x1aDS\0\0\0".to_vec();
             msf.extend(&bytes);
             let _ = (minidebug::unpack(&bytes), minidebug::unpack(&xz));
+            // Records of types behind their head, the first of them a class.
+            let head = [20_040_203u32, 56, 0x1000, 0x1010, bytes.len() as u32];
+            let mut types: Vec<u8> = head.iter().flat_map(|w| w.to_le_bytes()).collect();
+            types.resize(56, 0);
+            types.extend(&bytes);
+            prop_assert!(codeview::classes(&types).len() <= bytes.len());
             for file in [bytes, msf].map(FileMap::owned) {
-                let _ = (pdb::identity(&file), pdb::add(&file, &mut Table::default()));
+                let _ = (pdb::identity(&file), pdb::add(&file, &mut Table::default()), pdb::classes(&file));
             }
         }
 

@@ -9,7 +9,8 @@ use rustc_hash::FxHashMap;
 
 use super::image::Format;
 use super::lines;
-use super::{Native, debugfiles};
+pub use super::members::{Member, MemberType};
+use super::{Native, Opened, PdbName, debugfiles, pdb};
 use crate::dump::map::FileMap;
 
 type Slice = EndianArcSlice<LittleEndian>;
@@ -18,32 +19,6 @@ type Slice = EndianArcSlice<LittleEndian>;
 const MAX_CLASSES: usize = 1 << 22;
 /// Types of a member that stand for another, followed to the last.
 const MAX_STEPS: usize = 16;
-
-/// What a member is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MemberType {
-    /// A reference to an object of the class of that name.
-    Reference(Arc<str>),
-    /// A pointer.
-    Pointer,
-    /// A number: encoding (`DW_ATE_*`), bytes, name; of an enumeration what it is made of.
-    Number(u8, u64, Arc<str>),
-    /// A struct of that name.
-    Class(Arc<str>),
-    /// Anything else.
-    Other,
-}
-
-/// A member of a class.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Bytes from the beginning.
-    pub offset: u64,
-    /// Its type.
-    pub ty: MemberType,
-}
 
 /// Classes by name, without those they derive from, and data by name.
 #[derive(Debug, Default)]
@@ -57,11 +32,15 @@ pub struct Classes {
 }
 
 impl Native {
-    /// Classes of the image that holds `address` and symbols that are `wanted`, from itself or the file split off it; `None`
-    /// where neither has classes.
+    /// Classes of the image that holds `address` and symbols that are `wanted`, from itself, the file split off it or its PDB;
+    /// `None` where none has classes.
     pub fn classes(&self, address: u64, wanted: impl Fn(&str) -> bool + Copy) -> Option<Classes> {
         let opened = self.image_at(address)?;
-        let Format::Elf(elf) = &opened.image.format else { return None };
+        let elf = match &opened.image.format {
+            Format::Elf(elf) => elf,
+            Format::Pe(_) => return self.classes_of_pdb(opened, wanted),
+            Format::Unknown => return None,
+        };
         let own = opened.image.file.as_ref().map(|f| (f.file.clone(), f.path.display().to_string()));
         let split = || debugfiles::split(self.dump(), &opened.image).ok().map(|f| (f.file, f.path));
         let read = |(file, path): (FileMap, String)| {
@@ -70,6 +49,16 @@ impl Native {
             (!classes.members.is_empty()).then_some(classes)
         };
         own.and_then(read).or_else(|| split().and_then(read))
+    }
+
+    /// Those of the PDB that the image was built with.
+    fn classes_of_pdb(&self, opened: &Opened, wanted: impl Fn(&str) -> bool) -> Option<Classes> {
+        let image = &opened.image;
+        let found = debugfiles::pdb(self.dump(), image, &PdbName::of(self.dump(), image)?).ok()?;
+        let members = pdb::classes(&found.file).ok().filter(|m| !m.is_empty())?;
+        let named = self.symbols(opened).iter().filter(|s| wanted(s.name));
+        let data = named.map(|s| (s.name.to_owned(), image.base.wrapping_add(s.rva)));
+        Some(Classes { members, data: data.take(MAX_CLASSES).collect(), file: found.path })
     }
 }
 

@@ -80,9 +80,13 @@ pub fn pdb(dump: &Dump, image: &Image, name: &PdbName) -> Result<Found, Vec<Refu
     let module = dump.modules.get(image.index).map_or("", |m| m.path.as_str());
     let keys = [name.key(), name.key().to_lowercase()];
     let is = |file: &FileMap| {
-        super::pdb::identity(file).and_then(|found| match found {
-            (guid, _) if guid == name.guid => Ok(()),
-            _ => Err("it belongs to another build".to_owned()),
+        super::pdb::identity(file).and_then(|found| match found.ages {
+            _ if found.guid != name.guid => Err("it belongs to another build".to_owned()),
+            // Tools that add to a PDB count it up, those that link leave theirs.
+            (of_image, all) if of_image.unwrap_or(all) != name.age && all != name.age => {
+                Err(format!("it belongs to another link of this build: age {} expected, {all} found", name.age))
+            }
+            _ => Ok(()),
         })
     };
     let (file, path) = dump.images.find_symbols(&name.file, module, &keys, is)?;

@@ -102,6 +102,11 @@ impl Image {
         Some(Self { index, base, size, name: m.symbol_name(), format, file })
     }
 
+    /// First address of a function and one past its last, of distances from the image's base.
+    pub fn of_function(&self, (begin, end): (u32, u32)) -> (u64, u64) {
+        (self.base.wrapping_add(begin.into()), self.base.wrapping_add(end.into()))
+    }
+
     /// Fills `out` with what lies at `rva`; how many bytes of it are at hand.
     pub fn read(&self, space: &AddressSpace, rva: u64, out: &mut [u8]) -> usize {
         let mut done = 0;

@@ -5,6 +5,7 @@
 
 pub mod cfi;
 pub mod classes;
+pub mod codeview;
 pub mod context;
 mod debugfiles;
 pub mod demangle;
@@ -13,6 +14,7 @@ pub mod headers;
 pub mod heaps;
 pub mod image;
 mod lines;
+pub mod members;
 pub mod minidebug;
 pub mod needs;
 pub mod pdb;
@@ -36,6 +38,9 @@ use crate::dump::{Arch, Dump};
 pub use self::context::Context;
 pub use self::debugfiles::PdbName;
 pub use self::unwind::{End, Stepped};
+
+/// A question to the table of functions of an image for Windows, about the code at a distance from its base.
+type Ask<T> = fn(&xdata::Code<'_>, u32) -> Option<T>;
 
 /// The native code of a dump.
 #[derive(Debug)]
@@ -90,24 +95,42 @@ impl Native {
         match self.unwinder(opened) {
             Unwinder::Cfi(cfi) => cfi.function(address),
             Unwinder::Pdata(at, size) => {
-                let read = |a: u64| self.word(a);
-                let (space, image) = (&self.dump.space, &opened.image);
-                let code = xdata::Code { space, image, table: (*at, *size), read: &read };
-                let rva = u32::try_from(address - image.base).ok()?;
-                let of_arch = if self.dump.arch == Arch::X64 { unwindinfo::function } else { xdata::function };
-                let (begin, end) = of_arch(&code, rva)?;
-                Some((image.base + u64::from(begin), image.base + u64::from(end)))
+                let found = self.of_table(opened, (*at, *size), address, (unwindinfo::function, xdata::function));
+                found.map(|f| opened.image.of_function(f))
             }
             Unwinder::None => None,
         }
     }
 
-    /// Where the data for the language of the function that holds `address` lies, in images with `.eh_frame`.
+    /// The function that the table of an image for Windows has before that of `address`; `None` in other images.
+    pub fn function_before(&self, address: u64) -> Option<(u64, u64)> {
+        let opened = self.image_at(address)?;
+        let Unwinder::Pdata(at, size) = self.unwinder(opened) else { return None };
+        let found = self.of_table(opened, (*at, *size), address, (unwindinfo::before, xdata::before));
+        found.map(|f| opened.image.of_function(f))
+    }
+
+    /// Where the data that a language keeps of the function that holds `address` lies: what its record in `.eh_frame` leads
+    /// to, or what follows its unwind information.
     pub fn language_data_at(&self, address: u64) -> Option<u64> {
-        match self.unwinder(self.image_at(address)?) {
+        let opened = self.image_at(address)?;
+        match self.unwinder(opened) {
             Unwinder::Cfi(cfi) => cfi.language_data(address),
-            _ => None,
+            Unwinder::Pdata(at, size) => {
+                let found = self.of_table(opened, (*at, *size), address, (unwindinfo::behind, xdata::behind));
+                opened.image.base.checked_add(found?)
+            }
+            Unwinder::None => None,
         }
+    }
+
+    /// What is asked of the table of an image for Windows about the code at `address`: on x64 by the first of `ask`.
+    fn of_table<T>(&self, opened: &Opened, table: (u32, u32), address: u64, ask: (Ask<T>, Ask<T>)) -> Option<T> {
+        let read = |a: u64| self.word(a);
+        let code = xdata::Code { space: &self.dump.space, image: &opened.image, table, read: &read };
+        let rva = u32::try_from(address.checked_sub(opened.image.base)?).ok()?;
+        let ask = if self.dump.arch == Arch::X64 { ask.0 } else { ask.1 };
+        ask(&code, rva)
     }
 
     /// A word of the process's memory.

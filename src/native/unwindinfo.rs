@@ -25,8 +25,8 @@ fn entry(code: &Code<'_>, at: u64) -> Option<Function> {
     Some(Function { begin: word([a, b, c, d]), end: word([e, f, g, h]), info: word([i, j, k, l]) })
 }
 
-/// The entry whose function holds `rva`. `Err` where the table is not at hand.
-fn find(code: &Code<'_>, rva: u32) -> Result<Option<Function>, ()> {
+/// The entry whose function holds `rva`, and its number. `Err` where the table is not at hand.
+fn find(code: &Code<'_>, rva: u32) -> Result<Option<(u64, Function)>, ()> {
     let (table, size) = code.table;
     let (mut low, mut high) = (0u64, u64::from(size / 12));
     while low < high {
@@ -37,7 +37,7 @@ fn find(code: &Code<'_>, rva: u32) -> Result<Option<Function>, ()> {
         } else if rva >= f.end {
             low = middle + 1;
         } else {
-            return Ok(Some(f));
+            return Ok(Some((middle, f)));
         }
     }
     Ok(None)
@@ -46,7 +46,7 @@ fn find(code: &Code<'_>, rva: u32) -> Result<Option<Function>, ()> {
 /// The function that holds `rva`: where it begins and ends. The pieces of one function are told apart by the chain of their
 /// unwind information: the first is meant.
 pub fn function(code: &Code<'_>, rva: u32) -> Option<(u32, u32)> {
-    let mut f = find(code, rva).ok()??;
+    let (_, mut f) = find(code, rva).ok()??;
     for _ in 0..MOST_CHAINED {
         // An indirect entry names another one.
         if f.info & 1 != 0 {
@@ -59,9 +59,33 @@ pub fn function(code: &Code<'_>, rva: u32) -> Option<(u32, u32)> {
     Some((f.begin, f.end))
 }
 
+/// The function that the table has before that which holds `rva`.
+pub fn before(code: &Code<'_>, rva: u32) -> Option<(u32, u32)> {
+    let (number, _) = find(code, rva).ok()??;
+    let f = entry(code, u64::from(code.table.0) + number.checked_sub(1)? * 12)?;
+    Some((f.begin, f.end))
+}
+
+/// Where what lies behind the unwind information of the function that holds `rva` begins: behind its codes, and behind its
+/// handler where it has one.
+pub fn behind(code: &Code<'_>, rva: u32) -> Option<u64> {
+    const HANDLERS: u8 = 3;
+    let (_, f) = find(code, rva).ok()??;
+    let info = u64::from(Some(f.info).filter(|i| i & 1 == 0)?);
+    let [first, _, count, _] = code.image.array::<4>(code.space, info)?;
+    let codes = 4 + u64::from(count) * 2;
+    match first >> 3 {
+        flags if flags & CHAINED != 0 => None,
+        flags if flags & HANDLERS != 0 => Some(info + codes.next_multiple_of(4) + 4),
+        _ => Some(info + codes),
+    }
+}
+
+/// The flag of unwind information that goes on with another function's.
+const CHAINED: u8 = 4;
+
 /// The function that the unwind information at `rva` is a continuation of.
 fn parent(code: &Code<'_>, rva: u32) -> Option<Function> {
-    const CHAINED: u8 = 4;
     let [first, _, count, _] = code.image.array::<4>(code.space, u64::from(rva))?;
     (first >> 3 & CHAINED != 0).then_some(())?;
     entry(code, u64::from(rva) + 4 + (u64::from(count) * 2).next_multiple_of(4))
@@ -87,8 +111,8 @@ pub fn step(code: &Code<'_>, from: &Context, lookup: u64, exact: bool) -> Option
     let mut to = *from;
     let f = match find(code, rva).ok()? {
         // An indirect entry names another one.
-        Some(f) if f.info & 1 != 0 => entry(code, u64::from(f.info & !1))?,
-        Some(f) => f,
+        Some((_, f)) if f.info & 1 != 0 => entry(code, u64::from(f.info & !1))?,
+        Some((_, f)) => f,
         // A function without an entry changes no register and calls nothing: its return address is on top of the stack.
         None => return exact.then(|| returned(code, to)),
     };

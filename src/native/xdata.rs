@@ -22,34 +22,64 @@ pub struct Code<'a> {
 const FP: usize = 29;
 const LR: usize = LINK;
 
-/// The entry of the function that may hold `rva`: begin and unwind data. `Err` where the table is not at hand.
-fn find(code: &Code<'_>, rva: u32) -> Result<Option<(u32, u32)>, ()> {
-    let (table, size) = code.table;
-    let at = |n: u64| {
-        let place = u64::from(table) + n * 8;
-        Some((code.image.u32(code.space, place)?, code.image.u32(code.space, place + 4)?))
-    };
-    let (mut low, mut high) = (0u64, u64::from(size / 8));
+/// The entry of that number: begin and unwind data.
+fn entry(code: &Code<'_>, number: u64) -> Option<(u32, u32)> {
+    let place = u64::from(code.table.0) + number * 8;
+    Some((code.image.u32(code.space, place)?, code.image.u32(code.space, place + 4)?))
+}
+
+/// The number of the entry of the function that may hold `rva`. `Err` where the table is not at hand.
+fn number(code: &Code<'_>, rva: u32) -> Result<Option<u64>, ()> {
+    let (mut low, mut high) = (0u64, u64::from(code.table.1 / 8));
     while low < high {
         let middle = low + (high - low) / 2;
-        if at(middle).ok_or(())?.0 <= rva {
+        if entry(code, middle).ok_or(())?.0 <= rva {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    match low.checked_sub(1) {
-        Some(n) => at(n).map(Some).ok_or(()),
+    Ok(low.checked_sub(1))
+}
+
+/// The entry of the function that may hold `rva`. `Err` where the table is not at hand.
+fn find(code: &Code<'_>, rva: u32) -> Result<Option<(u32, u32)>, ()> {
+    match number(code, rva)? {
+        Some(n) => entry(code, n).map(Some).ok_or(()),
         None => Ok(None),
     }
 }
 
 /// Where the function that holds `rva` begins and ends.
 pub fn function(code: &Code<'_>, rva: u32) -> Option<(u32, u32)> {
-    let (begin, data) = find(code, rva).ok()??;
-    let words = if data & 3 == 0 { code.image.u32(code.space, u64::from(data))? & 0x3_FFFF } else { data >> 2 & 0x7FF };
-    let end = begin.checked_add(words * 4)?;
+    let (begin, end) = extent(code, find(code, rva).ok()??)?;
     (rva < end).then_some((begin, end))
+}
+
+/// The function that the table has before that which holds `rva`.
+pub fn before(code: &Code<'_>, rva: u32) -> Option<(u32, u32)> {
+    extent(code, entry(code, number(code, rva).ok()??.checked_sub(1)?)?)
+}
+
+/// Where what lies behind the unwind information of the function that holds `rva` begins: behind its codes, and behind its
+/// handler where it has one. Packed unwind data has nothing behind it.
+pub fn behind(code: &Code<'_>, rva: u32) -> Option<u64> {
+    let (_, data) = find(code, rva).ok()??;
+    let at = u64::from(Some(data).filter(|d| d & 3 == 0)?);
+    let first = code.image.u32(code.space, at)?;
+    let (mut epilogues, mut words, mut size) = (first >> 22 & 31, first >> 27, 4);
+    if epilogues == 0 && words == 0 {
+        let second = code.image.u32(code.space, at + 4)?;
+        (epilogues, words, size) = (second & 0xFFFF, second >> 16 & 0xFF, 8);
+    }
+    let scopes = if first >> 21 & 1 == 1 { 0 } else { epilogues };
+    Some(at + size + 4 * (u64::from(scopes) + u64::from(words) + u64::from(first >> 20 & 1)))
+}
+
+/// Where the function of an entry begins and ends.
+fn extent(code: &Code<'_>, (begin, data): (u32, u32)) -> Option<(u32, u32)> {
+    let words = if data & 3 == 0 { code.image.u32(code.space, u64::from(data))? & 0x3_FFFF } else { data >> 2 & 0x7FF };
+    Some((begin, begin.checked_add(words * 4)?))
 }
 
 /// The caller of a frame. `None` where the tables are not at hand.
