@@ -112,24 +112,29 @@ fn field(session: &Session, clr: &Clr, mt: u64, base: u64, name: &str) -> Option
     Some((base.checked_add(f.offset())?, session.field_type(f)))
 }
 
+const POOL: &str = "System.Threading.PortableThreadPool";
+
 /// Address of the pool's first field and its type.
 fn pool(session: &Session, clr: &Clr) -> Result<Option<(u64, u64)>> {
-    let Some(&mt) = session.find_types("System.Threading.PortableThreadPool")?.first() else { return Ok(None) };
-    let fields = clr.fields(mt);
-    let object = fields
-        .statics
-        .iter()
-        .find(|f| &*f.name == "ThreadPoolInstance")
-        .and_then(|f| session.static_address(mt, f))
-        .and_then(|a| clr.space().ptr(a))
-        .filter(|&o| o != 0);
-    Ok(object.and_then(|o| o.checked_add(clr.header())).map(|data| (data, mt)))
+    let Some(&mt) = session.find_types(POOL)?.first() else { return Ok(None) };
+    let held = || {
+        let fields = clr.fields(mt);
+        let f = fields.statics.iter().find(|f| &*f.name == "ThreadPoolInstance")?;
+        clr.space().ptr(session.static_address(mt, f)?)
+    };
+    let object = match clr.ahead() {
+        // What holds it has no name there, but there is one alone.
+        Some(_) => threadpoolqueue::instances(session, POOL)?.0.first().copied(),
+        None => held(),
+    };
+    let data = object.filter(|&o| o != 0).and_then(|o| o.checked_add(clr.header()));
+    Ok(data.map(|data| (data, mt)))
 }
 
 /// What can be said where the pool's own counters cannot be read: through 3.1 they are in native code.
 fn without_pool(ctx: &mut Ctx<'_>, session: &Session, clr: &Clr) -> Result<Outcome> {
     if clr.ahead().is_some() {
-        ctx.out.note("The fields of the thread pool are not known: NativeAOT keeps no metadata of them.")?;
+        ctx.out.note("No portable thread pool was used in this process.")?;
         return Ok(Outcome::Empty);
     }
     let workers =
@@ -146,6 +151,11 @@ fn without_pool(ctx: &mut Ctx<'_>, session: &Session, clr: &Clr) -> Result<Outco
     ))
 }
 
+/// Whether counters are those of a pool: workers that run and all of them, fewest and most.
+fn sane(workers: Option<(u64, u64)>, limits: Option<(u64, u64)>) -> bool {
+    workers.is_some_and(|(running, total)| running <= total) && limits.is_some_and(|(low, high)| 0 < low && low <= high)
+}
+
 fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let session = ctx.session()?;
     let clr = session.clr()?;
@@ -153,14 +163,20 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
     let at = |name: &str| field(session, clr, mt, data, name);
     let space = clr.space();
     // The counts share one 64-bit word: workers that process work, workers that exist, their goal; 16 bits each.
-    let counts =
-        at("_separated").and_then(|(a, ty)| field(session, clr, ty?, a, "counts")).and_then(|(a, _)| space.u64(a));
+    let counts = at("_separated").and_then(|(a, ty)| field(session, clr, ty?, a, "counts"));
+    // Structs that NativeAOT knows no type of stand with their fields.
+    let counts = counts.or_else(|| ["_separated.counts", "_separated.counts._data"].into_iter().find_map(at));
+    let counts = counts.and_then(|(a, _)| space.u64(a));
     let short = |name: &str| at(name).and_then(|(a, _)| space.u16(a));
     let cpu = at("_cpuUtilization").and_then(|(a, _)| space.u32(a));
     let running = counts.map(|c| c & 0xFFFF);
     let total = counts.map(|c| c >> 16 & 0xFFFF);
     let idle = total.zip(running).map(|(t, r)| t.saturating_sub(r));
     let (low, high) = (short("_minThreads").map(u64::from), short("_maxThreads").map(u64::from));
+    if clr.ahead().is_some() && !sane(running.zip(total), low.zip(high)) {
+        ctx.out.note("The counters of the thread pool are not known: NativeAOT keeps no metadata of its fields, and those of other versions do not fit.")?;
+        return Ok(Outcome::Partial("the fields of the thread pool are not known".into()));
+    }
     ctx.out.note("Using the Portable thread pool.")?;
     ctx.out.note("")?;
     for (key, label, n, unit) in [
@@ -180,7 +196,12 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         threadpoolqueue::show(ctx)?;
     }
     if !logged {
-        return Ok(Outcome::Partial("the pool's log of its decisions is not there".into()));
+        return Ok(Outcome::Partial(match clr.ahead() {
+            Some(_) => {
+                "where the pool's log of its decisions lies is not known: NativeAOT keeps no metadata of it".into()
+            }
+            None => "the pool's log of its decisions is not there".into(),
+        }));
     }
     let missing = counts.is_none() || low.is_none() || high.is_none() || cpu.is_none();
     Ok(if missing { Outcome::Partial("some of the pool's fields are not there".into()) } else { Outcome::Complete })

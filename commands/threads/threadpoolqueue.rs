@@ -90,7 +90,7 @@ fn describe(session: &Session, address: u64) -> (&'static str, String) {
 }
 
 /// All objects whose class is `name`.
-fn instances(session: &Session, name: &str) -> Result<(Vec<u64>, Option<String>)> {
+pub fn instances(session: &Session, name: &str) -> Result<(Vec<u64>, Option<String>)> {
     let (clr, walker) = (session.clr()?, session.walker()?);
     let (parts, report) = walker.parallel(
         &walker.heap.segments,
@@ -160,17 +160,23 @@ pub struct Queued {
     pub partial: Option<String>,
 }
 
+/// Why nothing is said of a queue whose fields nothing names, as in programs compiled ahead of time without symbols.
+const UNKNOWN: &str = "the fields of the thread pool's queues are not known";
+
 /// Reads the queues of the pool.
 pub fn queued(session: &Session) -> Result<Queued> {
     let (pools, mut partial) = instances(session, "System.Threading.ThreadPoolWorkQueue")?;
     let (mut global_queue, mut seen) = (Vec::new(), FxHashSet::default());
+    let unknown = |known: bool| (!known).then(|| UNKNOWN.to_owned());
     for pool in pools.iter().filter_map(|&a| session.value(a)) {
+        partial = partial.or(unknown(pool.has(&["workItems"])));
         let found = global(session, &pool, &mut seen, &mut global_queue)?;
         partial = partial.or(found);
     }
     let mut local_queue = Vec::new();
     let (locals, _) = instances(session, "System.Threading.ThreadPoolWorkQueue+WorkStealingQueue")?;
     for q in locals.iter().filter_map(|&a| session.value(a)) {
+        partial = partial.or(unknown(q.has(&["m_array"])));
         local(&q, &mut local_queue);
     }
     Ok(Queued { global: global_queue, local: local_queue, pool: !pools.is_empty(), partial })

@@ -1,8 +1,10 @@
-//! Fields and owners of statics by a file of debug information, where one of the program's build is at hand.
+//! Fields, statics and their owners by a file of debug information, where one of the program's build is at hand.
 //!
 //! Source: dotnet/runtime `src/coreclr/tools/aot/ILCompiler.Compiler/Compiler/UserDefinedTypeDescriptor.cs` (a class under its
-//! mangled name, its own instance fields as members, by their distance from the object, of a struct from its first byte),
-//! `ObjectWriter/Dwarf/DwarfInfo.cs`, `UnixNodeMangler.cs` (names of a MethodTable and of a cell of static references).
+//! mangled name, its own instance fields as members, by their distance from the object, of a struct from its first byte; on
+//! Windows a class of its own for statics, by their distance from their base or their first byte),
+//! `ObjectWriter/Dwarf/DwarfInfo.cs`, `ObjectWriter/CodeView/CodeViewTypesBuilder.cs`, `UnixNodeMangler.cs`,
+//! `WindowsNodeMangler.cs` (names of a MethodTable, of a cell of static references, of other statics).
 
 use std::sync::Arc;
 
@@ -15,13 +17,48 @@ use crate::native::Native;
 use crate::native::classes::{Classes, Member, MemberType};
 
 use super::Aot;
+use super::reflected::Place;
 
-/// What names the MethodTable of a class: this, the length of the name, the name.
+/// What names the MethodTable of a class: this, the length of the name, the name; on Windows the name between two texts.
 const METHOD_TABLE: &str = "_ZTV";
+const VIRTUAL_TABLE: (&str, &str) = ("??_7", "@@6B@");
 /// What stands before the name of a struct there.
 const BOXED: &str = "Boxed_";
-/// What names the cell of a class's static references.
+/// What names the cell of a class's static references, and its other statics.
 const GC_STATICS: &str = "__GCSTATICS";
+const STATICS: &str = "__NONGCSTATICS";
+/// What stands before both in the name of the class that describes them.
+const CLASS_OF_STATICS: &str = "__type";
+
+/// Structs in structs that are followed: programs nest two or three.
+const MAX_NESTED: usize = 8;
+/// Fields of a class up to which a struct among them is shown by its own; no class has as many.
+const MAX_FIELDS: usize = 1 << 12;
+
+/// What a symbol of a program names, with the mangled name of the class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named<'a> {
+    MethodTable(&'a str),
+    /// The cell of its static references.
+    Cell(&'a str),
+    /// Its other statics.
+    Statics(&'a str),
+}
+
+impl<'a> Named<'a> {
+    fn of(symbol: &'a str) -> Option<Self> {
+        let (before, behind) = VIRTUAL_TABLE;
+        let table = || symbol.strip_prefix(before)?.strip_suffix(behind);
+        if let Some(name) = symbol.strip_prefix(METHOD_TABLE).and_then(counted).or_else(table) {
+            return Some(Self::MethodTable(name.strip_prefix(BOXED).unwrap_or(name)));
+        }
+        let member = |what| {
+            let windows = || symbol.strip_prefix('?')?.strip_prefix(what)?.strip_prefix('@')?.strip_suffix("@@");
+            symbol.strip_prefix(what).or_else(windows)
+        };
+        member(GC_STATICS).map(Self::Cell).or_else(|| member(STATICS).map(Self::Statics))
+    }
+}
 
 /// What the debug information of a program says.
 #[derive(Debug, Default)]
@@ -30,20 +67,31 @@ pub struct Debug {
     /// Mangled names by MethodTable, and the other way round.
     names: FxHashMap<u64, Arc<str>>,
     types: FxHashMap<Arc<str>, u64>,
-    /// Mangled names of owners by cell.
-    cells: FxHashMap<u64, Arc<str>>,
+    /// Mangled names of owners by cell, and the other way round.
+    owners: FxHashMap<u64, Arc<str>>,
+    cells: FxHashMap<Arc<str>, u64>,
+    /// Where statics without references lie.
+    statics: FxHashMap<Arc<str>, u64>,
 }
 
 impl Debug {
-    fn of(classes: Classes) -> Self {
+    /// `is_type`: whether a MethodTable of the program lies there; the runtime itself has classes with such symbols.
+    fn of(classes: Classes, is_type: impl Fn(u64) -> bool) -> Self {
         let mut debug = Self::default();
         for (symbol, address) in &classes.data {
-            if let Some(name) = symbol.strip_prefix(METHOD_TABLE).and_then(counted) {
-                let name: Arc<str> = name.strip_prefix(BOXED).unwrap_or(name).into();
-                debug.names.insert(*address, name.clone());
-                debug.types.insert(name, *address);
-            } else if let Some(name) = symbol.strip_prefix(GC_STATICS) {
-                debug.cells.insert(*address, name.into());
+            match Named::of(symbol) {
+                Some(Named::MethodTable(name)) if is_type(*address) => {
+                    let name: Arc<str> = name.into();
+                    debug.names.insert(*address, name.clone());
+                    debug.types.insert(name, *address);
+                }
+                Some(Named::Cell(name)) => {
+                    let name: Arc<str> = name.into();
+                    debug.owners.insert(*address, name.clone());
+                    debug.cells.insert(name, *address);
+                }
+                Some(Named::Statics(name)) => drop(debug.statics.insert(name.into(), *address)),
+                _ => {}
             }
         }
         debug.classes = classes;
@@ -52,7 +100,16 @@ impl Debug {
 
     /// Members of the class whose MethodTable is at `mt`.
     fn members(&self, mt: u64) -> &[Member] {
-        self.names.get(&mt).and_then(|n| self.classes.members.get(n)).map_or(&[], Vec::as_slice)
+        self.names.get(&mt).map_or(&[], |n| self.class(n))
+    }
+
+    fn class(&self, name: &str) -> &[Member] {
+        self.classes.members.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Statics of one kind of the class of that mangled name.
+    fn class_of_statics(&self, kind: &str, name: &str) -> &[Member] {
+        self.class(&format!("{CLASS_OF_STATICS}{kind}{name}"))
     }
 }
 
@@ -73,8 +130,9 @@ impl Aot {
         self.debug.get_or_init(|| {
             let native = Native::new(self.dump.clone());
             let modules = self.types.modules().iter();
-            let wanted = |name: &str| name.starts_with(METHOD_TABLE) || name.starts_with(GC_STATICS);
-            modules.filter_map(|m| native.classes(m.base, wanted)).map(Debug::of).collect()
+            let classes = modules.filter_map(|m| native.classes(m.base, |name| Named::of(name).is_some()));
+            let is_type = |mt| self.types.words(mt).is_some_and(|w| self.types.is_type(&w));
+            classes.map(|c| Debug::of(c, is_type)).collect()
         })
     }
 
@@ -84,20 +142,106 @@ impl Aot {
         let Some((debug, members)) = described else { return Vec::new() };
         // Of a struct they are counted from its first byte.
         let first = if mt.is_value_type() { 8 } else { 0 };
-        let fields: Vec<DebugField> = members
-            .iter()
-            .map(|m| {
-                let (element, ty) = self.debug_type(debug, &m.ty);
-                (m.name.clone(), m.offset.saturating_add(first), element, ty)
-            })
-            .collect();
-        let end = u64::from(mt.base_size).saturating_sub(8);
+        self.believed(debug, members, (first, u64::from(mt.base_size).saturating_sub(8)), references)
+    }
+
+    /// Members as fields, if all lie in an object of so many bytes and have references where it has; `first` is what their
+    /// offsets are counted from.
+    fn believed(
+        &self,
+        debug: &Debug,
+        members: &[Member],
+        (first, end): (u64, u64),
+        references: &[u64],
+    ) -> Vec<DebugField> {
+        let mut fields = Vec::new();
+        self.flattened(debug, members, ("", first, 0), &mut fields);
         let holds = fields.iter().all(|(_, at, element, _)| {
             let reference = references.binary_search(at).is_ok();
             let like = *element == et::STRUCT || Element(*element).is_reference() == reference;
             like && (8..end).contains(at)
         });
         if holds { fields } else { Vec::new() }
+    }
+
+    /// Members as fields behind `prefix`. A struct that the program never boxes has no MethodTable that could tell its
+    /// fields: they stand for it, as `outer.inner`.
+    fn flattened(
+        &self,
+        debug: &Debug,
+        members: &[Member],
+        (prefix, first, depth): (&str, u64, usize),
+        into: &mut Vec<DebugField>,
+    ) {
+        for m in members {
+            let at = m.offset.saturating_add(first);
+            let name: Arc<str> = if prefix.is_empty() { m.name.clone() } else { format!("{prefix}.{}", m.name).into() };
+            let inner = match &m.ty {
+                MemberType::Class(class) if !debug.types.contains_key(class) && depth < MAX_NESTED => {
+                    debug.class(class)
+                }
+                _ => &[],
+            };
+            if inner.is_empty() || into.len() >= MAX_FIELDS {
+                let (element, ty) = self.debug_type(debug, &m.ty);
+                into.push((name, at, element, ty));
+            } else {
+                self.flattened(debug, inner, (&name, at, depth + 1), into);
+            }
+        }
+    }
+
+    /// Statics of the class, where debug information describes them.
+    pub fn debug_statics(&self, mt: u64) -> Vec<(DebugField, Place)> {
+        let Some((debug, name)) = self.debug().iter().find_map(|d| Some((d, d.names.get(&mt)?))) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        if let Some(&at) = debug.statics.get(name) {
+            for m in debug.class_of_statics(STATICS, name) {
+                let (element, ty) = self.debug_type(debug, &m.ty);
+                if !Element(element).is_reference() {
+                    found.push(((m.name.clone(), m.offset, element, ty), Place::Static(at.wrapping_add(m.offset))));
+                }
+            }
+        }
+        if let Some(&cell) = debug.cells.get(name) {
+            let of_base = |f: DebugField| {
+                let place = Place::Base(cell, f.1);
+                (f, place)
+            };
+            found.extend(self.fields_of_base(debug, name, cell).into_iter().map(of_base));
+        }
+        found
+    }
+
+    /// Static references of the class of that mangled name, whose cell is at `cell`, as its base has them.
+    fn fields_of_base(&self, debug: &Debug, name: &str, cell: u64) -> Vec<DebugField> {
+        let shape = self.cells().base(cell).and_then(|base| self.types.words(self.object_type(base)?));
+        let Some(shape) = shape else { return Vec::new() };
+        let members = debug.class_of_statics(GC_STATICS, name);
+        let end = u64::from(shape.base_size).saturating_sub(8);
+        self.believed(debug, members, (0, end), &self.references(shape.address))
+    }
+
+    /// Slots of static references that debug information names: address and `Type.Field`.
+    pub fn debug_slots(&self) -> Vec<(u64, Arc<str>)> {
+        let mut slots = Vec::new();
+        for debug in self.debug() {
+            for (name, &cell) in &debug.cells {
+                let fields = self.fields_of_base(debug, name, cell);
+                let Some(base) = self.cells().base(cell).filter(|_| !fields.is_empty()) else { continue };
+                let owner = self.spelled(debug, name);
+                let slot = |f: &DebugField| Some((base.checked_add(f.1)?, format!("{owner}.{}", f.0).into()));
+                slots.extend(fields.iter().filter_map(slot));
+            }
+        }
+        slots
+    }
+
+    /// A mangled name as metadata spells it, where the class has a MethodTable.
+    fn spelled(&self, debug: &Debug, name: &Arc<str>) -> Arc<str> {
+        debug.types.get(name).map_or_else(|| name.clone(), |&mt| self.types.tree(mt, 0).display().into())
     }
 
     fn debug_type(&self, debug: &Debug, ty: &MemberType) -> (u8, Option<TypeName>) {
@@ -123,14 +267,8 @@ impl Aot {
 
     /// Owners of cells by their names, as metadata spells them where the class has a MethodTable.
     pub fn debug_owners(&self) -> Vec<(u64, Arc<str>)> {
-        let of = |d: &Debug| -> Vec<(u64, Arc<str>)> {
-            let owner = |name: &Arc<str>| match d.types.get(name) {
-                Some(&mt) => self.types.tree(mt, 0).display().into(),
-                None => name.clone(),
-            };
-            d.cells.iter().map(|(&cell, name)| (cell, owner(name))).collect()
-        };
-        self.debug().iter().flat_map(of).collect()
+        let of = |d| move |(&cell, name)| (cell, self.spelled(d, name));
+        self.debug().iter().flat_map(|d| d.owners.iter().map(of(d))).collect()
     }
 }
 
@@ -190,6 +328,17 @@ mod tests {
         assert_eq!(counted("8Zoo_Node"), Some("Zoo_Node"));
         assert_eq!(counted("7Zoo_Node"), None);
         assert_eq!(counted("Zoo"), None);
+    }
+
+    #[test]
+    fn symbols_name_tables_and_statics_on_both_systems() {
+        let table = Some(Named::MethodTable("Zoo_Node"));
+        assert_eq!([Named::of("_ZTV8Zoo_Node"), Named::of("_ZTV14Boxed_Zoo_Node")], [table, table]);
+        assert_eq!([Named::of("??_7Zoo_Node@@6B@"), Named::of("??_7Boxed_Zoo_Node@@6B@")], [table, table]);
+        let cell = Some(Named::Cell("Zoo_Cache"));
+        assert_eq!([Named::of("__GCSTATICSZoo_Cache"), Named::of("?__GCSTATICS@Zoo_Cache@@")], [cell, cell]);
+        assert_eq!(Named::of("?__NONGCSTATICS@Zoo_Cache@@"), Some(Named::Statics("Zoo_Cache")));
+        assert_eq!([Named::of("??_7Zoo_Node@@6BOther@@@"), Named::of("?Main@Zoo@@")], [None, None]);
     }
 
     #[test]

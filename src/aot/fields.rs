@@ -73,19 +73,31 @@ impl Aot {
     /// Statics, with their place as the record's address.
     fn static_fields(&self, mt: u64, into: &mut Vec<Field>) {
         for f in self.reflected(mt) {
-            let (at, base, offset) = match f.place {
-                Place::Instance(_) => continue,
-                Place::Static(at) => (at, 0, 0),
-                Place::Base(cell, offset) => match self.cells().base(cell) {
-                    Some(base) => (base.saturating_add(offset), base, offset),
-                    None => (0, 0, offset),
-                },
-            };
-            let of_base = || self.references(self.object_type(base).unwrap_or(0)).binary_search(&offset).is_ok();
-            let element = self.element_of(&f.ty, Some(base != 0 && of_base()));
-            let mut field = field(mt, (f.name.clone(), offset.saturating_add(8), element), Some(f.ty.clone()));
-            (field.desc.is_static, field.desc.address) = (true, at);
-            into.push(field);
+            if let Some((at, offset, reference)) = self.place_of_static(f.place) {
+                let element = self.element_of(&f.ty, Some(reference));
+                into.push(static_field(mt, at, (f.name.clone(), offset, element), Some(f.ty.clone())));
+            }
+        }
+        for ((name, _, element, ty), place) in self.debug_statics(mt) {
+            let twice = into.iter().any(|f| f.name == name);
+            if let Some((at, offset, _)) = self.place_of_static(place).filter(|_| !twice) {
+                into.push(static_field(mt, at, (name, offset, element), ty));
+            }
+        }
+    }
+
+    /// Address of a static, 0 where it was not made yet; its offset in the object that holds it; whether a reference is there.
+    fn place_of_static(&self, place: Place) -> Option<(u64, u64, bool)> {
+        match place {
+            Place::Instance(_) => None,
+            Place::Static(at) => Some((at, 0, false)),
+            Place::Base(cell, offset) => match self.cells().base(cell) {
+                Some(base) => {
+                    let references = self.references(self.object_type(base).unwrap_or(0));
+                    Some((base.saturating_add(offset), offset, references.binary_search(&offset).is_ok()))
+                }
+                None => Some((0, offset, false)),
+            },
         }
     }
 
@@ -93,10 +105,12 @@ impl Aot {
     fn known_fields(&self, mt: &MethodTable, references: &[u64], into: &mut Vec<Field>) {
         let Some(name) = self.types.definition_name(mt.address) else { return };
         let known = self.managed.fields(&name);
-        let holds = known.iter().all(|f| {
-            let reference = Element(f.element).is_reference();
-            references.binary_search(&f.offset).is_ok() == reference && f.offset < u64::from(mt.base_size) - 8
-        });
+        let sized = self.managed.size(&name).is_none_or(|s| s == u64::from(mt.base_size));
+        let holds = sized
+            && known.iter().all(|f| {
+                let reference = Element(f.element).is_reference();
+                references.binary_search(&f.offset).is_ok() == reference && f.offset < u64::from(mt.base_size) - 8
+            });
         if !holds {
             return;
         }
@@ -148,6 +162,13 @@ fn class_name(class: &str) -> TypeName {
         Some(of) => TypeName::SzArray(Box::new(class_name(of))),
         None => TypeName::plain(class, "System.Private.CoreLib"),
     }
+}
+
+/// A static at `address`.
+fn static_field(owner: u64, address: u64, (name, offset, element): (Arc<str>, u64, u8), ty: Option<TypeName>) -> Field {
+    let mut field = field(owner, (name, offset.saturating_add(8), element), ty);
+    (field.desc.is_static, field.desc.address) = (true, address);
+    field
 }
 
 fn field(owner: u64, (name, offset, element): (Arc<str>, u64, u8), type_name: Option<TypeName>) -> Field {

@@ -175,9 +175,9 @@ impl Aot {
         self.owners(native).get(&base).cloned()
     }
 
-    /// Slots of static references whose owner is told, with `Type.Field`, or `Type+0x8` where no record names the field.
+    /// Slots of static references whose owner is told, with `Type.Field`, or `Type+0x8` where nothing names the field.
     pub fn slots_of_statics(&self, native: &Native) -> Vec<(u64, Arc<str>)> {
-        let mut names: FxHashMap<u64, Arc<str>> = FxHashMap::default();
+        let mut names: FxHashMap<u64, Arc<str>> = self.debug_slots().into_iter().collect();
         for (&owner, fields) in self.all_reflected() {
             let spelled = self.types.tree(owner, 0).display();
             for f in fields {
