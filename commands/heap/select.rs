@@ -207,7 +207,7 @@ fn types_of(session: &Session, args: &Args, query: &Query) -> Result<Types> {
     let types = types::wanted(session, like.as_ref(), args.number("mt"), kin)?;
     if types.all.is_empty() {
         let from = query.from.as_ref().map_or(option.unwrap_or(""), |f| &f.text.text);
-        types::none(session, like.as_ref(), from)?;
+        types::none(session, like.as_ref(), kin, from)?;
     }
     Ok(types)
 }

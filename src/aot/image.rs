@@ -35,6 +35,8 @@ pub mod section {
     pub const FIELD_MAP: u32 = 309;
     /// Blob: native metadata.
     pub const METADATA: u32 = 313;
+    /// Blob: types that tables of instantiations refer to by number.
+    pub const NATIVE_REFERENCES: u32 = 331;
     /// Blob: what refers to static bases of instantiations, by number.
     pub const NATIVE_STATICS: u32 = 333;
     /// Blob: instantiations and the numbers of their statics.

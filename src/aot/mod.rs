@@ -14,6 +14,7 @@ pub mod format;
 mod found;
 pub mod header;
 pub mod image;
+mod indexed;
 mod locks;
 pub mod managed;
 pub mod metadata;
@@ -45,6 +46,7 @@ use crate::native::{Context, Native};
 use crate::watch::Watch;
 
 use self::debug::Debug;
+use self::indexed::IndexedBase;
 use self::managed::Managed;
 use self::methods::Method;
 use self::reflected::Reflected;
@@ -75,6 +77,8 @@ pub struct Aot {
     owners: OnceLock<FxHashMap<u64, Arc<str>>>,
     /// Named slots of thread statics.
     thread_slots: OnceLock<Vec<ThreadSlot>>,
+    /// Bases of thread statics that are found by an index.
+    indexed: OnceLock<Vec<IndexedBase>>,
 }
 
 /// The runtime of a program compiled ahead of time, where the dump holds one; an error with the reason where it does and
@@ -92,7 +96,7 @@ pub fn open(dump: &Arc<Dump>, watch: &Watch) -> Option<Result<Clr, String>> {
     };
     let managed = Managed::of(opened.found.era.0);
     let gc = opened.found.gc.clone();
-    let (by_name, methods, reflected, debug, cells, shapes, bases, owners, thread_slots) = Default::default();
+    let (by_name, methods, reflected, debug, cells, shapes, bases, owners, thread_slots, indexed) = Default::default();
     let aot = Aot {
         dump: dump.clone(),
         layout,
@@ -108,6 +112,7 @@ pub fn open(dump: &Arc<Dump>, watch: &Watch) -> Option<Result<Clr, String>> {
         bases,
         owners,
         thread_slots,
+        indexed,
     };
     Some(Ok(Clr::compiled_ahead(dump.clone(), opened.found, Box::new(aot))))
 }
@@ -169,6 +174,11 @@ impl Ahead for Aot {
 
     fn types(&self) -> Vec<u64> {
         self.types.all()
+    }
+
+    fn interfaces(&self, mt: u64) -> Vec<String> {
+        let all = self.types.words(mt).map(|w| self.types.interfaces(&w)).unwrap_or_default();
+        all.into_iter().filter_map(|i| self.types.definition_name(i)).collect()
     }
 
     fn type_named(&self, name: &str) -> Option<u64> {
@@ -235,6 +245,10 @@ impl Ahead for Aot {
 
     fn method_name(&self, start: u64) -> Option<String> {
         self.name_of_method(start)
+    }
+
+    fn hijacked(&self, thread: u64) -> Option<(u64, u64)> {
+        self.replaced_return(thread)
     }
 
     fn transition(&self, thread: u64) -> Option<Context> {

@@ -4,8 +4,9 @@
 //! `StaticsInfoHashtableNode.cs`, `src/coreclr/nativeaot/System.Private.CoreLib/src/Internal/Runtime/CompilerHelpers/StartupCodeHelpers.cs`.
 //! A class has a cell in the image, which holds its base once the program runs; all bases hang off one array in the order
 //! of the cells, which a strong handle keeps. Classes with equally laid out statics share the type of their bases, so that
-//! the type does not tell the owner. What does: records of reflected fields, the table of statics of instantiations, and
-//! the code that refers to a cell ([`super::owners`]).
+//! the type does not tell the owner. What does: records of reflected fields, the table of statics of instantiations (whose
+//! types and cells are numbers in tables of their own, `MetadataManager.cs`), and the code that refers to a cell
+//! ([`super::owners`]).
 
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ use super::reflected::Place;
 
 /// `BagElementKind.GcStaticData`: the cell of an instantiation, by its number among the references to statics.
 const GC_STATIC_DATA: u32 = 0x43;
+/// `BagElementKind.ThreadStaticIndex`: the index of its thread statics, the same way.
+const THREAD_STATIC_INDEX: u32 = 0x49;
 /// Elements of a bag: statics with and without references, thread statics.
 const MAX_ELEMENTS: usize = 16;
 /// Cells of a module: a class with static references each.
@@ -125,8 +128,8 @@ impl Aot {
         self.bases.get_or_init(|| {
             let mut found: FxHashMap<u64, Arc<str>> = self.debug_owners().into_iter().collect();
             let spell = |mt: u64| self.types.tree(mt, 0).display().into();
-            for (i, m) in self.types.modules().iter().enumerate() {
-                self.instantiations(i, m, |mt, cell| drop(found.insert(cell, spell(mt))));
+            for i in 0..self.types.modules().len() {
+                self.instantiations(i, |mt, cell| drop(found.insert(cell, spell(mt))));
             }
             for (&owner, fields) in self.all_reflected() {
                 for f in fields {
@@ -140,20 +143,36 @@ impl Aot {
     }
 
     /// Instantiations and their cells, as the table of their statics has them.
-    fn instantiations(&self, number: usize, module: &AotModule, mut each: impl FnMut(u64, u64)) {
-        let blob = |id| module.header.blob(&self.dump.space, id);
-        let (Some(table), Some(statics)) = (blob(section::STATICS_TABLE), blob(section::NATIVE_STATICS)) else {
-            return;
-        };
-        let (Some(names), cells) = (self.types.names(number), &self.cells().by_address) else { return };
-        let statics = statics.distances();
-        for entry in table.entries() {
-            let Some((ty, cell)) = gc_statics(&table, entry) else { continue };
-            let (Some(&mt), Some(cell)) = (names.fixups.get(ty), statics.get(cell)) else { continue };
-            if cells.contains_key(cell) {
-                each(mt, *cell);
+    fn instantiations(&self, number: usize, mut each: impl FnMut(u64, u64)) {
+        let cells = &self.cells().by_address;
+        for (mt, cell) in self.statics_of_instantiations(number, GC_STATIC_DATA) {
+            if cells.contains_key(&cell) {
+                each(mt, cell);
             }
         }
+    }
+
+    /// Instantiations and the addresses of the indexes of their thread statics.
+    pub fn thread_instantiations(&self, number: usize) -> Vec<(u64, u64)> {
+        self.statics_of_instantiations(number, THREAD_STATIC_INDEX)
+    }
+
+    /// MethodTables of instantiations and what the table of their statics has of that kind.
+    fn statics_of_instantiations(&self, number: usize, kind: u32) -> Vec<(u64, u64)> {
+        let module = self.types.modules().get(number);
+        let blob = |id| module.and_then(|m| m.header.blob(&self.dump.space, id));
+        let (Some(table), Some(types), Some(statics)) =
+            (blob(section::STATICS_TABLE), blob(section::NATIVE_REFERENCES), blob(section::NATIVE_STATICS))
+        else {
+            return Vec::new();
+        };
+        let (types, statics) = (types.distances(), statics.distances());
+        let of = |entry: usize| {
+            let (ty, place) = element(&table, entry, kind)?;
+            let words = self.types.words(*types.get(ty)?).filter(|w| self.types.is_instantiation(w))?;
+            Some((words.address, *statics.get(place)?))
+        };
+        table.entries().into_iter().filter_map(of).collect()
     }
 
     /// Owners of bases, by base object.
@@ -172,7 +191,8 @@ impl Aot {
 
     /// Whose static references the object at `base` holds, where that is told.
     pub fn owner_of_base(&self, native: &Native, base: u64) -> Option<Arc<str>> {
-        self.owners(native).get(&base).cloned()
+        let by_index = || self.indexed_bases(native).iter().find(|b| b.base == base).map(|b| b.owner.clone());
+        self.owners(native).get(&base).cloned().or_else(by_index)
     }
 
     /// Slots of static references whose owner is told, with `Type.Field`, or `Type+0x8` where nothing names the field.
@@ -215,14 +235,14 @@ impl Aot {
     }
 }
 
-/// Numbers of type and cell in an entry of the table: the type, then a bag of kinds and values.
-fn gc_statics(table: &Blob, entry: usize) -> Option<(usize, usize)> {
+/// Numbers of type and statics of that kind in an entry of the table: the type, then a bag of kinds and values.
+fn element(table: &Blob, entry: usize, kind: u32) -> Option<(usize, usize)> {
     let mut r = table.at(entry);
     let ty = r.unsigned()? as usize;
     for _ in 0..MAX_ELEMENTS {
         match r.unsigned()? {
             0 => return None,
-            GC_STATIC_DATA => return Some((ty, r.unsigned()? as usize)),
+            k if k == kind => return Some((ty, r.unsigned()? as usize)),
             _ => drop(r.unsigned()?),
         }
     }

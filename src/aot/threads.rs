@@ -145,6 +145,15 @@ impl Aot {
         self.chain_of(first.unwrap_or(0))
     }
 
+    /// The place on the stack of the thread at `address` whose return address the collector replaced, and that address, if it
+    /// is one of managed code.
+    pub fn replaced_return(&self, address: u64) -> Option<(u64, u64)> {
+        let word = |name| self.dump.space.ptr_at(address, self.layout.try_offset("Thread", name)?);
+        let (place, ip) = (word("HijackedReturnAddressLocation")?, word("HijackedReturnAddress")?);
+        let stack = word("CachedStackLimit")?..word("CachedStackBase")?;
+        (stack.contains(&place) && self.is_code(ip)).then_some((place, ip))
+    }
+
     /// Slots that native code registered for the collector on the thread at `address`, and whether they may point into
     /// objects: a chain of records, each with an array of addresses of slots.
     pub fn slots_registered(&self, address: u64) -> Vec<(u64, bool)> {

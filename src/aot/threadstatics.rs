@@ -36,6 +36,52 @@ const MOST_THREADS: usize = 64;
 /// Offsets that code uses: no object of thread statics has more words.
 const MOST_OFFSETS: usize = 1 << 16;
 
+/// Owners of stretches of the object.
+#[derive(Debug, Default)]
+struct Owners {
+    /// Where the statics of each class begin; empty where it is not told, and owners are those of single offsets.
+    starts: Vec<u64>,
+    owners: BTreeMap<u64, Class>,
+}
+
+impl Owners {
+    /// Those of single offsets are those of all that lies between the first of a class and the first of the next; where two
+    /// contradict each other none is believed, nor one that would have two stretches.
+    fn new(single: BTreeMap<u64, Class>, starts: Vec<u64>) -> Self {
+        if starts.is_empty() {
+            return Self { starts, owners: single };
+        }
+        let mut of_stretch: BTreeMap<u64, FxHashSet<Class>> = BTreeMap::new();
+        for (offset, class) in single {
+            if let Some(start) = start_of(&starts, offset) {
+                of_stretch.entry(start).or_default().insert(class);
+            }
+        }
+        let mut stretches: FxHashMap<Class, usize> = FxHashMap::default();
+        for class in of_stretch.values().flatten() {
+            *stretches.entry(class.clone()).or_default() += 1;
+        }
+        let alone = |(start, classes): (u64, FxHashSet<Class>)| {
+            let mut classes = classes.into_iter();
+            let class = classes.next().filter(|c| stretches.get(c) == Some(&1));
+            if classes.next().is_some() { None } else { class.map(|c| (start, c)) }
+        };
+        let owners = of_stretch.into_iter().filter_map(alone).collect();
+        Self { starts, owners }
+    }
+
+    /// The owner of what lies at `offset`.
+    fn at(&self, offset: u64) -> Option<&Class> {
+        let start = if self.starts.is_empty() { offset } else { start_of(&self.starts, offset)? };
+        self.owners.get(&start)
+    }
+}
+
+/// The last of `starts` that is not behind `offset`.
+fn start_of(starts: &[u64], offset: u64) -> Option<u64> {
+    starts.get(starts.partition_point(|&s| s <= offset).checked_sub(1)?).copied()
+}
+
 /// Classes that refer to each offset.
 type Users = BTreeMap<u64, FxHashSet<Class>>;
 
@@ -46,6 +92,14 @@ impl Aot {
             let mut slots = Vec::new();
             for number in 0..self.types.modules().len() {
                 slots.append(&mut self.slots_of_module(native, number));
+            }
+            for b in self.indexed_bases(native) {
+                let slot = |offset: u64| {
+                    let name = format!("{}+{offset:#x}", b.owner).into();
+                    Some(ThreadSlot { thread: b.thread, slot: b.base.checked_add(offset)?, name })
+                };
+                let references = self.references(self.object_type(b.base).unwrap_or(0));
+                slots.extend(references.into_iter().filter_map(slot));
             }
             slots.sort_unstable_by_key(|s| s.slot);
             slots.dedup_by_key(|s| s.slot);
@@ -58,10 +112,11 @@ impl Aot {
         let base = |&thread: &u64| Some((thread, self.inlined_of(thread, number)?.1));
         let bases: Vec<(u64, u64)> = threads.iter().filter_map(base).collect();
         let Some(mt) = bases.first().and_then(|b| self.object_type(b.1)) else { return Vec::new() };
-        let names = self.names_of_offsets(native, number, &bases);
+        let owners = self.owners_of_offsets(native, number, &bases);
         let mut slots = Vec::new();
         for offset in self.references(mt) {
-            let Some(name) = names.get(&offset) else { continue };
+            let Some(owner) = owners.at(offset) else { continue };
+            let name: Arc<str> = format!("{}+{offset:#x}", owner.name()).into();
             let own = bases.iter().filter(|b| self.object_type(b.1) == Some(mt));
             let slot = |&(thread, base): &(u64, u64)| {
                 Some(ThreadSlot { thread, slot: base.checked_add(offset)?, name: name.clone() })
@@ -71,9 +126,9 @@ impl Aot {
         slots
     }
 
-    /// Names of references by their offset in the object: class and offset. `bases`: threads and their objects.
-    fn names_of_offsets(&self, native: &Native, number: usize, bases: &[(u64, u64)]) -> FxHashMap<u64, Arc<str>> {
-        let Some(distance) = self.distance_of_variable(number) else { return FxHashMap::default() };
+    /// Owners of what the object has at each offset. `bases`: threads and their objects.
+    fn owners_of_offsets(&self, native: &Native, number: usize, bases: &[(u64, u64)]) -> Owners {
+        let Some(distance) = self.distance_of_variable(number) else { return Owners::default() };
         let order = self.order_of_classes(number);
         let users = self.users_of_offsets(native, distance);
         let value = |offset: u64| {
@@ -82,7 +137,7 @@ impl Aot {
             Some((offset, Class::new(class.name)))
         };
         let owners = assign(&users, &order, &users.keys().filter_map(|&o| value(o)).collect());
-        owners.into_iter().map(|(offset, class)| (offset, format!("{}+{offset:#x}", class.name()).into())).collect()
+        Owners::new(owners, self.starts_of_classes(number))
     }
 
     /// The record of a thread's inlined statics of a module: its address, which is the variable's, and the object.

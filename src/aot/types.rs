@@ -260,9 +260,28 @@ impl Types {
         sane && self.module_of(w).is_some()
     }
 
+    /// Where the vtable begins in a MethodTable.
+    pub fn vtable_offset(&self) -> u64 {
+        self.offsets.vtable
+    }
+
+    /// Whether it is an instantiation of a generic type.
+    pub fn is_instantiation(&self, w: &Words) -> bool {
+        w.flags & GENERIC != 0 && w.kind() == 0
+    }
+
     /// Whether it is an interface, which has no base.
     pub fn is_interface(&self, w: &Words) -> bool {
         w.kind() == 0 && w.element() == element::INTERFACE && w.related == 0
+    }
+
+    /// The interfaces that the list behind the vtable names. Places that the compiler leaves empty are filled as a type is
+    /// made at run time, or never: code shared by instantiations has no list of its own.
+    pub fn interfaces(&self, w: &Words) -> Vec<u64> {
+        let first = w.address.checked_add(self.offsets.vtable + 8 * u64::from(w.slots));
+        let at = |i: u64| self.space().ptr(first?.checked_add(8 * i)?);
+        let all = (0..u64::from(w.interfaces)).filter_map(at);
+        all.filter(|&mt| self.words(mt).is_some_and(|i| self.is_interface(&i))).collect()
     }
 
     /// Whether it is `System.Object[]`.
@@ -292,7 +311,7 @@ impl Types {
 
     /// The generic definition of an instantiation.
     fn definition(&self, w: &Words) -> Option<u64> {
-        (w.flags & GENERIC != 0 && w.kind() == 0).then(|| self.tail(w, self.generic_words(w)))?
+        self.is_instantiation(w).then(|| self.tail(w, self.generic_words(w)))?
     }
 
     /// MethodTables of the generic arguments: one stands in its word, several behind it.

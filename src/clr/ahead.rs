@@ -78,6 +78,10 @@ pub trait Ahead: std::fmt::Debug + Send + Sync {
     /// MethodTables that the image's maps name, sorted: types with a definition, their instantiations not among them.
     fn types(&self) -> Vec<u64>;
 
+    /// Names of the definitions of the interfaces that the type implements, inherited ones included, as metadata spells them;
+    /// those that the program never asks for were left out by the compiler.
+    fn interfaces(&self, mt: u64) -> Vec<String>;
+
     /// The type of that full name, as metadata spells it.
     fn type_named(&self, name: &str) -> Option<u64>;
 
@@ -126,6 +130,10 @@ pub trait Ahead: std::fmt::Debug + Send + Sync {
 
     /// Slots that native code registered for the collector: their addresses, and whether they may point into objects.
     fn registered_slots(&self, thread: u64) -> Vec<(u64, bool)>;
+
+    /// The place on the thread's stack whose return address the collector replaced by one of its own, to stop the thread as it
+    /// returns, and what stood there; `None` where it replaced none.
+    fn hijacked(&self, thread: u64) -> Option<(u64, u64)>;
 
     /// The registers of the caller that the runtime noted when the thread left managed code, where it did.
     fn transition(&self, thread: u64) -> Option<Context>;

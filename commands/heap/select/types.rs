@@ -122,8 +122,13 @@ pub fn wanted(session: &Session, like: Option<&Like>, mt: Option<u64>, kin: Kin)
 }
 
 /// What is said when no type is meant.
-pub fn none(session: &Session, like: Option<&Like>, from: &str) -> Result<()> {
+pub fn none(session: &Session, like: Option<&Like>, kin: Kin, from: &str) -> Result<()> {
     let clr = session.clr()?;
+    if kin == Kin::Implementing && clr.ahead().is_some() {
+        bail!(
+            "no type on the heap derives from or implements {from}; a NativeAOT program has those interfaces that it asks for"
+        );
+    }
     let lower = from.to_lowercase();
     let near =
         session.types().all().iter().map(|t| clr.type_name(t.mt.address)).find(|n| n.to_lowercase().contains(&lower));

@@ -54,8 +54,11 @@ impl Clr {
     /// ``System.Collections.Generic.IList`1``, generic ones whatever their arguments. Compilers list those that an interface
     /// itself asks for too. Empty for arrays, whose interfaces are the runtime's, and where there is no metadata.
     pub fn declared_interfaces(&self, mt: &MethodTable) -> Vec<String> {
-        if self.ahead().is_some() || mt.is_array() {
+        if mt.is_array() {
             return Vec::new();
+        }
+        if let Some(ahead) = self.ahead() {
+            return ahead.interfaces(mt.address);
         }
         let Some(module) = self.defining_module(mt) else { return Vec::new() };
         let module = self.module(module);

@@ -135,8 +135,10 @@ impl Clr {
     /// The caller of managed code with the registers `from`, or why it cannot be told; `leaf` where it was interrupted rather
     /// than calling. `thread`: address of the `Thread`, 0 for none.
     pub fn caller_of(&self, thread: u64, from: &Context, leaf: bool) -> Result<Context, String> {
-        if self.ahead().is_some() {
-            return self.native().step(from, leaf).map(|s| s.context).map_err(|e| e.to_string());
+        if let Some(ahead) = self.ahead() {
+            let replaced = Some(thread).filter(|&t| t != 0).and_then(|t| ahead.hijacked(t));
+            let caller = self.native().step(from, leaf).map_err(|e| e.to_string())?;
+            return Ok(compiled::restored(from, caller.context, replaced));
         }
         walk::caller(self, thread, from, leaf)
     }
