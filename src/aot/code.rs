@@ -2,12 +2,14 @@
 //! function belongs to.
 //!
 //! Source: dotnet/runtime `src/coreclr/nativeaot/Runtime/unix/UnixNativeCodeManager.cpp` (the data behind a function's unwind
-//! information), `inc/rhbinder.h` (`PInvokeTransitionFrame`). Data of a method's main body: a byte of flags, the distances of
-//! its own data and of its exception clauses, where it has such, GC information. Of a funclet: flags, the distance to the data
-//! of the method, its own distance from the method's start.
+//! information), `windows/CoffNativeCodeManager.cpp` (the same, directly behind it), `inc/rhbinder.h`
+//! (`PInvokeTransitionFrame`). Data of a method's main body: a byte of flags, the distances of its own data and of its
+//! exception clauses, where it has such, GC information. Of a funclet: flags, the distance to the data of the method, its own
+//! distance from the method's start; on Windows flags alone: its method is the first before it in the table that is a main body.
 
 use crate::clr::ahead::CompiledCode;
 use crate::native::context::names;
+use crate::native::image::Format;
 use crate::native::{Context, Native};
 
 use super::Aot;
@@ -50,12 +52,24 @@ impl Aot {
     /// The code at `ip`.
     pub fn compiled_code(&self, native: &Native, ip: u64) -> Option<CompiledCode> {
         let function = native.function_at(ip)?;
-        let image = native.image_at(ip)?.image.base;
-        let bare = CompiledCode { start: function.0, function, image, gc_info: None, clauses: false, filter: false };
+        let image = &native.image_at(ip)?.image;
+        let windows = matches!(image.format, Format::Pe(_));
+        let bare = CompiledCode {
+            start: function.0,
+            function,
+            image: image.base,
+            gc_info: None,
+            clauses: false,
+            filter: false,
+        };
         let told = || {
             let data = native.language_data_at(function.0)?;
             let kind = self.dump.space.u8(data)? & FUNCTION_KIND;
-            let (start, data) = if kind == 0 { (function.0, data) } else { self.main_body(function.0, data)? };
+            let (start, data) = match kind {
+                0 => (function.0, data),
+                _ if windows => self.main_before(native, function.0)?,
+                _ => self.main_body(function.0, data)?,
+            };
             let flags = self.dump.space.u8(data)?;
             let distances = 4 * (u64::from(flags & HAS_DATA != 0) + u64::from(flags & HAS_CLAUSES != 0));
             let gc_info = data.checked_add(1 + distances);
@@ -70,6 +84,18 @@ impl Aot {
         let of_method = data.checked_add(1)?;
         let main = of_method.wrapping_add_signed(distance(of_method)?);
         Some((start.wrapping_sub(distance(data.checked_add(METHOD_AT)?)? as u64), main))
+    }
+
+    /// The same of a funclet in an image for Windows, by the order of the table.
+    fn main_before(&self, native: &Native, mut start: u64) -> Option<(u64, u64)> {
+        for _ in 0..MOST_FUNCLETS {
+            start = native.function_before(start)?.0;
+            let data = native.language_data_at(start)?;
+            if self.dump.space.u8(data)? & FUNCTION_KIND == 0 {
+                return Some((start, data));
+            }
+        }
+        None
     }
 
     /// Bytes of code of the method at `start`, funclets included: they follow its main body.
@@ -116,7 +142,8 @@ impl Aot {
         Some(context)
     }
 
-    fn is_code(&self, ip: u64) -> bool {
+    /// Whether managed code is there.
+    pub fn is_code(&self, ip: u64) -> bool {
         self.managed_code().iter().any(|r| (r.0..r.1).contains(&ip))
     }
 }
