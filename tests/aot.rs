@@ -8,6 +8,8 @@ mod ask;
 mod debug_file;
 #[path = "support/patch.rs"]
 mod patch;
+#[path = "aot/windows.rs"]
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -367,14 +369,7 @@ fn debug_information_gives_fields_and_owners_of_statics() {
     let types = whole.clr().unwrap().ahead().unwrap();
     let place = |name: &str| types.type_named(name).unwrap() - image.start;
     // The cell of a base whose first field holds the delegate, of which no code tells the owner.
-    let delegate = u64::from_str_radix(&fact("staticDelegate"), 16).unwrap();
-    let (start, end) = module.header.section(section::GC_STATICS).unwrap();
-    let cell = |at: u64| {
-        let distance = i32::from_le_bytes(patch.read(at, 4).unwrap().try_into().unwrap());
-        at.wrapping_add_signed(distance.into())
-    };
-    let holds = |&c: &u64| patch.ptr(c).and_then(|base| patch.ptr(base + 8)) == Some(delegate);
-    let cell = (start..end).step_by(4).map(cell).find(holds).unwrap();
+    let cell = cell_of(&patch, &module, u64::from_str_radix(&fact("staticDelegate"), 16).unwrap());
 
     let mut file = DebugFile::new();
     let (int, double) = (file.number("int", 5, 4), file.number("double", 4, 8));
@@ -416,6 +411,17 @@ fn debug_information_gives_fields_and_owners_of_statics() {
     assert!(!said[0].join("\n").contains("+0x"), "{said:?}");
     assert!(!said[1].join("\n").contains("Wrong") && said[1].join("\n").contains(" N"), "{said:?}");
     assert!(said[2].join("\n").contains("static base of Dyn_Dyn_Delegates"), "{said:?}");
+}
+
+/// The cell of the static base whose first field holds the object.
+fn cell_of(patch: &Patch, module: &image::AotModule, object: u64) -> u64 {
+    let (start, end) = module.header.section(section::GC_STATICS).unwrap();
+    let cell = |at: u64| {
+        let distance = i32::from_le_bytes(patch.read(at, 4).unwrap().try_into().unwrap());
+        at.wrapping_add_signed(distance.into())
+    };
+    let holds = |&c: &u64| patch.ptr(c).and_then(|base| patch.ptr(base + 8)) == Some(object);
+    (start..end).step_by(4).map(cell).find(holds).unwrap()
 }
 
 #[test]
@@ -471,11 +477,187 @@ fn thread_statics_are_named_by_the_code_that_uses_them() {
         let expected = !owner.contains("Culture");
         assert_eq!(roots.contains(owner), expected, "{owner}: {roots}");
     }
+    // That of an instantiation by its index.
+    assert!(roots.contains("Dyn.Holder<System.String>+0x8"), "{roots}");
+}
+
+#[test]
+fn interfaces_are_those_that_the_program_asks_for() {
+    let dump = testdata(DYN, "core.zst");
+    let said = ask::ask(&dump, &["!select -implement System.IDisposable @type".into()]);
+    let types: BTreeSet<&str> = said[0].iter().map(|l| l.trim()).collect();
+    for (name, implements) in [
+        ("Microsoft.Win32.SafeHandles.SafeWaitHandle", true),
+        ("System.SZGenericArrayEnumerator<System.String>", true),
+        // By its base class.
+        ("System.Threading.AutoResetEvent", true),
+        ("System.String", false),
+        ("Dyn.Plain", false),
+    ] {
+        assert_eq!(types.contains(name), implements, "{name}: {types:?}");
+    }
+    let mut asked = std::process::Command::new(env!("CARGO_BIN_EXE_clrscope"));
+    asked.arg(dump).args(["-c", "!select -implement Dyn.INothing @type"]);
+    asked.env("CLRSCOPE_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("dumps"));
+    let text = String::from_utf8_lossy(&asked.output().unwrap().stderr).into_owned();
+    assert!(text.contains("a NativeAOT program has those interfaces that it asks for"), "{text}");
+}
+
+#[test]
+fn counters_of_the_thread_pool_are_read_where_its_class_is_the_known_one() {
+    let said = ask::ask(&testdata(GCORE, "core.zst"), &["!threadpool".into(), "!threadpoolqueue".into()]);
+    let text = said[0].join("\n");
+    for line in ["Workers Total:    2", "Workers Running:  1", "Worker Min Limit: 2", "Worker Max Limit: 32767"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(
+        said[1].join("\n").contains("partial: the fields of the thread pool's queues are not known"),
+        "{:?}",
+        said[1]
+    );
+    let said = ask::ask(&testdata(DYN, "core.zst"), &["!threadpool".into()]);
+    assert!(said[0].join("\n").contains("No portable thread pool was used"), "{:?}", said[0]);
+}
+
+#[test]
+fn a_return_address_that_the_collector_replaced_is_the_one_the_runtime_keeps() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("whole.core");
+    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let whole = session(&path);
+    let clr = whole.clr().unwrap();
+    let frames = |s: &Session, thread: usize| -> Vec<(u64, u64)> {
+        let clr = s.clr().unwrap();
+        clr.stack(&clr.threads().items[thread]).frames.iter().map(|f| (f.sp, f.ip)).collect()
+    };
+    // Two managed frames of which one called the other.
+    let (number, place, ip) = (0..clr.threads().items.len())
+        .find_map(|n| {
+            let stack = clr.stack(&clr.threads().items[n]);
+            let pair = stack.frames.windows(2).find(|w| w[0].caller_sp == Some(w[1].sp))?;
+            Some((n, pair[1].sp - 8, pair[1].ip))
+        })
+        .unwrap();
+    let thread = clr.threads().items[number].address;
+    let layout = clr.layout();
+    let field = |name| thread + layout.try_offset("Thread", name).unwrap();
+    let (kept_place, kept_ip) = (field("HijackedReturnAddressLocation"), field("HijackedReturnAddress"));
+    let mut patch = Patch::open(&path);
+    assert_eq!((patch.ptr(place), patch.ptr(kept_place), patch.ptr(kept_ip)), (Some(ip), Some(0), Some(0)));
+    // Native code of the program, where the collector's own routine lies.
+    let (image, _) = image_of(&whole);
+    patch.write(place, &(image.start + 0x8000).to_le_bytes());
+    let hijacked = folder.path().join("hijacked.core");
+    patch.save(&hijacked);
+    assert_ne!(frames(&session(&hijacked), number), frames(&whole, number));
+    patch.write(kept_place, &place.to_le_bytes());
+    patch.write(kept_ip, &ip.to_le_bytes());
+    patch.save(&hijacked);
+    assert_eq!(frames(&session(&hijacked), number), frames(&whole, number));
 }
 
 fn session(path: &Path) -> Session {
     let options = OpenOptions { no_images: true, ..OpenOptions::default() };
     Session::new(Dump::open(path, &options, &Watch::default()).unwrap(), Watch::default())
+}
+
+/// Makes a copy of the dump at `path` whose collector is one for servers, with two heaps: the second has the large and the
+/// pinned objects. A collector for servers has a record of each heap with what one for workstations has in variables.
+fn two_heaps(path: &Path) -> PathBuf {
+    const RECORD: usize = 256;
+    const HEAP_FIELDS: usize = 22;
+    let whole = session(path);
+    let clr = whole.clr().unwrap();
+    let (gc, layout) = (clr.found.gc.clone(), clr.layout());
+    let (image, _) = image_of(&whole);
+    let mut patch = Patch::open(path);
+    let segment = |name: &str| layout.try_offset("HeapSegment", name).unwrap();
+    let (table, start) = (gc.generation_table.unwrap(), gc.generation_field_offsets[1] as u64);
+    let size = gc.generation_size;
+    let first = |patch: &Patch, generation: u64| patch.ptr(table + size * generation + start).unwrap();
+    let value = |patch: &Patch, cell: Option<u64>| patch.ptr(cell.unwrap()).unwrap();
+    // A region with nothing in it.
+    let like = patch.read(first(&patch, 0), RECORD).unwrap().to_vec();
+    let empty = |patch: &mut Patch| {
+        let (memory, record) = (patch.put(&image, &[0; 64]), patch.put(&image, &like));
+        for (name, at) in [("Mem", 0), ("Allocated", 0), ("Used", 0), ("Committed", 64), ("Reserved", 64)] {
+            patch.write(record + segment(name), &(memory + at).to_le_bytes());
+        }
+        patch.write(record + segment("Next"), &[0; 8]);
+        (record, memory)
+    };
+    // Where the array of what waits for finalizers begins, no part of it is filled.
+    let fill = layout.try_offset("FinalizeQueue", "FillPointers").unwrap();
+    let nobody = patch.put(&image, &[0; 128]);
+    let list = patch.put(&image, &[0; 64]);
+    for i in 0..8 {
+        patch.write(nobody + fill + 8 * i, &list.to_le_bytes());
+    }
+    let mut heaps = Vec::new();
+    for number in 0..2u64 {
+        let (ephemeral, end) = empty(&mut patch);
+        let own = [value(&patch, gc.alloc_allocated), value(&patch, gc.ephemeral_heap_segment)];
+        let queue = if number == 0 { value(&patch, gc.finalize_queue) } else { nobody };
+        let [end, ephemeral] = if number == 0 { own } else { [end, ephemeral] };
+        let mut record: Vec<u8> = [end, ephemeral, queue].iter().flat_map(|w| w.to_le_bytes()).collect();
+        record.extend(patch.read(table, (size * u64::from(gc.generation_count)) as usize).unwrap());
+        let heap = patch.put(&image, &record);
+        for generation in 0..u64::from(gc.generation_count) {
+            let place = heap + 24 + size * generation + start;
+            if (generation < 3) != (number == 0) {
+                let other = if generation == 0 { ephemeral } else { empty(&mut patch).0 };
+                patch.write(place, &other.to_le_bytes());
+            }
+            let mut region = patch.ptr(place).unwrap();
+            while region != 0 {
+                patch.write(region + segment("Heap"), &heap.to_le_bytes());
+                region = patch.ptr(region + segment("Next")).unwrap();
+            }
+        }
+        heaps.push(heap);
+    }
+    let mut offsets = [-1i32; HEAP_FIELDS];
+    (offsets[0], offsets[1], offsets[2], offsets[18]) = (0, 8, 16, 24);
+    let offsets: Vec<u8> = offsets.iter().flat_map(|o| o.to_le_bytes()).collect();
+    let array: Vec<u8> = heaps.iter().flat_map(|h| h.to_le_bytes()).collect();
+    let (array, count) = (patch.put(&image, &array), patch.put(&image, &2u64.to_le_bytes()));
+    let (offsets, server) = (patch.put(&image, &offsets), patch.put(&image, &1u64.to_le_bytes()));
+    let cell = patch.put(&image, &array.to_le_bytes());
+    for (at, variable) in
+        [(32, server), (48, 0), (80, 0), (120, 0), (136, 0), (144, 0), (176, count), (184, cell), (240, offsets)]
+    {
+        patch.write(gc.address + at, &variable.to_le_bytes());
+    }
+    let made = path.with_file_name("two.core");
+    patch.save(&made);
+    made
+}
+
+#[test]
+fn heaps_of_a_server_collector_are_read_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("whole.core");
+    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let made = two_heaps(&path);
+    let (one, two) = (exported(&path), exported(&made));
+    let table = |of: &tempfile::TempDir, name: &str| rows(&fs::read_to_string(of.path().join(name)).unwrap());
+    for name in
+        ["objects.tsv", "types.tsv", "edges.tsv", "strings.tsv", "handles.tsv", "finalizable.tsv", "threads.tsv"]
+    {
+        assert_eq!(table(&two, name), table(&one, name), "{name}");
+    }
+    let filled = |r: &BTreeMap<String, String>| r["objects_start"] != r["objects_end"];
+    let second = |r: &BTreeMap<String, String>| ["Large", "Pinned"].contains(&r["kind"].as_str());
+    let (one, two) = (table(&one, "segments.tsv"), table(&two, "segments.tsv"));
+    let placed: BTreeSet<(String, String)> =
+        two.iter().filter(|r| filled(r)).map(|r| (r["objects_start"].clone(), r["heap"].clone())).collect();
+    let expected = one.iter().filter(|r| filled(r));
+    let expected =
+        expected.map(|r| (r["objects_start"].clone(), if second(r) { "1" } else { "0" }.to_owned())).collect();
+    assert_eq!(placed, expected, "{two:?}");
+    let said = ask::ask(&made, &["!eeheap -gc".into(), "!verifyheap".into()]);
+    assert!(said[0].join("\n").contains("Number of GC Heaps: 2"), "{:?}", said[0]);
+    assert!(said[1].join("\n").contains("0 errors"), "{:?}", said[1]);
 }
 
 #[test]
