@@ -33,6 +33,8 @@ const MOST_PLACES: usize = 1 << 16;
 const MOST_CODE: u64 = 1 << 30;
 /// Threads whose values are looked at.
 const MOST_THREADS: usize = 64;
+/// Times that what was learnt is used for the rest.
+const ROUNDS: usize = 8;
 /// Offsets that code uses: no object of thread statics has more words.
 const MOST_OFFSETS: usize = 1 << 16;
 
@@ -41,35 +43,11 @@ const MOST_OFFSETS: usize = 1 << 16;
 struct Owners {
     /// Where the statics of each class begin; empty where it is not told, and owners are those of single offsets.
     starts: Vec<u64>,
+    /// By where their statics begin.
     owners: BTreeMap<u64, Class>,
 }
 
 impl Owners {
-    /// Those of single offsets are those of all that lies between the first of a class and the first of the next; where two
-    /// contradict each other none is believed, nor one that would have two stretches.
-    fn new(single: BTreeMap<u64, Class>, starts: Vec<u64>) -> Self {
-        if starts.is_empty() {
-            return Self { starts, owners: single };
-        }
-        let mut of_stretch: BTreeMap<u64, FxHashSet<Class>> = BTreeMap::new();
-        for (offset, class) in single {
-            if let Some(start) = start_of(&starts, offset) {
-                of_stretch.entry(start).or_default().insert(class);
-            }
-        }
-        let mut stretches: FxHashMap<Class, usize> = FxHashMap::default();
-        for class in of_stretch.values().flatten() {
-            *stretches.entry(class.clone()).or_default() += 1;
-        }
-        let alone = |(start, classes): (u64, FxHashSet<Class>)| {
-            let mut classes = classes.into_iter();
-            let class = classes.next().filter(|c| stretches.get(c) == Some(&1));
-            if classes.next().is_some() { None } else { class.map(|c| (start, c)) }
-        };
-        let owners = of_stretch.into_iter().filter_map(alone).collect();
-        Self { starts, owners }
-    }
-
     /// The owner of what lies at `offset`.
     fn at(&self, offset: u64) -> Option<&Class> {
         let start = if self.starts.is_empty() { offset } else { start_of(&self.starts, offset)? };
@@ -134,10 +112,16 @@ impl Aot {
         let value = |offset: u64| {
             let objects = bases.iter().take(MOST_THREADS).filter_map(|b| self.dump.space.ptr_at(b.1, offset));
             let class = objects.filter_map(|o| self.object_type(o)).find_map(|mt| self.types.full_name(mt))?;
-            Some((offset, Class::new(class.name)))
+            Some(Class::new(class.name))
         };
-        let owners = assign(&users, &order, &users.keys().filter_map(|&o| value(o)).collect());
-        Owners::new(owners, self.starts_of_classes(number))
+        let stretch = |(&offset, by): (&u64, &FxHashSet<Class>)| {
+            let users = by.iter().map(Class::outer).collect();
+            (offset, Stretch { users, values: value(offset).into_iter().collect() })
+        };
+        let offsets: BTreeMap<u64, Stretch> = users.iter().map(stretch).collect();
+        let (starts, owners) = (self.starts_of_classes(number), assign(&offsets, &order));
+        let owners = if starts.is_empty() { owners } else { assign_classes(&starts, offsets, owners, &order) };
+        Owners { starts, owners }
     }
 
     /// The record of a thread's inlined statics of a module: its address, which is the variable's, and the object.
@@ -274,34 +258,109 @@ impl Follow {
 /// Registers that a call may change (System V): rax, rcx, rdx, rsi, rdi, r8 to r11.
 const SCRATCH: u64 = 0x0FC7;
 
-/// The owners of offsets. `values`: the class of the object that a slot holds.
-fn assign(users: &Users, order: &FxHashMap<Class, u64>, values: &FxHashMap<u64, Class>) -> BTreeMap<u64, Class> {
-    let offsets: Vec<(u64, FxHashSet<Class>)> =
-        users.iter().map(|(o, by)| (*o, by.iter().map(Class::outer).collect())).collect();
-    let sole = |by: &FxHashSet<Class>| {
-        let mut of = by.iter();
+/// What is known of a stretch of the object.
+#[derive(Debug, Default)]
+struct Stretch {
+    /// Classes that refer to it, those that others were made for in their place.
+    users: FxHashSet<Class>,
+    /// Classes of objects that its slots hold.
+    values: FxHashSet<Class>,
+}
+
+impl Stretch {
+    /// The only class that refers to it of those that `may`.
+    fn sole(&self, may: impl Fn(&Class) -> bool) -> Option<Class> {
+        let mut of = self.users.iter().filter(|c| may(c));
         if let (Some(class), None) = (of.next(), of.next()) { Some(class.clone()) } else { None }
-    };
-    let alone = offsets.iter().enumerate().filter_map(|(i, (_, by))| Some((i, sole(by)?)));
-    let anchors = in_order(alone.filter(|(_, c)| order.contains_key(c)).collect(), order, true);
+    }
+
+    /// Whether `class` is believed. It may be the only one to use what another that may lie here keeps of itself.
+    fn takes(&self, class: &Class, may: impl Fn(&Class) -> bool) -> bool {
+        self.values.iter().all(|v| v == class || !may(v))
+    }
+}
+
+/// Places in the order of classes before and behind the number `i`, as far as owners are told.
+fn between(owners: &BTreeMap<usize, Class>, order: &FxHashMap<Class, u64>, i: usize) -> (u64, u64) {
     let key = |o: Option<(&usize, &Class)>| o.and_then(|(_, c)| order.get(c)).copied();
+    let (before, behind) = (owners.range(..i).next_back(), owners.range(i + 1..).next());
+    (key(before).unwrap_or(0), key(behind).unwrap_or(u64::MAX))
+}
+
+/// The owners of offsets, of which a class may have several in a row.
+fn assign(stretches: &BTreeMap<u64, Stretch>, order: &FxHashMap<Class, u64>) -> BTreeMap<u64, Class> {
+    let all: Vec<(u64, &Stretch)> = stretches.iter().map(|(o, s)| (*o, s)).collect();
+    let alone = all.iter().enumerate().filter_map(|(i, (_, s))| Some((i, s.sole(|_| true)?)));
+    let anchors = in_order(alone.filter(|(_, c)| order.contains_key(c)).collect(), order, true);
     let last = anchors.keys().next_back().copied();
     let mut owners = BTreeMap::new();
-    for (i, (offset, by)) in offsets.iter().enumerate() {
-        let low = key(anchors.range(..i).next_back()).unwrap_or(0);
-        let high = key(anchors.range(i + 1..).next()).unwrap_or(u64::MAX);
+    for (i, (offset, stretch)) in all.iter().enumerate() {
+        let (low, high) = between(&anchors, order, i);
         let within = |c: &Class| order.get(c).is_some_and(|&k| low <= k && k <= high);
         let one = match anchors.get(&i) {
             Some(class) => Some(class.clone()),
             // Those of instantiations come last.
-            None if last.is_none_or(|l| i > l) => sole(by).filter(|c| !order.contains_key(c)),
-            None => sole(&by.iter().filter(|c| within(c)).cloned().collect()),
+            None if last.is_none_or(|l| i > l) => stretch.sole(|_| true).filter(|c| !order.contains_key(c)),
+            None => stretch.sole(within),
         };
-        // A class may be the only one to use what another keeps of itself.
-        let own = |c: &Class| values.get(offset).is_none_or(|v| v == c || !within(v));
-        owners.extend(one.filter(own).map(|c| (*offset, c)));
+        owners.extend(one.filter(|c| stretch.takes(c, within)).map(|c| (*offset, c)));
     }
     owners
+}
+
+/// The owners of stretches, of which each class has one, by those of single offsets: where two of a stretch contradict each
+/// other none is believed, nor one that would have two. What is known then tells more of the rest.
+fn assign_classes(
+    starts: &[u64],
+    offsets: BTreeMap<u64, Stretch>,
+    single: BTreeMap<u64, Class>,
+    order: &FxHashMap<Class, u64>,
+) -> BTreeMap<u64, Class> {
+    let mut told: BTreeMap<u64, FxHashSet<Class>> = BTreeMap::new();
+    for (offset, class) in single {
+        told.entry(start_of(starts, offset).unwrap_or(offset)).or_default().insert(class);
+    }
+    let mut stretches: BTreeMap<u64, Stretch> = BTreeMap::new();
+    for (offset, of) in offsets {
+        let stretch = stretches.entry(start_of(starts, offset).unwrap_or(offset)).or_default();
+        stretch.users.extend(of.users);
+        stretch.values.extend(of.values);
+    }
+    let all: Vec<(u64, &Stretch)> = stretches.iter().map(|(o, s)| (*o, s)).collect();
+    let sole = |(i, (start, _)): (usize, &(u64, &Stretch))| {
+        let mut of = told.get(start)?.iter();
+        if let (Some(class), None) = (of.next(), of.next()) { Some((i, class.clone())) } else { None }
+    };
+    let known: Vec<(usize, Class)> = all.iter().enumerate().filter_map(sole).collect();
+    let (plain, instantiations): (Vec<_>, Vec<_>) = known.into_iter().partition(|(_, c)| order.contains_key(c));
+    let mut owners = in_order(with_one(plain), order, false);
+    for _ in 0..ROUNDS {
+        let taken: FxHashSet<Class> = owners.values().cloned().collect();
+        let mut found = Vec::new();
+        for (i, (_, stretch)) in all.iter().enumerate().filter(|(i, _)| !owners.contains_key(i)) {
+            let (low, high) = between(&owners, order, i);
+            let may = |c: &Class| !taken.contains(c) && order.get(c).is_some_and(|&k| low < k && k < high);
+            found.extend(stretch.sole(may).filter(|c| stretch.takes(c, may)).map(|c| (i, c)));
+        }
+        let more = in_order(with_one(found), order, false);
+        if more.is_empty() {
+            break;
+        }
+        owners.extend(more);
+    }
+    for (i, class) in instantiations {
+        owners.entry(i).or_insert(class);
+    }
+    owners.into_iter().filter_map(|(i, c)| Some((all.get(i)?.0, c))).collect()
+}
+
+/// Of the classes those that occur once.
+fn with_one(found: Vec<(usize, Class)>) -> Vec<(usize, Class)> {
+    let mut count: FxHashMap<Class, usize> = FxHashMap::default();
+    for (_, class) in &found {
+        *count.entry(class.clone()).or_default() += 1;
+    }
+    found.into_iter().filter(|(_, c)| count.get(c) == Some(&1)).collect()
 }
 
 #[cfg(test)]
@@ -349,11 +408,54 @@ mod tests {
         Class::new(name.to_owned())
     }
 
+    /// Stretches by where they begin, with their users and what they hold; classes in the order of their code.
+    fn stretches(users: &[(u64, &[&str])], values: &[(u64, &str)]) -> BTreeMap<u64, Stretch> {
+        let held = |o: u64| values.iter().filter(|v| v.0 == o).map(|v| class(v.1)).collect();
+        let of = |by: &[&str]| by.iter().map(|c| class(c).outer()).collect();
+        users.iter().map(|(o, by)| (*o, Stretch { users: of(by), values: held(*o) })).collect()
+    }
+
+    fn in_code(order: &[&str]) -> FxHashMap<Class, u64> {
+        order.iter().enumerate().map(|(i, c)| (class(c), 16 * (1 + i as u64))).collect()
+    }
+
+    fn names(found: BTreeMap<u64, Class>) -> Vec<(u64, String)> {
+        found.into_iter().map(|(o, c)| (o, c.name().to_owned())).collect()
+    }
+
     fn owners(users: &[(u64, &[&str])], order: &[&str], values: &[(u64, &str)]) -> Vec<(u64, String)> {
-        let users = users.iter().map(|(o, by)| (*o, by.iter().map(|c| class(c)).collect())).collect();
-        let order = order.iter().enumerate().map(|(i, c)| (class(c), 16 * (1 + i as u64))).collect();
-        let values = values.iter().map(|(o, c)| (*o, class(c))).collect();
-        assign(&users, &order, &values).into_iter().map(|(o, c)| (o, c.name().to_owned())).collect()
+        names(assign(&stretches(users, values), &in_code(order)))
+    }
+
+    #[test]
+    fn each_class_has_one_stretch() {
+        let order = in_code(&["A", "B", "C", "D", "E"]);
+        let users: &[(u64, &[&str])] = &[
+            (0x8, &["A"]),
+            // Of those that use it A and E have theirs.
+            (0x10, &["A", "B", "E"]),
+            // Told once B is, and the next once this is; F has no code.
+            (0x20, &["B", "C"]),
+            (0x28, &["C", "D", "F"]),
+            (0x30, &["E"]),
+            // Of the same class, whoever uses it.
+            (0x34, &["A", "B", "C", "D"]),
+            (0x38, &["Pool`1"]),
+            (0x40, &["Pool`1"]),
+        ];
+        let owners = |users: &[(u64, &[&str])], values: &[(u64, &str)], starts: &[u64]| {
+            let offsets = stretches(users, values);
+            let single = assign(&offsets, &order);
+            names(assign_classes(starts, offsets, single, &order))
+        };
+        let found = owners(users, &[], &[0x8, 0x10, 0x18, 0x20, 0x28, 0x30, 0x38, 0x40]);
+        let found: Vec<(u64, &str)> = found.iter().map(|(o, c)| (*o, &**c)).collect();
+        let expected =
+            [(0x8, "A"), (0x10, "B"), (0x20, "C"), (0x28, "D"), (0x30, "E"), (0x38, "Pool`1"), (0x40, "Pool`1")];
+        assert_eq!(found, expected);
+        // Two of a stretch contradict each other, and what D has two stretches of is nobody's.
+        let users: &[(u64, &[&str])] = &[(0x8, &["A"]), (0xC, &["B"]), (0x10, &["D"]), (0x18, &["D"]), (0x20, &["E"])];
+        assert_eq!(owners(users, &[], &[0x8, 0x10, 0x18, 0x20]), [(0x20, "E".to_owned())]);
     }
 
     #[test]
