@@ -68,12 +68,13 @@ fn a_pdb_gives_fields_and_statics() {
     let delegate = file.pointer(delegate, true);
     let kept = file.class("__type__GCSTATICSDyn_Dyn_Plain", 0, object, &[("Kept", delegate, Some(8))]);
     let kept = file.pointer(kept, false);
+    // A struct that is never boxed.
+    let both = file.structure("Dyn_Dyn_Both", 8, &[("Count", make_pdb::INT, Some(0)), ("Number", kind, Some(4))]);
     let members = [
-        ("Count", make_pdb::INT, Some(0x20)),
+        ("Both", both, Some(0x20)),
         ("Text", string, Some(8)),
         ("Next", this, Some(0x10)),
         ("Weight", make_pdb::DOUBLE, Some(0x18)),
-        ("Number", kind, Some(0x24)),
         ("__NONGCSTATICS", statics, None),
         ("__GCSTATICS", kept, None),
     ];
@@ -108,8 +109,8 @@ fn a_pdb_gives_fields_and_statics() {
     let made = u32::from_le_bytes(made.try_into().unwrap()).to_string();
     for (name, ty, value) in [
         ("Weight", "System.Double", "2.500000"),
-        ("Count", "System.Int32", "1"),
-        ("Number", "System.Int32", "9"),
+        ("Both.Count", "System.Int32", "1"),
+        ("Both.Number", "System.Int32", "9"),
         ("Made", "System.Int32", &made),
         ("Kept", "System_Func_2", &fact("staticDelegate")),
     ] {
