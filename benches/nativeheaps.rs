@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clrscope::dump::{Dump, OpenOptions};
-use clrscope::native::heaps::{self, Block, NativeHeaps, State, reach};
+use clrscope::native::heaps::{self, Block, Lookups, NativeHeaps, State, reach};
 use clrscope::watch::Watch;
 use timing::median;
 
@@ -84,6 +84,15 @@ fn lookups(heaps: &NativeHeaps) {
         black_box(words.iter().filter(|w| heaps.blocks.holding(**w).is_some()).count());
     });
     println!("look-ups        {:8.1} ns a word, an eighth of them hits", time * 1e9 / WORDS as f64);
+    let mut found = Vec::with_capacity(WORDS);
+    let time = median(ROUNDS, || {
+        found.clear();
+        let mut lookups = Lookups::new(&heaps.blocks);
+        words.iter().for_each(|w| lookups.push(*w, &mut found));
+        lookups.finish(&mut found);
+        black_box(found.len());
+    });
+    println!("                {:8.1} ns a word, the same as scans ask: many at once", time * 1e9 / WORDS as f64);
     let hits: Vec<u64> = words.iter().copied().step_by(8).collect();
     let time = median(ROUNDS, || {
         black_box(hits.iter().filter(|w| heaps.blocks.holding(**w).is_some()).count());

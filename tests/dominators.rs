@@ -1,31 +1,17 @@
 //! What objects retain in real dumps, held against leaving one object out and looking at what the roots still reach.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clrscope::dump::{Dump, OpenOptions};
 use clrscope::graph::Adjacency;
 use clrscope::session::Session;
 
+#[path = "support/every.rs"]
+mod every;
+use every::sessions;
+
 /// Objects looked at per dump.
 const SAMPLES: u32 = 200;
-
-/// The dumps of `testdata/`; with `CLRSCOPE_DUMPS` set to a folder, those of that folder instead.
-fn sessions() -> impl Iterator<Item = (PathBuf, Session)> {
-    let dir = std::env::var_os("CLRSCOPE_DUMPS")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata"), PathBuf::from);
-    let files = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
-    let dumps = files.filter(|p| {
-        let name = p.file_name().unwrap().to_string_lossy().into_owned();
-        let bare = name.strip_suffix(".zst").unwrap_or(&name);
-        bare.ends_with(".core") || bare.ends_with(".dmp")
-    });
-    dumps.map(|p| {
-        let dump = Dump::open(&p, &OpenOptions::default(), &Default::default()).expect("a readable dump");
-        (p, Session::new(dump, Default::default()))
-    })
-}
 
 fn roots(s: &Session) -> Vec<u32> {
     let ids = &s.index().unwrap().ids;

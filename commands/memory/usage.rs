@@ -6,6 +6,7 @@ use rustc_hash::FxHashSet;
 
 use super::module_name;
 use crate::dump::{Dump, MapEntry, MapState, MapType, Os};
+use crate::native::heaps::regions::{Range, readable};
 use crate::native::heaps::windows;
 use crate::session::ranges::ManagedRange;
 use crate::shell::digits;
@@ -259,8 +260,8 @@ fn arenas(dump: &Dump) -> Vec<Claim> {
     };
     // A heap may begin inside an entry: neighbouring mappings of one protection are one in a core.
     let anonymous = dump.map.iter().filter(|e| e.file.is_none() && e.module.is_none() && e.state == MapState::Commit);
-    // Only what can be read: a damaged entry may claim all addresses there are.
-    let starts = anonymous.flat_map(|e| space.runs(e.start, e.end)).flat_map(|(start, end)| {
+    let ranges: Vec<Range> = anonymous.map(|e| (e.start, e.end)).collect();
+    let starts = readable(space, &ranges).flat_map(|(start, end)| {
         let first = start.checked_next_multiple_of(ARENA).unwrap_or(end);
         (first..end).step_by(ARENA as usize)
     });

@@ -470,7 +470,7 @@ fn compress(links: &mut [Link], path: &mut Vec<u32>, u: u32, v: u32, watch: &Wat
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::adjacency::Chunk;
+    use super::super::Chunk;
     use super::*;
 
     fn graph(n: u32, edges: &[(u32, u32)]) -> Adjacency {

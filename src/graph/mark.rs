@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::ObjectIds;
+use super::{ObjectIds, mark_bit};
 use crate::watch::{Interrupted, Watch};
 
 /// A worker that has more waiting gives half of it to one that has nothing.
@@ -61,7 +61,7 @@ impl Marked {
             if marks.next() == Some(&true)
                 && let Some(bit) = ids.bit_of(address)
             {
-                bits[bit / 64] |= 1 << (bit % 64);
+                mark_bit(&mut bits, bit);
             }
             true
         });

@@ -10,7 +10,7 @@ pub mod paths;
 pub mod ranked;
 pub mod rounds;
 
-pub use adjacency::Adjacency;
+pub use adjacency::{Adjacency, Chunk};
 pub use dominators::{DominatorTree, Weights};
 pub use ids::ObjectIds;
-pub use ranked::RankedBits;
+pub use ranked::{RankedBits, mark_bit};

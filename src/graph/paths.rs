@@ -377,7 +377,7 @@ pub fn closure(forward: &Adjacency, source: u32, watch: &Watch) -> Result<Vec<u3
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::adjacency::Chunk;
+    use super::super::Chunk;
     use super::*;
     use std::collections::{BTreeSet, VecDeque};
 

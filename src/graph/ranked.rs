@@ -5,6 +5,14 @@ pub const BLOCK: u64 = 512;
 /// Words per count.
 pub const WORDS: usize = (BLOCK / 64) as usize;
 
+/// Sets a bit, where there is room for it.
+#[inline]
+pub fn mark_bit(bits: &mut [u64], bit: usize) {
+    if let Some(word) = bits.get_mut(bit / 64) {
+        *word |= 1 << (bit % 64);
+    }
+}
+
 /// The bits with their counts.
 #[derive(Debug, Default)]
 pub struct RankedBits {

@@ -71,7 +71,7 @@ impl Rounds {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::Adjacency;
-    use super::super::adjacency::Chunk;
+    use super::super::Chunk;
     use super::super::paths::WaysTo;
     use super::*;
     use crate::watch::{Interrupted, Watch};

@@ -5,8 +5,7 @@ use rustc_hash::FxHashMap;
 use super::index::ObjectIndex;
 use super::types::TypeInfo;
 use super::walk::{Walker, pointer_in};
-use crate::graph::Adjacency;
-use crate::graph::adjacency::Chunk;
+use crate::graph::{Adjacency, Chunk};
 use crate::watch::{Interrupted, Watch};
 
 /// References of all objects.

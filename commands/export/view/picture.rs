@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use crate::clr::Clr;
-use crate::graph::{Adjacency, ObjectIds, RankedBits};
+use crate::graph::{Adjacency, Chunk, ObjectIds, RankedBits, mark_bit as mark};
 use crate::heap::retained::Retained;
 use crate::heap::roots::{Root, RootKind};
 use crate::heap::stat::Tally;
 use crate::heap::walk::pointer_in;
 use crate::heap::{Object, TypeInfo};
 use crate::session::Session;
+use crate::watch::Watch;
 
 /// Numbers of the first nodes: all, the roots, then a node for each kind of root, then objects in the order of their
 /// addresses, then what is summed up.
@@ -47,41 +48,6 @@ pub enum Edge {
     Rest,
 }
 
-/// Ids of the objects in the picture that others in it dominate, by what dominates them. None where nothing is left out.
-#[derive(Default)]
-struct Dominated {
-    ids: Vec<u32>,
-    /// Where those of each object in the picture begin, and end behind the last.
-    first: Vec<u32>,
-}
-
-impl Dominated {
-    /// From what dominates them and their ids.
-    fn new(mut pairs: Vec<(u32, u32)>, chosen: &RankedBits) -> Self {
-        pairs.retain(|p| chosen.has(p.0 as usize));
-        pairs.sort_unstable();
-        let mut first = vec![0u32; chosen.count() as usize + 1];
-        for n in pairs.iter().filter_map(|p| chosen.number_of(p.0 as usize)) {
-            if let Some(next) = first.get_mut(n as usize + 1) {
-                *next += 1;
-            }
-        }
-        let mut before = 0;
-        for n in &mut first {
-            before += *n;
-            *n = before;
-        }
-        Self { ids: pairs.into_iter().map(|p| p.1).collect(), first }
-    }
-
-    /// Those of the object with this number among those in the picture.
-    fn of(&self, number: u32) -> &[u32] {
-        let at = number as usize;
-        let (Some(&from), Some(&to)) = (self.first.get(at), self.first.get(at + 1)) else { return &[] };
-        self.ids.get(from as usize..to as usize).unwrap_or(&[])
-    }
-}
-
 /// The picture.
 pub struct Picture<'s> {
     /// Whose heap it is.
@@ -95,7 +61,8 @@ pub struct Picture<'s> {
     chosen: RankedBits,
     /// Kinds of roots with the ids they hold, sorted.
     pub kinds: Vec<(String, Vec<u32>)>,
-    dominated: Dominated,
+    /// What of it dominates what else of it, by number among the chosen. Empty where nothing is left out.
+    dominated: Adjacency,
     /// In the order of their ids.
     rests: Vec<Rest>,
     /// Ids that have a rest.
@@ -121,7 +88,7 @@ impl<'s> Picture<'s> {
             retained,
             chosen: RankedBits::default(),
             kinds: kinds(&roots.items, &index.ids),
-            dominated: Dominated::default(),
+            dominated: Adjacency::default(),
             rests: Vec::new(),
             with_rest: RankedBits::default(),
             left_out: Tally::default(),
@@ -157,7 +124,7 @@ impl<'s> Picture<'s> {
             let above = tree.parent(position).filter(|&a| a != 0).and_then(|a| tree.node(a));
             if stays(position) {
                 if let Some(id) = tree.node(position) {
-                    set(&mut chosen, id);
+                    mark(&mut chosen, id as usize);
                     match above {
                         _ if whole => {}
                         Some(above) => dominated.push((above, id)),
@@ -169,7 +136,7 @@ impl<'s> Picture<'s> {
             }
             let tally = Tally { count: self.retained.objects(position), bytes: self.retained.bytes(position) };
             self.left_out.merge(tally);
-            above.iter().for_each(|&id| set(&mut with_rest, id));
+            above.iter().for_each(|&id| mark(&mut with_rest, id as usize));
             self.rests.push(Rest { id: above.unwrap_or(ROOTS), tally });
             position = tree.subtree(position).end.max(position + 1);
         }
@@ -177,7 +144,7 @@ impl<'s> Picture<'s> {
         if !whole {
             together.sort_unstable();
             self.kinds.push((TOGETHER.to_owned(), together));
-            self.dominated = Dominated::new(dominated, &self.chosen);
+            self.dominated = dominates(&self.chosen, dominated, &self.session.watch)?;
         }
         self.with_rest = RankedBits::new(with_rest);
         self.rests.sort_by_key(|r| r.id);
@@ -203,8 +170,12 @@ impl<'s> Picture<'s> {
 
     /// The number of the node of the object with this id.
     pub fn number_of(&self, id: u32) -> Option<u32> {
-        let n = self.chosen.number_of(id as usize)?;
-        Some(FIRST_KIND + self.kinds.len() as u32 + n)
+        Some(self.first_object() + self.chosen.number_of(id as usize)?)
+    }
+
+    /// The number of the node of the first object.
+    fn first_object(&self) -> u32 {
+        FIRST_KIND + self.kinds.len() as u32
     }
 
     fn has(&self, id: u32) -> bool {
@@ -245,7 +216,7 @@ impl<'s> Picture<'s> {
         kept + self.below(id).len() as u32 + u32::from(self.rest(id).is_some())
     }
 
-    /// Ids that the object dominates, where some ways to them may be left out.
+    /// What the object dominates, where some ways to it may be left out, by number among the chosen.
     fn below(&self, id: u32) -> &[u32] {
         self.chosen.number_of(id as usize).map_or(&[], |n| self.dominated.of(n))
     }
@@ -267,7 +238,7 @@ impl<'s> Picture<'s> {
             }
             id => self.with_rest.number_of(id as usize)?,
         };
-        Some(FIRST_KIND + self.kinds.len() as u32 + self.chosen.count() + at)
+        Some(self.first_object() + self.chosen.count() + at)
     }
 
     /// Calls `each` with the references of an object, and the numbers of the nodes they lead to: as many as
@@ -289,9 +260,7 @@ impl<'s> Picture<'s> {
             }
         }
         for &to in self.below(id) {
-            if let Some(number) = self.number_of(to) {
-                each(Edge::Dominates, number)?;
-            }
+            each(Edge::Dominates, self.first_object() + to)?;
         }
         match self.rest(id) {
             Some(rest) => each(Edge::Rest, rest),
@@ -312,10 +281,13 @@ impl<'s> Picture<'s> {
     }
 }
 
-fn set(bits: &mut [u64], id: u32) {
-    if let Some(word) = bits.get_mut(id as usize / 64) {
-        *word |= 1 << (id % 64);
-    }
+/// Pairs of ids, of which the first dominates the second, as numbers among the chosen.
+fn dominates(chosen: &RankedBits, pairs: Vec<(u32, u32)>, watch: &Watch) -> Result<Adjacency> {
+    let number = |id: u32| chosen.number_of(id as usize);
+    let pairs: Vec<(u32, u32)> =
+        pairs.into_iter().filter_map(|(above, id)| Some((number(above)?, number(id)?))).collect();
+    let none = Chunk { degrees: vec![0; chosen.count() as usize], ..Chunk::default() };
+    Ok(Adjacency::build(chosen.count(), vec![none], &pairs, watch)?)
 }
 
 /// Kinds of roots in the order of their names, with the ids of the objects they hold, each once.

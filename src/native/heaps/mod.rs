@@ -11,7 +11,7 @@ pub mod reach;
 pub mod regions;
 pub mod windows;
 
-pub use self::blocks::{Block, Blocks, Kind, NO_ARENA, State};
+pub use self::blocks::{Block, Blocks, Kind, Lookups, NO_ARENA, State};
 
 use self::regions::Range;
 use crate::dump::{Dump, Os};
