@@ -40,8 +40,9 @@ const FROM_MEMORY: &[&str] = &[
     "as /c m .printf \"%ma\", 10000\n${m}\n.block { ${m} ; m }",
     ".printf \"%ma\\n\", 10000; .printf \"%mu\\n\", 20000",
 ];
-/// Texts that no line could take for more than they are.
-const BENIGN: &[&str] = &["nothing", "0", "1", "10000", "", "a b"];
+/// Texts that no line could take for more than they are. The longest is an address at which the text itself can be read as one
+/// more: a line that takes it for that runs what was typed around it.
+const BENIGN: &[&str] = &["nothing", "0", "1", "10000", "0000000000010000", "", "a b"];
 const ADDRESSES: [u64; 2] = [0x1_0000, 0x2_0000];
 
 /// Times that another command ran.
