@@ -6,6 +6,8 @@
 mod make_framework;
 #[path = "support/make_image.rs"]
 mod make_image;
+#[path = "support/make_metadata.rs"]
+mod make_metadata;
 #[path = "support/make_minidump.rs"]
 mod make_minidump;
 #[path = "support/make_mscorwks.rs"]

@@ -165,6 +165,7 @@ fn points(mut blob: &[u8], initial: u32, out: &mut Vec<SequencePoint>) -> Option
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::make_metadata::root;
     use super::*;
 
     #[test]
@@ -211,18 +212,7 @@ mod tests {
         halves.iter().for_each(|&v| tables.extend(half(v)));
         [2, 6].iter().for_each(|&v| tables.extend(word(v)));
         [0, 0, 1, 0, 1, 5].iter().for_each(|&v| tables.extend(half(v)));
-        let streams: [(&[u8], Vec<u8>); 4] =
-            [(b"#Pdb\0\0\0\0", stream), (b"#~\0\0", tables), (b"#Strings\0\0\0\0", strings), (b"#Blob\0\0\0", blobs)];
-        let mut out = b"BSJB\x01\0\x01\0\0\0\0\0\x0C\0\0\0PDB v1.0\0\0\0\0\0\0\x04\0".to_vec();
-        let mut at = out.len() + streams.iter().map(|s| 8 + s.0.len()).sum::<usize>();
-        for (name, bytes) in &streams {
-            out.extend(word(at as u32));
-            out.extend(word(bytes.len() as u32));
-            out.extend(*name);
-            at += bytes.len();
-        }
-        streams.iter().for_each(|s| out.extend(&s.1));
-        out
+        root("PDB v1.0", &[("#Pdb", stream), ("#~", tables), ("#Strings", strings), ("#Blob", blobs)])
     }
 
     #[test]

@@ -9,6 +9,9 @@
 //! stored; whoever prints them must expect control characters.
 
 pub mod debug;
+#[cfg(test)]
+#[path = "../../../../tests/support/make_metadata.rs"]
+mod make_metadata;
 mod names;
 pub mod rawsig;
 pub mod rows;

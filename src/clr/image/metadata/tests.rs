@@ -1,114 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
+use super::make_metadata::{Builder, Cell::*, Form};
 use super::*;
 use crate::clr::image::metadata::sig::TypeSig;
 use proptest::prelude::*;
-
-/// Column widths and streams of an image under construction.
-#[derive(Clone, Copy, Default)]
-struct Form {
-    /// `#-` with pointer tables and the extra header word.
-    uncompressed: bool,
-    /// Four-byte heap indexes.
-    wide: bool,
-}
-
-/// A small module written byte by byte, independent of the reader's tables.
-struct Builder {
-    form: Form,
-    strings: Vec<u8>,
-    blobs: Vec<u8>,
-    rows: std::collections::BTreeMap<u8, (u32, Vec<u8>)>,
-}
-
-enum Cell<'a> {
-    W(u16),
-    D(u32),
-    S(&'a str),
-    B(&'a [u8]),
-    G(u32),
-}
-use Cell::*;
-
-impl Builder {
-    fn new(form: Form) -> Self {
-        Self { form, strings: vec![0], blobs: vec![0], rows: Default::default() }
-    }
-
-    fn row(&mut self, table: u8, cells: &[Cell<'_>]) {
-        let mut bytes = Vec::new();
-        for cell in cells {
-            let index = match cell {
-                W(v) => {
-                    bytes.extend(v.to_le_bytes());
-                    continue;
-                }
-                D(v) => {
-                    bytes.extend(v.to_le_bytes());
-                    continue;
-                }
-                S("") => 0,
-                S(text) => {
-                    let at = self.strings.len();
-                    self.strings.extend(text.as_bytes());
-                    self.strings.push(0);
-                    at as u32
-                }
-                B(blob) => {
-                    let at = self.blobs.len();
-                    self.blobs.push(blob.len() as u8);
-                    self.blobs.extend(*blob);
-                    at as u32
-                }
-                G(index) => *index,
-            };
-            if self.form.wide {
-                bytes.extend(index.to_le_bytes());
-            } else {
-                bytes.extend((index as u16).to_le_bytes());
-            }
-        }
-        let entry = self.rows.entry(table).or_default();
-        entry.0 += 1;
-        entry.1.extend(bytes);
-    }
-
-    fn tables(&self) -> Vec<u8> {
-        let valid: u64 = self.rows.keys().map(|&t| 1 << t).sum();
-        let heaps = if self.form.wide { 7 } else { 0 } | if self.form.uncompressed { 0x40 } else { 0 };
-        let sorted: u64 = if self.form.uncompressed { 0 } else { u64::MAX };
-        let mut out = vec![0, 0, 0, 0, 2, 0, heaps, 1];
-        out.extend(valid.to_le_bytes());
-        out.extend(sorted.to_le_bytes());
-        self.rows.values().for_each(|(n, _)| out.extend(n.to_le_bytes()));
-        if self.form.uncompressed {
-            out.extend([0xEE; 4]);
-        }
-        self.rows.values().for_each(|(_, bytes)| out.extend(bytes));
-        out
-    }
-
-    fn finish(&self) -> Vec<u8> {
-        let guids: Vec<u8> = (1..=16).collect();
-        let name: &[u8] = if self.form.uncompressed { b"#-\0\0" } else { b"#~\0\0" };
-        let streams: [(&[u8], Vec<u8>); 4] = [
-            (name, self.tables()),
-            (b"#Strings\0\0\0\0", self.strings.clone()),
-            (b"#GUID\0\0\0", guids),
-            (b"#Blob\0\0\0", self.blobs.clone()),
-        ];
-        let mut out = b"BSJB\x01\0\x01\0\0\0\0\0\x0C\0\0\0v4.0.30319\0\0".to_vec();
-        out.extend([0, 0, 4, 0]);
-        let mut at = out.len() + streams.iter().map(|(n, _)| 8 + n.len()).sum::<usize>();
-        for (n, bytes) in &streams {
-            out.extend((at as u32).to_le_bytes());
-            out.extend((bytes.len() as u32).to_le_bytes());
-            out.extend(*n);
-            at += bytes.len();
-        }
-        streams.iter().for_each(|(_, bytes)| out.extend(bytes));
-        out
-    }
-}
 
 /// `<Module>`, ``A.B.Map`2``, its nested `Entry`, the enum `A.Colour`, and `Deep`, nested in `Entry`.
 fn module(form: Form) -> Vec<u8> {
@@ -151,7 +45,7 @@ fn module(form: Form) -> Vec<u8> {
     b.row(0x2A, &[W(0), W(0), W(2 << 1), S("TKey")]);
     b.row(0x2A, &[W(1), W(0), W(2 << 1), S("TValue")]);
     b.row(0x2A, &[W(0), W(0), W(2 << 1 | 1), S("T")]);
-    b.finish()
+    b.finish("v4.0.30319")
 }
 
 fn forms() -> impl Iterator<Item = Form> {
@@ -293,7 +187,7 @@ fn a_cycle_of_enclosing_types_ends() {
     }
     b.row(0x29, &[W(1), W(2)]);
     b.row(0x29, &[W(2), W(1)]);
-    let m = Metadata::parse(b.finish()).unwrap();
+    let m = Metadata::parse(b.finish("v4.0.30319")).unwrap();
     assert!(m.full_name(1).len() < 1000);
     assert_eq!(m.typedef_by_name("A"), None);
 }
@@ -305,7 +199,7 @@ fn types_that_are_made_of_themselves_end() {
     let spec = |row: u8| row << 2 | 2;
     b.row(0x1B, &[B(&[0x15, 0x12, spec(2), 2, 0x12, spec(1), 0x12, spec(2)])]);
     b.row(0x1B, &[B(&[0x15, 0x12, spec(1), 2, 0x12, spec(2), 0x12, spec(1)])]);
-    let m = Metadata::parse(b.finish()).unwrap();
+    let m = Metadata::parse(b.finish("v4.0.30319")).unwrap();
     for row in 1..=2 {
         assert!(crate::clr::il::names::of_token(&m, token(table::TYPE_SPEC, row)).len() < 0x8000);
     }
@@ -315,7 +209,7 @@ fn types_that_are_made_of_themselves_end() {
 fn long_names_and_bad_text_are_cut() {
     let mut b = Builder::new(Form::default());
     b.row(0x02, &[D(0), S(&"x".repeat(5000)), S(""), W(0), W(1), W(1)]);
-    let m = Metadata::parse(b.finish()).unwrap();
+    let m = Metadata::parse(b.finish("v4.0.30319")).unwrap();
     assert_eq!(m.full_name(1).len(), MAX_NAME);
     let mut bytes = module(Form::default());
     let at = bytes.windows(6).position(|w| w == b"Colour").unwrap();
