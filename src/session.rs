@@ -31,7 +31,7 @@ use anyhow::{Result, anyhow};
 
 use crate::aot;
 use crate::clr::gathered::Gathered;
-use crate::clr::layout::asks::asks;
+use crate::clr::layout::asks;
 use crate::clr::layout::discover::{DiscoverOptions, discover};
 use crate::clr::layout::version;
 use crate::clr::runtime::finalizer::{self, FinalizerQueue};
@@ -236,8 +236,8 @@ impl Session {
             None => {}
         }
         let found = found?;
-        let build = asks(&self.dump, &found.module);
-        let clr = Clr::new(self.dump.clone(), found).map_err(|m| NoRuntime::Refused(format!("{m}; {build}")))?;
+        let next = asks::next(&self.dump, &found.module, &self.providers_off);
+        let clr = Clr::new(self.dump.clone(), found).map_err(|m| NoRuntime::Refused(format!("{m}; {next}")))?;
         Ok(Arc::new(clr))
     }
 

@@ -278,6 +278,7 @@ pub fn build_as(table: &Table, l: Layout, server: bool) -> Made {
         thread
     });
     let store = b.m.make(0x200);
+    let sync_table = b.m.make(0x100);
     let links = threads.map(|t| b.at(t, "Thread", "LinkNext"));
     let head = b.at(store, "ThreadStore", "FirstThreadLink");
     b.m.word(head, links[0]);
@@ -337,6 +338,7 @@ pub fn build_as(table: &Table, l: Layout, server: bool) -> Made {
             "ThreadStore" => store,
             "FinalizerThread" => threads[0],
             "SystemDomain" => system,
+            "SyncTableEntries" => sync_table,
             "SharedDomain" => shared,
             "HeapType" => 1 + u64::from(server),
             "NumHeaps" if server => 2,

@@ -1,5 +1,7 @@
-//! The line that asks for builds nobody has seen.
+//! What to do next where a runtime cannot be read: the line that asks for builds nobody has seen, what to collect instead of a dump
+//! that lacks the memory, which providers to ask.
 
+use super::provider::Provider;
 use super::report::RuntimeModule;
 use crate::dump::{Dump, MapEntry, Os, Presence};
 
@@ -19,6 +21,15 @@ pub fn asks(dump: &Dump, module: &RuntimeModule) -> String {
         if dump.os == Os::Windows { "Windows" } else { "Linux" },
         dump.arch.name()
     )
+}
+
+/// What to do where a runtime is in the dump and not read: it is the build that nobody knows, unless `disabled` providers were
+/// not asked.
+pub fn next(dump: &Dump, module: &RuntimeModule, disabled: &[Provider]) -> String {
+    match disabled {
+        [] => asks(dump, module),
+        _ => "ask all providers: some are switched off".to_owned(),
+    }
 }
 
 /// What to collect where the dump lacks the memory: no report would tell more.

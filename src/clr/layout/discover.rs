@@ -3,7 +3,7 @@
 //! Nothing here looks at version texts, module names or paths to choose offsets: a module counts as the runtime when its
 //! image holds a `GcDacVars` and a DAC table around it, and a built-in table is taken when its invariants hold.
 
-use super::asks::{self, asks};
+use super::asks;
 use super::checks::Probe;
 use super::choose::{CORE, Chooser, Settled, failed, passed};
 use super::effort::Effort;
@@ -112,10 +112,11 @@ fn not_found(dump: &Dump, options: &DiscoverOptions) -> NoRuntime {
         }
         if RUNTIME_NAMES.iter().any(|n| m.file_name().eq_ignore_ascii_case(n)) {
             let runtime = runtime_module(dump, m);
+            let next = asks::next(dump, &runtime, &options.disabled);
             let (what, next) = if !options.disabled.is_empty() {
-                ("not found by the providers that may be asked", "ask them all".to_owned())
+                ("not found by the providers that may be asked", next)
             } else if asks::holds_data(dump, &runtime) {
-                ("not found", asks::asks(dump, &runtime))
+                ("not found", next)
             } else {
                 ("not in the dump", asks::collect(dump).to_owned())
             };
@@ -190,15 +191,18 @@ fn choose(
     };
     let Some(best) = chooser.best() else {
         return Err(NoRuntime::Refused(format!(
-            "{} has the collector's variables, but no layout fits: no built-in table of this system does, and structure \
-             {}; {}",
+            "{} has the collector's variables, but no layout fits: {}, and structure {}; {}",
             module.path,
+            match options.allows(Provider::Tables) {
+                true => "no built-in table of this system does",
+                false => "built-in tables may not be asked",
+            },
             match (options.allows(Provider::Structure), effort.is_spent()) {
                 (false, _) => "may not be asked",
                 (true, false) => "finds none",
                 (true, true) => "was given up: it had read all that a search may",
             },
-            asks(dump, &runtime)
+            asks::next(dump, &runtime, &options.disabled)
         )));
     };
     let mut found = settle(&chooser, best, providers)?;
@@ -247,18 +251,26 @@ fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, Stri
             c.name,
             c.expected,
             c.found,
-            asks(chooser.dump, &runtime)
+            asks::next(chooser.dump, &runtime, &chooser.options.disabled)
         )));
     }
     // A mini dump has none of the memory the core checks look at: then the others must carry the table.
     let core_absent = again.iter().filter(|c| CORE.contains(&c.name)).all(|c| c.verdict != Verdict::Passed);
     if core_absent && (passed(&again) < MIN_PASSED || failed(&again) > 0) {
-        let (good, bad) = (passed(&again), failed(&again));
+        let bad: Vec<&str> = again.iter().filter(|c| c.verdict == Verdict::Failed).map(|c| c.name).collect();
         // What failed was in the dump: then it is the build that is not known, too.
-        let build = if bad > 0 { format!("; {}", asks(chooser.dump, &runtime)) } else { String::new() };
+        let (names, build) = match bad.is_empty() {
+            true => (String::new(), String::new()),
+            false => {
+                let next = asks::next(chooser.dump, &runtime, &chooser.options.disabled);
+                (format!(": {}", bad.join(", ")), format!("; {next}"))
+            }
+        };
         return Err(NoRuntime::Refused(format!(
-            "{}: the memory that would prove a layout is not in the dump ({good} checks passed, {bad} failed); {}{build}",
+            "{}: the memory that would prove a layout is not in the dump ({} checks passed, {} failed{names}); {}{build}",
             runtime.path,
+            passed(&again),
+            bad.len(),
             asks::collect(chooser.dump)
         )));
     }
@@ -272,7 +284,7 @@ fn settle(chooser: &Chooser<'_>, best: Settled, mut providers: Vec<(String, Stri
     // Where providers are switched off it is not the build that nobody knows.
     if standing.is_prediction() && chooser.options.disabled.is_empty() {
         warnings.push(format!("the layout: {}", standing.sentence()));
-        warnings.push(asks(chooser.dump, &runtime));
+        warnings.push(asks::asks(chooser.dump, &runtime));
     }
     let table = if described { format!("contract descriptor over {}", table.name) } else { table.name.to_owned() };
     Ok(Discovered { module: runtime, gc, layout, table: Some(table), providers, checks, era, gaps, warnings, standing })

@@ -397,7 +397,7 @@ fn domain(p: &mut Probe<'_>) {
             let ok = module == core && (1..1 << 16).contains(&count) && (1..1 << 16).contains(&size);
             Found::when(ok, format!("{count} assemblies, block of {size}, first module {module:x}"))
         }
-        None => Found::Bad("not readable".into()),
+        None => p.unreadable("not readable".into()),
     };
     p.record("assemblies of the app domain", FIELDS, format!("the first is the core library's module {core:x}"), found);
 }
