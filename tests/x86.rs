@@ -1,10 +1,20 @@
 //! A dump of a 32-bit process: what the program wrote of itself, and what it holds, with pointers of four bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/patch.rs"]
+mod patch;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use clrscope::clr::code::stack::FrameKind;
+use clrscope::clr::code::stack::frames::Class;
+use clrscope::dump::{Dump, OpenOptions};
+use clrscope::session::Session;
+use clrscope::watch::Watch;
+use patch::Patch;
 
 const DUMP: &str = "win-x86-3.1-small";
 
@@ -179,4 +189,73 @@ fn the_process_is_shown_with_its_own_width() {
     assert!(object.lines().nth(1).unwrap().len() == "MethodTable: 04a2c264".len(), "{object}");
     assert!(say("!dumpheap -type Small.Base").contains(&format!("0{}", address("dependentKey"))));
     assert!(say("lm").lines().any(|l| l.starts_with("00f40000          0136f000            coreclr")));
+}
+
+fn session(path: &Path) -> Session {
+    let cache_dir = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dumps"));
+    let options = OpenOptions { cache_dir, ..OpenOptions::default() };
+    Session::new(Dump::open(path, &options, &Watch::default()).unwrap(), Watch::default())
+}
+
+/// Frames of all threads: stack and instruction pointer, kind, whether only searched for.
+fn frames(session: &Session) -> Vec<Vec<(u64, u64, FrameKind, bool)>> {
+    let clr = session.clr().unwrap();
+    let of = |t| clr.stack(t).frames.iter().map(|f| (f.sp, f.ip, f.kind, f.guessed)).collect();
+    clr.threads().items.iter().map(of).collect()
+}
+
+/// Methods of a thread that are on its stack, the newest first.
+fn methods(thread: &str) -> Vec<String> {
+    let said = say(&format!("~~[{thread}]e !clrstack"));
+    let managed = said.lines().filter(|l| l.contains("Small.Program."));
+    managed.map(|l| l.split("Small.Program.").nth(1).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn methods_below_code_that_is_not_in_the_dump_are_found() {
+    let threads = say("!clrthreads");
+    let owner = threads.lines().find(|l| l.contains("Small.AppError")).unwrap().split_whitespace().nth(2).unwrap();
+    assert_eq!(
+        methods(owner),
+        ["Stay()", "Thrower()", "Fall(Int32)", "Fall(Int32)", "Fall(Int32)", "Fall(Int32)", "Fall(Int32)", "Thrower()"]
+    );
+    let said = say("~*e !clrstack");
+    // The one owns what the other waits for, whose helper uses ebp for something else. Between the two frames is a method whose
+    // code is not in the dump.
+    let lines: Vec<&str> = said.lines().collect();
+    let follows =
+        |from: &str, by: &str, at: usize| lines.windows(at + 1).any(|w| w[0].contains(from) && w[at].contains(by));
+    assert!(follows("System.Threading.Monitor.ReliableEnter", "Small.Program.Waiter()", 2), "{said}");
+    assert!(follows("Small.Program.Stay()", "Small.Program.Owner()", 1), "{said}");
+}
+
+/// Where native code uses ebp for something else, its caller is searched for: it is the one that frame pointers lead to.
+#[test]
+fn callers_of_helpers_are_found_without_frame_pointers() {
+    for (name, least) in [(DUMP, 3), ("win-x86-2.0-old", 4)] {
+        let whole = session(&testdata(&format!("{name}.dmp.zst")));
+        let clr = whole.clr().unwrap();
+        let file = clr.dump.unpacked.clone().unwrap();
+        let mut patch = Patch::open(&file);
+        let mut changed = 0;
+        for thread in &clr.threads().items {
+            for frame in &clr.stack(thread).frames {
+                let helper = frame.explicit.is_some_and(|e| e.class == Class::Helper) && frame.registers.is_some();
+                // The return address, where the runtime has found it itself; else ebp as it was captured.
+                if helper && clr.space().u32(frame.sp + 24 + 36) == Some(0) {
+                    patch.write(frame.sp + 24 + 40, &[3, 0, 0, 0]);
+                    changed += 1;
+                }
+            }
+        }
+        let copy = tempfile::Builder::new().suffix(".dmp").tempfile().unwrap();
+        patch.save(copy.path());
+        let (before, after) = (frames(&whole), frames(&session(copy.path())));
+        let plain = |all: &[Vec<(u64, u64, FrameKind, bool)>]| -> Vec<Vec<(u64, FrameKind)>> {
+            all.iter().map(|t| t.iter().map(|f| (f.0, f.2)).collect()).collect()
+        };
+        assert_eq!(plain(&before), plain(&after), "{name}");
+        let guessed = |all: &[Vec<(u64, u64, FrameKind, bool)>]| all.iter().flatten().filter(|f| f.3).count();
+        assert!(changed >= least && guessed(&after) > guessed(&before), "{name}: {changed}");
+    }
 }

@@ -16,6 +16,8 @@ use crate::dump::{Arch, Os};
 pub enum Given {
     /// The registers of its managed caller.
     Caller(Context),
+    /// The same, only searched for: frames in between may be missing.
+    Searched(Context),
     /// Those of code that was interrupted where it stood.
     Interrupted(Context),
     /// Nothing: a mark, or a call that is not under way.
@@ -29,7 +31,10 @@ pub fn of(reader: &Reader<'_>, frame: &Explicit, thread: u64) -> Given {
     let given = match frame.class {
         Class::Mark => Some(Given::Nothing),
         Class::InlinedCall => inlined_call(reader, frame.address),
-        Class::Helper => helper::caller(reader, frame.address, thread).map(Given::Caller),
+        Class::Helper => helper::caller(reader, frame.address, thread).map(|(context, searched)| match searched {
+            true => Given::Searched(context),
+            false => Given::Caller(context),
+        }),
         Class::SoftwareException => thrown(reader.clr, frame.address).map(Given::Caller),
         Class::FaultingException => fault(reader, frame.address).map(Given::Interrupted),
         Class::Stopped => {

@@ -4,8 +4,10 @@
 //! Layout: dotnet/runtime release/8.0 `src/coreclr/vm/frames.h`, `vm/amd64/gmscpu.h`, `vm/i386/gmscpu.h`, `vm/arm64/gmscpu.h`
 //! (`MachState`, `LazyMachState`). Native code is unwound by `.eh_frame` or `.pdata`, where they are at hand, to the first return
 //! address in managed code. On Unix the runtime keeps frame pointers, so that without them the chain of `rbp` leads there; other
-//! registers that were saved on the way are then lost.
+//! registers that were saved on the way are then lost. On x86 there are no tables, and where the chain of `ebp` breaks off the
+//! caller is searched for ([`behind`]).
 
+use super::behind;
 use super::reader::Reader;
 use super::registers::{self, Context};
 use super::saved::{callee_saved, read_saved};
@@ -35,16 +37,16 @@ struct State {
     capture_sp: u64,
 }
 
-/// The registers of the managed code that called the helper whose frame is at `address`.
-pub fn caller(reader: &Reader<'_>, address: u64, thread: u64) -> Option<Context> {
+/// The registers of the managed code that called the helper whose frame is at `address`, and whether that was only searched for.
+pub fn caller(reader: &Reader<'_>, address: u64, thread: u64) -> Option<(Context, bool)> {
     let clr = reader.clr;
     let ptr = clr.header();
     (clr.space().ptr_at(address, 4 * ptr)? == thread).then_some(())?;
     let state = state(clr, address)?;
     match clr.dump.arch {
-        Arch::X64 => x64(reader, state),
-        Arch::X86 => of_x86(reader, state),
-        Arch::Arm64 => arm64(reader, state),
+        Arch::X64 => x64(reader, state).map(|c| (c, false)),
+        Arch::X86 => of_x86(reader, address, state),
+        Arch::Arm64 => arm64(reader, state).map(|c| (c, false)),
         Arch::Arm => None,
     }
 }
@@ -112,12 +114,12 @@ fn x64(reader: &Reader<'_>, state: u64) -> Option<Context> {
     let mut context = Context::new(Arch::X64, read(places.capture_ip)?, read(places.capture_sp)?.checked_add(8)?);
     read_saved(clr, &mut context, state.checked_add(places.captured)?);
     let described = by_tables(reader, context);
-    let chained = || by_frame_pointers(reader, &context, 16).map(|found| found.0);
+    let chained = || by_frame_pointers(reader, &context, 16).ok().map(|found| found.0);
     if unix { described.or_else(chained) } else { described }
 }
 
 /// `_pEdi edi _pEsi esi _pEbx ebx _pEbp ebp esp pRetAddr`, then the helper's ebp, esp and eip.
-fn of_x86(reader: &Reader<'_>, state: u64) -> Option<Context> {
+fn of_x86(reader: &Reader<'_>, address: u64, state: u64) -> Option<(Context, bool)> {
     const VALUES: [(usize, u64); 4] = [(7, 4), (6, 12), (3, 20), (5, 28)];
     let clr = reader.clr;
     let read = |at: u64| clr.space().ptr_at(state, at);
@@ -128,16 +130,24 @@ fn of_x86(reader: &Reader<'_>, state: u64) -> Option<Context> {
             let through = read(value - 4).filter(|&p| p != 0).and_then(|p| clr.space().ptr(p));
             context.put(register, through.or_else(|| read(value)));
         }
-        return Some(context);
+        return Some((context, false));
     }
     let mut context = Context::new(Arch::X86, read(48)?, read(44)?);
     context.set(registers::frame_pointer(Arch::X86), read(40)?);
-    let (mut caller, last) = by_frame_pointers(reader, &context, 8)?;
+    let chain = by_frame_pointers(reader, &context, 8);
+    let last = chain.map_or_else(|broken| broken.ip, |found| found.1);
     // Who was called takes the arguments off the stack: the method's signature tells how many, else the function itself.
-    let frame = clr.frame_classes().at(clr, state.checked_sub(6 * clr.header())?);
-    let popped = clr.popped_by(&frame).or_else(|| x86::popped(reader, last)).unwrap_or(0);
-    caller.set_sp(caller.sp().wrapping_add(popped));
-    Some(caller)
+    let popped = clr.popped_by(&clr.frame_classes().at(clr, address)).or_else(|| x86::popped(reader, last));
+    match chain {
+        Ok((mut caller, _)) => {
+            caller.set_sp(caller.sp().wrapping_add(popped.unwrap_or(0)));
+            Some((caller, false))
+        }
+        Err(broken) => {
+            let until = behind::end(clr, address)?;
+            behind::caller(reader, broken.sp..until, popped, None).map(|c| (c, true))
+        }
+    }
 }
 
 /// x19 to x29 as captured, pointers to them, then instruction and stack pointer and whether they are valid, on Unix the
@@ -149,28 +159,45 @@ fn arm64(reader: &Reader<'_>, state: u64) -> Option<Context> {
     let fp = read(SAVED - 1)?;
     let mut context = Context::new(Arch::Arm64, 0, fp);
     context.set(registers::frame_pointer(Arch::Arm64), fp);
-    by_frame_pointers(reader, &context, 0).map(|found| found.0)
+    by_frame_pointers(reader, &context, 0).ok().map(|found| found.0)
+}
+
+/// Where a chain of frame pointers leads no further: the native function that the last one returns to, and its stack pointer
+/// there.
+#[derive(Clone, Copy)]
+struct Broken {
+    ip: u64,
+    sp: u64,
 }
 
 /// Follows the chain of frame pointers to the first return address in a method. `behind`: bytes from where a frame pointer
 /// points to the caller's stack; 0 where that is not known, and the caller's frame pointer stands for it. With the address in
 /// the last native function.
-fn by_frame_pointers(reader: &Reader<'_>, from: &Context, behind: u64) -> Option<(Context, u64)> {
-    let ptr = reader.clr.header();
-    let (mut fp, mut last) = (from.fp()?, from.ip);
+///
+/// On x86 functions of the runtime may use ebp for something else: there each return address before the last must be the
+/// runtime's.
+fn by_frame_pointers(reader: &Reader<'_>, from: &Context, behind: u64) -> Result<(Context, u64), Broken> {
+    let (ptr, x86) = (reader.clr.header(), from.arch == Arch::X86);
+    let mut broken = Broken { ip: from.ip, sp: from.sp() };
+    let mut fp = from.fp().ok_or(broken)?;
     for _ in 0..MAX_NATIVE {
-        let (next, ip) = (reader.pointer(fp)?, reader.pointer(fp.checked_add(ptr)?)?);
-        if reader.is_method(ip) {
-            let sp = if behind == 0 { next } else { fp.checked_add(behind)? };
+        let link = |at: u64| Some((reader.pointer(at)?, reader.pointer(at.checked_add(ptr)?)?));
+        let (next, ip) = link(fp).ok_or(broken)?;
+        if reader.is_method(ip) && (!x86 || reader.may_be_return(ip)) {
+            let sp = if behind == 0 { next } else { fp.wrapping_add(behind) };
             let mut context = Context::new(from.arch, ip, sp);
             context.set(registers::frame_pointer(from.arch), next);
-            return Some((context, last));
+            return Ok((context, broken.ip));
         }
+        if x86 && !reader.clr.found.module.holds(ip) {
+            return Err(broken);
+        }
+        broken = Broken { ip, sp: fp.wrapping_add(behind) };
         // Older frames lie higher.
-        (next > fp).then_some(())?;
-        (fp, last) = (next, ip);
+        (next > fp).then_some(()).ok_or(broken)?;
+        fp = next;
     }
-    None
+    Err(broken)
 }
 
 /// Unwinds native code by the tables of its images to the first return address in a method: then all registers that were

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod arm64;
+mod behind;
 mod compiled;
 mod contexts;
 mod exact;

@@ -68,6 +68,28 @@ impl<'a> Reader<'a> {
         if info.header.frame { x86::base_of(self, &info.header, context.fp()?) } else { None }
     }
 
+    /// x86: whether nothing speaks against `ip` being a return address.
+    pub fn may_be_return(&self, ip: u64) -> bool {
+        let code = ip.checked_sub(1).is_some_and(|at| self.clr.space().readable(at));
+        !code || !self.is_method(ip) || self.is_return(ip)
+    }
+
+    /// x86: whether `ip` is behind a call in a method.
+    pub fn is_return(&self, ip: u64) -> bool {
+        let calls = |back: u64, test: fn(&[u8]) -> bool| {
+            let code = ip.checked_sub(back).and_then(|at| self.clr.space().bytes(at, back as usize));
+            code.is_some_and(|c| test(&c))
+        };
+        // call rel32; call [m32]; call register or [register]; call [register + disp8].
+        let is_call = || {
+            calls(5, |c| c.first() == Some(&0xE8))
+                || calls(6, |c| matches!(c, [0xFF, m, ..] if m & 0x38 == 0x10))
+                || calls(2, |c| matches!(c, [0xFF, m] if m & 0x38 == 0x10))
+                || calls(3, |c| matches!(c, [0xFF, m, _] if m & 0xF8 == 0x50))
+        };
+        self.is_method(ip) && is_call()
+    }
+
     /// Where `address` is, for people.
     pub fn place(&self, address: u64) -> String {
         match self.clr.dump.module_at(address) {

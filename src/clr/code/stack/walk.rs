@@ -7,7 +7,7 @@ use super::contexts::{self, Given};
 use super::frames::{Chain, Class};
 use super::reader::Reader;
 use super::registers::{self, Context, LINK};
-use super::{Frame, FrameKind, Stack, arm64, x86};
+use super::{Frame, FrameKind, Stack, arm64, behind, x86};
 use crate::clr::Clr;
 use crate::clr::code::lookup::CodeAt;
 use crate::clr::runtime::threads::ClrThread;
@@ -98,7 +98,7 @@ impl Walk<'_> {
     fn start(&mut self, context: Context, exact: bool) {
         let reader = self.reader;
         if reader.is_method(context.ip) {
-            self.managed(context, exact);
+            self.managed(context, exact, false);
         } else if reader.code.is_managed(context.ip) {
             // A stub has no frame yet: what called it is where it returns to.
             let mut caller = context;
@@ -113,7 +113,7 @@ impl Walk<'_> {
             if let Some(ip) = returns.filter(|&ip| reader.is_method(ip)) {
                 caller.ip = ip;
                 caller.forget_scratch(reader.clr.dump.os == Os::Windows);
-                self.managed(caller, false);
+                self.managed(caller, false, false);
             }
         }
     }
@@ -131,7 +131,7 @@ impl Walk<'_> {
             return;
         }
         let (context, leaf) = match given {
-            Given::Caller(c) => (Some(c), false),
+            Given::Caller(c) | Given::Searched(c) => (Some(c), false),
             Given::Interrupted(c) => (Some(c), true),
             Given::Nothing | Given::Lost => (None, false),
         };
@@ -148,7 +148,7 @@ impl Walk<'_> {
             why: None,
         });
         match context {
-            Some(c) if self.reader.is_method(c.ip) => self.managed(c, leaf),
+            Some(c) if self.reader.is_method(c.ip) => self.managed(c, leaf, matches!(given, Given::Searched(_))),
             _ if given == Given::Lost => {
                 self.gap(address, 0, format!("what the frame at {address:x} returns to is not in the dump"));
             }
@@ -172,10 +172,9 @@ impl Walk<'_> {
         });
     }
 
-    /// Walks managed frames from `context` on.
-    fn managed(&mut self, mut context: Context, mut leaf: bool) {
+    /// Walks managed frames from `context` on; `guessed` where the first was only searched for.
+    fn managed(&mut self, mut context: Context, mut leaf: bool, mut guessed: bool) {
         let windows = self.reader.clr.dump.os == Os::Windows;
-        let mut guessed = false;
         if !leaf {
             context.forget_scratch(windows);
         }
@@ -185,7 +184,10 @@ impl Walk<'_> {
                 let place = self.reader.place(context.ip);
                 self.gap(sp, context.ip, format!("no tables of code for {place}: give the file with -i"));
                 self.reached = sp;
-                return;
+                let Some(mut next) = self.beyond(&context) else { return };
+                next.forget_scratch(windows);
+                (context, leaf, guessed) = (next, false, true);
+                continue;
             };
             let mut caller = context;
             let unwound = self.step(&mut caller, &at, leaf);
@@ -249,7 +251,7 @@ impl Walk<'_> {
                 let place = (at.start, at.native);
                 match info.and_then(|info| x86::unwind(self.reader, &info, &mut caller, place, leaf)) {
                     // What is no return address shows that the frame stands elsewhere.
-                    Ok(()) if self.may_be_return(caller.ip) => *context = caller,
+                    Ok(()) if self.reader.may_be_return(caller.ip) => *context = caller,
                     _ => return self.search(context),
                 }
                 Ok(Some(false))
@@ -269,12 +271,23 @@ impl Walk<'_> {
         self.chain.iter().filter(|&&f| sp < f && f < caller).any(|&f| {
             let explicit = clr.frame_classes().at(clr, f);
             match contexts::of(self.reader, &explicit, self.thread) {
-                Given::Caller(c) | Given::Interrupted(c) => {
+                Given::Caller(c) | Given::Searched(c) | Given::Interrupted(c) => {
                     explicit.class != Class::InlinedCall && self.reader.is_method(c.ip)
                 }
                 Given::Nothing | Given::Lost => false,
             }
         })
+    }
+
+    /// On x86 a method whose tables are not at hand need not end the walk: the managed code that called it, in front of the next
+    /// explicit frame.
+    fn beyond(&self, context: &Context) -> Option<Context> {
+        let sp = context.sp();
+        let class = |f: u64| self.reader.clr.frame_classes().at(self.reader.clr, f).class;
+        let next = self.chain.iter().copied().filter(|&f| f > sp).find(|&f| class(f) != Class::InlinedCall);
+        let until = next.unwrap_or(self.top);
+        let caller = || behind::caller(self.reader, sp..until, None, context.fp());
+        (context.arch == Arch::X86).then(caller).flatten()
     }
 
     /// Where GC information is not at hand x86 code has no tables to unwind by: the frame pointer's chain, where it leads to
@@ -284,7 +297,7 @@ impl Walk<'_> {
         let number = registers::frame_pointer(context.arch);
         if let Some(fp) = context.fp().filter(|&fp| fp >= sp && fp < self.top)
             && let (Some(saved), Some(ip)) = (reader.pointer(fp), fp.checked_add(4).and_then(|at| reader.pointer(at)))
-            && self.is_return(ip)
+            && reader.is_return(ip)
         {
             context.ip = ip;
             context.set_sp(fp.wrapping_add(8));
@@ -293,35 +306,13 @@ impl Walk<'_> {
         }
         for at in (0..MAX_SCAN).map_while(|i| sp.checked_add(4 * i)).take_while(|&at| at < self.top) {
             let ip = reader.pointer(at).ok_or(Stop::NoStack(at))?;
-            if self.is_return(ip) {
+            if reader.is_return(ip) {
                 context.ip = ip;
                 context.set_sp(at.wrapping_add(4));
                 return Ok(Some(true));
             }
         }
         Ok(None)
-    }
-
-    /// Whether nothing speaks against `ip` being a return address.
-    fn may_be_return(&self, ip: u64) -> bool {
-        let code = ip.checked_sub(1).is_some_and(|at| self.reader.clr.space().readable(at));
-        !code || !self.reader.is_method(ip) || self.is_return(ip)
-    }
-
-    /// Whether `ip` is behind a call in a method.
-    fn is_return(&self, ip: u64) -> bool {
-        let calls = |back: u64, test: fn(&[u8]) -> bool| {
-            let code = ip.checked_sub(back).and_then(|at| self.reader.clr.space().bytes(at, back as usize));
-            code.is_some_and(|c| test(&c))
-        };
-        // call rel32; call [m32]; call register or [register]; call [register + disp8].
-        let is_call = || {
-            calls(5, |c| c.first() == Some(&0xE8))
-                || calls(6, |c| matches!(c, [0xFF, m, ..] if m & 0x38 == 0x10))
-                || calls(2, |c| matches!(c, [0xFF, m] if m & 0x38 == 0x10))
-                || calls(3, |c| matches!(c, [0xFF, m, _] if m & 0xF8 == 0x50))
-        };
-        self.reader.is_method(ip) && is_call()
     }
 
     /// Where a return address that the collector replaced leads in truth: the runtime keeps it in the `Thread`, in front of
