@@ -97,6 +97,16 @@ fn a_heap_of_the_shape_of_clr_2_is_read_and_said_to_be_experimental() {
             String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
         };
         names_handles_and_queue(&say, &made, table.name);
+        domains_and_statics(&say, &made, table.name);
+        let apps = domains::app_domains(clr);
+        let named: Vec<(u64, u32, &str)> =
+            apps.items.iter().map(|d| (d.address, d.id, d.name.as_deref().unwrap_or(""))).collect();
+        let [first, second] = made.domains;
+        assert_eq!(named, [(first, 1, "app.exe"), (second, 7, "Second")], "{}", table.name);
+        // Where the first thread allocates no objects are, and behind it they are.
+        let contexts = clr.allocation_contexts();
+        assert!(contexts.contains(&made.more.free), "{}: {contexts:x?}", table.name);
+        assert!(ids.id_of(made.more.behind).is_some() && ids.id_of(made.more.empty).is_some(), "{}", table.name);
         assert!(say("!eeversion").contains("experimental"), "{}", say("!eeversion"));
         assert!(say("!dumpheap -stat").contains("System.String"), "{}", say("!dumpheap -stat"));
         assert!(say(&format!("!dumpobj {:x}", made.strings[1])).contains("two domains"));
@@ -147,6 +157,45 @@ fn names_handles_and_queue(say: &dyn Fn(&str) -> String, made: &Made, table: &st
     has(&format!("!gcroot {}", hex(made.strings[1])), &[&hex(m.handle), &list, &hex(made.array)]);
     has("!dumpdomain", &["mscorlib.dll"]);
     has(&format!("!dumpobj {stream}"), &["System.IO.FileStream"]);
+}
+
+/// Names of app domains; statics by name, those of the first domain; that threads' statics are not read is said.
+fn domains_and_statics(say: &dyn Fn(&str) -> String, made: &Made, table: &str) {
+    let has = |command: &str, wanted: &[&str]| {
+        let said = say(command);
+        assert!(wanted.iter().all(|w| said.contains(w)), "{table}: {command}: not all of {wanted:?} in\n{said}");
+    };
+    has("!dumpdomain", &["app.exe", "Second"]);
+    has(&format!("!dumpobj {:x}", made.more.stream), &["count", "1234", "last", &format!("{:x}", made.more.list)]);
+    has(&format!("!dumpobj {:x}", made.strings[0]), &["Empty", &format!("{:x}", made.more.empty)]);
+    has("!runtimes", &["thread statics ("]);
+    let said = say("!runtimes");
+    assert!(!said.contains("; statics (") && !said.contains("allocation contexts ("), "{table}: {said}");
+}
+
+/// Statics are read where the empty string proves them, and where the modules' own do, and else not.
+#[test]
+fn statics_of_clr_2_are_proved_or_refused() {
+    for table in TABLES.iter().filter(|t| t.name.starts_with("clr-2.0")) {
+        let made = build(table);
+        let file = tempfile::Builder::new().suffix(".dmp").tempfile().unwrap();
+        let ptr = usize::from(table.pointer_size);
+        let gaps = |bytes: &[u8]| {
+            std::fs::write(file.path(), bytes).unwrap();
+            let dump = Dump::open(file.path(), &OpenOptions::default(), &Watch::default()).unwrap();
+            Session::new(dump, Watch::default()).clr().unwrap().found.gaps.join("\n")
+        };
+        let missing = "statics (Module.DomainLocalModule)";
+        assert!(!gaps(&made.bytes).contains(missing), "{}: {}", table.name, gaps(&made.bytes));
+        // The empty string has a character.
+        let mut other = made.bytes.clone();
+        let object = made.more.empty.to_le_bytes();
+        let slots: Vec<usize> = other.windows(ptr).enumerate().filter(|w| *w.1 == object[..ptr]).map(|w| w.0).collect();
+        for at in slots {
+            other[at..at + ptr].copy_from_slice(&made.strings[0].to_le_bytes()[..ptr]);
+        }
+        assert!(gaps(&other).contains(missing), "{}: {}", table.name, gaps(&other));
+    }
 }
 
 /// Several heaps: each with its own table of generations, whose places are found.

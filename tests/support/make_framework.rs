@@ -259,13 +259,17 @@ pub fn build_as(table: &Table, l: Layout, server: bool) -> Made {
     b.field(assembly, "DomainAssembly", "Module", module);
     let domains = [("DefaultDomain", 1), ("Second", 2)].map(|(name, id)| {
         let domain = b.m.make(0x1800);
-        b.half(domain, "AppDomain", "Id", id);
-        if !inline {
+        let mut all = vec![assembly];
+        if inline {
+            all = vec![b.old_domain(domain, id, &core, Some(&more).filter(|_| id == 1), more.empty)];
+            all.extend((id == 1).then(|| b.own_module(domain, &core)));
+        } else {
+            b.half(domain, "AppDomain", "Id", id);
             let text = b.text(name);
             b.field(domain, "AppDomain", "FriendlyName", text);
         }
         let list = b.at(domain, "AppDomain", "DomainAssemblyList");
-        b.list(list, &[assembly]);
+        b.list(list, &all);
         domain
     });
     let threads = [0, 1].map(|i: usize| {
@@ -277,6 +281,11 @@ pub fn build_as(table: &Table, l: Layout, server: bool) -> Made {
         b.field(thread, "Thread", "Frame", u64::MAX);
         thread
     });
+    if inline {
+        let context = b.at(threads[0], "Thread", "AllocContext");
+        b.m.word(context, more.free.0);
+        b.m.word(context + ptr, more.free.1);
+    }
     let store = b.m.make(0x200);
     let sync_table = b.m.make(0x100);
     let links = threads.map(|t| b.at(t, "Thread", "LinkNext"));

@@ -25,7 +25,7 @@ const TYPES: &[Type<'_>] = &[
     Type { space: "System", name: "RuntimeType", fields: &[], params: 0 },
     Type { space: "System.Collections.Generic", name: "List`1", fields: &["_items"], params: 1 },
     Type { space: "System", name: "Int32", fields: &["m_value"], params: 0 },
-    Type { space: "System.IO", name: "FileStream", fields: &[], params: 0 },
+    Type { space: "System.IO", name: "FileStream", fields: &["count", "last", "mine"], params: 0 },
 ];
 
 /// Places for what its tables leave to be found, in words.
@@ -35,13 +35,17 @@ pub const PLACES: &[(&str, &str, u64)] = &[
     ("Thread", "LinkNext", 40),
     ("Thread", "OSId", 60),
     ("Thread", "AppDomain", 90),
-    ("AppDomain", "Id", 1),
+    ("Thread", "AllocContext", 30),
+    ("AppDomain", "FriendlyName", 260),
+    ("AppDomain", "ModuleSlots", 301),
+    ("AppDomain", "ModuleSlotCount", 302),
     ("AppDomain", "DomainAssemblyList", 200),
     ("Generation", "!", 21),
     ("Generation", "StartSegment", 9),
     ("Generation", "AllocationStart", 10),
     ("Module", "PEAssembly", 1),
     ("Module", "TypeDefToMethodTableMap", 70),
+    ("Module", "DomainLocalModule", 150),
     ("PEImage", "Path", 14),
     ("PEImage", "LoadedImageLayout", 27),
     ("HandleTable", "SegmentList", 30),
@@ -54,6 +58,11 @@ pub const PLACES: &[(&str, &str, u64)] = &[
     ("GCHeap", "FinalizeQueue", 9),
     ("GCHeap", "GenerationTable", 40),
 ];
+
+/// Numbers and names of its app domains.
+pub const DOMAINS: [(u32, &str); 2] = [(1, "app.exe"), (7, "Second")];
+/// Where among a module's statics the number of streams is.
+const STREAM_COUNT: u32 = 0x80;
 
 /// Types of the core library that others need.
 #[derive(Clone, Copy)]
@@ -75,6 +84,11 @@ pub struct More {
     pub dead_stream: u64,
     /// Slot of the strong handle that holds the list.
     pub handle: u64,
+    /// A string without characters.
+    pub empty: u64,
+    /// Where the first thread allocates: what is free, and the object behind it.
+    pub free: (u64, u64),
+    pub behind: u64,
 }
 
 impl Builder {
@@ -181,6 +195,12 @@ impl Builder {
             self.m.word(mt - 3 * ptr, 0u64.wrapping_sub(2 * ptr));
         }
         let stream = self.old_type(0x14_0000, 3, 8, core, 0x12);
+        self.fields_of(
+            stream,
+            &[(7, STREAM_COUNT, 8, true), (8, ptr as u32, 0x12, true), (9 | 1 << 25, 0, 0x12, true)],
+        );
+        let class = self.class_of(stream);
+        self.half(class, "EEClass", "CorTypeAttr", 1);
         self.map(core, &[(6, canonical), (7, number), (8, stream)]);
         let mut made = More::default();
         let mut put = |b: &mut Self, mt: u64, word: u64, more: u64| {
@@ -198,7 +218,66 @@ impl Builder {
         made.list = put(self, list, array, 0);
         made.stream = put(self, stream, 0, 0);
         made.dead_stream = put(self, stream, 0, 0);
+        made.empty = put(self, core.string, 1, 8);
+        // Behind what is free is room for the smallest object.
+        made.free = (*at, *at + 16 * ptr);
+        *at += 19 * ptr;
+        made.behind = *at;
+        self.m.word(*at, core.object);
+        *at += 3 * ptr;
         made
+    }
+
+    /// What an app domain has: a name, its place in the list, a number, and the statics of the core library, which domains share;
+    /// without `more` those of one class alone. Gives its record of the core library.
+    pub fn old_domain(&mut self, domain: u64, place: u32, core: &Core, more: Option<&More>, empty: u64) -> u64 {
+        let ptr = self.m.ptr;
+        let (id, name) = DOMAINS[place as usize - 1];
+        let file = self.m.make(0x200);
+        self.m.word(file + ptr, domain);
+        self.field(file, "DomainAssembly", "Module", core.module);
+        let (local, references) = (self.m.make(0x100), self.m.make(0x500));
+        self.m.word(local, file);
+        self.field(local, "DomainLocalModule", "GCStatics", references);
+        let flags = self.at(local, "DomainLocalModule", "ClassFlags");
+        self.m.put(flags + 2, &[1]);
+        self.m.word(references, empty);
+        if let Some(more) = more {
+            // The classes of rows 3 and 8 are initialised.
+            self.m.put(flags + 7, &[1]);
+            self.m.word(references + ptr, more.list);
+            self.m.u32(local + u64::from(STREAM_COUNT), 1234);
+        }
+        // The second of three slots is the core library's.
+        let slots = self.m.make(0x40);
+        self.m.word(slots + ptr, local);
+        self.field(domain, "AppDomain", "ModuleSlots", slots);
+        self.field(domain, "AppDomain", "ModuleSlotCount", 3);
+        let block = self.at(domain, "AppDomain", "ModuleSlots") - ptr;
+        self.m.word(block, domain);
+        let index = block - if ptr == 8 { 16 } else { 12 };
+        self.m.u32(index, place);
+        self.m.u32(index + 4, id);
+        let text = self.text(name);
+        self.field(domain, "AppDomain", "FriendlyName", text);
+        let at = self.at(domain, "AppDomain", "FriendlyName") - if ptr == 8 { 16 } else { 12 };
+        self.m.u32(at, 2 * (name.len() as u32 + 1));
+        file
+    }
+
+    /// A module of the program alone, and its record in `domain`: it has its statics itself.
+    pub fn own_module(&mut self, domain: u64, core: &Core) -> u64 {
+        let ptr = self.m.ptr;
+        let (module, file, local) = (self.m.make(0x800), self.m.make(0x200), self.m.make(0x100));
+        self.m.word(file + ptr, domain);
+        self.field(file, "DomainAssembly", "Module", module);
+        self.m.word(local, file);
+        self.field(module, "Module", "DomainLocalModule", local);
+        // The number of the core library, and elsewhere in it a word that is like it.
+        self.field(core.module, "Module", "DomainLocalModule", 1 << 1 | 1);
+        let like = self.at(core.module, "Module", "DomainLocalModule") + 5 * ptr;
+        self.m.word(like, 1 << 1 | 1);
+        file
     }
 
     /// The map of handle tables at `map`: one strong handle, one that is weak.

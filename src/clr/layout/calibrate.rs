@@ -219,6 +219,7 @@ pub fn missing(search: &Search<'_>, layout: &mut Layout) -> Vec<String> {
             found.push(format!("AppDomain.DomainAssemblyList at {at:#x}"));
         }
     }
+    super::inline::rest(search, layout);
     found
 }
 

@@ -23,7 +23,7 @@ pub struct FieldDesc {
     pub rid: u32,
     /// Static, thread statics included.
     pub is_static: bool,
-    /// `[ThreadStatic]`.
+    /// `[ThreadStatic]`, in CLR 2.0 `[ContextStatic]` too.
     pub is_thread_static: bool,
     /// Lives in the image (`.data` with an RVA).
     pub is_rva: bool,
@@ -151,7 +151,8 @@ pub struct Records {
     wide_tokens: bool,
     /// Whether the owner is stored as distance (through 2.2).
     relative_owner: bool,
-    /// Bit of fields that live in the image: in CLR 2.0 that of context statics stands in front of it.
+    /// Bit of fields that live in the image: in CLR 2.0 that of context statics stands in front of it, which like those of a thread
+    /// are not among the statics of the module.
     rva_bit: u32,
 }
 
@@ -175,7 +176,7 @@ impl Records {
             owner,
             rid: a & mask,
             is_static: a & 1 << 24 != 0,
-            is_thread_static: a & 1 << 25 != 0,
+            is_thread_static: a & (1 << self.rva_bit) - (1 << 25) != 0,
             is_rva: a >> self.rva_bit & 1 != 0,
             offset: b & 0x07FF_FFFF,
             element_type: (b >> 27) as u8,

@@ -9,6 +9,7 @@ use super::fielddesc::FieldDesc;
 use super::fields::{Element, et};
 use super::methodtable::MethodTable;
 use crate::clr::Clr;
+use crate::clr::image::place;
 use crate::clr::layout::Layout;
 use crate::dump::AddressSpace;
 
@@ -93,6 +94,10 @@ pub fn class_state(clr: &Clr, mt: &MethodTable) -> Option<ClassState> {
 fn class_flags(clr: &Clr, mt: &MethodTable) -> Option<(u64, u8)> {
     let (space, l) = (clr.space(), clr.layout());
     let module = clr.defining_module(mt)?;
+    if l.constant("InlineVtables").is_ok() {
+        // In CLR 2.0 nothing that is known tells where instantiations have their own storage; types made at run time have too.
+        (!mt.is_generic() && place::of_module(space, l, module).is_some()).then_some(())?;
+    }
     let local = local_module(space, l, module)?;
     let rid = u64::from(clr.type_rid(mt)).checked_sub(1)?;
     let flags = space.u8(local.checked_add(l.try_offset("DomainLocalModule", "ClassFlags")?)?.checked_add(rid)?)?;

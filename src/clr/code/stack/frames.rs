@@ -167,6 +167,12 @@ impl Classes {
         if used.is_empty() {
             return Self::default();
         }
+        if clr.layout().constant("InlineVtables").is_ok() {
+            // The shared source leaves out classes of the product, and no frame is known by another sign.
+            let why =
+                "of which kind explicit frames are is not told in CLR 2.0: the order of their classes is not known";
+            return Self { partial: Some(why.into()), ..Self::default() };
+        }
         let mut classes = match used.iter().all(|&w| w < NUMBERS) {
             true => numbered(clr),
             false => by_vtable(clr, &chains).unwrap_or_default(),

@@ -176,6 +176,11 @@ impl Probe<'_> {
         core_module(self)
     }
 
+    /// Modules of the app domain.
+    pub fn modules(&self) -> Vec<u64> {
+        modules(self)
+    }
+
     /// Allocation contexts of all threads.
     pub fn contexts(mut self) -> Vec<(u64, u64)> {
         let threads = list(&mut self).unwrap_or_default();

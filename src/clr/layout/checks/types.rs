@@ -19,8 +19,8 @@ pub fn run(p: &mut Probe<'_>) {
     let inline = p.layout.constant("InlineVtables").is_ok();
     module_of(p, &object, &string);
     fields(p, &string, if inline { &[0, 4, 8] } else { &[0, 4] });
-    // Where CLR 2.0 keeps its statics is not known.
-    if !inline {
+    // Where CLR 2.0 keeps its statics is found or not told.
+    if !inline || p.layout.try_offset("Module", "DomainLocalModule").is_some() {
         statics(p, &string);
     }
 }

@@ -80,6 +80,28 @@ impl Table<'_> {
     }
 }
 
+/// Where a heap allocates: its youngest segment from its first object to what is committed, and where allocation has come to.
+#[derive(Debug, Clone, Copy)]
+pub struct Youngest {
+    pub mem: u64,
+    pub committed: u64,
+    pub end: u64,
+}
+
+/// Where the one heap allocates.
+pub fn youngest(space: &AddressSpace, layout: &Layout) -> Option<Vec<Youngest>> {
+    let value = |name: &str| layout.global(name).ok().and_then(|c| space.ptr(c));
+    let segment = value("GCHeapEphemeralHeapSegment")?;
+    let (mem, committed) = bounds(space, segment)?;
+    Some(vec![Youngest { mem, committed, end: value("GCHeapAllocAllocated")? }])
+}
+
+/// The first object of a segment, and the end of what is committed.
+pub fn bounds(space: &AddressSpace, segment: u64) -> Option<(u64, u64)> {
+    let ptr = u64::from(space.ptr_size());
+    Some((self::segment(space, segment)?.0, space.ptr_at(segment, ptr)?))
+}
+
 /// Finds how generations are laid out where there is one heap: the only form under which the table is one. Gives the segments
 /// that the oldest generations begin with.
 pub fn workstation(space: &AddressSpace, layout: &mut Layout) -> Option<Vec<Span>> {

@@ -5,15 +5,19 @@
 //! table, each generation begins in a segment whose record lies in the page in front of its objects, the core library's module
 //! leads to an image whose metadata calls System.Object and System.String by these names.
 
+mod contexts;
+mod domains;
 mod heap;
 mod modules;
 mod server;
+mod statics;
 
 use super::scan::Anchor;
+use super::search::Search;
 use super::{Layout, Source};
 use crate::dump::Dump;
 
-pub use modules::domain_of_threads;
+pub use domains::domain_of_threads;
 
 /// Slots on either side in which the variable with the image's base is looked for: service packs add some.
 const REACH: i32 = 8;
@@ -39,6 +43,12 @@ pub fn complete(dump: &Dump, layout: &mut Layout, anchor: &Anchor) {
     }
     modules::complete(dump, layout);
     modules::elements(&dump.space, layout, &segments);
+}
+
+/// Completes what hangs on threads and app domains, when these are known.
+pub fn rest(search: &Search<'_>, layout: &mut Layout) {
+    contexts::complete(search, layout);
+    statics::complete(search, layout);
 }
 
 /// Moves the slots behind the well-known types so that the one that should hold the image's base does.

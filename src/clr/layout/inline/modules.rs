@@ -6,8 +6,6 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::super::search::Search;
-use super::super::threadlist;
 use super::super::{Layout, Source};
 use super::heap::Span;
 use crate::clr::image::metadata::Metadata;
@@ -86,18 +84,26 @@ fn names_them(space: &AddressSpace, base: u64, object: &MethodTable, string: &Me
     metadata.is_some_and(|m| m.full_name(object.rid) == "System.Object" && m.full_name(string.rid) == "System.String")
 }
 
-/// Offset of the buffer of the first text in a `PEImage` that is a path: its size in front of it is that of the text.
+/// Offset of the buffer of the first text in a `PEImage` that is a path.
 fn path(space: &AddressSpace, image: u64) -> Option<u64> {
-    const MOST: usize = 0x400;
     let ptr = u64::from(space.ptr_size());
-    // Size and allocation, 32 bits each, flags, the buffer.
-    let header = if ptr == 8 { 16 } else { 12 };
-    (header..IMAGE_WORDS * ptr).step_by(ptr as usize).find(|at| {
-        let size = image.checked_add(at - header).and_then(|a| space.u32(a)).unwrap_or(0);
-        let text = space.ptr_at(image, *at).filter(|&b| b > 0xFFFF && (4..0x800).contains(&size));
-        let text = text.map(|b| space.utf16z(b, MOST)).unwrap_or_default();
-        size as usize == 2 * (text.encode_utf16().count() + 1) && text.contains(['\\', '/'])
-    })
+    let places = (text_header(ptr)..IMAGE_WORDS * ptr).step_by(ptr as usize);
+    places.into_iter().find(|&at| text(space, image, at).is_some_and(|t| t.contains(['\\', '/'])))
+}
+
+/// Bytes of a text's record in front of its buffer: size and allocation, 32 bits each, and flags (the shared source,
+/// `clr/src/inc/sstring.h`).
+pub fn text_header(ptr: u64) -> u64 {
+    if ptr == 8 { 16 } else { 12 }
+}
+
+/// The text whose buffer is at `at` of what begins at `base`: the size in front of it is its own.
+pub fn text(space: &AddressSpace, base: u64, at: u64) -> Option<String> {
+    const MOST: usize = 0x400;
+    let size = space.u32(base.checked_add(at)?.checked_sub(text_header(u64::from(space.ptr_size())))?)?;
+    let buffer = space.ptr_at(base, at).filter(|&b| b > 0xFFFF && (4..0x800).contains(&size))?;
+    let text = space.utf16z(buffer, MOST);
+    (size as usize == 2 * (text.encode_utf16().count() + 1)).then_some(text)
 }
 
 /// Objects of each segment looked at for arrays.
@@ -146,49 +152,4 @@ fn arrays(space: &AddressSpace, reader: &MtReader, segments: &[Span]) -> Vec<Met
         }
     }
     found
-}
-
-/// Bytes of a `Thread` looked through.
-const THREAD_REACH: u64 = 0x800;
-/// More app domains than an object's header has numbers for.
-const MOST_DOMAINS: u64 = 1 << 11;
-
-/// Finds the app domain of a thread: the first place that holds, in all threads, one of the runtime's list.
-pub fn domain_of_threads(search: &Search<'_>, layout: &mut Layout) {
-    if layout.constant("InlineVtables").is_err() || layout.try_offset("Thread", "AppDomain").is_some() {
-        return;
-    }
-    let space = &search.dump.space;
-    let domains = domains(space, layout).unwrap_or_default();
-    let store = layout.global("ThreadStore").ok().and_then(|c| space.ptr(c));
-    let threads = store.and_then(|s| threadlist::follow(search.dump, layout, s)).map(|l| l.threads).unwrap_or_default();
-    if domains.is_empty() || threads.is_empty() {
-        return;
-    }
-    let fits = |o: &u64| threads.iter().all(|&t| space.ptr_at(t, *o).is_some_and(|d| domains.contains(&d)));
-    if let Some(at) = (0..THREAD_REACH).step_by(usize::from(space.ptr_size())).find(fits) {
-        layout.set_field("Thread", "AppDomain", at, Source::Calibrated);
-    }
-}
-
-/// The app domains of the runtime's list.
-fn domains(space: &AddressSpace, layout: &Layout) -> Option<FxHashSet<u64>> {
-    const MOST_BLOCKS: usize = 64;
-    let field = |ty, name| layout.try_offset(ty, name);
-    let list = layout.global("AppDomainIndexList").ok()?;
-    let mut left = u64::from(space.u32(list.checked_add(field("ArrayListBase", "Count")?)?)?).min(MOST_DOMAINS);
-    let (start, next) = (field("ArrayListBlock", "ArrayStart")?, field("ArrayListBlock", "Next")?);
-    let ptr = u64::from(space.ptr_size());
-    let mut block = list.checked_add(field("ArrayListBase", "FirstBlock")?)?;
-    let mut found = FxHashSet::default();
-    for _ in 0..MOST_BLOCKS {
-        let size = u64::from(space.u32(block.checked_add(field("ArrayListBlock", "Size")?)?)?).min(left);
-        found.extend((0..size).map_while(|i| space.ptr_at(block, start + i * ptr)).filter(|&d| d != 0));
-        left -= size;
-        match space.ptr_at(block, next).filter(|&b| b != 0 && left > 0) {
-            Some(b) => block = b,
-            None => break,
-        }
-    }
-    Some(found)
 }

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashSet;
 
 use super::super::{Layout, Source};
-use super::heap::{Form, GENERATIONS, Span, Table, WORDS, queue_form, segment, set, set_queue};
+use super::heap::{Form, GENERATIONS, Span, Table, WORDS, Youngest, bounds, queue_form, segment, set, set_queue};
 use crate::dump::AddressSpace;
 
 /// Bytes of a `gc_heap` looked through.
@@ -48,6 +48,17 @@ pub fn heaps(space: &AddressSpace, layout: &mut Layout) -> Option<Vec<Span>> {
     }
     set_queue(space, layout, queue.map(|q| q.1));
     Some(old.iter().filter_map(|&s| segment(space, s)).collect())
+}
+
+/// Where each of the heaps allocates.
+pub fn youngest(space: &AddressSpace, layout: &Layout) -> Option<Vec<Youngest>> {
+    let (segment, end) =
+        (layout.try_offset("GCHeap", "EphemeralHeapSegment")?, layout.try_offset("GCHeap", "AllocAllocated")?);
+    let of = |heap: u64| {
+        let (mem, committed) = bounds(space, space.ptr_at(heap, segment)?)?;
+        Some(Youngest { mem, committed, end: space.ptr_at(heap, end)? })
+    };
+    addresses(space, layout)?.into_iter().map(of).collect()
 }
 
 /// Offsets of words in a heap.
