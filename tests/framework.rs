@@ -168,6 +168,7 @@ fn domains_and_statics(say: &dyn Fn(&str) -> String, made: &Made, table: &str) {
     has("!dumpdomain", &["app.exe", "Second"]);
     has(&format!("!dumpobj {:x}", made.more.stream), &["count", "1234", "last", &format!("{:x}", made.more.list)]);
     has(&format!("!dumpobj {:x}", made.strings[0]), &["Empty", &format!("{:x}", made.more.empty)]);
+    has("!clrstack", &["[Frame: ", "of which kind explicit frames are is not told in CLR 2.0"]);
     has("!runtimes", &["thread statics ("]);
     let said = say("!runtimes");
     assert!(!said.contains("; statics (") && !said.contains("allocation contexts ("), "{table}: {said}");
@@ -221,6 +222,9 @@ fn server_heaps_of_the_shape_of_clr_2_are_read() {
         assert_eq!(finalizer::objects(clr, queue.all_ready()).items, [made.more.dead_stream], "{}", table.name);
         let handles = clr.handles();
         assert_eq!(handles.items.len(), 2, "{}: {:?}", table.name, handles.partial);
+        assert_eq!(clr.allocation_contexts(), [made.more.free], "{}", table.name);
+        assert!(ids.id_of(made.more.behind).is_some(), "{}", table.name);
+        assert_eq!(s.heap_check().unwrap().verdicts().1, 0, "{}", table.name);
     }
 }
 

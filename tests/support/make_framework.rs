@@ -282,6 +282,13 @@ pub fn build_as(table: &Table, l: Layout, server: bool) -> Made {
         thread
     });
     if inline {
+        // Two explicit frames, each of a class of its own.
+        let frames = [b.m.make(16), b.m.make(16)];
+        for (i, next) in [frames[1], u64::MAX].into_iter().enumerate() {
+            b.m.word(frames[i], IMAGE + 0x80 + 0x10 * i as u64);
+            b.m.word(frames[i] + ptr, next);
+        }
+        b.field(threads[0], "Thread", "Frame", frames[0]);
         let context = b.at(threads[0], "Thread", "AllocContext");
         b.m.word(context, more.free.0);
         b.m.word(context + ptr, more.free.1);
