@@ -43,11 +43,13 @@ pub fn complete(search: &Search<'_>, layout: &mut Layout) {
     }
 }
 
-/// Whether what is free from `from` to `limit`, and room for the smallest object behind it, lies between objects of the segment.
+/// Whether what is free from `from` to `limit`, and room for the smallest object behind it, lies between objects of the segment. The
+/// collector hands it out cleared.
 fn is_context(space: &AddressSpace, mts: &MtReader, y: &Youngest, (from, limit): (u64, u64)) -> bool {
     let ptr = u64::from(space.ptr_size());
     let inside = y.mem <= from && from <= limit && limit < y.committed && from.is_multiple_of(ptr);
-    let Some(behind) = limit.checked_add(3 * ptr).filter(|_| inside) else { return false };
+    let cleared = from == limit || space.ptr(from) == Some(0);
+    let Some(behind) = limit.checked_add(3 * ptr).filter(|_| inside && cleared) else { return false };
     let begins = |at: u64| {
         let mt = space.ptr(at).and_then(|m| mts.read(space, m & !(ptr - 1)));
         mt.is_some_and(|mt| mt.base_size > 0 && (mt.component_size() == 1 || mts.round_trips(space, &mt)))
