@@ -176,7 +176,7 @@ impl Records {
             owner,
             rid: a & mask,
             is_static: a & 1 << 24 != 0,
-            is_thread_static: a & (1 << self.rva_bit) - (1 << 25) != 0,
+            is_thread_static: a & ((1 << self.rva_bit) - (1 << 25)) != 0,
             is_rva: a >> self.rva_bit & 1 != 0,
             offset: b & 0x07FF_FFFF,
             element_type: (b >> 27) as u8,
