@@ -89,6 +89,20 @@ fn tables_are_those_of_the_truth() {
     compare(&testdata(DYN, "core.zst"));
 }
 
+/// A copy of the dump to change, in a folder of its own.
+fn whole_copy() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("whole.core");
+    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    (folder, path)
+}
+
+/// What the program wrote of where something of it lies.
+fn fact(name: &str) -> String {
+    let facts = fs::read_to_string(testdata(DYN, "facts.tsv")).unwrap();
+    facts.lines().find_map(|l| l.strip_prefix(&format!("address:{name}\t"))).unwrap().to_owned()
+}
+
 /// Holds every table exported of the dump at `path` against the truth.
 fn compare(path: &Path) {
     let (out, work) = (exported(path), tempfile::tempdir().unwrap());
@@ -286,9 +300,7 @@ fn program(patch: &Patch, image: &std::ops::Range<u64>, module: &image::AotModul
 
 #[test]
 fn a_heap_dump_is_read_with_the_programs_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("whole.core");
-    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let (folder, path) = whole_copy();
     let whole = session(&path);
     let (image, module) = image_of(&whole);
     let mut patch = Patch::open(&path);
@@ -318,9 +330,7 @@ fn a_heap_dump_is_read_with_the_programs_file() {
 
 #[test]
 fn without_metadata_types_of_the_core_library_have_names_by_hash() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("whole.core");
-    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let (folder, path) = whole_copy();
     let (_, module) = image_of(&session(&path));
     let mut patch = Patch::open(&path);
     let gone = [
@@ -357,12 +367,7 @@ fn without_metadata_types_of_the_core_library_have_names_by_hash() {
 
 #[test]
 fn debug_information_gives_fields_and_owners_of_statics() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("whole.core");
-    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
-    let facts = fs::read_to_string(testdata(DYN, "facts.tsv")).unwrap();
-    let fact =
-        |name: &str| facts.lines().find_map(|l| l.strip_prefix(&format!("address:{name}\t"))).unwrap().to_owned();
+    let (folder, path) = whole_copy();
     let whole = session(&path);
     let (image, module) = image_of(&whole);
     let patch = Patch::open(&path);
@@ -426,9 +431,7 @@ fn cell_of(patch: &Patch, module: &image::AotModule, object: u64) -> u64 {
 
 #[test]
 fn gc_information_is_that_of_the_code_and_names_references() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("whole.core");
-    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let (_folder, path) = whole_copy();
     let whole = session(&path);
     let clr = whole.clr().unwrap();
     let (code, ahead) = (clr.code(), clr.ahead().unwrap());
@@ -521,9 +524,7 @@ fn counters_of_the_thread_pool_are_read_where_its_class_is_the_known_one() {
 
 #[test]
 fn a_return_address_that_the_collector_replaced_is_the_one_the_runtime_keeps() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("whole.core");
-    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let (folder, path) = whole_copy();
     let whole = session(&path);
     let clr = whole.clr().unwrap();
     let frames = |s: &Session, thread: usize| -> Vec<(u64, u64)> {
@@ -635,9 +636,7 @@ fn two_heaps(path: &Path) -> PathBuf {
 
 #[test]
 fn heaps_of_a_server_collector_are_read_as_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("whole.core");
-    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let (_folder, path) = whole_copy();
     let made = two_heaps(&path);
     let (one, two) = (exported(&path), exported(&made));
     let table = |of: &tempfile::TempDir, name: &str| rows(&fs::read_to_string(of.path().join(name)).unwrap());
@@ -662,9 +661,7 @@ fn heaps_of_a_server_collector_are_read_as_one() {
 
 #[test]
 fn damaged_headers_maps_and_metadata_end_in_answers() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("whole.core");
-    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let (folder, path) = whole_copy();
     let whole = session(&path);
     let clr = whole.clr().unwrap();
     let header = &image_of(&whole).1.header;

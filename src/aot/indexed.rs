@@ -41,7 +41,7 @@ pub struct IndexedBase {
 }
 
 impl Aot {
-    /// Bases of thread statics that are found by an index and have an owner.
+    /// Bases of thread statics that are found by an index and have an owner, ascending.
     pub fn indexed_bases(&self, native: &Native) -> &[IndexedBase] {
         self.indexed.get_or_init(|| {
             let space = &self.dump.space;
@@ -66,6 +66,7 @@ impl Aot {
                     found.extend(of_module.iter().filter_map(base));
                 }
             }
+            found.sort_unstable_by_key(|b: &IndexedBase| b.base);
             found
         })
     }

@@ -1,8 +1,8 @@
 //! Where classes of the core library that the shell follows keep their fields: the image has no records of them.
 //!
 //! `tables/managed.json` has offsets from the object, by class and field, with the class of what is referred to; a class
-//! with `@11` is that of 11.0 and later; `["", 496, "Size"]` says that an instance takes so many bytes. Source: the field order of dotnet/runtime
-//! `src/coreclr/nativeaot/System.Private.CoreLib` and `src/libraries/System.Private.CoreLib`, laid out as the compiler does
+//! with `@11` is that of 11.0 and later; `["", 496, "Size"]` says that an instance takes so many bytes. Source: the field order
+//! of dotnet/runtime `src/coreclr/nativeaot/System.Private.CoreLib` and `src/libraries/System.Private.CoreLib`, laid out as the compiler does
 //! (references first, then by size). A class is believed only where it has an object's references exactly where its
 //! MethodTable has them ([`Managed::fields`]).
 

@@ -191,7 +191,11 @@ impl Aot {
 
     /// Whose static references the object at `base` holds, where that is told.
     pub fn owner_of_base(&self, native: &Native, base: u64) -> Option<Arc<str>> {
-        let by_index = || self.indexed_bases(native).iter().find(|b| b.base == base).map(|b| b.owner.clone());
+        let by_index = || {
+            let bases = self.indexed_bases(native);
+            let at = bases.binary_search_by_key(&base, |b| b.base).ok()?;
+            bases.get(at).map(|b| b.owner.clone())
+        };
         self.owners(native).get(&base).cloned().or_else(by_index)
     }
 

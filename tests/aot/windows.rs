@@ -42,12 +42,7 @@ fn as_pe(patch: &mut Patch, image: &Range<u64>, guid: [u8; 16], age: u32, except
 
 #[test]
 fn a_pdb_gives_fields_and_statics() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("whole.core");
-    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
-    let facts = fs::read_to_string(testdata(DYN, "facts.tsv")).unwrap();
-    let fact =
-        |name: &str| facts.lines().find_map(|l| l.strip_prefix(&format!("address:{name}\t"))).unwrap().to_owned();
+    let (folder, path) = whole_copy();
     let whole = session(&path);
     let (image, module) = image_of(&whole);
     let mut patch = Patch::open(&path);
@@ -215,9 +210,7 @@ fn tables(entries: &[(u64, u64, Vec<u8>)], at: u32) -> (u32, Vec<u8>) {
 
 #[test]
 fn gc_information_lies_behind_unwind_information() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("whole.core");
-    fs::write(&path, unpacked(&testdata(DYN, "core.zst"))).unwrap();
+    let (folder, path) = whole_copy();
     let whole = session(&path);
     let (image, _) = image_of(&whole);
     let clr = whole.clr().unwrap();
