@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::clr::layout::scan::{Span, runs};
+use crate::clr::layout::scan::{Span, each_word};
 
 use super::metadata::FullName;
 use super::types::{Types, is_string};
@@ -28,22 +28,18 @@ impl Types {
     pub fn found(&self) -> Vec<u64> {
         let mut all = Vec::new();
         for span in self.spans() {
-            runs(self.space(), span, |start, bytes| {
-                let skip = start.next_multiple_of(8) - start;
-                for (i, head) in bytes.get(skip as usize..).unwrap_or(&[]).as_chunks::<8>().0.iter().enumerate() {
-                    // Flags and size of an instance; most words of an image are neither.
-                    let size = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
-                    if !(1..1 << 24).contains(&size) || all.len() >= MAX_TYPES {
-                        continue;
-                    }
-                    // A pointer looks like both: its upper half like a size.
-                    if self.space().readable(u64::from_le_bytes(*head)) {
-                        continue;
-                    }
-                    let address = start + skip + 8 * i as u64;
-                    let words = self.words(address).filter(|w| w.slots < MAX_SLOTS && w.interfaces < MAX_SLOTS);
-                    all.extend(words.filter(|w| self.is_type(w) && self.has_kind(w)).map(|w| w.address));
+            each_word(self.space(), span, |address, head| {
+                // Flags and size of an instance; most words of an image are neither.
+                let size = head >> 32;
+                if !(1..1 << 24).contains(&size) || all.len() >= MAX_TYPES {
+                    return;
                 }
+                // A pointer looks like both: its upper half like a size.
+                if self.space().readable(head) {
+                    return;
+                }
+                let words = self.words(address).filter(|w| w.slots < MAX_SLOTS && w.interfaces < MAX_SLOTS);
+                all.extend(words.filter(|w| self.is_type(w) && self.has_kind(w)).map(|w| w.address));
             });
         }
         all.sort_unstable();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::clr::layout::scan::{Span, runs, words_equal};
+use crate::clr::layout::scan::{Span, each_word, words_equal};
 use crate::native::Native;
 
 use super::Aot;
@@ -127,24 +127,18 @@ impl Aot {
         };
         // Words of the image that hold an index, then those that lead to where such a word may lie.
         let mut entries: Vec<(u64, u64)> = Vec::new();
-        each_word(
-            |f| runs(space, image, f),
-            |at, word| {
-                let known = places.get(&word).filter(|_| entries.len() < MOST_WORDS);
-                entries.extend(known.map(|&index| (at, index)));
-            },
-        );
+        each_word(space, image, |at, word| {
+            let known = places.get(&word).filter(|_| entries.len() < MOST_WORDS);
+            entries.extend(known.map(|&index| (at, index)));
+        });
         entries.sort_unstable();
         let mut leading: Vec<(u64, u64)> = Vec::new();
-        each_word(
-            |f| runs(space, image, f),
-            |at, word| {
-                let next = entries.get(entries.partition_point(|e| e.0 < word));
-                if next.is_some_and(|e| e.0 - word < MAX_DICTIONARY) && leading.len() < MOST_WORDS {
-                    leading.push((word, at));
-                }
-            },
-        );
+        each_word(space, image, |at, word| {
+            let next = entries.get(entries.partition_point(|e| e.0 < word));
+            if next.is_some_and(|e| e.0 - word < MAX_DICTIONARY) && leading.len() < MOST_WORDS {
+                leading.push((word, at));
+            }
+        });
         // Dictionaries, each with the classes whose own it is.
         let class = |&(start, slot): &(u64, u64)| Some((start, self.class_with_dictionary(native, slot)?));
         let mut classes: Vec<(u64, u64)> = leading.iter().filter_map(class).collect();
@@ -189,14 +183,4 @@ impl Aot {
 fn owner_of_dictionary(dictionaries: &[(u64, Option<u64>)], at: u64) -> Option<u64> {
     let (start, owner) = *dictionaries.get(dictionaries.partition_point(|d| d.0 <= at).checked_sub(1)?)?;
     owner.filter(|_| at - start < MAX_DICTIONARY)
-}
-
-/// Hands each aligned word of runs of memory to `each`, with its address.
-fn each_word<'s>(over: impl FnOnce(&mut dyn FnMut(u64, &'s [u8])), mut each: impl FnMut(u64, u64)) {
-    over(&mut |start, bytes| {
-        let skip = start.next_multiple_of(8) - start;
-        for (i, word) in bytes.get(skip as usize..).unwrap_or(&[]).as_chunks::<8>().0.iter().enumerate() {
-            each(start + skip + 8 * i as u64, u64::from_le_bytes(*word));
-        }
-    });
 }

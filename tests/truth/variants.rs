@@ -25,6 +25,8 @@ enum Change {
     GcVersion(u8, u8),
     /// Both.
     ElevenWithGcVersion(u8, u8),
+    /// In front of `GcDacVars` lies what has its shape.
+    LookAlikes,
 }
 
 struct Variant {
@@ -112,6 +114,12 @@ const ALL: &[Variant] = &[
         dumps: &["linux-x64-10.0-wks-heap", "win-x64-3.1-wks-full"],
         runs: &[("", &["has version 255.255, and ", NOT_KNOWN, BY_STRUCTURE])],
     },
+    Variant {
+        name: "GcDacVars behind others like it",
+        change: Change::LookAlikes,
+        dumps: GC_DUMPS,
+        runs: &[("", &["GcDacVars  "]), ("gcdacvars,structure", &["GcDacVars  "])],
+    },
 ];
 
 const GC_DUMPS: &[&str] = &[
@@ -147,6 +155,27 @@ fn set_version(patch: &mut Patch, found: &Discovered, major: u8, minor: u8) {
     patch.write(found.gc.address, &[major, minor]);
 }
 
+/// Puts two things in front of the struct: callbacks behind a counter, as libcoreclr of 10.0.14 has them, whose counter reads 0x40
+/// or another size now and then; and all that a struct has, but for a word that leads to it.
+fn look_alikes(patch: &mut Patch, found: &Discovered) {
+    let (image, at) = (found.module.base..found.module.end, found.gc.address);
+    let put = |patch: &mut Patch, words: &[u64]| {
+        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let address = patch.put(&image, &bytes);
+        assert!(address < at, "it is to be found first");
+        address
+    };
+    let counter = found.gc.generation_size;
+    let callbacks = (0..36).map(|i| if i % 3 == 0 { image.start + 0x1000 + i / 9 } else { 0 });
+    put(patch, &[2, counter].into_iter().chain(callbacks).collect::<Vec<u64>>());
+    let two = put(patch, &[2]);
+    let known: Vec<u64> = (0..3).map(|i| patch.ptr(at + 8 * i).unwrap()).collect();
+    let begins = if (4..=6).contains(&known[2]) { &known[..] } else { &known[..2] };
+    // The fifth leads to the number of the highest generation.
+    let variables = (0..27).map(|i| if i == 4 { two } else { image.start + 0x1000 + 0x40 * i });
+    put(patch, &begins.iter().copied().chain(variables).collect::<Vec<u64>>());
+}
+
 fn changed(case: &Case, change: Change, folder: &Path) -> PathBuf {
     let (dump, found) = discovered(&case.dump);
     let file = dump.unpacked.clone().unwrap_or(case.dump.clone());
@@ -158,6 +187,7 @@ fn changed(case: &Case, change: Change, folder: &Path) -> PathBuf {
             eleven::describe(&mut patch, &found, Form::Bare);
             set_version(&mut patch, &found, major, minor);
         }
+        Change::LookAlikes => look_alikes(&mut patch, &found),
     }
     let path = folder.join(format!("{}.{}", case.name, if case.name.starts_with("win") { "dmp" } else { "core" }));
     patch.save(&path);

@@ -4,9 +4,8 @@
 //! segment; `heap_segment`; `CFinalize`), `objecthandle.h` (`HandleTableMap`).
 
 use super::gcdac::{GcDacVars, context_size};
-use super::scan::{Span, runs, words_equal};
+use super::scan::{Span, each_word, words_equal};
 use crate::clr::types::methodtable::MtReader;
-use crate::dump::little_endian;
 use crate::dump::{AddressSpace, Dump};
 
 /// Sizes of a `generation` record in pointers, at least and at most.
@@ -87,14 +86,10 @@ impl<'a> Finder<'a> {
         let space = &dump.space;
         let ptr = u64::from(space.ptr_size());
         let mut words = Vec::new();
-        runs(space, image, |start, bytes| {
-            let skip = start.next_multiple_of(ptr) - start;
-            for (i, w) in bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(ptr as usize).enumerate() {
-                let value = little_endian(w);
-                let out = value > 0x1_0000 && !image.contains(value) && value.is_multiple_of(ptr);
-                if out && words.len() < MOST_WORDS && space.readable(value) {
-                    words.push((start + skip + i as u64 * ptr, value));
-                }
+        each_word(space, image, |at, value| {
+            let out = value > 0x1_0000 && !image.contains(value) && value.is_multiple_of(ptr);
+            if out && words.len() < MOST_WORDS && space.readable(value) {
+                words.push((at, value));
             }
         });
         Self { space, ptr, words }
@@ -206,13 +201,9 @@ impl<'a> Finder<'a> {
         let (mem, committed, _) = self.segment(record)?;
         let least = self.word(record, 0)?.max(mem);
         let mut found = Vec::new();
-        runs(self.space, image, |start, bytes| {
-            let skip = start.next_multiple_of(self.ptr) - start;
-            for (i, w) in bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(self.ptr as usize).enumerate() {
-                let value = little_endian(w);
-                if (least..=committed).contains(&value) && value.is_multiple_of(self.ptr) && found.len() < 4096 {
-                    found.push((value, start + skip + i as u64 * self.ptr));
-                }
+        each_word(self.space, image, |at, value| {
+            if (least..=committed).contains(&value) && value.is_multiple_of(self.ptr) && found.len() < 4096 {
+                found.push((value, at));
             }
         });
         Some(found)

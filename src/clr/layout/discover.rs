@@ -42,16 +42,25 @@ fn search(dump: &Dump, options: &DiscoverOptions, effort: &Effort<'_>) -> Result
             ahead.get_or_insert_with(|| NoRuntime::NativeAot(module.file_name().to_owned()));
             continue;
         }
+        let mut best: Option<Discovered> = None;
         for gc in found.iter().take(MOST_COLLECTORS) {
             if effort.is_over() {
                 break;
             }
             match choose(dump, module, span, gc, &described, options, effort) {
-                Ok(found) => return Ok(found),
+                Ok(found) if failed(&found.checks) == 0 => return Ok(found),
+                // What has the shape by chance leads nowhere: most of what is checked there is not possible.
+                Ok(found) if best.as_ref().is_none_or(|b| passed(&found.checks) > passed(&b.checks)) => {
+                    best = Some(found)
+                }
+                Ok(_) => {}
                 Err(e) => {
                     refused.get_or_insert(e);
                 }
             }
+        }
+        if let Some(best) = best {
+            return Ok(best);
         }
     }
     Err(refused.or(ahead).unwrap_or_else(|| not_found(dump, options)))

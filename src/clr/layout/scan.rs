@@ -37,6 +37,17 @@ pub fn runs<'s>(space: &'s AddressSpace, span: Span, mut each: impl FnMut(u64, &
     }
 }
 
+/// Calls `each(address, value)` for every aligned pointer inside `span`.
+pub fn each_word(space: &AddressSpace, span: Span, mut each: impl FnMut(u64, u64)) {
+    let ptr = u64::from(space.ptr_size());
+    runs(space, span, |start, bytes| {
+        let skip = start.next_multiple_of(ptr) - start;
+        for (i, w) in bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(ptr as usize).enumerate() {
+            each(start + skip + i as u64 * ptr, little_endian(w));
+        }
+    });
+}
+
 /// Most addresses of one search.
 const MOST: usize = 4096;
 
@@ -76,7 +87,8 @@ const POINTERS: u64 = 27;
 /// At least this many of the pointers are set in any flavour (server GC sets eight).
 const MIN_SET: usize = 6;
 
-/// All structs of the shape of `GcDacVars` in `span`, with the span their pointers lie in.
+/// All structs of the shape of `GcDacVars` in `span`; the first are those whose address the image holds, as it does that of the
+/// collector's own (`g_gcDacGlobals`).
 ///
 /// Shape (dotnet/runtime `gcinterface.dacvars.def`): two version bytes in an otherwise zero word; the size of a generation, a
 /// multiple of the pointer size; from .NET 5 the number of generations; then 27 pointers, each null or inside **one**
@@ -85,22 +97,21 @@ pub fn find_gc_dac_vars(dump: &Dump, span: Span) -> Vec<GcDacVars> {
     let ptr = u64::from(dump.space.ptr_size());
     let mut found = Vec::new();
     let mut candidates = Vec::new();
-    runs(&dump.space, span, |start, bytes| {
-        let skip = start.next_multiple_of(ptr) - start;
-        let words = bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(ptr as usize);
-        let mut previous = u64::MAX;
-        for (i, w) in words.enumerate() {
-            let value = little_endian(w);
-            if plausible_version(previous) && plausible_size(value, ptr) && candidates.len() < 1 << 16 {
-                candidates.push(start + skip + (i as u64 - 1) * ptr);
-            }
-            previous = value;
+    let mut before = (0, u64::MAX);
+    each_word(&dump.space, span, |at, value| {
+        let versioned = at.checked_sub(ptr) == Some(before.0) && plausible_version(before.1);
+        if versioned && plausible_size(value, ptr) && candidates.len() < 1 << 16 {
+            candidates.push(before.0);
         }
+        before = (at, value);
     });
     for at in candidates {
         if let Some(gc) = read_gc_dac_vars(dump, at, span) {
             found.push(gc);
         }
+    }
+    if found.len() > 1 {
+        found.sort_by_cached_key(|gc| words_equal(&dump.space, span, ptr as usize, gc.address).is_empty());
     }
     found
 }
@@ -111,8 +122,9 @@ fn plausible_version(word: u64) -> bool {
     word & 0xFF != 0 && word >> 16 == 0
 }
 
+/// A generation begins with its allocation context, its first segment and where allocation in it began.
 fn plausible_size(word: u64, ptr: u64) -> bool {
-    word.is_multiple_of(ptr) && (0x20..0x1000).contains(&word)
+    word.is_multiple_of(ptr) && (context_size(ptr) + 2 * ptr..0x1000).contains(&word)
 }
 
 /// The struct at `at`, if it is one; `image` is where the collector lies.
@@ -128,6 +140,14 @@ pub fn read_gc_dac_vars(dump: &Dump, at: u64, image: Span) -> Option<GcDacVars> 
     let home = *set.first()?;
     let module = if image.contains(home) { image } else { Span::of(dump.module_at(home)?) };
     if set.len() < MIN_SET || !set.iter().all(|&p| module.contains(p)) {
+        return None;
+    }
+    // Each is the address of another variable. A table of callbacks behind a counter has the rest of the shape: in libcoreclr of
+    // 10.0.14 a counter that reads 0x20 or 0x40 now and then, with 2 in front of it.
+    let mut different = set.clone();
+    different.sort_unstable();
+    different.dedup();
+    if different.len() != set.len() {
         return None;
     }
     // Behind the 26 pointers of 2.0 lies what comes next in the image: often the cell that leads back to the struct.
@@ -289,14 +309,10 @@ pub fn free_anchors(space: &AddressSpace, image: Span) -> Vec<Anchor> {
         (flags & 0xFFFF == 1 && u64::from(size) == 3 * ptr && parent == 0 && class == 0).then_some(())
     };
     let mut cells = Vec::new();
-    runs(space, image, |start, bytes| {
-        let skip = start.next_multiple_of(ptr) - start;
-        for (i, w) in bytes.get(skip as usize..).unwrap_or(&[]).chunks_exact(ptr as usize).enumerate() {
-            let value = little_endian(w);
-            let pointer = value > 0x1_0000 && value.is_multiple_of(ptr) && !image.contains(value);
-            if pointer && cells.len() < MOST_CELLS && is_free(value).is_some() {
-                cells.push(start + skip + i as u64 * ptr);
-            }
+    each_word(space, image, |at, value| {
+        let pointer = value > 0x1_0000 && value.is_multiple_of(ptr) && !image.contains(value);
+        if pointer && cells.len() < MOST_CELLS && is_free(value).is_some() {
+            cells.push(at);
         }
     });
     let slots = |cell: u64| words_equal(space, image, 4, cell - image.base).into_iter().take(MOST_SLOTS);
