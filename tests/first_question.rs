@@ -7,14 +7,17 @@ mod captured;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use captured::{Captured, open};
 use clrscope::graph::mark::Marked;
 use clrscope::graph::paths::{WaysTo, closure, reachable};
 use clrscope::graph::rounds::Rounds;
 use clrscope::heap::links::Links;
+use clrscope::heap::ordered::{AHEAD, Make};
 use clrscope::heap::reader::Reader;
 use clrscope::heap::summary::{Summary, View};
+use clrscope::heap::{Object, Segment};
 use clrscope::session::Session;
 use clrscope::shell::state::Shell;
 use clrscope::watch::{Interrupted, Watch};
@@ -195,4 +198,49 @@ fn a_search_can_be_stopped() {
     s.watch.cancel.set();
     let stopped = s.marked_from([target]).err().or(s.referrers(target).err()).expect("stopped");
     assert!(stopped.is::<Interrupted>());
+}
+
+/// Counts the objects of a segment; how many segments were counted.
+struct Counting(AtomicUsize);
+
+impl Make for Counting {
+    type State = u64;
+    type Block = u64;
+
+    fn begin(&self) -> u64 {
+        0
+    }
+
+    fn visit(&self, seen: &mut u64, _: &Segment, _: Object<'_>) {
+        *seen += 1;
+    }
+
+    fn take(&self, seen: &mut u64, last: bool) -> Option<u64> {
+        last.then(|| {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            std::mem::take(seen)
+        })
+    }
+}
+
+#[test]
+fn a_listing_walks_few_segments_ahead_of_what_is_taken() {
+    let (shell, _) = open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/linux-x64-10.0-wks-heap.core.zst"));
+    let s = session(&shell);
+    let walker = s.walker().unwrap();
+    let smallest = |s: &&Segment| s.end - s.start;
+    let segment = walker.heap.segments.iter().filter(|s| s.end > s.start).min_by_key(smallest).unwrap();
+    let segments = vec![*segment; 200];
+    let ahead = AHEAD * rayon::current_num_threads();
+    let (counting, mut taken) = (Counting(AtomicUsize::new(0)), Vec::new());
+    let take = |objects: u64| {
+        // Who waits sees how far the workers go without it.
+        std::thread::sleep(std::time::Duration::from_millis(if taken.is_empty() { 200 } else { 0 }));
+        assert!(counting.0.load(Ordering::SeqCst) <= taken.len() + ahead);
+        taken.push(objects);
+        Ok(())
+    };
+    walker.ordered(&segments, (0, u64::MAX), &counting, take).unwrap();
+    assert_eq!(taken.len(), segments.len());
+    assert!(taken[0] > 0 && taken.iter().all(|n| *n == taken[0]));
 }

@@ -2,8 +2,8 @@
 //! what makes text of them does it on all cores.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, channel, sync_channel};
 
 use super::{Object, Segment, WalkReport, Walker};
 use crate::watch::Interrupted;
@@ -12,6 +12,9 @@ use crate::watch::Interrupted;
 const BLOCK: usize = 4096;
 /// Blocks of one segment that wait to be taken: with their rows and text some hundred kilobytes each.
 const WAITING: usize = 16;
+/// Segments for each worker that are walked before the first of them is taken whole: regions are small, and all their blocks
+/// would wait where each segment has room for its own.
+pub const AHEAD: usize = 4;
 
 /// What is made of objects on the way: `S` is a worker's own, `B` a block of what was found, handed on in order.
 pub trait Make: Sync {
@@ -38,8 +41,8 @@ type Ended = Mutex<Option<Result<WalkReport, Interrupted>>>;
 
 impl Walker<'_> {
     /// Walks the objects of `segments` whose address lies in `range`; `each` gets the blocks in the order of the segments and
-    /// of the objects in them. Workers are at most so many blocks ahead as a segment may have waiting. Gives the states of
-    /// the workers and how the walk went; an error of `each` ends it.
+    /// of the objects in them. Workers are at most [`AHEAD`] segments ahead, each with [`WAITING`] blocks. Gives the states
+    /// of the workers and how the walk went; an error of `each` ends it.
     pub fn ordered<M: Make>(
         &self,
         segments: &[Segment],
@@ -55,14 +58,13 @@ impl Walker<'_> {
             })
             .unzip();
         let ended: Vec<Ended> = segments.iter().map(|_| Mutex::new(None)).collect();
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (give, next) = channel::<usize>();
+        let (next, stop) = (Mutex::new(next), AtomicBool::new(false));
         let work = || {
             let mut state = make.begin();
             loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                let Some(((segment, way), end)) = segments.get(i).zip(ways.get(i)).zip(ended.get(i)) else {
-                    return state;
-                };
+                let Ok(i) = lock(&next).recv() else { return state };
+                let Some(((segment, way), end)) = segments.get(i).zip(ways.get(i)).zip(ended.get(i)) else { continue };
                 // Taken in any case: who waits for the segment's blocks learns that none come.
                 let Some(way) = lock(way).take() else { continue };
                 if stop.load(Ordering::Relaxed) {
@@ -78,7 +80,12 @@ impl Walker<'_> {
         let mut failed = None;
         let states = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..rayon::current_num_threads()).map(|_| scope.spawn(work)).collect();
-            'all: for taker in takers {
+            let ahead = AHEAD * workers.len();
+            // The receiver outlives the workers: nothing sent is lost.
+            for i in 0..ahead {
+                let _ = give.send(i);
+            }
+            'all: for (i, taker) in takers.into_iter().enumerate() {
                 for block in taker {
                     if let Err(e) = each(block) {
                         failed = Some(e);
@@ -86,7 +93,9 @@ impl Walker<'_> {
                         break 'all;
                     }
                 }
+                let _ = give.send(i + ahead);
             }
+            drop(give);
             let join = |w: std::thread::ScopedJoinHandle<'_, M::State>| match w.join() {
                 Ok(state) => state,
                 Err(panic) => std::panic::resume_unwind(panic),
