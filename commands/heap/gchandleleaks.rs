@@ -80,9 +80,6 @@ const TYPES: Table = Table::new(
 )
 .rising("bytes");
 
-/// Bytes one worker looks through at once.
-const CHUNK: u64 = 1 << 20;
-
 /// Where a handle was found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Places {
@@ -144,26 +141,11 @@ impl Sought {
     }
 }
 
-/// Parts of all readable memory, none longer than a worker takes at once.
-fn parts(space: &AddressSpace) -> Vec<(u64, u64)> {
-    let mut parts = Vec::new();
-    for (start, end) in space.runs(0, u64::MAX) {
-        let mut at = start;
-        while at < end {
-            // Cut at multiples of the chunk, so that no word is.
-            let next = (at / CHUNK + 1).saturating_mul(CHUNK).min(end);
-            parts.push((at, next));
-            at = next;
-        }
-    }
-    parts
-}
-
 /// Looks for the handles in all memory. The handles themselves are sorted by address.
 fn search(session: &Session, handles: &[Handle]) -> Result<(Vec<Places>, u64)> {
     let space = &session.dump().space;
     let sought = Sought::new(handles, space);
-    let parts = parts(space);
+    let parts: Vec<(u64, u64)> = space.parts(0, u64::MAX).collect();
     let searched = parts.iter().map(|p| p.1 - p.0).sum();
     session.watch.progress.start("looking for handles", searched);
     let one = |part: &(u64, u64)| {
@@ -306,16 +288,16 @@ fn by_type(ctx: &mut Ctx<'_>, types: BTreeMap<Arc<str>, Tally>) -> Result<()> {
 mod tests {
     use super::*;
     use crate::dump::map::FileMap;
-    use crate::dump::space::SpaceBuilder;
+    use crate::dump::space::{PART, SpaceBuilder};
 
     #[test]
     fn words_are_found_across_chunks_and_pieces_and_with_their_tag() {
         let handle = |address| Handle { address, kind: HandleKind::PINNED, object: 8, dependent: 0, extra: 0 };
         let handles = [handle(0x9000), handle(0x9008), handle(0x9010)];
-        let size = 3 * CHUNK as usize;
+        let size = 3 * PART as usize;
         let mut bytes = vec![0u8; size];
         // The last word of a chunk, the first of the next, one with its tag, one that stands across two words.
-        for (at, word) in [(CHUNK as usize - 8, 0x9000u64), (CHUNK as usize, 0x9000), (64, 0x9009), (132, 0x9010)] {
+        for (at, word) in [(PART as usize - 8, 0x9000u64), (PART as usize, 0x9000), (64, 0x9009), (132, 0x9010)] {
             bytes[at..at + 8].copy_from_slice(&word.to_le_bytes());
         }
         let mut builder = SpaceBuilder::new(8);
@@ -326,8 +308,8 @@ mod tests {
         let space = builder.build().0;
         let sought = Sought::new(&handles, &space);
         let mut hits = Vec::new();
-        parts(&space).into_iter().for_each(|p| sought.search(&space, p, |n, at| hits.push((n, at))));
+        space.parts(0, u64::MAX).for_each(|p| sought.search(&space, p, |n, at| hits.push((n, at))));
         hits.sort_unstable();
-        assert_eq!(hits, [(0, CHUNK - 8), (0, CHUNK), (1, 64)]);
+        assert_eq!(hits, [(0, PART - 8), (0, PART), (1, 64)]);
     }
 }

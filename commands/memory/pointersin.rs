@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::maddress;
 use super::usage::classify;
@@ -216,34 +217,51 @@ fn by_type<'k>(
     Ok(())
 }
 
-fn findpointersin(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
-    let session = ctx.session()?;
-    let (clr, ranges) = (session.clr()?, chosen(session, args)?);
-    let (space, heap, ids) = (clr.space(), session.heap()?, &session.index()?.ids);
+/// A pointer to an object: range, place, object, whether through a handle, MethodTable.
+type Known = (usize, u64, u64, bool, u64);
+
+/// The pointers to objects in the ranges, by range and place.
+fn known(session: &Session, ranges: &[Chosen]) -> Result<Vec<Known>> {
+    let clr = session.clr()?;
+    let (space, ids) = (clr.space(), &session.index()?.ids);
     let mut slots: Vec<(u64, u64)> = clr.handles().items.iter().map(|h| (h.address, h.object)).collect();
     slots.sort_unstable();
-    // Place, object, whether through a handle.
-    let object = |word: u64| match slots.binary_search_by_key(&word, |s| s.0) {
-        Ok(i) => slots.get(i).map(|s| (s.1, true)),
-        Err(_) => heap.segment_at(word).and_then(|_| ids.id_of(word)).map(|_| (word, false)),
+    // Few words lie among the slots of handles: the others need no search.
+    let (low, high) = slots.first().zip(slots.last()).map_or((1, 0), |(first, last)| (first.0, last.0));
+    let handle = |word: u64| {
+        let i = (low..=high).contains(&word).then(|| slots.binary_search_by_key(&word, |s| s.0).ok());
+        slots.get(i.flatten()?).map(|s| s.1)
     };
-    let one = |(i, r): (usize, &Chosen)| {
+    let parts = ranges.iter().enumerate().flat_map(|(i, r)| space.parts(r.start, r.end).map(move |p| (i, p)));
+    let one = |(i, (start, end)): (usize, (u64, u64))| {
         session.watch.cancel.check()?;
-        let words = space.words(r.start, r.end);
-        Ok(words.filter_map(|(at, word)| object(word).map(|o| (i, at, o))).collect::<Vec<_>>())
+        let mut last = 0;
+        let pointer = |(at, word): (u64, u64)| {
+            let (object, through) = match handle(word) {
+                Some(object) => (object, true),
+                None => (ids.id_near(word, &mut last).map(|_| word)?, false),
+            };
+            Some((i, at, object, through, clr.object_type(object).unwrap_or(0)))
+        };
+        Ok(space.words(start, end).filter_map(pointer).collect())
     };
-    let found: Vec<Vec<_>> = ranges.par_iter().enumerate().map(one).collect::<Result<_>>()?;
-    let found = found.concat();
+    let found: Vec<Vec<Known>> = parts.collect::<Vec<_>>().into_par_iter().map(one).collect::<Result<_>>()?;
+    Ok(found.concat())
+}
+
+fn findpointersin(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
+    let session = ctx.session()?;
+    let ranges = chosen(session, args)?;
+    let found = known(session, &ranges)?;
     let kind = |i: usize| ranges.get(i).map_or("", |r| r.kind.as_str());
-    let what = |handle: bool| Cell::text(if handle { "handle" } else { "object" });
     if args.has("all") {
         ctx.out.open(&FOUND)?;
-        for &(i, at, (object, handle)) in &found {
+        for &(i, at, object, through, _) in &found {
             session.watch.cancel.check()?;
             let name = session.object_name(object);
             ctx.out.row(&[
                 Cell::text(kind(i)),
-                what(handle),
+                what(through),
                 Cell::Addr(at),
                 Cell::Addr(object),
                 Cell::text(&*name),
@@ -251,28 +269,55 @@ fn findpointersin(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         }
         ctx.out.done(&FOUND)?;
     } else {
-        /// Kind of memory, whether through a handle, type.
-        type Key<'k> = (&'k str, bool, Arc<str>);
-        let mut groups: BTreeMap<Key<'_>, (u64, u64, u64)> = BTreeMap::new();
-        for &(i, at, (object, handle)) in &found {
-            let group = groups.entry((kind(i), handle, session.object_name(object))).or_insert((0, at, object));
-            group.0 += 1;
-        }
-        let mut rows: Vec<_> = groups.into_iter().collect();
-        rows.sort_by(|a, b| b.1.0.cmp(&a.1.0).then_with(|| a.0.cmp(&b.0)));
-        ctx.out.open(&TARGETS)?;
-        for ((kind, handle, name), (count, at, object)) in &rows {
-            ctx.out.row(&[
-                Cell::text(*kind),
-                what(*handle),
-                Cell::Sep(*count),
-                Cell::Addr(*at),
-                Cell::Addr(*object),
-                Cell::text(&**name),
-            ])?;
-        }
+        by_target(ctx, &found, &kind)?;
     }
     let line = format!("{} pointers", thousands(found.len() as u64));
     ctx.out.fact("pointers", Cell::Num(found.len() as u64), line)?;
     Ok(if found.is_empty() { Outcome::Empty } else { Outcome::Complete })
+}
+
+fn what(through: bool) -> Cell<'static> {
+    Cell::text(if through { "handle" } else { "object" })
+}
+
+/// The pointers counted by kind of memory, way and type, the most first.
+fn by_target<'k>(ctx: &mut Ctx<'_>, found: &[Known], kind: &dyn Fn(usize) -> &'k str) -> Result<()> {
+    let session = ctx.session()?;
+    /// Kind of memory, whether through a handle, type.
+    type Key<'k> = (&'k str, bool, Arc<str>);
+    /// Pointers, the place of the first, its object.
+    type Sum = (u64, u64, u64);
+    let mut of_types: FxHashMap<(usize, bool, u64), Sum> = FxHashMap::default();
+    for &(i, at, object, through, mt) in found {
+        of_types.entry((i, through, mt)).or_insert((0, at, object)).0 += 1;
+    }
+    let mut groups: BTreeMap<Key<'_>, Sum> = BTreeMap::new();
+    let mut add = |(i, through, object): (usize, bool, u64), (count, at): (u64, u64)| {
+        let group = groups.entry((kind(i), through, session.object_name(object))).or_insert((0, at, object));
+        // Ranges and places rise, but not among types.
+        (group.1, group.2) = (group.1, group.2).min((at, object));
+        group.0 += count;
+    };
+    let (named, single): (Vec<_>, Vec<_>) = of_types.into_iter().partition(|g| session.is_named_by_type(g.0.2));
+    for ((i, through, _), (count, at, object)) in named {
+        add((i, through, object), (count, at));
+    }
+    let single: FxHashSet<u64> = single.into_iter().map(|g| g.0.2).collect();
+    for &(i, at, object, through, _) in found.iter().filter(|f| single.contains(&f.4)) {
+        add((i, through, object), (1, at));
+    }
+    let mut rows: Vec<_> = groups.into_iter().collect();
+    rows.sort_by(|a, b| b.1.0.cmp(&a.1.0).then_with(|| a.0.cmp(&b.0)));
+    ctx.out.open(&TARGETS)?;
+    for ((kind, through, name), (count, at, object)) in &rows {
+        ctx.out.row(&[
+            Cell::text(*kind),
+            what(*through),
+            Cell::Sep(*count),
+            Cell::Addr(*at),
+            Cell::Addr(*object),
+            Cell::text(&**name),
+        ])?;
+    }
+    Ok(())
 }

@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::bytes::little_endian;
 use super::map::FileMap;
 
+/// Bytes of memory that one worker looks through at once.
+pub const PART: u64 = 1 << 20;
+
 /// A run of readable bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
@@ -277,6 +280,17 @@ impl AddressSpace {
         })
     }
 
+    /// As [`AddressSpace::runs`], for workers: no part is longer than [`PART`], and all but the first begin at its multiples, so
+    /// that no word is cut.
+    pub fn parts(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.runs(start, end).flat_map(|(start, end)| {
+            std::iter::successors(Some((start, start)), move |&(_, at)| {
+                (at < end).then(|| (at, (at / PART + 1).saturating_mul(PART).min(end)))
+            })
+            .skip(1)
+        })
+    }
+
     /// The words of `[start, end)` that are readable, each with its address, in ascending order. Words lie at multiples of
     /// the size of a pointer; what is not readable is passed over in one step.
     pub fn words(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
@@ -431,6 +445,17 @@ mod tests {
             [(0x1000, word(1)), (0x1008, word(1)), (0x2008, word(2)), (0x2010, word(2)), (u64::MAX - 15, word(3))];
         assert_eq!(s.words(0, u64::MAX).collect::<Vec<_>>(), all);
         assert_eq!(s.words(0x1001, 0x2010).collect::<Vec<_>>(), all[1..3]);
+    }
+
+    #[test]
+    fn parts_end_at_multiples_and_where_memory_does() {
+        let full = vec![0; 2 * PART as usize];
+        let (s, _) = space(&[(0x1000, &[1; 20]), (3 * PART - 8, &full), (5 * PART - 8, &[2; 16])]);
+        let ends = [(3 * PART - 4, 3 * PART), (3 * PART, 4 * PART), (4 * PART, 5 * PART), (5 * PART, 5 * PART + 8)];
+        assert_eq!(s.parts(0x1014, u64::MAX).skip(1).collect::<Vec<_>>(), ends[1..]);
+        assert_eq!(s.parts(3 * PART - 4, 5 * PART + 1).collect::<Vec<_>>()[..3], ends[..3]);
+        assert_eq!(s.parts(0x1002, 0x2000).collect::<Vec<_>>(), [(0x1002, 0x1014)]);
+        assert_eq!(s.parts(0x1014, 0x2000).count(), 0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use rustc_hash::FxHashMap;
 
-use super::Session;
+use super::{Session, ranges};
 use crate::clr::Clr;
 use crate::clr::image::metadata::sig::TypeSig;
 use crate::clr::image::metadata::table;
@@ -142,12 +142,9 @@ impl Session {
         Ok(self.instantiations()?.iter().filter_map(|&mt| clr.valid_type(mt)).filter(closed).collect())
     }
 
-    /// Where the garbage collector's heap is: no types there.
+    /// What the garbage collector has reserved: no types there.
     fn heap_ranges(&self) -> Vec<(u64, u64)> {
-        let mut ranges: Vec<(u64, u64)> =
-            self.heap().map(|h| h.segments.iter().map(|s| (s.start, s.end)).collect()).unwrap_or_default();
-        ranges.sort_unstable();
-        ranges
+        self.heap().map(ranges::reserved).unwrap_or_default()
     }
 
     /// MethodTables of the loaded types called `name`, in either spelling.

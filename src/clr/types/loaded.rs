@@ -20,29 +20,27 @@ const MAX_TYPES: u64 = 1 << 24;
 /// More vectors or instantiations than any process has made: each takes some hundred bytes of loader heap, whose search ends
 /// at 4 GB.
 const MAX_FOUND: usize = 1 << 20;
+/// Where the base size stands in the first eight bytes of a MethodTable, behind the flags.
+const BASE_SIZE: u64 = 0xFFFF_FFFF << 32;
 
-/// Bytes of memory one worker looks through at once.
-const CHUNK: u64 = 1 << 20;
-
-/// What of the memory lies outside `skip` (sorted and disjoint), in pieces for workers that begin and end between words.
+/// What of the memory lies outside `skip` (sorted and disjoint), in parts for workers.
 fn outside(space: &AddressSpace, skip: &[(u64, u64)]) -> Vec<(u64, u64)> {
-    let mut parts = Vec::new();
-    for piece in space.pieces() {
-        let mut at = piece.start;
-        while at < piece.end {
-            let i = skip.partition_point(|r| r.1 <= at);
-            let next = skip.get(i).map_or(piece.end, |r| r.0.min(piece.end));
-            if next <= at {
-                // Inside one of them.
-                at = skip.get(i).map_or(piece.end, |r| r.1);
-                continue;
-            }
-            let end = (at / CHUNK + 1).saturating_mul(CHUNK).min(next);
-            parts.push((at, end));
-            at = end;
+    let starts = std::iter::once(0).chain(skip.iter().map(|s| s.1));
+    let ends = skip.iter().map(|s| s.0).chain([u64::MAX]);
+    starts.zip(ends).flat_map(|(start, end)| space.parts(start, end)).collect()
+}
+
+/// Calls `hit(offset, word)` for each eight bytes that `shaped` takes. Nearly all memory has none of them, which is told of a
+/// block of words at once.
+fn each_shaped(bytes: &[u8], shaped: &impl Fn(u64) -> bool, mut hit: impl FnMut(usize, u64)) {
+    const BLOCK: usize = 32;
+    let is = |w: &[u8; 8]| shaped(u64::from_le_bytes(*w));
+    for (i, block) in bytes.as_chunks().0.chunks(BLOCK).enumerate() {
+        if block.iter().fold(false, |any, w| any | is(w)) {
+            let hits = block.iter().enumerate().filter(|w| is(w.1));
+            hits.for_each(|(j, w)| hit((i * BLOCK + j) * 8, u64::from_le_bytes(*w)));
         }
     }
-    parts
 }
 
 impl Clr {
@@ -106,58 +104,72 @@ impl Clr {
     /// leads back. The hash tables that list them moved with every release; the shape did not.
     pub fn loaded_vectors(&self, skip: &[(u64, u64)]) -> Vec<u64> {
         /// Component size present, array, single-dimensional: `enum_flag_Category_Mask` of `methodtable.h`.
-        const VECTOR: (u32, u32) = (0x800E_0000, 0x800A_0000);
-        let base = 3 * self.header() as u32;
+        const VECTOR: (u64, u64) = (0x800E_0000, 0x800A_0000);
         if self.ahead().is_some() {
             // They have another shape; those of the heap are known by its objects.
             return Vec::new();
         }
-        self.shaped(skip, |address, flags, size| {
-            size == base && flags & VECTOR.0 == VECTOR.1 && self.valid_method_table(address).is_some()
-        })
-    }
-
-    /// Addresses outside `skip` whose first eight bytes, flags and base size, and what follows them have a shape; at most
-    /// [`MAX_FOUND`].
-    fn shaped(&self, skip: &[(u64, u64)], has: impl Fn(u64, u32, u32) -> bool + Sync) -> Vec<u64> {
-        let (space, ptr, count) = (self.space(), self.header(), AtomicUsize::new(0));
-        let parts = outside(space, skip);
-        let found = parts.par_iter().flat_map_iter(|&(start, end)| {
-            let lead = start.next_multiple_of(ptr);
-            // The last eight bytes may lie in the next part.
-            let length =
-                space.run(lead).map_or(0, |r| r.len() as u64).min(end.saturating_sub(lead).saturating_add(8 - ptr));
-            let bytes = space.slice(lead, length as usize).unwrap_or(&[]);
-            let words = bytes.windows(8).step_by(ptr as usize).enumerate();
-            let hit = |(i, w): (usize, &[u8])| {
-                let word = u64::from_le_bytes([w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7]]);
-                let address = lead + i as u64 * ptr;
-                let is = has(address, word as u32, (word >> 32) as u32);
-                (is && count.fetch_add(1, Ordering::Relaxed) < MAX_FOUND).then_some(address)
-            };
-            words.filter_map(hit).collect::<Vec<u64>>()
-        });
-        found.collect()
+        let base = 3 * self.header();
+        let shaped = |first: u64| first & (BASE_SIZE | VECTOR.0) == base << 32 | VECTOR.1;
+        self.shaped(skip, shaped, |address, _| self.valid_method_table(address).is_some())
     }
 
     /// MethodTables of all generic instantiations, found by their shape in memory outside `skip` as vectors are.
     pub fn loaded_instantiations(&self, skip: &[(u64, u64)]) -> Vec<u64> {
-        /// Component size, and the generics bits of the flags (`enum_flag_GenericsMask`).
-        const GENERIC: (u32, u32) = (0x8000_0000, 0x30);
-        let ptr = self.header() as u32;
+        /// Component size.
+        const SIZED: u64 = 0x8000_0000;
+        /// The generics bits of the flags (`enum_flag_GenericsMask`): one of them alone is an instantiation.
+        const GENERIC: (u64, u64) = (0x10, 0x20);
+        /// Bits no base size has that is not absurd.
+        const HUGE: u64 = 0xFFFF << 48;
+        let ptr = self.header();
         if self.ahead().is_some() {
             return Vec::new();
         }
-        self.shaped(skip, |address, flags, base| {
-            let kind = flags & GENERIC.1;
-            let interface = flags & 0x000C_0000 == 0x000C_0000;
-            let sized = if interface { base == 0 } else { (2 * ptr..1 << 16).contains(&base) };
-            if flags & GENERIC.0 != 0 || kind == 0 || kind == GENERIC.1 || !sized || !base.is_multiple_of(ptr) {
+        let never = SIZED | HUGE | (ptr - 1) << 32;
+        let shaped = |first: u64| {
+            let one = (first & GENERIC.0 != 0) != (first & GENERIC.1 != 0);
+            first & never == 0 && one
+        };
+        self.shaped(skip, shaped, |address, first| {
+            let (base, interface) = (first >> 32, first & 0x000C_0000 == 0x000C_0000);
+            if if interface { base != 0 } else { base < 2 * ptr } {
                 return false;
             }
             let plausible = |m: &MethodTable| m.class_or_canonical != 0 && m.per_inst != 0 && m.module != 0;
             self.method_table(address).filter(plausible).is_some() && self.valid_type(address).is_some()
         })
+    }
+
+    /// Addresses outside `skip` whose first eight bytes, flags and base size, have a shape, and which are what is looked for;
+    /// at most [`MAX_FOUND`].
+    fn shaped(
+        &self,
+        skip: &[(u64, u64)],
+        shaped: impl Fn(u64) -> bool + Sync,
+        is: impl Fn(u64, u64) -> bool + Sync,
+    ) -> Vec<u64> {
+        let (space, ptr, count) = (self.space(), self.header(), AtomicUsize::new(0));
+        let found = outside(space, skip).into_par_iter().flat_map_iter(|(start, end)| {
+            let (mut found, mut at) = (Vec::new(), start.next_multiple_of(ptr));
+            while let Some(run) = space.run(at).filter(|_| at < end) {
+                let here = (run.len() as u64).min(end - at);
+                // The last eight bytes may lie in the next part.
+                let bytes = run.get(..(here + 8 - ptr) as usize).unwrap_or(run);
+                for shift in (0..8).step_by(ptr as usize) {
+                    each_shaped(bytes.get(shift..).unwrap_or(&[]), &shaped, |offset, first| {
+                        let address = at + (shift + offset) as u64;
+                        if is(address, first) && count.fetch_add(1, Ordering::Relaxed) < MAX_FOUND {
+                            found.push(address);
+                        }
+                    });
+                }
+                at = (at + here).next_multiple_of(ptr);
+            }
+            found.sort_unstable();
+            found
+        });
+        found.collect()
     }
 
     /// Whether the module has resolved TypeRef row `rid` to a loaded type; `None` when the layout does not know.
@@ -174,13 +186,13 @@ impl Clr {
 
 #[cfg(test)]
 mod tests {
-    use super::{CHUNK, outside};
+    use super::{each_shaped, outside};
     use crate::dump::map::FileMap;
-    use crate::dump::space::SpaceBuilder;
+    use crate::dump::space::{PART, SpaceBuilder};
 
     #[test]
     fn what_is_looked_through_is_all_but_what_is_skipped() {
-        let size = 3 * CHUNK;
+        let size = 3 * PART;
         let mut builder = SpaceBuilder::new(8);
         let source = builder.source(FileMap::owned(vec![0; size as usize]));
         builder.add(0x1000, source, 0, size - 0x2000);
@@ -189,8 +201,22 @@ mod tests {
         // One over the beginning, one inside, one over the end and the beginning of the next.
         let skip = [(0, 0x2000), (0x8000, 0x9000), (size - 0x2000, 0x1000_1000)];
         let parts = outside(&space, &skip);
-        let ends = [(0x2000, 0x8000), (0x9000, CHUNK), (CHUNK, 2 * CHUNK), (2 * CHUNK, size - 0x2000)];
+        let ends = [(0x2000, 0x8000), (0x9000, PART), (PART, 2 * PART), (2 * PART, size - 0x2000)];
         assert_eq!(parts, [&ends[..], &[(0x1000_1000, 0x1000_2000)]].concat());
         assert_eq!(outside(&space, &[(0, u64::MAX)]), []);
+    }
+
+    #[test]
+    fn words_of_a_shape_are_told_with_their_offset() {
+        let mut bytes = vec![0u8; 8 * 100 + 7];
+        let places = [0usize, 8 * 31, 8 * 32, 8 * 64, 8 * 99];
+        places.iter().for_each(|&at| bytes[at] = 3);
+        bytes[8 * 40] = 2;
+        let mut found = Vec::new();
+        each_shaped(&bytes, &|w| w == 3, |at, word| found.push((at, word)));
+        assert_eq!(found, places.map(|at| (at, 3)));
+        found.clear();
+        each_shaped(&[3, 0, 0], &|w| w == 3, |at, word| found.push((at, word)));
+        assert_eq!(found, []);
     }
 }

@@ -102,6 +102,11 @@ impl Session {
         self.method_name_of(clr, address, mt).unwrap_or_else(|| clr.type_name(mt))
     }
 
+    /// Whether every object whose MethodTable this is has the type's name in [`Session::object_name`].
+    pub fn is_named_by_type(&self, mt: u64) -> bool {
+        self.clr().is_ok_and(|clr| clr.ahead().is_none() && !clr.may_be_continuation(mt))
+    }
+
     /// Number under which the object at `address`, of type `ty`, is listed with others like it: that of its type, or of
     /// its method, as continuations of one method have several types and share them with others.
     pub fn group_of(&self, address: u64, ty: &TypeInfo) -> u32 {
