@@ -7,6 +7,7 @@
 //! their type, and `relative` names pointers stored as distance from their own place. Tables named `shape-*` hold what no system and architecture moves: structural discovery starts
 //! from them and searches the rest. The algorithms read only a [`Layout`].
 
+pub mod arraylist;
 pub mod asks;
 pub mod calibrate;
 pub mod checks;

@@ -3,6 +3,7 @@
 use rustc_hash::FxHashSet;
 
 use super::{Found, Probe};
+use crate::clr::layout::arraylist;
 use crate::clr::layout::threadlist::{self, End};
 use crate::clr::runtime::threads::state;
 use crate::clr::types::dynamicstatics::local_module;
@@ -481,21 +482,10 @@ const MOST_MODULES: u32 = 4096;
 
 /// Modules of the app domain.
 fn modules(p: &Probe<'_>) -> Vec<u64> {
-    const MOST: usize = MOST_MODULES as usize;
-    let walk = || {
+    let assemblies = || {
         let list = p.variable("AppDomain")?.checked_add(p.layout.try_offset("AppDomain", "DomainAssemblyList")?)?;
-        let count = (p.word(list, "ArrayListBase", "Count")? as usize).min(MOST);
-        let start = p.layout.try_offset("ArrayListBlock", "ArrayStart")?;
-        let mut block = list.checked_add(p.layout.try_offset("ArrayListBase", "FirstBlock")?)?;
-        let (mut found, mut blocks) = (Vec::new(), 0);
-        while block != 0 && found.len() < count && blocks < MOST {
-            let size = u64::from(p.word(block, "ArrayListBlock", "Size")?).min((count - found.len()) as u64);
-            let items = (0..size).map_while(|i| p.space().ptr_at(block.checked_add(start)?, i * p.ptr()));
-            found.extend(items.map(|i| module_of(p, i).unwrap_or(0)));
-            block = p.field(block, "ArrayListBlock", "Next")?;
-            blocks += 1;
-        }
-        Some(found)
+        Some(arraylist::items(p.space(), p.layout, list, MOST_MODULES as usize)?.items)
     };
-    walk().unwrap_or_default().into_iter().filter(|&m| m != 0).collect()
+    let modules = assemblies().unwrap_or_default().into_iter().filter_map(|a| module_of(p, a));
+    modules.filter(|&m| m != 0).collect()
 }

@@ -7,7 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::super::search::Search;
 use super::super::threadlist;
-use super::super::{Layout, Source};
+use super::super::{Layout, Source, arraylist};
 use super::modules::{text, text_header};
 use crate::dump::AddressSpace;
 
@@ -16,7 +16,7 @@ const THREAD_REACH: u64 = 0x800;
 /// Words of an `AppDomain` looked through.
 const DOMAIN_WORDS: u64 = 0x400;
 /// More app domains than an object's header has numbers for.
-const MOST_DOMAINS: u64 = 1 << 11;
+const MOST_DOMAINS: usize = 1 << 11;
 /// More modules than app domains share.
 const MOST_SLOTS: u64 = 1 << 16;
 
@@ -45,33 +45,9 @@ pub fn threads(search: &Search<'_>, layout: &Layout) -> Vec<u64> {
 
 /// The app domains of the runtime's list, with their places in it, from 1.
 pub fn domains(space: &AddressSpace, layout: &Layout) -> FxHashMap<u64, u32> {
-    listed(space, layout).unwrap_or_default()
-}
-
-fn listed(space: &AddressSpace, layout: &Layout) -> Option<FxHashMap<u64, u32>> {
-    const MOST_BLOCKS: usize = 64;
-    let field = |ty, name| layout.try_offset(ty, name);
-    let list = layout.global("AppDomainIndexList").ok()?;
-    let mut left = u64::from(space.u32(list.checked_add(field("ArrayListBase", "Count")?)?)?).min(MOST_DOMAINS);
-    let (start, next) = (field("ArrayListBlock", "ArrayStart")?, field("ArrayListBlock", "Next")?);
-    let ptr = u64::from(space.ptr_size());
-    let mut block = list.checked_add(field("ArrayListBase", "FirstBlock")?)?;
-    let (mut found, mut number) = (FxHashMap::default(), 0);
-    for _ in 0..MOST_BLOCKS {
-        let size = u64::from(space.u32(block.checked_add(field("ArrayListBlock", "Size")?)?)?).min(left);
-        for domain in (0..size).map_while(|i| space.ptr_at(block, start + i * ptr)) {
-            number += 1;
-            if domain != 0 {
-                found.insert(domain, number);
-            }
-        }
-        left -= size;
-        match space.ptr_at(block, next).filter(|&b| b != 0 && left > 0) {
-            Some(b) => block = b,
-            None => break,
-        }
-    }
-    Some(found)
+    let list = layout.global("AppDomainIndexList").ok();
+    let listed = list.and_then(|l| arraylist::items(space, layout, l, MOST_DOMAINS)).unwrap_or_default();
+    listed.items.into_iter().zip(1..).filter(|d| d.0 != 0).collect()
 }
 
 /// A domain's table of the statics of modules that domains share, where it begins in a domain: the domain itself, the slots, how
@@ -113,7 +89,7 @@ pub fn complete(space: &AddressSpace, layout: &mut Layout) {
     let index = block - if ptr == 8 { 16 } else { 12 };
     let half = |domain: u64, at: u64| domain.checked_add(at).and_then(|a| space.u32(a));
     let ids: FxHashSet<u32> =
-        domains.keys().filter_map(|&d| half(d, index + 4)).filter(|&i| i > 0 && u64::from(i) < MOST_DOMAINS).collect();
+        domains.keys().filter_map(|&d| half(d, index + 4)).filter(|&i| i > 0 && (i as usize) < MOST_DOMAINS).collect();
     if domains.iter().all(|(&d, &n)| half(d, index) == Some(n)) && ids.len() == domains.len() {
         layout.set_field("AppDomain", "Id", index + 4, Source::Calibrated);
     }
