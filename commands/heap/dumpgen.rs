@@ -27,7 +27,7 @@ pub const DUMPGEN: Command = Command {
         Arg::pos("GEN", Kind::Text, "gen0, gen1, gen2, loh, poh or foh; 0 to 4 as SOSEX counts them")
             .words(Generation::WORDS)
             .required(),
-        Arg::opt("type", Kind::TypeName, "only types whose name contains this (case matters)"),
+        Filter::TYPE,
         Arg::opt("mt", Kind::MethodTable, "list the objects of this MethodTable"),
         Arg::flag("stat", "the statistics, as without it"),
     ],

@@ -5,11 +5,11 @@ use anyhow::{Result, bail};
 use super::filter::{Filter, NameMatch};
 use super::listing::{self, Listed};
 use super::table::{self, ADDRESSES, OBJECTS, Sort};
-use super::texts::{self, TEXTS};
+use super::texts::{self, Asked, TEXTS};
 use crate::clr::runtime::locks::{Owners, ThinBits};
 use crate::clr::runtime::syncblocks::thin_bits;
 use crate::heap::stat::{Fragment, Tally, TypeTallies};
-use crate::heap::{Generation, Segment, WalkReport};
+use crate::heap::{Segment, WalkReport};
 use crate::session::Session;
 use crate::shell::expr::number;
 use crate::shell::{
@@ -35,15 +35,15 @@ pub const DUMPHEAP: Command = Command {
     args: &[
         Arg::pos("RANGE_OR_TYPE", Kind::TypeName, "START, START END, or a type name").many(),
         Arg::flag("stat", "statistics only").or(&["summary"]),
-        Arg::opt("mt", Kind::MethodTable, "only this MethodTable"),
-        Arg::opt("type", Kind::TypeName, "only types whose name contains this (case matters)"),
-        Arg::opt("min", Kind::Count, "only objects of at least so many bytes"),
-        Arg::opt("max", Kind::Count, "only objects of at most so many bytes"),
-        Arg::flag("live", "only objects that the roots reach"),
-        Arg::flag("dead", "only objects that nothing reaches"),
-        Arg::opt("gen", Kind::Text, "only gen0, gen1, gen2, loh, poh or foh").words(Generation::WORDS),
-        Arg::opt("heap", Kind::Count, "only this heap of server GC"),
-        Arg::opt("segment", Kind::Address, "only the segment at or around this address"),
+        Filter::MT,
+        Filter::TYPE,
+        Filter::MIN,
+        Filter::MAX,
+        Filter::LIVE,
+        Filter::DEAD,
+        Filter::GEN,
+        Filter::HEAP,
+        Filter::SEGMENT,
         Arg::flag("short", "addresses only, one a line"),
         Arg::flag("strings", "only strings, counted by their text; with -stat the counts alone"),
         Arg::flag("thinlock", "objects whose thin lock is held"),
@@ -278,7 +278,8 @@ fn short(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter) -> Result<Outcom
 }
 
 fn strings(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, stat: bool) -> Result<Outcome> {
-    let (found, report) = texts::find(ctx.out, session, filter, !stat)?;
+    let asked = Asked { filter, counts: &|_| true, units: texts::UNITS };
+    let (found, report) = texts::find(ctx.out, session, asked, !stat)?;
     if !stat {
         ctx.out.done(&OBJECTS)?;
         ctx.out.note("")?;

@@ -9,7 +9,7 @@ use crate::heap::{Heap, Segment, SegmentKind, SubHeap};
 use crate::session::Session;
 use crate::shell::out::thousands;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Needs, Out, Outcome, Prefix, Returns, Table, Type,
     digits, narrow_digits,
 };
 
@@ -28,8 +28,8 @@ pub const EEHEAP: Command = Command {
         Arg::flag("gc", "the GC heaps"),
         Arg::flag("loader", "the loader heaps"),
         Arg::flag("stat", "one table of all heaps with totals").or(&["summary"]),
-        Arg::opt("heap", Kind::Count, "only this heap of server GC"),
-        Arg::opt("segment", Kind::Address, "only the segment at or around this address"),
+        Filter::HEAP,
+        Filter::SEGMENT,
     ],
     examples: &[Example { line: "!eeheap -gc", what: "segments and sizes" }],
     needs: Needs::Clr,

@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow, bail};
 use crate::clr::types::typename::canonical;
 use crate::heap::{Generation, Object, Segment, TypeInfo};
 use crate::session::Session;
-use crate::shell::Args;
+use crate::shell::{Arg, Args, Kind};
 
 /// A filter made from a command's arguments.
 #[derive(Debug, Default)]
@@ -37,6 +37,28 @@ pub enum NameMatch {
     Exact(String),
     /// Part of the name, case-sensitive, as `-type` does.
     Part(String),
+}
+
+/// Arguments that [`Filter::new`] reads, by what they ask of an object. A command has those of them that suit it.
+impl Filter {
+    /// Its MethodTable.
+    pub const MT: Arg = Arg::opt("mt", Kind::MethodTable, "only this MethodTable");
+    /// Part of its type's name.
+    pub const TYPE: Arg = Arg::opt("type", Kind::TypeName, "only types whose name contains this (case matters)");
+    /// Its least size.
+    pub const MIN: Arg = Arg::opt("min", Kind::Count, "only objects of at least so many bytes");
+    /// Its largest size.
+    pub const MAX: Arg = Arg::opt("max", Kind::Count, "only objects of at most so many bytes");
+    /// Reached from the roots.
+    pub const LIVE: Arg = Arg::flag("live", "only objects that the roots reach");
+    /// Not reached.
+    pub const DEAD: Arg = Arg::flag("dead", "only objects that nothing reaches");
+    /// Its generation.
+    pub const GEN: Arg = Arg::opt("gen", Kind::Text, "only gen0, gen1, gen2, loh, poh or foh").words(Generation::WORDS);
+    /// Its heap.
+    pub const HEAP: Arg = Arg::opt("heap", Kind::Count, "only this heap of server GC");
+    /// Its segment.
+    pub const SEGMENT: Arg = Arg::opt("segment", Kind::Address, "only the segment at or around this address");
 }
 
 impl Filter {

@@ -16,7 +16,7 @@ use self::read::{At, Reader, Value};
 use self::types::{Found, Kin, Like, Types};
 use super::filter::Filter;
 use crate::heap::ordered::Make;
-use crate::heap::{Generation, Object, Segment, WalkReport};
+use crate::heap::{Object, Segment, WalkReport};
 use crate::session::Session;
 use crate::shell::out::thousands;
 use crate::shell::pipes::condition::{Asked, Check};
@@ -56,16 +56,16 @@ pub const SELECT: Command = Command {
             Kind::TypeName,
             "only types that derive from a class, or implement an interface, whose name contains this",
         ),
-        Arg::opt("mt", Kind::MethodTable, "only this MethodTable"),
-        Arg::opt("type", Kind::TypeName, "only types whose name contains this (case matters)"),
+        Filter::MT,
+        Filter::TYPE,
         Arg::opt("obj", Kind::Object, "only this object"),
-        Arg::opt("min", Kind::Count, "only objects of at least so many bytes"),
-        Arg::opt("max", Kind::Count, "only objects of at most so many bytes"),
-        Arg::flag("live", "only objects that the roots reach"),
-        Arg::flag("dead", "only objects that nothing reaches"),
-        Arg::opt("gen", Kind::Text, "only gen0, gen1, gen2, loh, poh or foh").words(Generation::WORDS),
-        Arg::opt("heap", Kind::Count, "only this heap of server GC"),
-        Arg::opt("segment", Kind::Address, "only the segment at or around this address"),
+        Filter::MIN,
+        Filter::MAX,
+        Filter::LIVE,
+        Filter::DEAD,
+        Filter::GEN,
+        Filter::HEAP,
+        Filter::SEGMENT,
         Arg::flag("nofield", "accepted; columns have their titles once").or(&["nospace"]),
         Arg::pos("QUESTION", Kind::Rest, "FIELD, ... from TYPE [where CONDITION]").completes(suggest::suggest),
     ],

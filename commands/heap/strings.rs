@@ -1,13 +1,15 @@
 //! `!strings`: strings by what is in them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use anyhow::Result;
+use rayon::prelude::*;
 
 use super::filter::Filter;
+use super::texts::{self, Asked, Text};
 use crate::clr::Clr;
-use crate::heap::{Generation, Object, WalkReport};
+use crate::heap::ordered::Make;
+use crate::heap::{Generation, Object, Segment, WalkReport};
 use crate::session::Session;
 use crate::shell::expr::pattern::matches;
 use crate::shell::out::thousands;
@@ -92,9 +94,16 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn passes(&self, units: u32, text: &str) -> bool {
-        (self.length.0..=self.length.1).contains(&u64::from(units))
-            && self.start.as_ref().is_none_or(|s| text.starts_with(s.as_str()))
+    /// The length of the string at `address`, if it is one that is wanted.
+    fn length_at(&self, clr: &Clr, address: u64) -> Option<u32> {
+        let (units, _) = clr.string_bytes(address, usize::MAX)?;
+        let fits = (self.length.0..=self.length.1).contains(&u64::from(units));
+        let any = self.start.is_none() && self.pattern.is_none() && self.part.is_none();
+        (fits && (any || self.passes(&clr.string_at(address, usize::MAX)?.1))).then_some(units)
+    }
+
+    fn passes(&self, text: &str) -> bool {
+        self.start.as_ref().is_none_or(|s| text.starts_with(s.as_str()))
             && self.pattern.as_ref().is_none_or(|p| matches(p, text))
             && self.part.as_ref().is_none_or(|p| text.to_lowercase().contains(p.as_str()))
     }
@@ -133,34 +142,45 @@ pub fn value<'t>(clr: &Clr, whole: bool, address: u64, shown: impl Into<Cow<'t, 
     }
 }
 
-/// Calls `visit` with every string that passes: its object, its length, its text.
-fn each(
-    session: &Session,
-    filter: &Filter,
-    wanted: &Wanted,
-    mut visit: impl FnMut(&Object<'_>, &'static str, u32, &str) -> std::io::Result<()>,
-) -> Result<WalkReport> {
-    let (clr, walker) = (session.clr()?, session.walker()?);
-    filter.types(session)?;
-    let mut report = WalkReport::default();
-    for segment in filter.segments(session)? {
-        let mut failed = None;
-        report.merge(walker.segment(&segment, (segment.start, segment.end), &mut |o| {
-            if !o.ty.is_string || !filter.passes(session, &segment, &o) {
-                return true;
-            }
-            if let Some((units, text)) = clr.string_at(o.address, usize::MAX)
-                && wanted.passes(units, &text)
-            {
-                failed = visit(&o, segment.generation(o.address).short(), units, &text).err();
-            }
-            failed.is_none()
-        })?);
-        if let Some(e) = failed {
-            return Err(e.into());
+/// A string that was found.
+struct Hit {
+    address: u64,
+    size: u64,
+    units: u32,
+    generation: &'static str,
+}
+
+/// Hits that are handed on together, unless there are no more.
+const HITS: usize = 1024;
+
+struct Finding<'a> {
+    session: &'a Session,
+    clr: &'a Clr,
+    filter: &'a Filter,
+    wanted: &'a Wanted,
+}
+
+impl Make for Finding<'_> {
+    type State = Vec<Hit>;
+    type Block = Vec<Hit>;
+
+    fn begin(&self) -> Vec<Hit> {
+        Vec::new()
+    }
+
+    fn visit(&self, hits: &mut Vec<Hit>, segment: &Segment, o: Object<'_>) {
+        if o.ty.is_string
+            && self.filter.passes(self.session, segment, &o)
+            && let Some(units) = self.wanted.length_at(self.clr, o.address)
+        {
+            let generation = segment.generation(o.address).short();
+            hits.push(Hit { address: o.address, size: o.size, units, generation });
         }
     }
-    Ok(report)
+
+    fn take(&self, hits: &mut Vec<Hit>, last: bool) -> Option<Vec<Hit>> {
+        (last || hits.len() >= HITS).then(|| std::mem::take(hits))
+    }
 }
 
 fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, wanted: &Wanted, short: bool) -> Result<WalkReport> {
@@ -170,32 +190,33 @@ fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, wanted: &Wanted, 
     } else {
         ctx.out.open(&LIST)?;
     }
+    // What is alive is marked before the walk.
+    filter.types(session)?;
     let (mut count, mut bytes) = (0u64, 0u64);
-    let report = each(session, filter, wanted, |o, generation, units, text| {
-        count += 1;
-        bytes += o.size;
-        if short {
-            return ctx.out.row(&[Cell::Addr(o.address)]);
-        }
-        let value = value(clr, whole, o.address, shown(text));
-        ctx.out.row(&[Cell::Addr(o.address), Cell::text(generation), Cell::Sep(u64::from(units)), value])
-    })?;
+    let finding = Finding { session, clr, filter, wanted };
+    let (_, report) =
+        session.walker()?.ordered(&filter.segments(session)?, (0, u64::MAX), &finding, |hits: Vec<Hit>| {
+            for hit in hits {
+                count += 1;
+                bytes += hit.size;
+                if short {
+                    ctx.out.row(&[Cell::Addr(hit.address)])?;
+                    continue;
+                }
+                // So many characters are at most twice as many units.
+                let text = clr.string_at(hit.address, 2 * SHOWN).map_or(String::new(), |(_, text)| text);
+                let value = value(clr, whole, hit.address, shown(&text));
+                let length = Cell::Sep(u64::from(hit.units));
+                ctx.out.row(&[Cell::Addr(hit.address), Cell::text(hit.generation), length, value])?;
+            }
+            Ok(())
+        })?;
     if !short {
         ctx.out.note("")?;
         let facts = [("strings", Cell::Num(count)), ("bytes", Cell::Num(bytes))];
         ctx.out.facts(&facts, format!("Total {} strings, {} bytes", thousands(count), thousands(bytes)))?;
     }
     Ok(report)
-}
-
-/// How often a text is held.
-#[derive(Default)]
-struct Held {
-    count: u64,
-    bytes: u64,
-    wasted: u64,
-    /// The first string with it.
-    first: u64,
 }
 
 fn statistics(
@@ -205,28 +226,25 @@ fn statistics(
     wanted: &Wanted,
     top: Option<u64>,
 ) -> Result<WalkReport> {
-    let mut texts: HashMap<Box<str>, Held> = HashMap::new();
-    let report = each(session, filter, wanted, |o, _, _, text| {
-        let t = match texts.get_mut(text) {
-            Some(t) => t,
-            None => texts.entry(text.into()).or_insert(Held { first: o.address, ..Held::default() }),
-        };
-        t.count += 1;
-        t.bytes += o.size;
-        t.wasted += if t.count > 1 { o.size } else { 0 };
-        Ok(())
-    })?;
-    let sum = |s: (u64, u64, u64), t: &Held| (s.0 + t.count, s.1 + t.bytes, s.2 + t.wasted);
-    let (count, bytes, wasted) = texts.values().fold((0, 0, 0), sum);
-    let different = texts.len() as u64;
-    let mut rows: Vec<_> = texts.into_iter().collect();
-    rows.sort_by(|a, b| (a.1.wasted, a.1.bytes, &a.0).cmp(&(b.1.wasted, b.1.bytes, &b.0)));
-    let skipped = top.map_or(0, |n| rows.len().saturating_sub(n as usize));
-    ctx.out.note("Statistics:")?;
     let (clr, whole) = (session.clr()?, ctx.out.wants_data());
-    let cells = rows.iter().skip(skipped).map(|(text, t)| {
-        let value = value(clr, whole, t.first, shown(text));
-        [Cell::Sep(t.count), Cell::Sep(t.bytes), Cell::Sep(t.wasted), Cell::Addr(t.first), value]
+    let counts = |address: u64| wanted.length_at(clr, address).is_some();
+    let (mut texts, report) =
+        texts::find(ctx.out, session, Asked { filter, counts: &counts, units: usize::MAX }, false)?;
+    let sum = |s: (u64, u64, u64), t: &Text| (s.0 + t.count, s.1 + t.bytes, s.2 + t.wasted());
+    let (count, bytes, wasted) = texts.iter().fold((0, 0, 0), sum);
+    let different = texts.len() as u64;
+    let order = |t: &Text| (t.wasted(), t.bytes, t.address);
+    let skipped = top.map_or(0, |n| texts.len().saturating_sub(n as usize));
+    if skipped > 0 && skipped < texts.len() {
+        texts.select_nth_unstable_by_key(skipped, order);
+    }
+    let rows = texts.get_mut(skipped..).unwrap_or_default();
+    rows.par_sort_unstable_by_key(order);
+    ctx.out.note("Statistics:")?;
+    let cells = rows.iter().map(|t| {
+        let text = clr.string_at(t.address, 2 * SHOWN).map_or(String::new(), |(_, text)| text);
+        let value = value(clr, whole, t.address, shown(&text).to_owned());
+        [Cell::Sep(t.count), Cell::Sep(t.bytes), Cell::Sep(t.wasted()), Cell::Addr(t.address), value]
     });
     ctx.out.fill(&TEXTS, cells)?;
     let facts = [("strings", count), ("different", different), ("bytes", bytes), ("wasted", wasted)];

@@ -1,4 +1,4 @@
-//! `!dumpheap -strings`: strings, counted by their text.
+//! Strings counted by their text: `!dumpheap -strings`, `!strings -stat`.
 //!
 //! No text is kept: a string is its address and a hash, texts that are alike lie together when sorted by it, and are compared
 //! where they lie in the dump.
@@ -29,8 +29,8 @@ pub const TEXTS: Table = Table::new(
 )
 .rising("total_size");
 
-/// Strings are compared by their first 1024 characters and their size.
-const UNITS: usize = 1024;
+/// Strings that are listed by the way are compared by their first 1024 characters and their size.
+pub const UNITS: usize = 1024;
 /// Strings are told apart in so many shares, by the end of their hashes, each small enough to be sorted in a cache.
 const SHARES: usize = 64;
 /// Rows made text of at once by one worker.
@@ -55,10 +55,28 @@ pub struct Text {
     pub bytes: u64,
 }
 
+impl Text {
+    /// Bytes that holding it once would save. All that are alike have one size.
+    pub fn wasted(&self) -> u64 {
+        self.bytes - self.bytes.checked_div(self.count).unwrap_or(0)
+    }
+}
+
+/// Which strings are counted, and what makes texts the same.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// What is asked of the objects.
+    pub filter: &'a Filter,
+    /// Whether the string at an address counts.
+    pub counts: &'a (dyn Fn(u64) -> bool + Sync),
+    /// Characters that are compared, beside the size.
+    pub units: usize,
+}
+
 struct Finding<'a> {
     session: &'a Session,
     clr: &'a Clr,
-    filter: &'a Filter,
+    asked: Asked<'a>,
     types: TypeFilter,
     /// The listing, unless the counts alone are wanted.
     rows: Option<Rows>,
@@ -86,10 +104,10 @@ impl Make for Finding<'_> {
 
     fn visit(&self, own: &mut Own, segment: &Segment, o: Object<'_>) {
         let passes = o.ty.is_string && own.types.passes(self.session, o.ty);
-        if !passes || !self.filter.passes(self.session, segment, &o) {
+        if !passes || !self.asked.filter.passes(self.session, segment, &o) || !(self.asked.counts)(o.address) {
             return;
         }
-        let Some((_, bytes)) = self.clr.string_bytes(o.address, UNITS) else { return };
+        let Some((_, bytes)) = self.clr.string_bytes(o.address, self.asked.units) else { return };
         let hash = self.hash.hash_one((&*bytes, o.size));
         if let Some(met) = own.met.get_mut(hash as usize % SHARES) {
             met.push(Met { hash, address: o.address, size: o.size });
@@ -104,12 +122,13 @@ impl Make for Finding<'_> {
     }
 }
 
-/// Finds the strings that pass the filter, lists them unless the counts alone are wanted, and gives their texts, those with
+/// Finds the strings that are asked for, lists them unless the counts alone are wanted, and gives their texts, those with
 /// the most bytes last, of which alike the one whose first string lies first.
-pub fn find(out: &mut Out, session: &Session, filter: &Filter, lists: bool) -> Result<(Vec<Text>, WalkReport)> {
+pub fn find(out: &mut Out, session: &Session, asked: Asked<'_>, lists: bool) -> Result<(Vec<Text>, WalkReport)> {
+    let Asked { filter, units, .. } = asked;
     let (clr, walker, segments) = (session.clr()?, session.walker()?, filter.segments(session)?);
     let rows = if lists { Some(Rows::open(out, false)?) } else { None };
-    let finding = Finding { session, clr, filter, types: filter.types(session)?, rows, hash: RandomState::new() };
+    let finding = Finding { session, clr, asked, types: filter.types(session)?, rows, hash: RandomState::new() };
     let range = filter.range.unwrap_or((0, u64::MAX));
     let (states, report) = walker.ordered(&segments, range, &finding, |block| match &finding.rows {
         Some(rows) => rows.print(out, &block),
@@ -119,7 +138,7 @@ pub fn find(out: &mut Out, session: &Session, filter: &Filter, lists: bool) -> R
         let mut met: Vec<Met> = states.iter().filter_map(|s| s.met.get(share)).flatten().copied().collect();
         met.sort_unstable_by_key(|m| (m.hash, m.address));
         let mut texts = Vec::new();
-        met.chunk_by(|a, b| a.hash == b.hash).for_each(|alike| grouped(clr, alike, &mut texts));
+        met.chunk_by(|a, b| a.hash == b.hash).for_each(|alike| grouped(clr, units, alike, &mut texts));
         texts
     });
     let mut texts: Vec<Text> = shares.flatten_iter().collect();
@@ -128,11 +147,14 @@ pub fn find(out: &mut Out, session: &Session, filter: &Filter, lists: bool) -> R
 }
 
 /// Adds the texts of strings whose hashes are equal: one, but for chance.
-fn grouped(clr: &Clr, alike: &[Met], texts: &mut Vec<Text>) {
+fn grouped(clr: &Clr, units: usize, alike: &[Met], texts: &mut Vec<Text>) {
     let first = texts.len();
     for m in alike {
-        let same =
-            |t: &&mut Text| t.bytes == t.count * m.size && (t.address == m.address || equal(clr, t.address, m.address));
+        let equal = |a: u64, b: u64| match (clr.string_bytes(a, units), clr.string_bytes(b, units)) {
+            (Some((_, a)), Some((_, b))) => a == b,
+            _ => false,
+        };
+        let same = |t: &&mut Text| t.bytes == t.count * m.size && equal(t.address, m.address);
         match texts.get_mut(first..).and_then(|found| found.iter_mut().find(same)) {
             Some(t) => {
                 t.count += 1;
@@ -140,13 +162,6 @@ fn grouped(clr: &Clr, alike: &[Met], texts: &mut Vec<Text>) {
             }
             None => texts.push(Text { address: m.address, count: 1, bytes: m.size }),
         }
-    }
-}
-
-fn equal(clr: &Clr, a: u64, b: u64) -> bool {
-    match (clr.string_bytes(a, UNITS), clr.string_bytes(b, UNITS)) {
-        (Some((_, a)), Some((_, b))) => a == b,
-        _ => false,
     }
 }
 

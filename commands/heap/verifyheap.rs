@@ -10,7 +10,7 @@ use crate::heap::walk::pointer_in;
 use crate::session::Session;
 use crate::shell::out::thousands;
 use crate::shell::{
-    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Kind, Needs, Out, Outcome, Prefix, Returns, Table, Type,
+    Arg, Args, Cell, Col, Command, Ctx, Example, Fact, Group, Needs, Out, Outcome, Prefix, Returns, Table, Type,
 };
 
 /// `!verifyheap`.
@@ -25,8 +25,8 @@ pub const VERIFYHEAP: Command = Command {
            hold objects. Signs that the dump was torn while it was written count as errors. In a dump taken inside a \
            collection references to where objects are being moved are counted apart.",
     args: &[
-        Arg::opt("heap", Kind::Count, "only this heap of server GC"),
-        Arg::opt("segment", Kind::Address, "only the segment at or around this address"),
+        Filter::HEAP,
+        Filter::SEGMENT,
         Arg::flag("ignoregcstate", "accepted; the walk always goes as far as it can"),
         Arg::flag("noprogress", "accepted"),
     ],

@@ -85,14 +85,14 @@ const EVIDENCE: Table = Table::new(
     &[
         RANK,
         Col::data("text", Type::Content).titled("the sentence, in the first row of it"),
-        Col::data("what", Type::Text).titled("what the row says"),
-        Col::data("type", Type::TypeName).titled("type of the objects"),
-        Col::data("count", Type::Count).titled("how many"),
-        Col::data("bytes", Type::Bytes).titled("how many bytes"),
-        Col::data("share", Type::Share).titled("percent"),
-        Col::data("address", Type::Address).titled("the object"),
-        Col::data("name", Type::Text).titled("field, method or kind"),
-        Col::data("thread", Type::Hex).titled("operating system id of the thread"),
+        Item::WHAT,
+        Item::TYPE,
+        Item::COUNT,
+        Item::BYTES,
+        Item::SHARE,
+        Item::ADDRESS,
+        Item::NAME,
+        Item::THREAD,
     ],
 )
 .under("findings", "rank");

@@ -1,6 +1,6 @@
 //! What speaks for a suspect, as text and as values.
 
-use crate::shell::Cell;
+use crate::shell::{Cell, Col, Type};
 
 /// One piece of evidence: a sentence, and what it says as values.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -52,7 +52,24 @@ impl Item {
         Self { what, ..Self::default() }
     }
 
-    /// What it says, as both tables of evidence have it: what, type, count, bytes, share, address, name, thread.
+    /// Column of [`Item::cells`]: what it is.
+    pub const WHAT: Col = Col::data("what", Type::Text).titled("what the row says");
+    /// Column of [`Item::cells`]: type of the objects.
+    pub const TYPE: Col = Col::data("type", Type::TypeName).titled("type of the objects");
+    /// Column of [`Item::cells`]: how many.
+    pub const COUNT: Col = Col::data("count", Type::Count).titled("how many");
+    /// Column of [`Item::cells`]: how many bytes.
+    pub const BYTES: Col = Col::data("bytes", Type::Bytes).titled("how many bytes");
+    /// Column of [`Item::cells`]: percent.
+    pub const SHARE: Col = Col::data("share", Type::Share).titled("percent");
+    /// Column of [`Item::cells`]: address of an object.
+    pub const ADDRESS: Col = Col::data("address", Type::Address).titled("the object");
+    /// Column of [`Item::cells`]: field, method or kind.
+    pub const NAME: Col = Col::data("name", Type::Text).titled("field, method or kind");
+    /// Column of [`Item::cells`]: the thread.
+    pub const THREAD: Col = Col::data("thread", Type::Hex).titled("operating system id of the thread");
+
+    /// What it says, by column.
     pub fn cells(&self) -> [Cell<'_>; 8] {
         [
             Cell::maybe(Some(self.what).filter(|w| !w.is_empty())),
