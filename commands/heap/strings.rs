@@ -1,12 +1,10 @@
 //! `!strings`: strings by what is in them.
 
-use std::borrow::Cow;
-
 use anyhow::Result;
 use rayon::prelude::*;
 
 use super::filter::Filter;
-use super::texts::{self, Asked, Text};
+use super::texts::{self, Asked, SHOWN, Text, shown, value};
 use crate::clr::Clr;
 use crate::heap::ordered::Make;
 use crate::heap::{Generation, Object, Segment, WalkReport};
@@ -83,9 +81,6 @@ const TEXTS: Table = Table::new(
 )
 .rising("wasted");
 
-/// Characters of a text shown.
-pub const SHOWN: usize = 128;
-
 struct Wanted {
     part: Option<String>,
     start: Option<String>,
@@ -126,20 +121,6 @@ fn run(ctx: &mut Ctx<'_>, args: &Args) -> Result<Outcome> {
         Some(why) => Outcome::Partial(why),
         None => Outcome::Complete,
     })
-}
-
-/// A text cut for its line.
-pub fn shown(text: &str) -> &str {
-    let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(end, _)| end);
-    text.get(..end).unwrap_or(text)
-}
-
-/// What is shown of a text; where values are wanted the whole one, as it is at `address`.
-pub fn value<'t>(clr: &Clr, whole: bool, address: u64, shown: impl Into<Cow<'t, str>>) -> Cell<'t> {
-    match whole.then(|| clr.string_units(address, usize::MAX)).flatten() {
-        Some((_, units)) => Cell::shown(shown, Cell::Units(units.into())),
-        None => Cell::text(shown),
-    }
 }
 
 /// A string that was found.

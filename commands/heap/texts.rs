@@ -3,6 +3,7 @@
 //! No text is kept: a string is its address and a hash, texts that are alike lie together when sorted by it, and are compared
 //! where they lie in the dump.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 
 use anyhow::Result;
@@ -10,7 +11,6 @@ use rayon::prelude::*;
 
 use super::filter::{Filter, TypeFilter};
 use super::listing::{Block, Row, Rows};
-use super::strings::{SHOWN, shown, value};
 use crate::clr::Clr;
 use crate::heap::ordered::Make;
 use crate::heap::{Object, Segment, WalkReport};
@@ -28,6 +28,9 @@ pub const TEXTS: Table = Table::new(
     ],
 )
 .rising("total_size");
+
+/// Characters of a text shown.
+pub const SHOWN: usize = 128;
 
 /// Strings that are listed by the way are compared by their first 1024 characters and their size.
 pub const UNITS: usize = 1024;
@@ -162,6 +165,20 @@ fn grouped(clr: &Clr, units: usize, alike: &[Met], texts: &mut Vec<Text>) {
             }
             None => texts.push(Text { address: m.address, count: 1, bytes: m.size }),
         }
+    }
+}
+
+/// A text cut for its line.
+pub fn shown(text: &str) -> &str {
+    let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(end, _)| end);
+    text.get(..end).unwrap_or(text)
+}
+
+/// What is shown of a text; where values are wanted the whole one, as it is at `address`.
+pub fn value<'t>(clr: &Clr, whole: bool, address: u64, shown: impl Into<Cow<'t, str>>) -> Cell<'t> {
+    match whole.then(|| clr.string_units(address, usize::MAX)).flatten() {
+        Some((_, units)) => Cell::shown(shown, Cell::Units(units.into())),
+        None => Cell::text(shown),
     }
 }
 

@@ -304,6 +304,7 @@ fn by_target<'k>(ctx: &mut Ctx<'_>, found: &[Known], kind: &dyn Fn(usize) -> &'k
     }
     let single: FxHashSet<u64> = single.into_iter().map(|g| g.0.2).collect();
     for &(i, at, object, through, _) in found.iter().filter(|f| single.contains(&f.4)) {
+        session.watch.cancel.check()?;
         add((i, through, object), (1, at));
     }
     let mut rows: Vec<_> = groups.into_iter().collect();
