@@ -46,9 +46,9 @@ impl Filter {
     /// Part of its type's name.
     pub const TYPE: Arg = Arg::opt("type", Kind::TypeName, "only types whose name contains this (case matters)");
     /// Its least size.
-    pub const AT_LEAST: Arg = Arg::opt("min", Kind::Count, "only objects of at least so many bytes");
+    pub const SMALLEST: Arg = Arg::opt("min", Kind::Count, "only objects of at least so many bytes");
     /// Its largest size.
-    pub const AT_MOST: Arg = Arg::opt("max", Kind::Count, "only objects of at most so many bytes");
+    pub const LARGEST: Arg = Arg::opt("max", Kind::Count, "only objects of at most so many bytes");
     /// Reached from the roots.
     pub const LIVE: Arg = Arg::flag("live", "only objects that the roots reach");
     /// Not reached.
