@@ -1,6 +1,6 @@
 //! How answers grow: every command over dumps of one program (`scale/Scale.cs`) that holds one kind of thing at scale 1, 2,
 //! 4 and 8. Fails when the processor time of a command grows faster than 1.3 times the scale, and does so at eight times these
-//! scales as well, where no cache holds what it looks at, up to the last doubling.
+//! scales as well, in both of the last doublings.
 //!
 //! `CLRSCOPE_KIT=FOLDER cargo bench --bench scale` runs it, FOLDER being one with `csc` and `dump` and the runtimes they need
 //! (docs/performance.md says what they do). `CLRSCOPE_KINDS=threads,timers` takes some kinds only, `CLRSCOPE_RUNTIME` another
@@ -66,7 +66,7 @@ const SLACK: f64 = 1.3;
 /// How often what grows too fast is measured before it counts as such: the least time at each scale counts.
 const PASSES: usize = 6;
 /// By how much larger what grows too fast is measured once more, less where a program cannot hold so many. What no longer fits a
-/// cache costs several times as much from there on, which is one step: what grows too fast does so in the last doubling, too.
+/// cache costs several times as much from there on, which is one step: what grows too fast does so in both of the last doublings.
 const BEYOND: [u32; 3] = [8, 4, 2];
 
 /// Lines that no example has.
@@ -280,9 +280,10 @@ fn growth(times: &[f64]) -> f64 {
     most
 }
 
-/// As [`growth`], as far as the last doubling shows it.
+/// As [`growth`], as far as both of the last doublings show it.
 fn lasting(times: &[f64; 4]) -> f64 {
-    growth(times).min(times[3] / times[2].max(NOISE) / 2.0)
+    let doubling = |less: f64, more: f64| more / less.max(NOISE) / 2.0;
+    growth(times).min(doubling(times[1], times[2])).min(doubling(times[2], times[3]))
 }
 
 /// What stands in front of kinds that are compiled for the async methods of .NET 11.
