@@ -4,7 +4,7 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use super::filter::Filter;
-use super::texts::{self, Asked, SHOWN, Text, shown, value};
+use super::texts::{self, Asked, Text, value};
 use crate::clr::Clr;
 use crate::heap::ordered::Make;
 use crate::heap::{Generation, Object, Segment, WalkReport};
@@ -184,9 +184,7 @@ fn list(ctx: &mut Ctx<'_>, session: &Session, filter: &Filter, wanted: &Wanted, 
                     ctx.out.row(&[Cell::Addr(hit.address)])?;
                     continue;
                 }
-                // So many characters are at most twice as many units.
-                let text = clr.string_at(hit.address, 2 * SHOWN).map_or(String::new(), |(_, text)| text);
-                let value = value(clr, whole, hit.address, shown(&text));
+                let value = value(clr, whole, hit.address);
                 let length = Cell::Sep(u64::from(hit.units));
                 ctx.out.row(&[Cell::Addr(hit.address), Cell::text(hit.generation), length, value])?;
             }
@@ -223,8 +221,7 @@ fn statistics(
     rows.par_sort_unstable_by_key(order);
     ctx.out.note("Statistics:")?;
     let cells = rows.iter().map(|t| {
-        let text = clr.string_at(t.address, 2 * SHOWN).map_or(String::new(), |(_, text)| text);
-        let value = value(clr, whole, t.address, shown(&text).to_owned());
+        let value = value(clr, whole, t.address);
         [Cell::Sep(t.count), Cell::Sep(t.bytes), Cell::Sep(t.wasted()), Cell::Addr(t.address), value]
     });
     ctx.out.fill(&TEXTS, cells)?;

@@ -3,7 +3,6 @@
 //! No text is kept: a string is its address and a hash, texts that are alike lie together when sorted by it, and are compared
 //! where they lie in the dump.
 
-use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 
 use anyhow::Result;
@@ -30,7 +29,7 @@ pub const TEXTS: Table = Table::new(
 .rising("total_size");
 
 /// Characters of a text shown.
-pub const SHOWN: usize = 128;
+const SHOWN: usize = 128;
 
 /// Strings that are listed by the way are compared by their first 1024 characters and their size.
 pub const UNITS: usize = 1024;
@@ -169,13 +168,16 @@ fn grouped(clr: &Clr, units: usize, alike: &[Met], texts: &mut Vec<Text>) {
 }
 
 /// A text cut for its line.
-pub fn shown(text: &str) -> &str {
+fn shown(text: &str) -> &str {
     let end = text.char_indices().nth(SHOWN).map_or(text.len(), |(end, _)| end);
     text.get(..end).unwrap_or(text)
 }
 
-/// What is shown of a text; where values are wanted the whole one, as it is at `address`.
-pub fn value<'t>(clr: &Clr, whole: bool, address: u64, shown: impl Into<Cow<'t, str>>) -> Cell<'t> {
+/// What is shown of the string at `address`; where values are wanted the whole text, as it is there.
+pub fn value(clr: &Clr, whole: bool, address: u64) -> Cell<'static> {
+    // So many characters are at most twice as many units.
+    let begins = clr.string_at(address, 2 * SHOWN).map_or(String::new(), |(_, t)| t);
+    let shown = shown(&begins).to_owned();
     match whole.then(|| clr.string_units(address, usize::MAX)).flatten() {
         Some((_, units)) => Cell::shown(shown, Cell::Units(units.into())),
         None => Cell::text(shown),
@@ -184,10 +186,7 @@ pub fn value<'t>(clr: &Clr, whole: bool, address: u64, shown: impl Into<Cow<'t, 
 
 /// The cells of a text; `whole` where values are wanted that text does not show.
 fn cells(clr: &Clr, text: &Text, whole: bool) -> [Cell<'static>; 3] {
-    // So many characters are at most twice as many units.
-    let begins = clr.string_at(text.address, 2 * SHOWN).map_or(String::new(), |(_, t)| t);
-    let value = value(clr, whole, text.address, shown(&begins).to_owned());
-    [Cell::Sep(text.count), Cell::Sep(text.bytes), value]
+    [Cell::Sep(text.count), Cell::Sep(text.bytes), value(clr, whole, text.address)]
 }
 
 /// Prints the texts with their counts.

@@ -110,8 +110,18 @@ pub fn find_gc_dac_vars(dump: &Dump, span: Span) -> Vec<GcDacVars> {
             found.push(gc);
         }
     }
-    if found.len() > 1 {
-        found.sort_by_cached_key(|gc| words_equal(&dump.space, span, ptr as usize, gc.address).is_empty());
+    if let [first, .., last] = found.as_slice() {
+        // All at once: a damaged image may be full of them.
+        let (range, mut led) = (first.address..=last.address, vec![false; found.len()]);
+        each_word(&dump.space, span, |_, value| {
+            let known = range.contains(&value).then(|| found.binary_search_by_key(&value, |gc| gc.address).ok());
+            if let Some(led) = known.flatten().and_then(|i| led.get_mut(i)) {
+                *led = true;
+            }
+        });
+        let (mut all, others): (Vec<_>, Vec<_>) = found.into_iter().zip(led).partition(|f| f.1);
+        all.extend(others);
+        return all.into_iter().map(|f| f.0).collect();
     }
     found
 }
